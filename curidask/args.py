@@ -1,0 +1,7 @@
+"""The old names of `curidask.params`."""
+
+from curidask.params import ExperimentParameters
+
+ExperimentArgs = ExperimentParameters
+
+__all__ = ["ExperimentArgs"]

@@ -1,0 +1,193 @@
+"""The errors that curidask raises.
+
+Each error says *what* is wrong, *where* (stage, set, field, file) and how to *fix* it. They survive pickling, since
+they travel from worker processes, and they keep a builtin base where a caller would naturally catch one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class CuridaskError(Exception):
+    """Base of every error that curidask raises on purpose.
+
+    Parameters
+    ----------
+    what : str
+        What is wrong, in one sentence.
+    where : str, optional
+        The stage, set, field or file it happened at.
+    fix : str, optional
+        What the user can do about it.
+    """
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.fix = fix
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if self.fix:
+            lines.append(f"  fix:   {self.fix}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception.__reduce__ would call the class with positional args only; the attributes go through the state.
+        return (_rebuild, (type(self), self.what), self.__dict__)
+
+
+def _rebuild(cls: type[CuridaskError], what: str) -> CuridaskError:
+    error = cls.__new__(cls, what)
+    Exception.__init__(error, what)
+    return error
+
+
+# --- parameters ------------------------------------------------------------------------------------------------------
+class ParameterError(CuridaskError, ValueError):
+    """A parameter set, or what ``get_params()`` returned, cannot be used."""
+
+
+class UnstableHashError(ParameterError, TypeError):
+    """A value has no identity that holds across processes, so no key can be made of it."""
+
+
+class ParametersChangedError(ParameterError):
+    """A parameter set was changed after a record was made of it."""
+
+
+class SelectionError(ParameterError, LookupError):
+    """Names or indices select nothing, or something that is not there."""
+
+
+# --- stages ----------------------------------------------------------------------------------------------------------
+class StageDefinitionError(CuridaskError, TypeError):
+    """A stage is declared in a way that cannot work."""
+
+
+class CachersMismatchError(StageDefinitionError):
+    """A stage has another number of cachers than of outputs."""
+
+
+class EmptyCachersError(StageDefinitionError):
+    """A stage with outputs was given an empty list of cachers."""
+
+
+class InputSignatureError(StageDefinitionError):
+    """The inputs a stage declares and the parameters of its function do not match."""
+
+
+class OutputSignatureError(StageDefinitionError):
+    """A stage returned another number of values than it declares outputs."""
+
+
+class UnsafeNameError(CuridaskError, ValueError):
+    """A name that becomes part of a path has separators or leads out of its folder."""
+
+
+class MissingInputError(CuridaskError, KeyError):
+    """A stage needs an artifact that its record's state does not hold."""
+
+    __str__ = CuridaskError.__str__  # KeyError would show the repr of its argument
+
+
+class UndeclaredInputError(MissingInputError):
+    """A stage read something from ``record.state`` that it does not declare as an input."""
+
+
+class ExecutingWithSkippedInputError(CuridaskError, RuntimeError):
+    """A stage was about to run on the placeholder of an output whose stage was skipped."""
+
+
+# --- execution -------------------------------------------------------------------------------------------------------
+class UnpicklableError(CuridaskError, TypeError):
+    """A value cannot travel between processes."""
+
+
+class StageFailedError(CuridaskError, RuntimeError):
+    """A stage raised; carries the stage, the set, the worker and the user's own traceback as text."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str = "",
+        fix: str = "",
+        stage: str = "",
+        set_name: str = "",
+        worker: str = "",
+        traceback_text: str = "",
+    ) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.stage = stage
+        self.set_name = set_name
+        self.worker = worker
+        self.traceback_text = traceback_text
+
+
+class RunFailedError(CuridaskError, RuntimeError):
+    """A run ended with failed stages; what had finished is committed.
+
+    Attributes
+    ----------
+    failures : tuple of StageFailedError
+        One for each stage that failed itself (dependents that never ran are not in it).
+    """
+
+    def __init__(
+        self, what: str, *, where: str = "", fix: str = "", failures: tuple[StageFailedError, ...] = ()
+    ) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.failures = failures
+
+
+class ClusterError(CuridaskError, RuntimeError):
+    """Workers could not be started, reached or kept."""
+
+
+# --- storage ---------------------------------------------------------------------------------------------------------
+class CacheError(CuridaskError, OSError):
+    """The cache cannot be read or written."""
+
+    __str__ = CuridaskError.__str__  # OSError would show errno forms
+
+
+class ObjectMissingError(CacheError, FileNotFoundError):
+    """No object of that name is in the store."""
+
+    __str__ = CuridaskError.__str__
+
+
+class ArtifactMissingError(CacheError):
+    """An artifact is not in the store (no manifest, or a payload file is gone)."""
+
+
+class ArtifactDamagedError(ArtifactMissingError):
+    """An artifact's manifest or payload is not what was committed; it counts as missing."""
+
+
+# --- project ---------------------------------------------------------------------------------------------------------
+class ProjectError(CuridaskError):
+    """The project, its configuration or one of its files cannot be used."""
+
+
+class ConfigurationError(ProjectError, ValueError):
+    """A configuration file, variable or flag has a value that cannot be used."""
+
+
+class ModuleNotThereError(ProjectError, LookupError):
+    """No experiment or parameter module of that name."""
+
+
+class ModuleImportError(ProjectError, ImportError):
+    """An experiment or parameter module raised while it was imported; carries the user's traceback as text."""
+
+    __str__ = CuridaskError.__str__
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "", traceback_text: str = "") -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.traceback_text = traceback_text

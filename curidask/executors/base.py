@@ -1,0 +1,253 @@
+"""What an executor is, and the values that travel between the runner and the workers.
+
+A `Job` is a task made self-contained: it names its inputs by where they are, so a worker needs no graph. All of it
+pickles, and none of it holds user code but the parameter sets, the cachers and the keyword arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+from curidask.graph import Literal, RecordInfo
+from curidask.staging import StageSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An input that lies in the store.
+
+    Attributes
+    ----------
+    task : int
+        The task that made it, to be named when it turns out to be gone.
+    name, stem, key : str
+        Its name in the state, in the store, and its key.
+    cacher : type or object
+        What loads it.
+    lazy : bool
+        Whether the stage gets the `Lazy` itself rather than the value.
+    """
+
+    task: int
+    name: str
+    stem: str
+    key: str
+    cacher: Any
+    stage: str
+    record: RecordInfo
+    lazy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """An input that an earlier job of this run holds in memory.
+
+    Attributes
+    ----------
+    task, index : int
+        The job, and the place among its outputs.
+    key : str
+        Its artifact key.
+    shared : bool
+        Whether others read it too, so that a reader needs a copy of its own: a stage that changes its input in place
+        must not change what the next one sees.
+    """
+
+    task: int
+    index: int
+    key: str
+    shared: bool
+
+
+Source = Stored | Passed | Literal
+
+
+class Keep(Enum):
+    """What happens to an output."""
+
+    COMMIT = "commit"
+    """It is stored; readers load it."""
+    ROUND_TRIP = "round trip"
+    """It goes through its cacher, so that readers see what a stored one would give, but nothing is stored (dry run)."""
+    PASS = "pass"
+    """It stays in the worker's memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobOutput:
+    """One output of a job."""
+
+    name: str
+    key: str
+    keep: Keep
+    cacher: Any = None
+    stem: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """A task as a worker gets it.
+
+    Attributes
+    ----------
+    id : int
+        The task in the graph.
+    key : str
+        The task's key.
+    inputs : mapping of str to Source
+        Parameter name of the function to where its value is.
+    gathered : tuple of (RecordInfo, mapping of str to Source)
+        For an aggregate: its records with what it may read of each.
+    defaults : mapping
+        Values for suppressed missing inputs.
+    reusable : bool
+        Look into the store first: somebody may have made it since the plan.
+    components : mapping
+        The parts of the key, for the manifest.
+    """
+
+    id: int
+    key: str
+    spec: StageSpec
+    record: RecordInfo
+    inputs: Mapping[str, Source]
+    gathered: tuple[tuple[RecordInfo, Mapping[str, Source]], ...]
+    kwargs: Mapping[str, Any]
+    outputs: tuple[JobOutput, ...]
+    marker: str
+    prefix: str
+    reusable: bool
+    components: Mapping[str, Any]
+
+    @property
+    def passed(self) -> dict[int, None]:
+        """The jobs whose values it reads from memory, in a stable order."""
+        sources = [*self.inputs.values(), *(s for _, named in self.gathered for s in named.values())]
+        return {source.task: None for source in sources if isinstance(source, Passed)}
+
+    @property
+    def label(self) -> str:
+        """Stage and record, for messages."""
+        return f"stage {self.spec.name!r} of {self.record.label}"
+
+
+class Kind(Enum):
+    """How a job ended."""
+
+    DONE = "done"
+    FOUND = "found"
+    FAILED = "failed"
+    INPUT_LOST = "input lost"
+    INPUT_UNAVAILABLE = "input unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """An exception in a form that always pickles.
+
+    Attributes
+    ----------
+    type, message : str
+        The class's name and the message.
+    traceback_text : str
+        The user's frames, formatted.
+    fix : str
+        Advice, for errors that have it.
+    exception : BaseException or None
+        The exception itself where it could travel.
+    """
+
+    type: str
+    message: str
+    traceback_text: str = ""
+    fix: str = ""
+    exception: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactInfo:
+    """What is said of a stored output after a job: for progress, history and the report."""
+
+    name: str
+    stem: str
+    size_bytes: int
+    digest: str
+    preview: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended, small enough to send for each.
+
+    Attributes
+    ----------
+    task : int
+    kind : Kind
+    seconds : float
+        Wall time of the stage's own function and of storing its outputs.
+    worker : str
+        Which process ran it.
+    lost : tuple of int
+        For INPUT_LOST: the tasks whose artifacts are gone.
+    warnings : tuple of str
+        What the user should see (a damaged artifact that was noticed, for one).
+    """
+
+    task: int
+    kind: Kind
+    seconds: float = 0.0
+    worker: str = ""
+    error: ErrorInfo | None = None
+    lost: tuple[int, ...] = ()
+    artifacts: tuple[ArtifactInfo, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """An outcome with the values that are not stored (packed for travel), by place among the outputs."""
+
+    outcome: Outcome
+    values: Mapping[int, Any] = field(default_factory=dict)
+
+
+class Executor(Protocol):
+    """Carries out jobs.
+
+    Jobs come in an order in which each follows what it depends on. An executor may run them in any order that keeps to
+    that, in any number of processes.
+    """
+
+    n_workers: int
+
+    @property
+    def description(self) -> str:
+        """Where the jobs run, in words, with the dashboard's address where there is one."""
+        ...
+
+    def submit(self, jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> None:
+        """Take jobs; `after` names, for each, the earlier jobs it must wait for."""
+        ...
+
+    def poll(self, timeout_seconds: float | None = None) -> list[Outcome]:
+        """Wait for at least one job to end (or the timeout) and return what ended."""
+        ...
+
+    def fetch(self, task: int, index: int) -> Any:
+        """Return a value that is not stored; a KeyError when it was released or lost."""
+        ...
+
+    def release(self, tasks: Iterable[int]) -> None:
+        """Forget the values of these jobs."""
+        ...
+
+    def warnings(self) -> list[str]:
+        """What happened to the workers since the last call (a death, for one)."""
+        ...
+
+    def close(self, *, now: bool = False) -> None:
+        """End the workers; `now` for those in the middle of a job too."""
+        ...

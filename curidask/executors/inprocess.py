@@ -1,0 +1,66 @@
+"""Jobs in this process, one after the other: for debuggers, live sessions and small experiments."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from curidask.executors.base import Executor, Job, Kind, Outcome
+from curidask.executors.worker import Environment, run_job, unpack
+
+
+class InProcessExecutor(Executor):
+    """Runs a job each time it is polled, so that an interrupt or a debugger meets the user's own frames."""
+
+    def __init__(self, env: Environment) -> None:
+        self.env = env
+        self.n_workers = 1
+        self._waiting: deque[tuple[Job, Sequence[int]]] = deque()
+        self._values: dict[int, Mapping[int, Any]] = {}
+        self._unavailable: set[int] = set()
+
+    @property
+    def description(self) -> str:
+        """Where the jobs run."""
+        return "in this process"
+
+    def submit(self, jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> None:
+        """Queue jobs."""
+        for job in jobs:
+            self._unavailable.discard(job.id)
+            self._waiting.append((job, after.get(job.id, ())))
+
+    def poll(self, timeout_seconds: float | None = None) -> list[Outcome]:
+        """Run the next job."""
+        if not self._waiting:
+            return []
+        job, after = self._waiting.popleft()
+        missing = [t for t in job.passed if t not in self._values]
+        if missing or any(t in self._unavailable for t in after):
+            self._unavailable.add(job.id)
+            return [Outcome(job.id, Kind.INPUT_UNAVAILABLE)]
+        result = run_job(job, self.env, self._values)
+        if result.outcome.kind in (Kind.DONE, Kind.FOUND):
+            self._values[job.id] = result.values
+        else:
+            self._unavailable.add(job.id)
+        return [result.outcome]
+
+    def fetch(self, task: int, index: int) -> Any:
+        """Return a held value: a copy, since later jobs may read it too."""
+        return unpack(self._values[task][index], shared=True)
+
+    def release(self, tasks: Iterable[int]) -> None:
+        """Forget values."""
+        for task in tasks:
+            self._values.pop(task, None)
+
+    def warnings(self) -> list[str]:
+        """Nothing happens to a process that is this one."""
+        return []
+
+    def close(self, *, now: bool = False) -> None:
+        """Drop what waits."""
+        self._waiting.clear()
+        self._values.clear()

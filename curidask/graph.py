@@ -1,0 +1,235 @@
+"""The graph of an experiment: tasks (stage x record) and the artifacts that connect them.
+
+Tasks are added in the order in which the experiment traces them, each after what it depends on, so the list of tasks
+is a topological order and a cycle cannot be written down. Every walk is iterative and O(V + E).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from curidask.errors import CuridaskError
+from curidask.hashing import digest
+from curidask.staging import OutputSpec, StageSpec
+
+
+class GraphError(CuridaskError, ValueError):
+    """A task depends on one that is not in the graph before it (which a cycle would need)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRef:
+    """One output of one task.
+
+    Attributes
+    ----------
+    task : int
+        The task that makes it.
+    index : int
+        Its place among the task's outputs.
+    name : str
+        Its name in the state.
+    key : str
+        Its artifact key, 64 hex digits.
+    """
+
+    task: int
+    index: int
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Literal:
+    """A value that the experiment put into a record's state itself; its key is made of its content."""
+
+    value: Any
+    key: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecordInfo:
+    """What a task needs to know of a record.
+
+    Attributes
+    ----------
+    index : int
+        The record's place on its manager, -1 for a hidden one.
+    name : str
+        The name of its parameter set.
+    params : ExperimentParameters or None
+    params_hash : str
+        Hash of the parameter set, or the combined hash for a record that starts with an aggregate.
+    is_aggregate : bool
+        Whether it starts with an aggregate.
+    """
+
+    index: int
+    name: str
+    params: Any
+    params_hash: str
+    is_aggregate: bool = False
+
+    @property
+    def label(self) -> str:
+        """The record as the user knows it, for messages and displays."""
+        return f"Record {self.index} ({self.name})" if self.index >= 0 else f"hidden record ({self.name})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gathered:
+    """A record that an aggregate gathers, with the artifacts the aggregate may read."""
+
+    record: RecordInfo
+    artifacts: Mapping[str, ArtifactRef | Literal]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """One stage on one record.
+
+    Attributes
+    ----------
+    id : int
+        Its place in the graph.
+    key : str
+        Digest over all that decides the result: stage, code, parameters, keyword arguments, keys of the inputs.
+    inputs : mapping of str to ArtifactRef or Literal
+        Of a stage: input name to artifact. Empty for an aggregate, whose inputs lie in `gathered`.
+    gathered : tuple of Gathered
+        The records of an aggregate, in the given order.
+    outputs : tuple of OutputSpec
+        The outputs as this call wants them (lazy or not, with which cacher).
+    stems : tuple of str or None
+        Store name of each output, None for one that is not stored.
+    marker : str
+        Store name under which a stage without stored outputs keeps the files it wrote.
+    components : mapping
+        The parts of the key by name, for the manifest.
+    force : bool
+        Recompute whatever the cache holds (the parameter set says ``overwrite``).
+    """
+
+    id: int
+    key: str
+    spec: StageSpec
+    record: RecordInfo
+    inputs: Mapping[str, ArtifactRef | Literal]
+    gathered: tuple[Gathered, ...]
+    kwargs: Mapping[str, Any]
+    outputs: tuple[OutputSpec, ...]
+    stems: tuple[str | None, ...]
+    marker: str
+    components: Mapping[str, Any]
+    force: bool = False
+
+    @property
+    def dependencies(self) -> list[int]:
+        """The tasks whose outputs it reads, each once, in order of first use."""
+        named = [self.inputs, *(gathered.artifacts for gathered in self.gathered)]
+        refs = (ref for inputs in named for ref in inputs.values())
+        return list({ref.task: None for ref in refs if isinstance(ref, ArtifactRef)})
+
+    @property
+    def stored(self) -> bool:
+        """Whether all it makes is stored, so that it can be reused; without outputs, its marker decides."""
+        return all(stem is not None for stem in self.stems)
+
+    @property
+    def store_stems(self) -> list[str]:
+        """The store names that must all be there for the task to be reused."""
+        return [stem for stem in self.stems if stem is not None] if self.stems else [self.marker]
+
+    @property
+    def label(self) -> str:
+        """Stage and record, for messages."""
+        return f"stage {self.spec.name!r} of {self.record.label}"
+
+    def ref(self, index: int) -> ArtifactRef:
+        """The artifact at a place among the outputs."""
+        name = self.outputs[index].name
+        return ArtifactRef(self.id, index, name, artifact_key(self.key, name))
+
+
+def artifact_key(task_key: str, output: str) -> str:
+    """The key of one output: its task's key extended by the output's name."""
+    return digest(("artifact", task_key, output))
+
+
+class Graph:
+    """Tasks with their dependencies, in traced order."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+        self.dependencies: list[list[int]] = []
+        self.dependents: list[list[int]] = []
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __getitem__(self, task_id: int) -> Task:
+        return self.tasks[task_id]
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self.tasks)
+
+    def add(self, task: Task) -> Task:
+        """Append a task.
+
+        Raises
+        ------
+        GraphError
+            When it is out of order or depends on a task that is not there yet.
+        """
+        dependencies = task.dependencies
+        if task.id != len(self.tasks) or any(not 0 <= other < task.id for other in dependencies):
+            raise GraphError(
+                "A task depends on one that does not come before it, so the graph would have a cycle.", where=task.label
+            )
+        self.tasks.append(task)
+        self.dependencies.append(dependencies)
+        self.dependents.append([])
+        for other in dependencies:
+            self.dependents[other].append(task.id)
+        return task
+
+    def targets(self) -> list[int]:
+        """The tasks that nothing depends on: the ends of a run."""
+        return [task.id for task in self.tasks if not self.dependents[task.id]]
+
+    def order(self, targets: Iterable[int], stop: Collection[int] = ()) -> list[int]:
+        """The targets and all they depend on, dependencies first, depth first.
+
+        Depth first keeps the tasks of a record together, so that few intermediates are alive at a time. A task in
+        `stop` is left out, and what only it needs too.
+        """
+        order: list[int] = []
+        seen: set[int] = set()
+        for target in targets:
+            if target in seen or target in stop:
+                continue
+            seen.add(target)
+            stack = [(target, iter(self.dependencies[target]))]
+            while stack:
+                current, remaining = stack[-1]
+                following = next((t for t in remaining if t not in seen and t not in stop), None)
+                if following is None:
+                    order.append(current)
+                    stack.pop()
+                else:
+                    seen.add(following)
+                    stack.append((following, iter(self.dependencies[following])))
+        return order
+
+    def descendants(self, sources: Iterable[int]) -> list[int]:
+        """All tasks that depend on the sources, directly or through others (the sources themselves not)."""
+        found: dict[int, None] = {}
+        stack = [d for source in sources for d in self.dependents[source]]
+        while stack:
+            current = stack.pop()
+            if current not in found:
+                found[current] = None
+                stack.extend(self.dependents[current])
+        return list(found)

@@ -1,0 +1,317 @@
+"""Parameter sets: dataclasses with a name and a hash, and how some of them are selected."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from curidask import hashing
+from curidask.errors import ParameterError, SelectionError, UnstableHashError
+
+EMPTY_HASH = hashlib.sha256(b"no parameters").hexdigest()[:32]
+"""What stands for the parameter set of a record that has none."""
+
+OPERATIONAL = frozenset({"name", "hash", "overwrite", "hash_representations"})
+"""Fields that are not part of the hash."""
+
+
+class ComputedHash(str):
+    """A hash that was filled in automatically.
+
+    It is told apart from one that the user gave, since it must not follow when a set is copied with other values
+    (``dataclasses.replace`` copies every field, this one too).
+    """
+
+    __slots__ = ()
+
+
+@dataclass
+class ExperimentParameters:
+    """Base class of parameter sets; extend it with a ``@dataclass`` of your own.
+
+    Attributes
+    ----------
+    name : str
+        How displays and aggregates name the set. Not part of the hash.
+    hash : str or None
+        Filled in automatically. Give one only to fix how the set's artifacts are named; it then stands for all fields.
+    overwrite : bool
+        Recompute the stages of this set whatever the cache holds.
+    hash_representations : dict
+        Field name to a function ``(self, value) -> plain data`` whose result is hashed instead of the value, or to None
+        to leave the field out of the hash.
+
+    Examples
+    --------
+    >>> @dataclass
+    ... class Params(ExperimentParameters):
+    ...     learning_rate: float = 0.1
+    >>> Params("a", learning_rate=0.2).params_hash() == Params("b", learning_rate=0.2).params_hash()
+    True
+    """
+
+    name: str = "UNNAMED"
+    hash: str | None = field(default=None, compare=False)
+    overwrite: bool = False
+    hash_representations: dict[str, Callable[[Any, Any], Any] | None] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    def params_hash(self, dry: bool = False) -> Any:
+        """The identity of the set's values.
+
+        Parameters
+        ----------
+        dry : bool
+            Show instead what enters, by field.
+
+        Returns
+        -------
+        str or dict
+            32 hexadecimal digits (or the hash given by the user); with `dry`, field to a text.
+
+        Raises
+        ------
+        UnstableHashError
+            Naming the set and the field whose value has no stable identity.
+        ParameterError
+            For a representation that cannot be used.
+        """
+        if dry:
+            return _describe(self)
+        given = self.hash
+        if given is not None and not isinstance(given, ComputedHash):
+            return _checked_hash(given, self.name)
+        encoded = [hashing.encode(f"{type(self).__module__}.{type(self).__qualname__}")]
+        for name, value in _hashed_fields(self):
+            encoded.append(hashing.encode(name) + _encode_field(self, name, value))
+        return hashlib.sha256(b"".join(encoded)).hexdigest()[:32]
+
+    def args_hash(self, dry: bool = False) -> Any:
+        """`params_hash` under its old name."""
+        return self.params_hash(dry)
+
+
+def fill_hash(params: ExperimentParameters) -> str:
+    """Compute the hash of a set and write it on the set."""
+    value: str = params.params_hash()
+    if params.hash is None or isinstance(params.hash, ComputedHash):
+        params.hash = ComputedHash(value)
+    return value
+
+
+# --- hashing ---------------------------------------------------------------------------------------------------------
+@functools.lru_cache(maxsize=512)
+def _field_names(cls: type) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(cls) if f.name not in OPERATIONAL)
+
+
+def _hashed_fields(params: ExperimentParameters) -> Iterator[tuple[str, Any]]:
+    """The fields that enter the hash, each as its representation, sorted by name so that their order is free."""
+    representations = params.hash_representations
+    names = sorted({*_field_names(type(params)), *_extra_attributes(params)})
+    if representations:
+        unknown = [name for name in representations if name not in names]
+        if unknown:
+            raise ParameterError(
+                f"`hash_representations` names {unknown[0]!r}, which is no field.",
+                where=f"parameter set {params.name!r} ({type(params).__name__})",
+                fix=f"name one of: {', '.join(names)}",
+            )
+    for name in names:
+        value = getattr(params, name, None)
+        if name in representations:
+            function = representations[name]
+            if function is None:
+                continue
+            value = _represented(params, name, function, value)
+        if value is not None:
+            yield name, value
+
+
+def _extra_attributes(params: ExperimentParameters) -> list[str]:
+    """Attributes set beside the fields; they can change what a stage computes, so they count."""
+    known = {f.name for f in dataclasses.fields(params)}
+    extra = [name for name in vars(params) if name not in known]
+    return [n for n in extra if not isinstance(getattr(type(params), n, None), functools.cached_property)]
+
+
+def _represented(params: ExperimentParameters, name: str, function: Callable[[Any, Any], Any], value: Any) -> Any:
+    try:
+        return function(params, value)
+    except Exception as error:
+        raise ParameterError(
+            f"The hash representation of {name!r} raised {type(error).__name__}: {error}",
+            where=f"parameter set {params.name!r} ({type(params).__name__})",
+            fix="it is called as `representation(self, value)` and returns plain data",
+        ) from error
+
+
+def _encode_field(params: ExperimentParameters, name: str, value: Any) -> bytes:
+    try:
+        return hashing.encode(value, where=name)
+    except UnstableHashError as error:
+        raise UnstableHashError(
+            error.what,
+            where=f"parameter set {params.name!r} ({type(params).__name__}), field {error.where}",
+            fix=error.fix,
+        ) from None
+
+
+def _checked_hash(given: str, name: str) -> str:
+    if not isinstance(given, str) or not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}", given):
+        raise ParameterError(
+            f"The hash {given!r} given to a parameter set cannot be part of file names.",
+            where=f"parameter set {name!r}",
+            fix="use up to 64 letters, digits, '_', '-' or '.', or leave `hash` out",
+        )
+    return given
+
+
+def _describe(params: ExperimentParameters) -> dict[str, str]:
+    entering = dict(_hashed_fields(params))
+    rows = {}
+    for name in sorted({*_field_names(type(params)), *_extra_attributes(params)}):
+        if name in entering:
+            value = entering[name]
+            _encode_field(params, name, value)
+            by = " (by its representation)" if name in params.hash_representations else ""
+            rows[name] = f"{type(value).__name__}: {value!r}{by}"
+        else:
+            ignored = name in params.hash_representations and params.hash_representations[name] is None
+            rows[name] = "left out by hash_representations" if ignored else "left out: None"
+    return rows
+
+
+# --- lists of sets ---------------------------------------------------------------------------------------------------
+def check_param_sets(value: object, source: str) -> list[ExperimentParameters]:
+    """Check what ``get_params()`` returned.
+
+    Raises
+    ------
+    ParameterError
+        When it is not a list of parameter sets.
+    """
+    fix = "return a list, such as `[Params(name='a'), Params(name='b')]`"
+    if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping | ExperimentParameters):
+        raise ParameterError(f"get_params() returned a {type(value).__name__}, not a list.", where=source, fix=fix)
+    sets = list(value)
+    for index, item in enumerate(sets):
+        if not isinstance(item, ExperimentParameters):
+            kind = f"the class {item.__name__}" if isinstance(item, type) else f"a {type(item).__name__}"
+            raise ParameterError(
+                f"Entry {index} of what get_params() returned is {kind}, not a parameter set.",
+                where=source,
+                fix="let its class inherit from curidask.ExperimentParameters, and return instances",
+            )
+    return sets
+
+
+def select(
+    groups: Sequence[tuple[str, Sequence[ExperimentParameters]]],
+    *,
+    names: Sequence[str] = (),
+    indices: Sequence[str] = (),
+    global_indices: Sequence[str] = (),
+) -> list[ExperimentParameters]:
+    """Pick parameter sets; a set must satisfy every kind of selector that is given.
+
+    Parameters
+    ----------
+    groups : sequence of (str, sequence of ExperimentParameters)
+        Parameter module and its list.
+    names : sequence of str
+        Names to keep.
+    indices, global_indices : sequence of str
+        ``"0"`` or half-open ``"2-4"``, in each module's list or in the joined list.
+
+    Raises
+    ------
+    SelectionError
+        For a name or an index that is not there, or when nothing is left.
+    """
+    joined = [params for _, sets in groups for params in sets]
+    kept = set(range(len(joined)))
+    if names:
+        kept &= _with_names(joined, names)
+    if indices:
+        kept &= _with_indices(groups, indices)
+    if global_indices:
+        kept &= _positions(global_indices, len(joined), "--global-indices", "the joined list")
+    if not kept:
+        total = f"{len(joined)} parameter sets in {', '.join(name for name, _ in groups) or 'no module'}"
+        raise SelectionError(
+            "No parameter set is selected.",
+            where=total,
+            fix="loosen --names, --indices and --global-indices (a set must satisfy each of them)"
+            if joined
+            else "let get_params() return at least one set",
+        )
+    return [joined[i] for i in sorted(kept)]
+
+
+def _with_names(joined: Sequence[ExperimentParameters], names: Sequence[str]) -> set[int]:
+    there = [params.name for params in joined]
+    for name in names:
+        if name not in there:
+            near = difflib.get_close_matches(name, there, n=3)
+            shown = near or list(dict.fromkeys(there))[:10]
+            raise SelectionError(
+                f"No parameter set is named {name!r}.",
+                where="--names",
+                fix=f"{'did you mean' if near else 'there are'}: {', '.join(shown)}",
+            )
+    return {i for i, name in enumerate(there) if name in names}
+
+
+def _with_indices(groups: Sequence[tuple[str, Sequence[ExperimentParameters]]], indices: Sequence[str]) -> set[int]:
+    kept: set[int] = set()
+    start = 0
+    for module, sets in groups:
+        positions = _positions(indices, len(sets), "--indices", f"the list of {module}")
+        kept |= {start + position for position in positions}
+        start += len(sets)
+    return kept
+
+
+def _positions(texts: Sequence[str], count: int, flag: str, what: str) -> set[int]:
+    positions: set[int] = set()
+    for text in texts:
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", str(text))
+        if match is None:
+            raise SelectionError(f"{text!r} is no index.", where=flag, fix="write `3`, or `2-5` for 2, 3 and 4")
+        first = int(match[1])
+        end = int(match[2]) if match[2] else first + 1
+        if end > count or first >= end:
+            raise SelectionError(
+                f"The index {text!r} is out of range.",
+                where=f"{flag}, {what}",
+                fix=f"it has {count} sets: use indices from 0 to {count - 1}, ranges up to {count}",
+            )
+        positions.update(range(first, end))
+    return positions
+
+
+def duplicate_names(sets: Iterable[ExperimentParameters]) -> dict[str, list[ExperimentParameters]]:
+    """Names that stand for sets of different values, with those sets."""
+    by_name: dict[str, dict[str, ExperimentParameters]] = {}
+    for params in sets:
+        by_name.setdefault(params.name, {}).setdefault(params.params_hash(), params)
+    return {name: list(different.values()) for name, different in by_name.items() if len(different) > 1}
+
+
+__all__ = [
+    "EMPTY_HASH",
+    "ComputedHash",
+    "ExperimentParameters",
+    "check_param_sets",
+    "duplicate_names",
+    "fill_hash",
+    "select",
+]

@@ -1,0 +1,166 @@
+"""Which tasks of a graph run, which are reused, which nobody needs: a pure function that says why."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from curidask.graph import Graph, Task
+
+
+class Action(Enum):
+    """What happens to a task."""
+
+    RUN = "run"
+    REUSE = "reuse"
+    PRUNE = "prune"
+
+
+class Why(Enum):
+    """The ground for a decision; the value is the text shown to the user."""
+
+    NOT_CACHED = "not in the cache"
+    INCOMPLETE = "not all of its outputs are in the cache"
+    NO_CACHER = "its outputs are not stored"
+    NO_OUTPUTS = "it has no outputs"
+    OVERWRITE = "overwrite asked for"
+    UPSTREAM_OVERWRITE = "a stage before it is overwritten"
+    CACHED = "in the cache"
+    NOT_NEEDED = "nothing that runs needs it"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a decision was made.
+
+    Attributes
+    ----------
+    why : Why
+    detail : str
+        The stage or output it is about, where there is one.
+    """
+
+    why: Why
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.why.value}: {self.detail}" if self.detail else self.why.value
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What happens to one task, and why."""
+
+    task: int
+    action: Action
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Force:
+    """What to recompute whatever the cache holds.
+
+    Attributes
+    ----------
+    everything : bool
+        All tasks.
+    stages : frozenset of str
+        The tasks of these stages and, by the graph, all that depends on them.
+    tasks : frozenset of int
+        Tasks that were recomputed by force earlier in the run: what depends on them follows.
+    """
+
+    everything: bool = False
+    stages: frozenset[str] = frozenset()
+    tasks: frozenset[int] = frozenset()
+
+    def names(self, task: Task) -> bool:
+        """Whether the task itself is meant."""
+        return self.everything or task.force or task.spec.name in self.stages or task.id in self.tasks
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The decisions for a set of targets, dependencies first."""
+
+    decisions: Mapping[int, Decision]
+
+    def ids(self, action: Action) -> list[int]:
+        """The tasks with an action, in an order in which they can run."""
+        return [d.task for d in self.decisions.values() if d.action is action]
+
+
+def plan(
+    graph: Graph,
+    present: Collection[str],
+    force: Force,
+    targets: Iterable[int],
+    *,
+    done: Collection[int] = (),
+    prune: bool = True,
+) -> Plan:
+    """Decide what happens to the targets and to what they depend on.
+
+    Parameters
+    ----------
+    graph : Graph
+    present : collection of str
+        Store names (stems) that hold a whole artifact; a set, since each lookup should be O(1).
+    force : Force
+        What to recompute.
+    targets : iterable of int
+        The tasks whose outputs are wanted.
+    done : collection of int
+        Tasks whose outputs this run has already; they and what only they need are left out.
+    prune : bool
+        False: no pruning and no forced dependents, each stage decides by its own cache alone (``--no-dag``).
+
+    Returns
+    -------
+    Plan
+        In O(V + E) of the part of the graph above the targets.
+    """
+    targets = list(targets)
+    order = graph.order(targets, stop=done)
+    forced = _forced(graph, force, order, reach_dependents=prune)
+    needed = set(targets) if prune else set(order)
+    decisions: dict[int, Decision] = {}
+    for task_id in reversed(order):
+        task = graph[task_id]
+        decision = _decide(task, present, forced.get(task_id), task_id in needed)
+        decisions[task_id] = decision
+        if decision.action is Action.RUN:
+            needed.update(graph.dependencies[task_id])
+    return Plan({task_id: decisions[task_id] for task_id in order})
+
+
+def _forced(graph: Graph, force: Force, order: Iterable[int], *, reach_dependents: bool) -> dict[int, Reason]:
+    forced: dict[int, Reason] = {}
+    for task_id in order:
+        if force.names(graph[task_id]):
+            forced[task_id] = Reason(Why.OVERWRITE)
+        elif reach_dependents:
+            before = next((d for d in graph.dependencies[task_id] if d in forced or d in force.tasks), None)
+            if before is not None:
+                forced[task_id] = Reason(Why.UPSTREAM_OVERWRITE, graph[before].spec.name)
+    return forced
+
+
+def _decide(task: Task, present: Collection[str], forced: Reason | None, needed: bool) -> Decision:
+    if not needed:
+        # Reversed topological order: whatever could need this task has been decided.
+        return Decision(task.id, Action.PRUNE, Reason(Why.NOT_NEEDED))
+    if forced is not None:
+        return Decision(task.id, Action.RUN, forced)
+    if not task.stored:
+        return Decision(task.id, Action.RUN, Reason(Why.NO_CACHER))
+    missing = [stem for stem in task.store_stems if stem not in present]
+    if not missing:
+        return Decision(task.id, Action.REUSE, Reason(Why.CACHED))
+    if not task.stems:
+        return Decision(task.id, Action.RUN, Reason(Why.NO_OUTPUTS))
+    if len(missing) < len(task.stems):
+        names = [o.name for o, stem in zip(task.outputs, task.stems, strict=True) if stem in missing]
+        return Decision(task.id, Action.RUN, Reason(Why.INCOMPLETE, ", ".join(names)))
+    return Decision(task.id, Action.RUN, Reason(Why.NOT_CACHED))

@@ -1,0 +1,417 @@
+"""The one imperative loop: plan, hand to the executor, take in what comes back, until what is wanted is there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from curidask import runstate
+from curidask.caching import Lazy
+from curidask.errors import ArtifactMissingError, CuridaskError, StageFailedError
+from curidask.executors.base import (
+    ErrorInfo,
+    Executor,
+    Job,
+    JobOutput,
+    Keep,
+    Kind,
+    Outcome,
+    Passed,
+    Source,
+    Stored,
+)
+from curidask.executors.worker import load_stored
+from curidask.graph import ArtifactRef, Graph, Literal, Task
+from curidask.planner import Action, Force, Plan, plan
+from curidask.runstate import AVAILABLE, SETTLED, RunState, Status
+from curidask.store.artifacts import ArtifactStore
+
+logger = logging.getLogger(__name__)
+
+
+class Listener(Protocol):
+    """Who wants to know what happens: progress display, history, tests."""
+
+    def planned(self, graph: Graph, plan: Plan) -> None:
+        """A plan was made, before any of it runs."""
+        ...
+
+    def started(self, description: str) -> None:
+        """The executor is up."""
+        ...
+
+    def ended(self, task: Task, outcome: Outcome) -> None:
+        """A task ran, was found made, or failed."""
+        ...
+
+    def blocked(self, task: Task) -> None:
+        """A task will not run since one before it failed."""
+        ...
+
+    def warned(self, text: str) -> None:
+        """Something the user should know."""
+        ...
+
+
+@dataclass(slots=True)
+class Policy:
+    """How a run is carried out.
+
+    Attributes
+    ----------
+    force : Force
+        What to recompute.
+    prune : bool
+        False for ``--no-dag``.
+    writable : bool
+        False for a dry run: nothing is stored.
+    live : bool
+        A live session: values stay until the end, and a failure is raised where it happens.
+    window : int
+        Tasks in flight at most.
+    """
+
+    force: Force
+    prune: bool = True
+    writable: bool = True
+    live: bool = False
+    window: int = 2048
+
+
+class Runner:
+    """Executes parts of a graph when they are wanted.
+
+    Parameters
+    ----------
+    graph : Graph
+    store : ArtifactStore
+    policy : Policy
+    prefix : str
+        For the manifests.
+    make_executor : callable
+        Gives the executor when the first task has to run; a run that reuses everything starts no process.
+    listeners : sequence of Listener
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        store: ArtifactStore,
+        policy: Policy,
+        prefix: str,
+        make_executor: Callable[[], Executor],
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        self.graph = graph
+        self.store = store
+        self.policy = policy
+        self.prefix = prefix
+        self.state = RunState(graph, window=policy.window, keep_values=policy.live)
+        self.failures: dict[int, StageFailedError] = {}
+        self._errors: dict[int, ErrorInfo] = {}
+        self._listeners = list(listeners)
+        self._make_executor = make_executor
+        self._executor: Executor | None = None
+        self._forced: set[int] = set()
+        self._damaged: set[str] = set()
+        self._fresh: dict[int, int] = {}
+
+    # --- what is wanted ----------------------------------------------------------------------------------------------
+    def demand(self, targets: Iterable[int], *, keep: Iterable[int] = ()) -> Plan:
+        """Plan the targets and hand what has to run to the executor; does not wait for it."""
+        made = self.plan(targets)
+        self._forced.update(t for t, d in made.decisions.items() if d.reason.why.name.endswith("OVERWRITE"))
+        for listener in self._listeners:
+            listener.planned(self.graph, made)
+        self._carry_out(self.state.handle(runstate.Planned(made, frozenset(keep))))
+        return made
+
+    def plan(self, targets: Iterable[int]) -> Plan:
+        """Decide on the targets and what they need, leaving out what this run has dealt with."""
+        targets = list(targets)
+        done = self.state.status
+        stems = [
+            stem
+            for task in self.graph.order(targets, stop=done)
+            for stem in (self.graph[task].store_stems if self.graph[task].stored else ())
+        ]
+        present = self.store.present(stems) - self._damaged
+        force = Force(self.policy.force.everything, self.policy.force.stages, frozenset(self._forced))
+        made = plan(self.graph, present, force, targets, done=done, prune=self.policy.prune)
+        damaged = self._damaged_targets(made, targets)
+        if damaged:
+            made = plan(self.graph, present - damaged, force, targets, done=done, prune=self.policy.prune)
+        return made
+
+    def _damaged_targets(self, made: Plan, targets: Sequence[int]) -> set[str]:
+        """Reused targets on a local store that do not hold what was committed.
+
+        Nothing of the run would read them, so nothing else would notice. On a remote store the check would cost a
+        request or more an artifact; there it is left to whoever reads.
+        """
+        if not self.store.reads_are_cheap:
+            return set()
+        reused = [t for t in targets if t in made.decisions and made.decisions[t].action is Action.REUSE]
+        return {stem for t in reused for stem in self._damaged_stems(self.graph[t])}
+
+    def _damaged_stems(self, task: Task) -> list[str]:
+        damaged = []
+        for index, stem in enumerate(task.stems):
+            if stem is None:
+                continue
+            try:
+                self.store.checkout(stem, task.ref(index).key)
+            except ArtifactMissingError as error:
+                self._warn(error.what)
+                self._damaged.add(stem)
+                damaged.append(stem)
+        return damaged
+
+    def wait(self, targets: Iterable[int]) -> None:
+        """Return when nothing more will happen to these tasks.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            After the executor was told to end at once.
+        """
+        targets = list(targets)
+        try:
+            while not self.state.settled(targets):
+                if self._executor is None or not self.state.in_flight:
+                    raise CuridaskError("The run has tasks left but nothing to do; please report this as a defect.")
+                for outcome in self._executor.poll():
+                    self._take(outcome)
+                for text in self._executor.warnings():
+                    self._warn(text)
+        except KeyboardInterrupt:
+            self._carry_out(self.state.handle(runstate.Interrupted()))
+            raise
+
+    def is_available(self, task: int) -> bool:
+        """Whether the task's outputs can be read without running anything."""
+        return self.state.status.get(task) in AVAILABLE
+
+    def has_failed(self, task: int) -> bool:
+        """Whether the task failed or cannot run."""
+        return self.state.status.get(task) in (Status.FAILED, Status.BLOCKED)
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+    def value(self, ref: ArtifactRef) -> Any:
+        """The value of an artifact; executes what it needs.
+
+        Raises
+        ------
+        StageFailedError
+            When the stage that makes it, or one before it, failed.
+        """
+        for _ in range(runstate.MAX_ATTEMPTS):
+            self.ensure(ref.task)
+            try:
+                return self._read(ref)
+            except ArtifactMissingError as error:
+                self._lose(ref, error.what)
+            except KeyError:
+                self._carry_out(self.state.handle(runstate.OutputLost(ref.task)))
+        raise CuridaskError(
+            f"The artifact {ref.name!r} was lost each time it was made.",
+            where=self.graph[ref.task].label,
+            fix="look for something that changes or removes files of the cache while the run goes on",
+        )
+
+    def ensure(self, task: int) -> None:
+        """Have a task's outputs made.
+
+        Raises
+        ------
+        StageFailedError
+        """
+        if task not in self.state.status:
+            self.demand([task], keep=[task])
+        self.wait([task])
+        self._raise_failure(task)
+
+    def reference(self, ref: ArtifactRef) -> Any:
+        """The artifact without its value: a `Lazy` that loads it, or the reference when it is not stored."""
+        source = self._source(ref)
+        if not isinstance(source, Stored):
+            return ref
+        self.ensure(ref.task)
+        return load_stored(self.store, _as_lazy(source))[0]
+
+    def _read(self, ref: ArtifactRef) -> Any:
+        source = self._source(ref)
+        if isinstance(source, Stored):
+            return load_stored(self.store, source)[0]
+        return self._running().fetch(ref.task, ref.index)
+
+    def _lose(self, ref: ArtifactRef, text: str) -> None:
+        self._warn(text)
+        stem = self.graph[ref.task].stems[ref.index]
+        if stem is not None:
+            self._damaged.add(stem)
+        self._carry_out(self.state.handle(runstate.OutputLost(ref.task)))
+
+    def _raise_failure(self, task: int) -> None:
+        if not self.has_failed(task):
+            return
+        failed = next((t for t in [task, *reversed(self.graph.order([task]))] if t in self.failures), None)
+        if failed is None:
+            raise CuridaskError("A stage did not run.", where=self.graph[task].label)
+        cause = self._errors[failed].exception
+        if self.policy.live and cause is not None and not isinstance(cause, CuridaskError):
+            cause.add_note(f"in {self.graph[failed].label}")
+            raise cause
+        if isinstance(cause, CuridaskError):
+            raise cause
+        raise self.failures[failed] from cause
+
+    # --- the executor ------------------------------------------------------------------------------------------------
+    def _running(self) -> Executor:
+        if self._executor is None:
+            self._executor = self._make_executor()
+            for listener in self._listeners:
+                listener.started(self._executor.description)
+        return self._executor
+
+    def close(self, *, now: bool = False) -> None:
+        """End the executor."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.close(now=now)
+
+    def _carry_out(self, instructions: Iterable[runstate.Instruction]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case runstate.Submit(tasks):
+                    self._submit(tasks)
+                case runstate.Release(tasks):
+                    self._running().release(tasks)
+                case runstate.Replan(tasks):
+                    self.demand(tasks)
+                case runstate.Block(tasks):
+                    for task in tasks:
+                        for listener in self._listeners:
+                            listener.blocked(self.graph[task])
+                case runstate.GiveUp(task):
+                    self._give_up(task)
+                case runstate.Cancel():
+                    self.close(now=True)
+
+    def _submit(self, tasks: Sequence[int]) -> None:
+        jobs = [self._job(self.graph[task]) for task in tasks]
+        submitted = {t for t, status in ((t, self.state.status.get(t)) for j in tasks for t in self.graph.dependencies[j])
+                     if status is Status.SUBMITTED}
+        after = {
+            job.id: [t for t in self.graph.dependencies[job.id] if t in submitted or t in job.passed] for job in jobs
+        }
+        self._running().submit(jobs, after)
+
+    def _take(self, outcome: Outcome) -> None:
+        task = self.graph[outcome.task]
+        if self.state.status.get(task.id) is not Status.SUBMITTED:
+            return  # a late word about a task that was blocked or cancelled meanwhile
+        for text in outcome.warnings:
+            self._warn(text)
+        event: runstate.Event
+        match outcome.kind:
+            case Kind.DONE | Kind.FOUND:
+                self._damaged.difference_update(stem for stem in task.stems if stem is not None)
+                event = runstate.Finished(task.id)
+            case Kind.FAILED:
+                self._record_failure(task, outcome)
+                event = runstate.Failed(task.id)
+            case Kind.INPUT_LOST:
+                self._mark_damaged(outcome.lost)
+                event = runstate.InputLost(task.id, outcome.lost)
+            case Kind.INPUT_UNAVAILABLE:
+                event = runstate.InputUnavailable(task.id)
+        if outcome.kind in (Kind.DONE, Kind.FOUND, Kind.FAILED):
+            for listener in self._listeners:
+                listener.ended(task, outcome)
+        self._carry_out(self.state.handle(event))
+
+    def _mark_damaged(self, lost: Iterable[int]) -> None:
+        for task in lost:
+            self._damaged.update(stem for stem in self.graph[task].stems if stem is not None)
+
+    def _record_failure(self, task: Task, outcome: Outcome) -> None:
+        error = outcome.error or ErrorInfo("Error", "the stage failed without a word")
+        self._errors[task.id] = error
+        self.failures[task.id] = StageFailedError(
+            f"{error.type}: {error.message}",
+            where=task.label + (f" on {outcome.worker}" if outcome.worker else ""),
+            fix=error.fix,
+            stage=task.spec.name,
+            set_name=task.record.name,
+            worker=outcome.worker,
+            traceback_text=error.traceback_text,
+        )
+
+    def _give_up(self, task: int) -> None:
+        error = ErrorInfo(
+            "ArtifactMissingError",
+            "its inputs were lost each time they were made",
+            fix="look for something that changes or removes files of the cache while the run goes on",
+        )
+        outcome = Outcome(task, Kind.FAILED, error=error)
+        self._record_failure(self.graph[task], outcome)
+        for listener in self._listeners:
+            listener.ended(self.graph[task], outcome)
+        self._carry_out(self.state.handle(runstate.Failed(task)))
+
+    def _warn(self, text: str) -> None:
+        for listener in self._listeners:
+            listener.warned(text)
+
+    # --- jobs --------------------------------------------------------------------------------------------------------
+    def _job(self, task: Task) -> Job:
+        outputs = tuple(self._output(task, index) for index in range(len(task.outputs)))
+        forced = task.id in self._forced
+        return Job(
+            id=task.id,
+            key=task.key,
+            spec=task.spec,
+            record=task.record,
+            inputs={name: self._input(ref) for name, ref in task.inputs.items()},
+            gathered=tuple(
+                (g.record, {name: self._input(ref) for name, ref in g.artifacts.items()}) for g in task.gathered
+            ),
+            kwargs=task.kwargs,
+            outputs=outputs,
+            marker=task.marker,
+            prefix=self.prefix,
+            reusable=bool(outputs) and not forced and all(o.keep is Keep.COMMIT for o in outputs),
+            components=task.components,
+        )
+
+    def _output(self, task: Task, index: int) -> JobOutput:
+        spec, ref, stem = task.outputs[index], task.ref(index), task.stems[index]
+        if stem is None:
+            return JobOutput(spec.name, ref.key, Keep.PASS)
+        keep = Keep.COMMIT if self.policy.writable else Keep.ROUND_TRIP
+        return JobOutput(spec.name, ref.key, keep, spec.cacher, stem)
+
+    def _input(self, ref: ArtifactRef | Literal) -> Source:
+        return ref if isinstance(ref, Literal) else self._source(ref)
+
+    def _source(self, ref: ArtifactRef) -> Source:
+        task = self.graph[ref.task]
+        output, stem = task.outputs[ref.index], task.stems[ref.index]
+        in_store = self.policy.writable or self.state.status.get(task.id) is Status.REUSED
+        if stem is None or not in_store:
+            shared = self.policy.live or len(self.graph.dependents[task.id]) > 1
+            return Passed(task.id, ref.index, ref.key, shared)
+        lazy = output.lazy and not output.resolve
+        return Stored(task.id, ref.name, stem, ref.key, output.cacher, task.spec.name, task.record, lazy)
+
+
+def _as_lazy(source: Stored) -> Stored:
+    from dataclasses import replace
+
+    return replace(source, lazy=True)
+
+
+__all__ = ["SETTLED", "Lazy", "Listener", "Policy", "Runner"]

@@ -1,0 +1,300 @@
+"""The state of a run as a machine: ``handle(event)`` gives instructions, and nothing else changes anything.
+
+The machine knows no clock, no file and no worker. The runner carries out its instructions and feeds it what the
+executor reports, so whatever order the reports come in can be tested by writing that order down.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from curidask.graph import Graph
+from curidask.planner import Action, Plan
+
+MAX_ATTEMPTS = 3
+"""How often a task is submitted before an artifact that keeps getting lost is called a failure."""
+
+
+class Status(Enum):
+    """Where a task stands."""
+
+    WAITING = "waiting"
+    SUBMITTED = "submitted"
+    DONE = "done"
+    REUSED = "reused"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+    CANCELLED = "cancelled"
+
+
+AVAILABLE = frozenset({Status.DONE, Status.REUSED})
+SETTLED = frozenset({Status.DONE, Status.REUSED, Status.FAILED, Status.BLOCKED, Status.CANCELLED})
+
+
+# --- events ----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan was made; its RUN tasks are to be carried out.
+
+    `keep` names tasks whose values are to be read from outside, so they stay when their last dependent is done.
+    """
+
+    plan: Plan
+    keep: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The task's outputs are there, computed now or found made by somebody else."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The task raised."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class InputLost:
+    """The task did not run: what these tasks had made is gone or damaged."""
+
+    task: int
+    lost: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InputUnavailable:
+    """The task did not run because a task before it in the same submission did not finish."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutputLost:
+    """What a finished task had made is gone or damaged, noticed by a reader outside of the run's tasks."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The user wants the run to end now."""
+
+
+Event = Planned | Finished | Failed | InputLost | InputUnavailable | OutputLost | Interrupted
+
+
+# --- instructions ----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Hand these tasks to the executor, in this order; what they depend on is available or submitted before them."""
+
+    tasks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Nothing will read the values of these tasks any more."""
+
+    tasks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replan:
+    """Plan these tasks anew: their artifacts are gone although a plan counted on them."""
+
+    tasks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """These tasks will not run, since one they depend on failed."""
+
+    tasks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The task was tried too often while its inputs kept getting lost: report it as failed."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop everything that is submitted."""
+
+
+Instruction = Submit | Release | Replan | Block | GiveUp | Cancel
+
+
+class RunState:
+    """The machine.
+
+    Parameters
+    ----------
+    graph : Graph
+        Grows while the experiment is traced; the machine reads dependencies and dependents from it.
+    window : int
+        How many tasks may be submitted and unfinished at a time. It bounds the memory of the driver and of the
+        scheduler whatever the size of the experiment.
+    keep_values : bool
+        Keep the values of outputs that are not stored until the end (a live session, which may read any of them).
+    """
+
+    def __init__(self, graph: Graph, *, window: int, keep_values: bool = False) -> None:
+        self.graph = graph
+        self.window = window
+        self.keep_values = keep_values
+        self.status: dict[int, Status] = {}
+        self.in_flight = 0
+        self._queue: deque[int] = deque()
+        self._parked: dict[int, list[int]] = {}
+        self._readers: dict[int, int] = {}
+        self._attempts: dict[int, int] = {}
+        self._kept: set[int] = set()
+        self._interrupted = False
+
+    def settled(self, tasks: Iterable[int]) -> bool:
+        """Whether nothing more will happen to these tasks (pruned ones count as settled)."""
+        return all(self.status.get(task, Status.REUSED) in SETTLED for task in tasks)
+
+    def handle(self, event: Event) -> list[Instruction]:
+        """Take in what happened; return what is to be done, in this order."""
+        match event:
+            case Planned(plan, keep):
+                self._kept |= keep
+                instructions = self._planned(plan)
+            case Finished(task):
+                instructions = self._finished(task)
+            case Failed(task):
+                instructions = self._failed(task)
+            case InputLost(task, lost):
+                instructions = self._input_lost(task, lost)
+            case InputUnavailable(task):
+                instructions = self._input_unavailable(task)
+            case OutputLost(task):
+                self.status.pop(task, None)
+                instructions = [Replan((task,))]
+            case Interrupted():
+                return self._interrupt()
+        return [*instructions, *self._fill()]
+
+    # --- one method an event ---------------------------------------------------------------------------------------
+    def _planned(self, plan: Plan) -> list[Instruction]:
+        runs = plan.ids(Action.RUN)
+        for task in plan.ids(Action.REUSE):
+            self.status[task] = Status.REUSED
+        fresh = [task for task in runs if self.status.get(task) not in (Status.WAITING, Status.SUBMITTED)]
+        for task in fresh:
+            self.status[task] = Status.WAITING
+            for before in self.graph.dependencies[task]:
+                self._readers[before] = self._readers.get(before, 0) + 1
+        self._queue.extend(fresh)
+        blocked = [task for task in fresh if self._has_failed_dependency(task)]
+        return self._block([*blocked, *self.graph.descendants(blocked)]) if blocked else []
+
+    def _finished(self, task: int) -> list[Instruction]:
+        self._leave_flight(task, Status.DONE)
+        released = self._done_reading(task)
+        if self._is_unread(task) and self.graph.dependents[task]:
+            released.append(task)
+        return [Release(tuple(released))] if released else []
+
+    def _failed(self, task: int) -> list[Instruction]:
+        self._leave_flight(task, Status.FAILED)
+        released = self._done_reading(task)
+        instructions: list[Instruction] = [Release(tuple(released))] if released else []
+        return instructions + self._block(self.graph.descendants([task]))
+
+    def _input_lost(self, task: int, lost: tuple[int, ...]) -> list[Instruction]:
+        self._leave_flight(task, Status.WAITING)
+        attempts = self._attempts[task] = self._attempts.get(task, 0) + 1
+        if attempts >= MAX_ATTEMPTS:
+            return [GiveUp(task)]
+        self._queue.appendleft(task)
+        gone = tuple(t for t in lost if self.status.get(t) not in (Status.WAITING, Status.SUBMITTED))
+        for t in gone:
+            self.status.pop(t, None)
+        return [Replan(gone)] if gone else []
+
+    def _input_unavailable(self, task: int) -> list[Instruction]:
+        # Race: B was submitted behind A in one batch; A came back as lost-input (it will run again) or as failed (B was
+        # blocked by that event already). Only in the first case B goes back into the queue.
+        if self.status.get(task) is Status.SUBMITTED:
+            self._leave_flight(task, Status.WAITING)
+            self._queue.append(task)
+        return []
+
+    def _interrupt(self) -> list[Instruction]:
+        self._interrupted = True
+        self._queue.clear()
+        for task, status in self.status.items():
+            if status in (Status.WAITING, Status.SUBMITTED):
+                self.status[task] = Status.CANCELLED
+        self.in_flight = 0
+        return [Cancel()]
+
+    # --- parts -----------------------------------------------------------------------------------------------------
+    def _leave_flight(self, task: int, status: Status) -> None:
+        if self.status.get(task) is Status.SUBMITTED:
+            self.in_flight -= 1
+        self.status[task] = status
+
+    def _done_reading(self, task: int) -> list[int]:
+        """The dependencies of the task that it was the last reader of."""
+        released = []
+        for before in self.graph.dependencies[task]:
+            self._readers[before] = max(self._readers.get(before, 0) - 1, 0)
+            if self._is_unread(before) and self.status.get(before) in AVAILABLE:
+                released.append(before)
+        return released
+
+    def _is_unread(self, task: int) -> bool:
+        return not self.keep_values and task not in self._kept and not self._readers.get(task)
+
+    def _has_failed_dependency(self, task: int) -> bool:
+        return any(self.status.get(d) in (Status.FAILED, Status.BLOCKED) for d in self.graph.dependencies[task])
+
+    def _block(self, tasks: Iterable[int]) -> list[Instruction]:
+        blocked = []
+        released: list[int] = []
+        for task in tasks:
+            if self.status.get(task) in (Status.WAITING, Status.SUBMITTED):
+                self._leave_flight(task, Status.BLOCKED)
+                blocked.append(task)
+                released.extend(self._done_reading(task))
+        instructions: list[Instruction] = [Block(tuple(blocked))] if blocked else []
+        return instructions + ([Release(tuple(released))] if released else [])
+
+    def _fill(self) -> list[Instruction]:
+        """Submit what may be submitted, up to the window."""
+        if self._interrupted:
+            return []
+        # Refilling one by one would make a graph message of each; a quarter of the window is worth one.
+        if self.in_flight and self.window - self.in_flight < max(1, self.window // 4):
+            return []
+        batch = []
+        while self._queue and self.in_flight < self.window:
+            task = self._queue.popleft()
+            if self.status.get(task) is not Status.WAITING:
+                continue
+            before = self._not_ready(task)
+            if before is not None:
+                self._parked.setdefault(before, []).append(task)
+                continue
+            self.status[task] = Status.SUBMITTED
+            self.in_flight += 1
+            batch.append(task)
+            self._queue.extendleft(reversed(self._parked.pop(task, [])))
+        return [Submit(tuple(batch))] if batch else []
+
+    def _not_ready(self, task: int) -> int | None:
+        ready = (Status.SUBMITTED, Status.DONE, Status.REUSED)
+        return next((d for d in self.graph.dependencies[task] if self.status.get(d) not in ready), None)

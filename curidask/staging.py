@@ -1,0 +1,319 @@
+"""What a stage is: ``@stage`` and ``@aggregate`` describe a function, calling it on a record traces it.
+
+Both decorators build the same `StageSpec`; the only thing that tells them apart is that an aggregate's function takes
+the records it gathers. Nothing runs here: the decorated function hands its spec to the record, and the record's
+manager decides when to execute.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from curidask.errors import (
+    CachersMismatchError,
+    EmptyCachersError,
+    ExecutingWithSkippedInputError,
+    InputSignatureError,
+    OutputSignatureError,
+    StageDefinitionError,
+    UnsafeNameError,
+)
+
+__all__ = [
+    "CachersMismatchError",
+    "EmptyCachersError",
+    "ExecutingWithSkippedInputError",
+    "InputSignatureError",
+    "OutputSignatureError",
+    "OutputSpec",
+    "StageSpec",
+    "aggregate",
+    "stage",
+]
+
+
+@runtime_checkable
+class LazyOutput(Protocol):
+    """What ``outputs`` may hold beside plain names: `curidask.caching.Lazy`."""
+
+    name: str
+    resolve: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """One declared output.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the record's state.
+    cacher : type or object or None
+        The cacher class, or an instance that serves as a template; None for an output that is not stored.
+    lazy : bool
+        Whether the state keeps a reference that loads on each access.
+    resolve : bool
+        For a lazy output: whether stages get the value (True) or the `Lazy` itself.
+    """
+
+    name: str
+    cacher: Any = None
+    lazy: bool = False
+    resolve: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StageSpec:
+    """The description of a decorated function.
+
+    Attributes
+    ----------
+    name : str
+        The function's name; part of keys and file names.
+    function : callable
+        The function as the user wrote it.
+    is_aggregate : bool
+        Whether it takes the records it gathers as its second argument.
+    inputs : tuple of str, or None
+        Declared inputs. None only for an aggregate that declares none: it depends on all that its records hold.
+    outputs : tuple of OutputSpec
+        Declared outputs, in the order in which the function returns them.
+    suppress_missing_inputs : bool
+        Pass None (or the function's own default) for inputs that the state lacks.
+    fingerprint : str
+        Identity of the stage's code in its keys; empty while code does not count.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    is_aggregate: bool
+    inputs: tuple[str, ...] | None
+    outputs: tuple[OutputSpec, ...]
+    cachers: tuple[Any, ...] | None
+    suppress_missing_inputs: bool = False
+    fingerprint: str = ""
+
+    @property
+    def where(self) -> str:
+        """The place of the definition, for error messages."""
+        code = getattr(self.function, "__code__", None)
+        place = f" ({code.co_filename}:{code.co_firstlineno})" if code is not None else ""
+        return f"stage {self.name!r}{place}"
+
+    def check(self) -> None:
+        """Raise when the declaration cannot work.
+
+        Raises
+        ------
+        EmptyCachersError, CachersMismatchError, InputSignatureError, UnsafeNameError, StageDefinitionError
+        """
+        self._check_cachers()
+        self._check_names()
+        self._check_signature()
+
+    def parameter_default(self, name: str) -> Any:
+        """The function's own default for an input, None where it has none."""
+        default = inspect.signature(self.function).parameters[name].default
+        return None if default is inspect.Parameter.empty else default
+
+    def _check_cachers(self) -> None:
+        if self.cachers is None or len(self.cachers) == len(self.outputs):
+            return
+        fix = f"give one cacher for each of the {len(self.outputs)} outputs, or leave `cachers` out to store none"
+        if not self.cachers:
+            raise EmptyCachersError("A stage with outputs was given an empty list of cachers.", where=self.where, fix=fix)
+        raise CachersMismatchError(
+            f"A stage has {len(self.outputs)} outputs but {len(self.cachers)} cachers.", where=self.where, fix=fix
+        )
+
+    def _check_names(self) -> None:
+        names = [output.name for output in self.outputs]
+        for name in names:
+            check_name(name, f"output of {self.where}")
+        for kind, listed in (("input", self.inputs or ()), ("output", names)):
+            twice = {name for name in listed if list(listed).count(name) > 1}
+            if twice:
+                raise StageDefinitionError(
+                    f"The {kind} {sorted(twice)[0]!r} is listed twice.", where=self.where, fix=f"name each {kind} once"
+                )
+
+    def _check_signature(self) -> None:
+        parameters = inspect.signature(self.function).parameters
+        takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+        leading = 2 if self.is_aggregate else 1
+        if len(parameters) < leading and not any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters.values()):
+            wanted = "`record` and `records`" if self.is_aggregate else "`record`"
+            raise InputSignatureError(
+                f"The function takes {len(parameters)} parameters; its first must be {wanted}.",
+                where=self.where,
+                fix=f"write `def {self.name}({'record, records' if self.is_aggregate else 'record'}, ...)`",
+            )
+        for name in self.inputs or ():
+            if name not in list(parameters)[leading:] and not takes_any:
+                raise InputSignatureError(
+                    f"The input {name!r} is declared, but the function has no parameter of that name.",
+                    where=self.where,
+                    fix=f"add a parameter {name!r} to the function, or take it out of `inputs`",
+                )
+
+
+def check_name(name: object, where: str) -> None:
+    """Refuse a name that would become a path outside its folder.
+
+    Raises
+    ------
+    UnsafeNameError
+        For anything but a text without separators, that is neither empty nor made of dots.
+    """
+    if not isinstance(name, str) or not name.strip(". ") or any(c in name for c in "/\\\0\n"):
+        raise UnsafeNameError(
+            f"{name!r} cannot be used as a name.",
+            where=where,
+            fix="use a text without '/', '\\' or line breaks that does not consist of dots; "
+            "letters, digits, '_', '-' and '.' are safe everywhere",
+        )
+
+
+def stage(
+    inputs: Sequence[str] | None = None,
+    outputs: Sequence[str | LazyOutput] | None = None,
+    cachers: Sequence[Any] | None = None,
+    suppress_missing_inputs: bool = False,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare a function as one step of an experiment.
+
+    Parameters
+    ----------
+    inputs : sequence of str, optional
+        Artifacts the stage takes from the record's state; each is a parameter of the function of the same name.
+    outputs : sequence of str or Lazy, optional
+        Names of the returned values, in order. A `Lazy` output loads again on each access instead of staying in memory.
+    cachers : sequence, optional
+        One `Cacheable` class or instance an output. The stage is reused only when all its outputs are stored.
+    suppress_missing_inputs : bool
+        Pass None (or the function's own default) for inputs that are not in the state instead of raising.
+
+    Returns
+    -------
+    callable
+        A decorator. The decorated function takes a `Record` (and keyword arguments for parameters of the function that
+        are no inputs) and returns that record.
+
+    Examples
+    --------
+    >>> from curidask import stage
+    >>> from curidask.caching import JsonCacher
+    >>> @stage(["data", "model"], ["score"], [JsonCacher])
+    ... def evaluate(record, data, model):
+    ...     return model.score(data)
+    """
+    return _decorator("stage", inputs, outputs, cachers, suppress_missing_inputs)
+
+
+def aggregate(
+    inputs: Sequence[str] | None = None,
+    outputs: Sequence[str | LazyOutput] | None = None,
+    cachers: Sequence[Any] | None = None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare a function as a step over several records.
+
+    Parameters
+    ----------
+    inputs : sequence of str, optional
+        Artifacts taken from each gathered record; the function gets one mapping from record to value for each.
+        Without inputs the aggregate depends on everything that its records hold.
+    outputs, cachers
+        As for `stage`.
+
+    Returns
+    -------
+    callable
+        A decorator. The decorated function takes a `Record` and the list of records to gather (None for all the other
+        records of the manager) and returns the first.
+
+    Examples
+    --------
+    >>> from curidask import aggregate
+    >>> @aggregate(["score"], ["best"])
+    ... def find_best(record, records, score):
+    ...     return max(score.values())
+    """
+    return _decorator("aggregate", inputs, outputs, cachers, False)
+
+
+def _decorator(
+    kind: str, inputs: Any, outputs: Any, cachers: Any, suppress_missing_inputs: bool
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    if callable(inputs):
+        raise StageDefinitionError(
+            f"@{kind} was used without parentheses.",
+            where=f"function {getattr(inputs, '__name__', inputs)!r}",
+            fix=f"write @{kind}() or @{kind}([inputs], [outputs])",
+        )
+    for name, value in (("inputs", inputs), ("outputs", outputs), ("cachers", cachers)):
+        if isinstance(value, str | Mapping) or (value is not None and not isinstance(value, Sequence)):
+            raise StageDefinitionError(
+                f"`{name}` of @{kind} is {value!r}, not a list.", fix=f"write `{name}=[...]`, also for a single entry"
+            )
+    is_aggregate = kind == "aggregate"
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        spec = StageSpec(
+            name=getattr(function, "__name__", type(function).__name__),
+            function=function,
+            is_aggregate=is_aggregate,
+            inputs=None if is_aggregate and inputs is None else tuple(inputs or ()),
+            outputs=_output_specs(outputs or (), cachers),
+            cachers=None if cachers is None else tuple(cachers),
+            suppress_missing_inputs=suppress_missing_inputs,
+        )
+        return _traced(spec)
+
+    return decorate
+
+
+def _output_specs(outputs: Sequence[Any], cachers: Sequence[Any] | None) -> tuple[OutputSpec, ...]:
+    # Counts that differ are reported by StageSpec.check(), when the stage is used; here the pairs that exist are made.
+    paired = list(cachers or ())[: len(outputs)]
+    paired += [None] * (len(outputs) - len(paired))
+    specs = []
+    for output, cacher in zip(outputs, paired, strict=True):
+        if isinstance(output, str):
+            specs.append(OutputSpec(output, cacher))
+        elif isinstance(output, LazyOutput):
+            specs.append(OutputSpec(output.name, cacher, lazy=True, resolve=output.resolve))
+        else:
+            raise StageDefinitionError(f"The output {output!r} is neither a name nor a Lazy.", fix='write "name"')
+    return tuple(specs)
+
+
+def _traced(spec: StageSpec) -> Callable[..., Any]:
+    """The function that takes the user's place: it adds a task to the record instead of computing."""
+    if spec.is_aggregate:
+
+        @functools.wraps(spec.function)
+        def call(record: Any, records: Any = None, **kwargs: Any) -> Any:
+            return _apply(spec, record, records, kwargs)
+    else:
+
+        @functools.wraps(spec.function)
+        def call(record: Any, **kwargs: Any) -> Any:
+            return _apply(spec, record, None, kwargs)
+
+    call.spec = spec  # type: ignore[attr-defined]  # functions take attributes; the type checker has no type for that
+    return call
+
+
+def _apply(spec: StageSpec, record: Any, records: Any, kwargs: dict[str, Any]) -> Any:
+    apply = getattr(record, "apply_stage", None)
+    if apply is None:
+        raise StageDefinitionError(
+            f"The first argument of a stage is {type(record).__name__}, not a Record.",
+            where=spec.where,
+            fix=f"call it as `{spec.name}(record)` with `record = Record(manager, param_set)`",
+        )
+    return apply(spec, records, kwargs)

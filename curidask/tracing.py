@@ -1,0 +1,212 @@
+"""Tracing: a stage called on a record becomes a task, with its inputs found and its key made. Nothing runs here."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from curidask.errors import MissingInputError, StageDefinitionError
+from curidask.graph import ArtifactRef, Gathered, Graph, Literal, Task, artifact_key
+from curidask.hashing import digest
+from curidask.staging import OutputSpec, StageSpec, check_name
+from curidask.store.manifests import ArtifactName
+
+if TYPE_CHECKING:
+    from curidask.record import Record
+
+logger = logging.getLogger(__name__)
+
+Inputs = Mapping[str, ArtifactRef | Literal]
+
+
+@dataclass(slots=True)
+class Tracer:
+    """Adds tasks to a graph.
+
+    Attributes
+    ----------
+    graph : Graph
+    prefix : str
+        How store names begin.
+    lazy : bool or None
+        True makes every output lazy, False none, None leaves it to the stages.
+    overwrite : bool
+        Recompute everything; traced tasks carry only what their own parameter set says.
+    share : callable
+        Tells of a task whether another record may share its artifacts (it has not failed).
+    strict_names : bool
+        Refuse two different functions that would make the same artifact. A notebook redefines its stages, so a live
+        session takes the newer one.
+    """
+
+    graph: Graph
+    prefix: str
+    lazy: bool | None = None
+    share: Callable[[int], bool] = lambda task: True
+    strict_names: bool = True
+    _checked: dict[int, StageSpec] = field(default_factory=dict)
+    _by_key: dict[tuple[str, tuple[str | None, ...]], int] = field(default_factory=dict)
+
+    def trace(self, record: Record, spec: StageSpec, records: Sequence[Record] | None, kwargs: dict[str, Any]) -> Task:
+        """Add the task of a stage on a record and let the record know.
+
+        Raises
+        ------
+        StageDefinitionError, MissingInputError, UnstableHashError, ParametersChangedError
+        """
+        if id(spec) not in self._checked:
+            spec.check()
+            self._checked[id(spec)] = spec
+        record.check_unchanged()
+        if spec.is_aggregate:
+            members = list(records or ())
+            record.set_aggregate(members)
+            gathered, inputs, names = self._gather(spec, members, kwargs), {}, list(spec.inputs or ())
+        else:
+            gathered, inputs, names = (), self._inputs(record, spec, kwargs), list(spec.inputs or ())
+        task = self._task(record, spec, inputs, gathered, kwargs)
+        refs = [task.ref(index) for index in range(len(task.outputs))]
+        record.add_task(spec, task.id, names, refs)
+        return task
+
+    # --- inputs ------------------------------------------------------------------------------------------------------
+    def _inputs(self, record: Record, spec: StageSpec, kwargs: Mapping[str, Any]) -> dict[str, ArtifactRef | Literal]:
+        found: dict[str, ArtifactRef | Literal] = {}
+        for name in spec.inputs or ():
+            if name in kwargs:
+                continue
+            if name in record.state:
+                found[name] = _held(record, name)
+            elif spec.suppress_missing_inputs:
+                kwargs_default = spec.parameter_default(name)
+                found[name] = Literal(kwargs_default, "suppressed")
+            else:
+                held = ", ".join(map(repr, record.state)) or "nothing yet"
+                raise MissingInputError(
+                    f"The stage {spec.name!r} needs {name!r}, which is not in the record's state.",
+                    where=f"{record.get_reference_name()}, whose state holds {held}; {spec.where}",
+                    fix=f"run a stage with {name!r} among its outputs on the record before, correct the name, "
+                    "or declare the stage with suppress_missing_inputs=True",
+                )
+        return found
+
+    def _gather(self, spec: StageSpec, records: Sequence[Record], kwargs: Mapping[str, Any]) -> tuple[Gathered, ...]:
+        gathered = []
+        for record in records:
+            wanted = list(record.state) if spec.inputs is None else [n for n in spec.inputs if n not in kwargs]
+            missing = [name for name in wanted if name not in record.state]
+            if missing:
+                text = f"{record.get_reference_name()} has no {', '.join(missing)} for the aggregate {spec.name!r}"
+                logger.warning("%s", text)
+                warnings.warn(text, stacklevel=2)
+            artifacts = {name: _held(record, name) for name in wanted if name not in missing}
+            gathered.append(Gathered(record.info(), artifacts))
+        return tuple(gathered)
+
+    # --- the task ----------------------------------------------------------------------------------------------------
+    def _task(
+        self, record: Record, spec: StageSpec, inputs: Inputs, gathered: tuple[Gathered, ...], kwargs: dict[str, Any]
+    ) -> Task:
+        info = record.info()
+        outputs = self._outputs(spec)
+        components = _components(record, spec, inputs, gathered, kwargs)
+        key = digest(("task", *components.items()), where=f"stage {spec.name!r} of {info.label}")
+        force = record.params is not None and record.params.overwrite
+        stems = tuple(self._stem(info.params_hash, spec, o, artifact_key(key, o.name)) for o in outputs)
+        known = self._known(spec, key, stems, info.label)
+        if known is not None and not force:
+            return self.graph[known]
+        marker = ArtifactName(self.prefix, info.params_hash, spec.name, "files", artifact_key(key, "")).stem
+        task = Task(
+            id=len(self.graph),
+            key=key,
+            spec=spec,
+            record=info,
+            inputs=inputs,
+            gathered=gathered,
+            kwargs=kwargs,
+            outputs=outputs,
+            stems=stems,
+            marker=marker,
+            components=components,
+            force=force,
+        )
+        self._by_key[key, stems] = task.id
+        return self.graph.add(task)
+
+    def _outputs(self, spec: StageSpec) -> tuple[OutputSpec, ...]:
+        return tuple(self._output(output) for output in spec.outputs)
+
+    def _output(self, output: OutputSpec) -> OutputSpec:
+        lazy = output.lazy if self.lazy is None else self.lazy
+        cacher = output.cacher
+        if cacher is None and lazy:
+            # A lazy output has to lie somewhere.
+            from curidask.caching import PickleCacher
+
+            cacher = PickleCacher
+        return output if (lazy, cacher) == (output.lazy, output.cacher) else replace(output, lazy=lazy, cacher=cacher)
+
+    def _stem(self, params_hash: str, spec: StageSpec, output: OutputSpec, key: str) -> str | None:
+        if output.cacher is None:
+            return None
+        prefix = getattr(output.cacher, "prefix", None) or self.prefix
+        subdir = getattr(output.cacher, "subdir", None) or ""
+        for part in filter(None, subdir.split("/")):
+            check_name(part, f"subdir of the cacher of output {output.name!r} of {spec.where}")
+        return ArtifactName(prefix, params_hash, spec.name, output.name, key, subdir).stem
+
+    def _known(self, spec: StageSpec, key: str, stems: tuple[str | None, ...], label: str) -> int | None:
+        """The task that makes the same artifacts already, when they can be shared."""
+        known = self._by_key.get((key, stems))
+        if known is None or not stems or None in stems:
+            return None
+        other = self.graph[known].spec
+        if not _same_function(other.function, spec.function):
+            if self.strict_names:
+                raise StageDefinitionError(
+                    f"Two different functions are both the stage {spec.name!r} and would make the same artifact.",
+                    where=f"{label}: {other.where} and {spec.where}",
+                    fix="give one of the functions another name",
+                )
+            return None
+        return known if self.share(known) else None
+
+
+def _held(record: Record, name: str) -> ArtifactRef | Literal:
+    held = record.state.raw(name)
+    if isinstance(held, ArtifactRef):
+        return held
+    where = f"{name!r}, put into the state of {record.get_reference_name()} by hand"
+    return Literal(held, digest(("literal", held), where=where))
+
+
+def _components(
+    record: Record, spec: StageSpec, inputs: Inputs, gathered: tuple[Gathered, ...], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What decides the result, by name: the key is made of it, and the manifest keeps it to explain differences."""
+    where = f"keyword argument of stage {spec.name!r} of {record.get_reference_name()}"
+    components: dict[str, Any] = {
+        "stage": spec.name,
+        "params": record.get_hash(),
+        "kwargs": {name: digest(value, where=f"{where}: {name}") for name, value in kwargs.items()},
+        "inputs": {name: ref.key for name, ref in inputs.items()},
+        "code": spec.fingerprint,
+    }
+    if spec.is_aggregate:
+        components["records"] = [
+            [g.record.params_hash, g.record.name, {name: ref.key for name, ref in g.artifacts.items()}] for g in gathered
+        ]
+    return components
+
+
+def _same_function(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    if one is other:
+        return True
+    codes = [getattr(function, "__code__", None) for function in (one, other)]
+    closures = [[cell.cell_contents for cell in getattr(f, "__closure__", None) or ()] for f in (one, other)]
+    same_values = all(a is b for a, b in zip(*closures, strict=False)) and len(closures[0]) == len(closures[1])
+    return codes[0] is not None and codes[0] == codes[1] and same_values
