@@ -21,7 +21,7 @@ from typing import Any
 
 from curidask.caching import Lazy
 from curidask.caching.base import Cacheable
-from curidask.errors import ArtifactMissingError, CacheError, CuridaskError, OutputSignatureError, UnpicklableError
+from curidask.errors import ArtifactDamagedError, ArtifactMissingError, CacheError, CuridaskError, OutputSignatureError, UnpicklableError
 from curidask.executors.base import (
     ArtifactInfo,
     ErrorInfo,
@@ -38,7 +38,7 @@ from curidask.executors.base import (
 from curidask.executors.stage_record import GatheredInputs, StageRecord, StageState
 from curidask.graph import Literal, RecordInfo
 from curidask.store.artifacts import ArtifactStore, Workspace
-from curidask.store.manifests import Manifest
+from curidask.store.manifests import Manifest, safe_part
 
 FRAMEWORK = str(Path(__file__).resolve().parents[1]) + os.sep
 
@@ -110,19 +110,22 @@ class _Run:
     values: dict[int, Any] = field(default_factory=dict)
     input_digests: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    replace_whole: bool = True
 
     # --- look ------------------------------------------------------------------------------------------------------
     def reuse(self) -> tuple[ArtifactInfo, ...] | None:
         """What the store holds already, when it is all that the job would make."""
         if not self.job.reusable:
             return None
-        found = []
+        found: list[ArtifactInfo] = []
         for output in self.job.outputs:
             try:
                 manifest = self.env.store.checkout(output.stem, output.key).manifest
             except ArtifactMissingError as error:
-                if "damaged" in type(error).__name__.lower():
-                    self.warnings.append(str(error.what))
+                if isinstance(error, ArtifactDamagedError):
+                    self.warnings.append(error.what)
+                # All outputs of a stage come from one call, so what is left of another call is replaced.
+                self.replace_whole = bool(found)
                 return None
             found.append(_artifact_info(manifest))
         return tuple(found)
@@ -186,10 +189,12 @@ class _Run:
 
     def _paths(self, files: Workspace) -> tuple[Callable[..., str], Callable[..., str]]:
         def get_path(obj_name: str, **_: Any) -> str:
-            return str(files.path(f"_{obj_name}", ""))
+            return str(files.path(f"{files.basename}_{safe_part(obj_name)}"))
 
         def get_dir(dir_name_suffix: str, **_: Any) -> str:
-            return str(files.dir(f"_{dir_name_suffix}"))
+            folder = files.path(f"{files.basename}_{safe_part(dir_name_suffix)}")
+            folder.mkdir(parents=True, exist_ok=True)
+            return str(folder)
 
         return get_path, get_dir
 
@@ -208,8 +213,11 @@ class _Run:
                     self.values[index] = self._pack(output, cacher.load())
                     continue
                 manifest = self._manifest(output, cacher, value, seconds)
-                replace = not self.job.reusable
-                artifacts.append(_artifact_info(self.env.store.commit(workspace, manifest, replace=replace)))
+                tracked = files if index == 0 else None
+                whole = self.env.store.commit(
+                    workspace, manifest, tracked=tracked, replace_whole=self.replace_whole
+                )
+                artifacts.append(_artifact_info(whole))
         return tuple(artifacts)
 
     def _save(self, output: JobOutput, value: Any, record: StageRecord, workspace: Workspace) -> Cacheable:
