@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
-import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +77,6 @@ def local(n_workers: int) -> Iterator[Connection]:
     ClusterError
         When the workers do not start.
     """
-    _refuse_bootstrapping()
     import dask
     from distributed import Client, LocalCluster
 
@@ -90,6 +90,7 @@ def local(n_workers: int) -> Iterator[Connection]:
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0",
                 silence_logs=logging.CRITICAL,
+                worker_class=_nanny_class(),
                 preload=["curidask.executors.preload"],
             )
         except Exception as error:
@@ -104,13 +105,43 @@ def local(n_workers: int) -> Iterator[Connection]:
             cluster.close(timeout=4)
 
 
-def _refuse_bootstrapping() -> None:
-    # A started process imports the user's script again; without a guard it would start workers of its own, for ever.
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise ClusterError(
-            "A worker process that is being started imported a script which starts workers itself.",
-            fix="put the part of the script that runs stages under `if __name__ == '__main__':`",
-        )
+@functools.cache
+def _nanny_class() -> type[Any]:
+    """A nanny whose worker process does not import the user's script.
+
+    A started process would import it as ``__main__``, which starts workers again when the script has no guard; and
+    workers need nothing of it, since code goes to them by value.
+    """
+    from distributed import Nanny
+
+    class ScriptlessNanny(Nanny):  # type: ignore[misc]  # distributed has no types
+        async def instantiate(self) -> Any:
+            with _hidden_script():
+                return await super().instantiate()
+
+    return ScriptlessNanny
+
+
+_hiding = 0
+_hidden: dict[str, Any] = {}
+
+
+@contextlib.contextmanager
+def _hidden_script() -> Iterator[None]:
+    """Hide where ``__main__`` came from while processes start; several nannies may do so at once, in one thread."""
+    global _hiding  # noqa: PLW0603  # a count that the nannies of this process share
+    main = vars(sys.modules["__main__"])
+    if not _hiding:
+        _hidden.update({name: main.pop(name) for name in ("__file__", "__spec__") if name in main})
+        main["__spec__"] = None
+    _hiding += 1
+    try:
+        yield
+    finally:
+        _hiding -= 1
+        if not _hiding:
+            main.update(_hidden)
+            _hidden.clear()
 
 
 def _quiet_dask() -> None:

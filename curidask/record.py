@@ -96,7 +96,7 @@ class CacheAwareDict(dict[str, Any]):
         if not isinstance(held, ArtifactRef) or self._manager is None:
             return held
         if not self.resolve:
-            return self._manager.reference(held)
+            return self._manager.reference_to(held)
         if held in self._values:
             return self._values[held]
         value, keep = self._manager.value(held)

@@ -38,7 +38,7 @@ class Listener(Protocol):
         """A plan was made, before any of it runs."""
         ...
 
-    def started(self, description: str) -> None:
+    def started_executor(self, description: str) -> None:
         """The executor is up."""
         ...
 
@@ -273,7 +273,7 @@ class Runner:
         if self._executor is None:
             self._executor = self._make_executor()
             for listener in self._listeners:
-                listener.started(self._executor.description)
+                listener.started_executor(self._executor.description)
         return self._executor
 
     def close(self, *, now: bool = False) -> None:

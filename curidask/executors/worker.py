@@ -124,11 +124,15 @@ class _Run:
             except ArtifactMissingError as error:
                 if isinstance(error, ArtifactDamagedError):
                     self.warnings.append(error.what)
-                # All outputs of a stage come from one call, so what is left of another call is replaced.
-                self.replace_whole = bool(found)
+                self.replace_whole = self._is_partly_there()
                 return None
             found.append(_artifact_info(manifest))
         return tuple(found)
+
+    def _is_partly_there(self) -> bool:
+        # All outputs of a stage come from one call: what is left of another call must not stay beside new ones.
+        stems = [output.stem for output in self.job.outputs]
+        return len(stems) > 1 and bool(self.env.store.present(stems))
 
     # --- load ------------------------------------------------------------------------------------------------------
     def load(self, source: Source) -> Any:

@@ -1,0 +1,191 @@
+"""Run records: what a run did, in ``run.json`` of its own folder; the report and the listings are made from it alone."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from curidask.errors import CacheError
+from curidask.executors.base import Kind, Outcome
+from curidask.graph import Graph, Task
+from curidask.planner import Action, Plan
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """A run, as it is known so far. It listens to the runner.
+
+    Attributes
+    ----------
+    name : str
+        The experiment's name.
+    number : int
+        Counts the runs of that experiment.
+    reference : str
+        ``name_number_time``.
+    decisions : dict
+        Task to action and reason.
+    results : dict
+        Task to how it ended.
+    """
+
+    name: str
+    number: int
+    reference: str
+    cache: str
+    command: Sequence[str]
+    started: float = field(default_factory=time.time)
+    status: str = "running"
+    executor: str = ""
+    warnings: list[str] = field(default_factory=list)
+    decisions: dict[int, tuple[Action, str]] = field(default_factory=dict)
+    results: dict[int, Outcome] = field(default_factory=dict)
+    blocked_tasks: set[int] = field(default_factory=set)
+    ended_at: float | None = None
+
+    # --- Listener ----------------------------------------------------------------------------------------------------
+    def planned(self, graph: Graph, plan: Plan) -> None:
+        """Keep the decisions."""
+        for task, decision in plan.decisions.items():
+            self.decisions[task] = (decision.action, str(decision.reason))
+
+    def started_executor(self, description: str) -> None:
+        """Keep where it ran."""
+        self.executor = description
+
+    def ended(self, task: Task, outcome: Outcome) -> None:
+        """Keep how a task ended."""
+        self.results[task.id] = outcome
+
+    def blocked(self, task: Task) -> None:
+        """Keep that a task did not run."""
+        self.blocked_tasks.add(task.id)
+
+    def warned(self, text: str) -> None:
+        """Keep a warning."""
+        self.warnings.append(text)
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+    def as_dict(self, graph: Graph, param_sets: Mapping[str, Any]) -> dict[str, Any]:
+        """The record as plain JSON values."""
+        return {
+            "version": 1,
+            "name": self.name,
+            "number": self.number,
+            "reference": self.reference,
+            "status": self.status,
+            "command": list(self.command),
+            "started": datetime.fromtimestamp(self.started).astimezone().isoformat(timespec="seconds"),
+            "seconds": round((self.ended_at or time.time()) - self.started, 3),
+            "cache": self.cache,
+            "executor": self.executor,
+            "user": _user(),
+            "host": socket.gethostname(),
+            "python": sys.version.split()[0],
+            "git": git_state(),
+            "warnings": self.warnings,
+            "param_sets": dict(param_sets),
+            "tasks": [self._row(task) for task in graph if task.id in self.decisions],
+        }
+
+    def _row(self, task: Task) -> dict[str, Any]:
+        action, reason = self.decisions[task.id]
+        outcome = self.results.get(task.id)
+        row: dict[str, Any] = {
+            "id": task.id,
+            "stage": task.spec.name,
+            "record": task.record.index,
+            "set": task.record.name,
+            "hash": task.record.params_hash,
+            "key": task.key,
+            "after": task.dependencies,
+            "outputs": [o.name for o in task.outputs],
+            "artifacts": list(task.stems),
+            "action": action.value,
+            "reason": reason,
+            "status": self.status_of(task.id),
+        }
+        if outcome is not None:
+            row |= {"seconds": round(outcome.seconds, 6), "worker": outcome.worker}
+            if outcome.error is not None:
+                error = outcome.error
+                row["error"] = {"type": error.type, "message": error.message, "traceback": error.traceback_text}
+        return row
+
+    def status_of(self, task: int) -> str:
+        """How a task stands, in one word."""
+        outcome = self.results.get(task)
+        if outcome is not None:
+            return {Kind.DONE: "done", Kind.FOUND: "found"}.get(outcome.kind, "failed")
+        if task in self.blocked_tasks:
+            return "blocked"
+        action = self.decisions[task][0]
+        return {Action.RUN: "not run", Action.REUSE: "reused", Action.PRUNE: "not needed"}[action]
+
+
+def new_reference(name: str, runs: Path) -> tuple[int, str]:
+    """The number and the reference of a new run.
+
+    The number is one more than the highest; the time in the reference tells two runs apart that start together.
+    """
+    pattern = re.compile(rf"{re.escape(name)}_(\d+)_")
+    numbers = [int(m[1]) for entry in (os.listdir(runs) if runs.is_dir() else []) if (m := pattern.match(entry))]
+    number = max(numbers, default=0) + 1
+    return number, f"{name}_{number}_{datetime.now().strftime('%Y-%m-%d-T%H%M%S')}"
+
+
+def save(record: RunRecord, graph: Graph, param_sets: Mapping[str, Any], runs: Path) -> Path:
+    """Write a run record, in one step.
+
+    Raises
+    ------
+    CacheError
+        When the runs folder cannot be written.
+    """
+    path = runs / record.reference / "run.json"
+    text = json.dumps(record.as_dict(graph, param_sets), separators=(",", ":"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(f".{os.getpid()}")
+        beside.write_text(text)
+        os.replace(beside, path)
+    except OSError as error:
+        raise CacheError(
+            f"The run record cannot be written: {error.strerror or error}.",
+            where=str(path),
+            fix="make the folder writable, set `runs` in the configuration, or use --dry",
+        ) from error
+    return path
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of the project's repository and whether there are changes; empty outside of one."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        commit = _git("rev-parse", "HEAD")
+        if commit:
+            return {"commit": commit, "changed": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+    return {}
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=5, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"

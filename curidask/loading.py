@@ -1,0 +1,236 @@
+"""Finding and importing a project's experiment and parameter modules."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from curidask.config import Config
+from curidask.errors import CuridaskError, ModuleImportError, ModuleNotThereError, ProjectError, UnsafeNameError
+from curidask.executors.worker import user_traceback
+from curidask.params import ExperimentParameters, check_param_sets
+
+Group = tuple[str, list[ExperimentParameters]]
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleEntry:
+    """One module of the project, as ``experiment ls`` shows it.
+
+    Attributes
+    ----------
+    name : str
+    summary : str
+        First line of its docstring.
+    has_run, has_params : bool
+        Whether it has ``run()`` and ``get_params()``.
+    error : str
+        Why it cannot be imported; empty when it can.
+    """
+
+    name: str
+    summary: str
+    has_run: bool
+    has_params: bool
+    error: str = ""
+
+
+# --- finding ---------------------------------------------------------------------------------------------------------
+def module_names(config: Config, folder: str) -> list[str]:
+    """The modules in a folder of the project, with dots for subfolders."""
+    root = config.path(folder)
+    paths = sorted(root.rglob("*.py")) if root.is_dir() else []
+    names = [path.relative_to(root).with_suffix("").parts for path in paths]
+    return [".".join(parts) for parts in names if not any(part.startswith(("_", ".")) for part in parts)]
+
+
+def list_modules(config: Config, folder: str) -> list[ModuleEntry]:
+    """Import all modules of a folder and say what they have."""
+    entries = []
+    for name in module_names(config, folder):
+        try:
+            module = _import(config, folder, name)
+        except ModuleImportError as error:
+            entries.append(ModuleEntry(name, "", False, False, error.what))
+            continue
+        summary = (inspect.getdoc(module) or "").partition("\n")[0]
+        has_run, has_params = (callable(getattr(module, f, None)) for f in ("run", "get_params"))
+        entries.append(ModuleEntry(name, summary, has_run, has_params))
+    return entries
+
+
+def load_experiment(config: Config, name: str) -> ModuleType:
+    """Import an experiment.
+
+    Raises
+    ------
+    ModuleNotThereError
+        With the near names.
+    ModuleImportError
+        With the user's traceback.
+    ProjectError
+        When it has no ``run()``.
+    """
+    name = _module_name(name, "experiment")
+    if name not in module_names(config, config.experiments):
+        raise _not_there("experiment", name, module_names(config, config.experiments), config.path(config.experiments))
+    module = _import(config, config.experiments, name)
+    run = getattr(module, "run", None)
+    if not callable(run):
+        raise ProjectError(
+            f"The experiment {name!r} has no run().",
+            where=str(module.__file__),
+            fix="define `def run(param_sets, manager):`",
+        )
+    return module
+
+
+def load_param_groups(config: Config, experiment: str, names: Sequence[str] = ()) -> list[Group]:
+    """The parameter sets of modules from the parameter or the experiment folder, by module.
+
+    Parameters
+    ----------
+    config : Config
+    experiment : str
+        The experiment; its own ``get_params()`` serves when no module is named.
+    names : sequence of str
+        Parameter modules.
+    """
+    return [(name, _param_sets(config, name)) for name in (names or [experiment])]
+
+
+def _param_sets(config: Config, asked: str) -> list[ExperimentParameters]:
+    name = _module_name(asked, "parameter module")
+    folders = [config.params, config.experiments]
+    folder = next((f for f in folders if name in module_names(config, f)), None)
+    if folder is None:
+        there = [n for f in folders for n in module_names(config, f)]
+        raise _not_there("parameter module", name, there, config.path(config.params))
+    module = _import(config, folder, name)
+    get_params = getattr(module, "get_params", None)
+    if not callable(get_params):
+        raise ProjectError(
+            f"The module {name!r} has no get_params().",
+            where=str(module.__file__),
+            fix="define `def get_params():` that returns a list of parameter sets, or name another module with -p",
+        )
+    return check_param_sets(_call_get_params(get_params, name, module), f"get_params() in {module.__file__}")
+
+
+def _call_get_params(get_params: Callable[[], Any], name: str, module: ModuleType) -> Any:
+    try:
+        return get_params()
+    except CuridaskError:
+        raise
+    except Exception as error:
+        raise ModuleImportError(
+            f"get_params() of {name!r} raised {type(error).__name__}: {error}",
+            where=str(module.__file__),
+            traceback_text=user_traceback(error),
+        ) from error
+
+
+def _module_name(asked: str, kind: str) -> str:
+    name = asked.removesuffix(".py").replace("/", ".")
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name) or "/" in (asked[:1], asked[-1:]):
+        raise UnsafeNameError(
+            f"{asked!r} is no name of a module.",
+            where=kind,
+            fix="give the file's name without .py; `experiment ls` lists what there is",
+        )
+    return name
+
+
+def _not_there(kind: str, name: str, there: Sequence[str], folder: Path) -> ModuleNotThereError:
+    near = difflib.get_close_matches(name, there, n=3, cutoff=0.5)
+    if near:
+        fix = f"did you mean {' or '.join(near)}?"
+    elif there:
+        fix = f"there are: {', '.join(there)}"
+    else:
+        fix = "there are no modules yet; `curidask init` makes a first one (are you in the project's folder?)"
+    return ModuleNotThereError(f"There is no {kind} {name!r}.", where=str(folder), fix=fix)
+
+
+# --- importing -------------------------------------------------------------------------------------------------------
+def _import(config: Config, folder: str, name: str) -> ModuleType:
+    enter_project(config)
+    package = ".".join(Path(folder).parts)
+    full_name = f"{package}.{name}"
+    path = config.path(folder).joinpath(*name.split(".")).with_suffix(".py")
+    try:
+        return importlib.import_module(full_name)
+    except CuridaskError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ModuleImportError(
+            f"{path.name} cannot be imported: {type(error).__name__}: {error}",
+            where=str(path),
+            traceback_text=_import_traceback(error),
+        ) from error
+
+
+def _import_traceback(error: BaseException) -> str:
+    """The user's frames; those of the import system say nothing."""
+    lines = user_traceback(error)
+    return re.sub(r'  File "<frozen importlib[^\n]*\n(    [^\n]*\n)*|  File "[^"\n]*importlib/[^\n]*\n(    [^\n]*\n)*', "", lines)
+
+
+def enter_project(config: Config) -> None:
+    """Make the project's folder the first place to import from, and forget modules of another project."""
+    root = str(config.root)
+    if sys.path[:1] != [root]:
+        sys.path[:] = [root, *(entry for entry in sys.path if entry != root)]
+    for folder in (config.experiments, config.params):
+        package = Path(folder).parts[0]
+        if not _belongs(sys.modules.get(package), config.root):
+            for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
+                del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+def _belongs(module: ModuleType | None, root: Path) -> bool:
+    if module is None:
+        return True
+    paths = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", [])]
+    return any(path and Path(path).is_relative_to(root) for path in paths)
+
+
+def project_modules(root: Path) -> list[ModuleType]:
+    """The loaded modules that are the project's own: below its folder, but not installed below it.
+
+    ``__main__`` is among them when it is a script or a notebook, since workers do not have it.
+    """
+    modules = [m for name, m in list(sys.modules.items()) if name != "__main__" and _is_own(m, root)]
+    main = sys.modules.get("__main__")
+    file = getattr(main, "__file__", None)
+    is_tool = file is not None and (Path(file).parent == Path(sys.executable).parent or Path(file).name == "__main__.py")
+    return modules if main is None or is_tool else [*modules, main]
+
+
+def _is_own(module: ModuleType, root: Path) -> bool:
+    file = getattr(module, "__file__", None)
+    if not file or module.__name__.partition(".")[0] == "curidask":
+        return False
+    path = Path(file)
+    return path.is_relative_to(root) and not any(_is_installed(part, root) for part in _folders(path, root))
+
+
+def _folders(path: Path, root: Path) -> Iterator[Path]:
+    for folder in path.parents:
+        if folder == root:
+            return
+        yield folder
+
+
+def _is_installed(folder: Path, root: Path) -> bool:
+    return folder.name in ("site-packages", "dist-packages") or (folder / "pyvenv.cfg").exists()

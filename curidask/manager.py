@@ -1,0 +1,269 @@
+"""The artifact manager: a session, with its records, its graph, its store and its runner."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+import time
+import weakref
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from curidask import clusters, history
+from curidask.config import Config, load_config
+from curidask.errors import CacheError, RunFailedError
+from curidask.executors.base import Executor
+from curidask.executors.inprocess import InProcessExecutor
+from curidask.executors.worker import Environment, describe_params
+from curidask.graph import ArtifactRef, Graph
+from curidask.loading import project_modules
+from curidask.planner import Action, Force, Plan
+from curidask.record import Record
+from curidask.runner import Listener, Policy, Runner
+from curidask.staging import StageSpec, check_name
+from curidask.store.artifacts import ArtifactStore
+from curidask.tracing import Tracer
+
+
+class MapStop(BaseException):
+    """Ends the tracing of an experiment whose next step needs a value that would have to be computed."""
+
+    def __init__(self, artifact: str) -> None:
+        super().__init__(artifact)
+        self.artifact = artifact
+
+
+class ArtifactManager:
+    """A session that keeps track of records and artifacts.
+
+    One made by hand, in a notebook or a script, is live: each stage runs when it is called. The one that an experiment's
+    ``run(param_sets, manager)`` gets collects the stages and executes them together.
+
+    Parameters
+    ----------
+    experiment_name : str
+        Names the run; also the beginning of its artifacts' names unless `prefix` is given.
+    cache : str, optional
+        Folder or URL of the artifact store.
+    prefix : str, optional
+        Beginning of the artifacts' names, to share them between experiments.
+    parallel : int, optional
+        Worker processes; 0 for this process. A live session uses this process by default, a run as many processes as
+        there are cores or parameter sets.
+    overwrite : bool
+        Recompute everything.
+    overwrite_stages : sequence of str
+        Recompute these stages and what depends on them.
+    dry : bool
+        Write nothing at all.
+    dry_cache : bool
+        Read the cache, never write it.
+    no_dag : bool
+        Let each stage decide by its own cache alone.
+    lazy, ignore_lazy : bool
+        Make every output lazy, or none.
+    config : Config, optional
+        Of the project around the current folder by default.
+    live : bool
+        Whether stages run when they are called.
+    map_only : bool
+        Execute nothing; a read that would have to raises `MapStop`.
+    listeners : sequence of Listener
+        Who is told what happens.
+    n_sets : int, optional
+        How many parameter sets there will be, to start no more processes than that.
+
+    Attributes
+    ----------
+    records : list of Record
+    reference : str
+        Names this run: experiment, number, time.
+    store : ArtifactStore
+    graph : Graph
+    """
+
+    def __init__(
+        self,
+        experiment_name: str = "session",
+        *,
+        cache: str | None = None,
+        prefix: str | None = None,
+        parallel: int | None = None,
+        overwrite: bool = False,
+        overwrite_stages: Sequence[str] = (),
+        dry: bool = False,
+        dry_cache: bool = False,
+        no_dag: bool = False,
+        lazy: bool = False,
+        ignore_lazy: bool = False,
+        config: Config | None = None,
+        live: bool = True,
+        map_only: bool = False,
+        listeners: Sequence[Listener] = (),
+        n_sets: int | None = None,
+    ) -> None:
+        check_name(experiment_name, "the experiment's name")
+        check_name(prefix or experiment_name, "--prefix")
+        self.config = config or load_config()
+        self.experiment_name = experiment_name
+        self.prefix = prefix or experiment_name
+        self.records: list[Record] = []
+        self.graph = Graph()
+        self.live = live
+        self.map_only = map_only
+        self.dry = dry or map_only
+        self.writable = not (self.dry or dry_cache)
+        self.store = ArtifactStore.open(self.config.cache_url(cache), verify=self.config.verify)
+        self.n_sets = n_sets
+        self.parallel = self._choose_parallel(parallel)
+        number, self.reference = history.new_reference(experiment_name, self.config.path(self.config.runs))
+        self.run_record = history.RunRecord(experiment_name, number, self.reference, self.store.url, sys.argv)
+        self.runner = Runner(
+            self.graph,
+            self.store,
+            Policy(Force(overwrite, frozenset(overwrite_stages)), not no_dag, self.writable, live),
+            self.prefix,
+            self._make_executor,
+            [self.run_record, *listeners],
+        )
+        self._tracer = Tracer(
+            self.graph,
+            self.prefix,
+            lazy=True if lazy else False if ignore_lazy else None,
+            share=lambda task: not self.runner.has_failed(task),
+            strict_names=not live,
+        )
+        self._closed = False
+        if live:
+            atexit.register(_close, weakref.ref(self))
+
+    # --- as a context manager ----------------------------------------------------------------------------------------
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _error: object, _traceback: TracebackType | None) -> None:
+        self.close(status="interrupted" if kind is KeyboardInterrupt else "failed" if kind else "done")
+
+    def close(self, *, status: str = "done") -> None:
+        """End the workers and write the run record. The artifacts stay readable."""
+        if self._closed:
+            return
+        self._closed = True
+        self.runner.close(now=status == "interrupted")
+        if self.writable:
+            self.store.clean(self.reference)
+        if self.run_record.decisions and not self.dry:
+            self.run_record.status = "failed" if self.runner.failures and status == "done" else status
+            self.run_record.ended_at = time.time()
+            history.save(self.run_record, self.graph, self._param_sets(), self.config.path(self.config.runs))
+
+    # --- records and stages --------------------------------------------------------------------------------------------
+    def add_record(self, record: Record) -> int:
+        """List a record; its index."""
+        self.records.append(record)
+        return len(self.records) - 1
+
+    def apply(self, record: Record, spec: StageSpec, records: Sequence[Record] | None, kwargs: dict[str, Any]) -> None:
+        """Trace a stage on a record; in a live session have it executed."""
+        if spec.is_aggregate and records is None:
+            records = [other for other in self.records if other is not record]
+        task = self._tracer.trace(record, spec, records, kwargs)
+        if self.live:
+            self.runner.demand([task.id])
+            if self.parallel == 0:
+                self.runner.ensure(task.id)
+
+    def finish(self) -> Plan:
+        """Execute all that is traced and wait for it.
+
+        Raises
+        ------
+        RunFailedError
+            When stages failed; the independent ones have finished.
+        """
+        targets = self.graph.targets()
+        plan = self.runner.demand(targets)
+        self.runner.wait(range(len(self.graph)))
+        self.raise_failures()
+        return plan
+
+    def raise_failures(self) -> None:
+        """Raise when stages failed."""
+        failures = tuple(self.runner.failures.values())
+        if failures:
+            stages = "stage" if len(failures) == 1 else "stages"
+            raise RunFailedError(
+                f"{len(failures)} {stages} failed; what had finished is in the cache, and the next run does only the rest.",
+                failures=failures,
+            )
+
+    def plan(self) -> Plan:
+        """What executing all that is traced would do."""
+        return self.runner.plan(self.graph.targets())
+
+    # --- artifacts -----------------------------------------------------------------------------------------------------
+    def value(self, ref: ArtifactRef) -> tuple[Any, bool]:
+        """The value of an artifact, and whether it may stay in memory."""
+        if self.map_only:
+            self._stop_before_running(ref)
+        lazy = self.graph[ref.task].outputs[ref.index].lazy
+        return self.runner.value(ref), not lazy
+
+    def reference_to(self, ref: ArtifactRef) -> Any:
+        """The artifact without its value: a `Lazy`, or the reference when it is not stored."""
+        return self.runner.reference(ref)
+
+    def is_available(self, ref: ArtifactRef) -> bool:
+        """Whether reading the artifact would run nothing."""
+        return self.runner.is_available(ref.task)
+
+    def _stop_before_running(self, ref: ArtifactRef) -> None:
+        if not self.runner.is_available(ref.task) and self.runner.plan([ref.task]).ids(Action.RUN):
+            raise MapStop(ref.name)
+
+    # --- parts ---------------------------------------------------------------------------------------------------------
+    def _choose_parallel(self, asked: int | None) -> int:
+        if not self.store.objects.shared:
+            if asked:
+                raise CacheError(
+                    f"The cache {self.store.url} lives in one process, so worker processes cannot share it.",
+                    fix="use a folder as cache, or run in this process with --parallel 0",
+                )
+            return 0
+        if asked is not None:
+            return asked
+        if self.live:
+            return 0
+        chosen = self.config.parallel
+        return -1 if chosen is None else chosen
+
+    def _make_executor(self) -> Executor:
+        if self.parallel == 0:
+            return InProcessExecutor(Environment(self.store, self.reference, portable=False))
+        from curidask.executors.dask import DaskExecutor
+
+        n_workers = self.parallel
+        if n_workers < 0:
+            n_records = self.n_sets if self.n_sets is not None else len(self.records)
+            n_workers = max(1, min(clusters.available_cores(), n_records))
+        env = Environment(self.store, self.reference, portable=True)
+        return DaskExecutor(clusters.local(n_workers), env, lambda: project_modules(self.config.root))
+
+    def _param_sets(self) -> dict[str, Any]:
+        sets = {record.get_hash(): record for record in self.records if record.params is not None}
+        return {hash_: {"name": r.name, "values": describe_params(r.params)} for hash_, r in sets.items()}
+
+
+def _close(reference: weakref.ref[ArtifactManager]) -> None:
+    manager = reference()
+    if manager is not None:
+        manager.close()
+
+
+def check_stages(names: Iterable[str], graph: Graph) -> list[str]:
+    """Those of the names that are no stage of the graph."""
+    there = {task.spec.name for task in graph}
+    return [name for name in names if name not in there]
+
+
