@@ -14,6 +14,8 @@ from typing import Any
 
 from curidask.errors import ClusterError
 
+SILENT = logging.CRITICAL + 1
+
 SETTINGS = {
     # Measured: dask's default of 1.1 leaves a worker waiting for the scheduler between two short tasks. The run's
     # window bounds memory already, so workers may hold a queue.
@@ -89,7 +91,7 @@ def local(n_workers: int) -> Iterator[Connection]:
                 processes=True,
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0",
-                silence_logs=logging.CRITICAL,
+                silence_logs=SILENT,
                 worker_class=_nanny_class(),
                 preload=["curidask.executors.preload"],
             )
@@ -147,4 +149,4 @@ def _hidden_script() -> Iterator[None]:
 def _quiet_dask() -> None:
     # dask reports each lost connection at several places; what the user needs to know of it the executor says once.
     for name in ("distributed", "tornado", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger(name).setLevel(SILENT)

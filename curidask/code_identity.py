@@ -124,7 +124,8 @@ def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef
 
 def _first_line(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> int:
     decorators = getattr(node, "decorator_list", [])
-    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
+    lines: list[int] = [node.lineno, *(decorator.lineno for decorator in decorators)]
+    return min(lines)
 
 
 def _covers(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, spans: set[Any]) -> bool:
@@ -149,8 +150,8 @@ def _is_docstring(statement: ast.AST) -> bool:
 
 
 def _byte_code(code: types.CodeType) -> str:
-    constants = [_byte_code(c) if isinstance(c, types.CodeType) else f"{type(c).__name__}:{c!r}" for c in code.co_consts]
+    constants = [
+        _byte_code(c) if isinstance(c, types.CodeType) else f"{type(c).__name__}:{c!r}" for c in code.co_consts
+    ]
     version = ".".join(map(str, sys.version_info[:2]))
     return f"{version}|{code.co_code.hex()}|{code.co_names}|{code.co_varnames}|{'|'.join(constants)}"
-
-

@@ -147,15 +147,12 @@ def _checked(values: Mapping[str, Any], source: str) -> dict[str, Any]:
                 where=source,
                 fix=f"did you mean {near[0]!r}?" if near else f"use one of: {', '.join(SETTINGS)}",
             )
-        wanted = int if key == "parallel" else str
-        if not isinstance(value, wanted) or isinstance(value, bool) or value == "":
-            raise ConfigurationError(
-                f"The setting {key!r} is {value!r}.",
-                where=source,
-                fix="give a whole number" if wanted is int else "give a text in quotes",
-            )
-        if wanted is int and value < 0:
-            raise ConfigurationError(f"The setting {key!r} is {value}.", where=source, fix="give 0 or more")
+        if key == "parallel":
+            fits, fix = type(value) is int and value >= 0, "give a whole number from 0 on"
+        else:
+            fits, fix = isinstance(value, str) and value != "", "give a text in quotes"
+        if not fits:
+            raise ConfigurationError(f"The setting {key!r} is {value!r}.", where=source, fix=fix)
     return dict(values)
 
 

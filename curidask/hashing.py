@@ -116,7 +116,7 @@ class _Encoder:
             "`(self, value) -> plain data`, or None to leave the field out of the hash",
         )
 
-    # --- what is neither plain nor a built-in container ----------------------------------------------------------------
+    # --- what is neither plain nor a built-in container ----------------------------------------------------------
     def other(self, value: Any) -> bytes:
         for matches, encoder in _FAMILIES:
             if matches(value):
@@ -184,7 +184,7 @@ def _slots(cls: type) -> list[str]:
 # --- plain values ----------------------------------------------------------------------------------------------------
 def _float(value: float) -> bytes:
     # All NaNs are one value; -0.0 and 0.0 are two.
-    return b"f8:" + (b"nan-----" if value != value else struct.pack("<d", value))  # noqa: PLR0124
+    return b"f8:" + (b"nan-----" if value != value else struct.pack("<d", value))
 
 
 def _text(value: str) -> bytes:
@@ -288,7 +288,9 @@ def _numpy(encoder: _Encoder, value: Any) -> bytes:
             # Big-endian and little-endian arrays differ by dtype; the bytes are those of the array as it is.
             content = _written(b"y", numpy.ascontiguousarray(value).tobytes())
         mask = encoder.at(".mask", numpy.ma.getmaskarray(value)) if isinstance(value, numpy.ma.MaskedArray) else b""
-        return encoder.named(b"np", type(value), encoder.at("", value.dtype), encoder.at("", value.shape), content, mask)
+        return encoder.named(
+            b"np", type(value), encoder.at("", value.dtype), encoder.at("", value.shape), content, mask
+        )
     if isinstance(value, numpy.generic):
         return _written(b"nps", encoder.at("", value.dtype) + encoder.at("", value.tobytes()))
     if isinstance(value, numpy.random.Generator):
@@ -301,33 +303,36 @@ def _numpy(encoder: _Encoder, value: Any) -> bytes:
 
 
 def _pandas(encoder: _Encoder, value: Any) -> bytes:
+    """Tables and columns whole: labels, types, values."""
     pandas = sys.modules["pandas"]
-    if isinstance(value, pandas.DataFrame):
-        columns = [encoder.at(f"[{i}]", value.iloc[:, i]) for i in range(value.shape[1])]
-        parts = (encoder.at(".columns", value.columns), encoder.at(".index", value.index), *columns)
-        return encoder.named(b"pdf", type(value), *parts)
-    if isinstance(value, pandas.Series):
-        parts = (encoder.at(".name", value.name), encoder.at(".index", value.index), encoder.at(".array", value.array))
-        return encoder.named(b"pds", type(value), *parts)
-    if isinstance(value, pandas.MultiIndex):
-        return encoder.named(b"pdm", type(value), encoder.at("", list(value.names)), encoder.at("", value.tolist()))
-    if isinstance(value, pandas.Index):
-        parts = (encoder.at("", list(value.names)), encoder.at("", str(value.dtype)), encoder.at("", value.tolist()))
-        return encoder.named(b"pdi", type(value), *parts)
-    if isinstance(value, pandas.api.extensions.ExtensionArray):
-        categories = getattr(value, "categories", None)
-        known = () if categories is None else (list(categories), bool(getattr(value, "ordered", False)))
-        content = value.to_numpy(dtype=None) if hasattr(value, "to_numpy") else value
-        if content.dtype.hasobject or categories is not None:
-            content = value.tolist()
-        parts = (encoder.at("", str(value.dtype)), encoder.at("", known), encoder.at("", content))
-        return encoder.named(b"pda", type(value), *parts)
     if value is pandas.NA or value is pandas.NaT:
         return _written(b"pdn", type(value).__name__.encode())
+    parts = _pandas_parts(pandas, value)
+    if parts is None:
+        return encoder.by_state(value)
+    return encoder.named(b"pd", type(value), *[encoder.at(f".{name}", part) for name, part in parts.items()])
+
+
+def _pandas_parts(pandas: Any, value: Any) -> dict[str, Any] | None:
+    if isinstance(value, pandas.DataFrame):
+        columns = [value.iloc[:, i].array for i in range(value.shape[1])]
+        return {"columns": value.columns, "index": value.index, "values": columns}
+    if isinstance(value, pandas.Series):
+        return {"name": value.name, "index": value.index, "array": value.array}
+    if isinstance(value, pandas.Index):
+        return {"names": list(value.names), "dtype": str(value.dtype), "values": value.tolist()}
+    if isinstance(value, pandas.api.extensions.ExtensionArray):
+        return _extension_array_parts(value)
     if isinstance(value, pandas.Timestamp | pandas.Timedelta):
-        zone = str(getattr(value, "tz", None))
-        return _written(b"pdt", encoder.at("", (type(value).__name__, value.value, value.unit, zone)))
-    return encoder.by_state(value)
+        return {"value": value.value, "unit": value.unit, "zone": str(getattr(value, "tz", None))}
+    return None
+
+
+def _extension_array_parts(value: Any) -> dict[str, Any]:
+    categories = getattr(value, "categories", None)
+    content = value.tolist() if categories is not None else value.to_numpy()
+    known = () if categories is None else (list(categories), bool(getattr(value, "ordered", False)))
+    return {"dtype": str(value.dtype), "categories": known, "values": content}
 
 
 def _function(encoder: _Encoder, value: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Run records: what a run did, in ``run.json`` of its own folder; the report and the listings are made from it alone."""
+"""Run records: what a run did, in ``run.json`` of its own folder; displays of past runs are made from it alone."""
 
 from __future__ import annotations
 

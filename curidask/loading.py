@@ -182,7 +182,9 @@ def _import(config: Config, folder: str, name: str) -> ModuleType:
 def _import_traceback(error: BaseException) -> str:
     """The user's frames; those of the import system say nothing."""
     lines = user_traceback(error)
-    return re.sub(r'  File "<frozen importlib[^\n]*\n(    [^\n]*\n)*|  File "[^"\n]*importlib/[^\n]*\n(    [^\n]*\n)*', "", lines)
+    return re.sub(
+        r'  File "<frozen importlib[^\n]*\n(    [^\n]*\n)*|  File "[^"\n]*importlib/[^\n]*\n(    [^\n]*\n)*', "", lines
+    )
 
 
 def enter_project(config: Config) -> None:
@@ -213,7 +215,9 @@ def project_modules(root: Path) -> list[ModuleType]:
     modules = [m for name, m in list(sys.modules.items()) if name != "__main__" and _is_own(m, root)]
     main = sys.modules.get("__main__")
     file = getattr(main, "__file__", None)
-    is_tool = file is not None and (Path(file).parent == Path(sys.executable).parent or Path(file).name == "__main__.py")
+    is_tool = file is not None and (
+        Path(file).parent == Path(sys.executable).parent or Path(file).name == "__main__.py"
+    )
     return modules if main is None or is_tool else [*modules, main]
 
 

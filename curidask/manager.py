@@ -37,8 +37,8 @@ class MapStop(BaseException):
 class ArtifactManager:
     """A session that keeps track of records and artifacts.
 
-    One made by hand, in a notebook or a script, is live: each stage runs when it is called. The one that an experiment's
-    ``run(param_sets, manager)`` gets collects the stages and executes them together.
+    One made by hand, in a notebook or a script, is live: each stage runs when it is called. The one that an
+    experiment's ``run(param_sets, manager)`` gets collects the stages and executes them together.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ class ArtifactManager:
         if live:
             atexit.register(_close, weakref.ref(self))
 
-    # --- as a context manager ----------------------------------------------------------------------------------------
+    # --- as a context manager -----------------------------------------------------------------------------------------
     def __enter__(self) -> Self:
         return self
 
@@ -158,7 +158,7 @@ class ArtifactManager:
             self.run_record.ended_at = time.time()
             history.save(self.run_record, self.graph, self._param_sets(), self.config.path(self.config.runs))
 
-    # --- records and stages --------------------------------------------------------------------------------------------
+    # --- records and stages -------------------------------------------------------------------------------------------
     def add_record(self, record: Record) -> int:
         """List a record; its index."""
         self.records.append(record)
@@ -194,15 +194,15 @@ class ArtifactManager:
         if failures:
             stages = "stage" if len(failures) == 1 else "stages"
             raise RunFailedError(
-                f"{len(failures)} {stages} failed; what had finished is in the cache, and the next run does only the rest.",
+                f"{len(failures)} {stages} failed; what had finished is cached, and the next run does only the rest.",
                 failures=failures,
             )
 
     def plan(self) -> Plan:
         """What executing all that is traced would do."""
-        return self.runner.plan(self.graph.targets())
+        return self.runner.plan(self.graph.targets(), from_scratch=True)
 
-    # --- artifacts -----------------------------------------------------------------------------------------------------
+    # --- artifacts ----------------------------------------------------------------------------------------------------
     def value(self, ref: ArtifactRef) -> tuple[Any, bool]:
         """The value of an artifact, and whether it may stay in memory."""
         if self.map_only:
@@ -222,7 +222,7 @@ class ArtifactManager:
         if not self.runner.is_available(ref.task) and self.runner.plan([ref.task]).ids(Action.RUN):
             raise MapStop(ref.name)
 
-    # --- parts ---------------------------------------------------------------------------------------------------------
+    # --- parts --------------------------------------------------------------------------------------------------------
     def _choose_parallel(self, asked: int | None) -> int:
         if not self.store.objects.shared:
             if asked:
@@ -265,5 +265,3 @@ def check_stages(names: Iterable[str], graph: Graph) -> list[str]:
     """Those of the names that are no stage of the graph."""
     there = {task.spec.name for task in graph}
     return [name for name in names if name not in there]
-
-

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from curidask import hashing
 from curidask.errors import ParameterError, SelectionError, UnstableHashError
@@ -107,9 +108,15 @@ def fill_hash(params: ExperimentParameters) -> str:
 
 
 # --- hashing ---------------------------------------------------------------------------------------------------------
-@functools.lru_cache(maxsize=512)
-def _field_names(cls: type) -> tuple[str, ...]:
-    return tuple(f.name for f in dataclasses.fields(cls) if f.name not in OPERATIONAL)
+_field_names_by_class: WeakKeyDictionary[type, tuple[str, ...]] = WeakKeyDictionary()
+
+
+def _field_names(cls: type[ExperimentParameters]) -> tuple[str, ...]:
+    names = _field_names_by_class.get(cls)
+    if names is None:
+        names = tuple(f.name for f in dataclasses.fields(cls) if f.name not in OPERATIONAL)
+        _field_names_by_class[cls] = names
+    return names
 
 
 def _hashed_fields(params: ExperimentParameters) -> Iterator[tuple[str, Any]]:

@@ -53,7 +53,11 @@ class CacheAwareDict(dict[str, Any]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value under a name, or the default."""
-        return self[name] if name in self else default
+        try:
+            held = self.raw(name)
+        except MissingInputError:
+            return default
+        return self._resolved(held)
 
     def values(self) -> Any:
         """All values, resolved."""
@@ -87,7 +91,7 @@ class CacheAwareDict(dict[str, Any]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Mapping) and dict(self) == dict(other)
 
-    __hash__ = None  # type: ignore[assignment]  # as for dict
+    __hash__ = None
 
     def __repr__(self) -> str:
         return "{" + ", ".join(f"{name!r}: {self._shown(self.raw(name))}" for name in self) + "}"
@@ -144,7 +148,7 @@ class Record:
         self, manager: ArtifactManager, params: ExperimentParameters | None, hide: bool = False, **old: Any
     ) -> None:
         self.manager = manager
-        self.params = old.pop("args", params)
+        self.params: ExperimentParameters | None = old.pop("args", params)
         self.state = CacheAwareDict()
         self.state._manager = manager
         self.stages: list[str] = []

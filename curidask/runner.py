@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from curidask import runstate
-from curidask.caching import Lazy
 from curidask.errors import ArtifactMissingError, CuridaskError, StageFailedError
 from curidask.executors.base import (
     ErrorInfo,
@@ -25,7 +24,7 @@ from curidask.executors.base import (
 from curidask.executors.worker import load_stored
 from curidask.graph import ArtifactRef, Graph, Literal, Task
 from curidask.planner import Action, Force, Plan, plan
-from curidask.runstate import AVAILABLE, SETTLED, RunState, Status
+from curidask.runstate import AVAILABLE, RunState, Status
 from curidask.store.artifacts import ArtifactStore
 
 logger = logging.getLogger(__name__)
@@ -128,10 +127,10 @@ class Runner:
         self._carry_out(self.state.handle(runstate.Planned(made, frozenset(keep))))
         return made
 
-    def plan(self, targets: Iterable[int]) -> Plan:
-        """Decide on the targets and what they need, leaving out what this run has dealt with."""
+    def plan(self, targets: Iterable[int], *, from_scratch: bool = False) -> Plan:
+        """Decide on the targets and what they need, leaving out what this run has dealt with unless `from_scratch`."""
         targets = list(targets)
-        done = self.state.status
+        done = {} if from_scratch else self.state.status
         stems = [
             stem
             for task in self.graph.order(targets, stop=done)
@@ -239,7 +238,7 @@ class Runner:
         if not isinstance(source, Stored):
             return ref
         self.ensure(ref.task)
-        return load_stored(self.store, _as_lazy(source))[0]
+        return load_stored(self.store, replace(source, lazy=True))[0]
 
     def _read(self, ref: ArtifactRef) -> Any:
         source = self._source(ref)
@@ -292,22 +291,26 @@ class Runner:
                 case runstate.Replan(tasks):
                     self.demand(tasks)
                 case runstate.Block(tasks):
-                    for task in tasks:
-                        for listener in self._listeners:
-                            listener.blocked(self.graph[task])
+                    self._tell_blocked(tasks)
                 case runstate.GiveUp(task):
                     self._give_up(task)
                 case runstate.Cancel():
                     self.close(now=True)
 
+    def _tell_blocked(self, tasks: Iterable[int]) -> None:
+        for task in tasks:
+            for listener in self._listeners:
+                listener.blocked(self.graph[task])
+
     def _submit(self, tasks: Sequence[int]) -> None:
         jobs = [self._job(self.graph[task]) for task in tasks]
-        submitted = {t for t, status in ((t, self.state.status.get(t)) for j in tasks for t in self.graph.dependencies[j])
-                     if status is Status.SUBMITTED}
-        after = {
-            job.id: [t for t in self.graph.dependencies[job.id] if t in submitted or t in job.passed] for job in jobs
-        }
-        self._running().submit(jobs, after)
+        self._running().submit(jobs, {job.id: self._to_wait_for(job) for job in jobs})
+
+    def _to_wait_for(self, job: Job) -> list[int]:
+        """The tasks whose jobs this one must be chained to: those that run still, and those that hold values."""
+        passed = job.passed
+        status = self.state.status
+        return [t for t in self.graph.dependencies[job.id] if t in passed or status.get(t) is Status.SUBMITTED]
 
     def _take(self, outcome: Outcome) -> None:
         task = self.graph[outcome.task]
@@ -315,23 +318,28 @@ class Runner:
             return  # a late word about a task that was blocked or cancelled meanwhile
         for text in outcome.warnings:
             self._warn(text)
-        event: runstate.Event
+        event = self._event(task, outcome)
+        if isinstance(event, runstate.Finished | runstate.Failed):
+            self._tell_ended(task, outcome)
+        self._carry_out(self.state.handle(event))
+
+    def _event(self, task: Task, outcome: Outcome) -> runstate.Event:
         match outcome.kind:
             case Kind.DONE | Kind.FOUND:
                 self._damaged.difference_update(stem for stem in task.stems if stem is not None)
-                event = runstate.Finished(task.id)
+                return runstate.Finished(task.id)
             case Kind.FAILED:
                 self._record_failure(task, outcome)
-                event = runstate.Failed(task.id)
+                return runstate.Failed(task.id)
             case Kind.INPUT_LOST:
                 self._mark_damaged(outcome.lost)
-                event = runstate.InputLost(task.id, outcome.lost)
+                return runstate.InputLost(task.id, outcome.lost)
             case Kind.INPUT_UNAVAILABLE:
-                event = runstate.InputUnavailable(task.id)
-        if outcome.kind in (Kind.DONE, Kind.FOUND, Kind.FAILED):
-            for listener in self._listeners:
-                listener.ended(task, outcome)
-        self._carry_out(self.state.handle(event))
+                return runstate.InputUnavailable(task.id)
+
+    def _tell_ended(self, task: Task, outcome: Outcome) -> None:
+        for listener in self._listeners:
+            listener.ended(task, outcome)
 
     def _mark_damaged(self, lost: Iterable[int]) -> None:
         for task in lost:
@@ -358,8 +366,7 @@ class Runner:
         )
         outcome = Outcome(task, Kind.FAILED, error=error)
         self._record_failure(self.graph[task], outcome)
-        for listener in self._listeners:
-            listener.ended(self.graph[task], outcome)
+        self._tell_ended(self.graph[task], outcome)
         self._carry_out(self.state.handle(runstate.Failed(task)))
 
     def _warn(self, text: str) -> None:
@@ -406,12 +413,3 @@ class Runner:
             return Passed(task.id, ref.index, ref.key, shared)
         lazy = output.lazy and not output.resolve
         return Stored(task.id, ref.name, stem, ref.key, output.cacher, task.spec.name, task.record, lazy)
-
-
-def _as_lazy(source: Stored) -> Stored:
-    from dataclasses import replace
-
-    return replace(source, lazy=True)
-
-
-__all__ = ["SETTLED", "Lazy", "Listener", "Policy", "Runner"]

@@ -125,7 +125,9 @@ class StageSpec:
             return
         fix = f"give one cacher for each of the {len(self.outputs)} outputs, or leave `cachers` out to store none"
         if not self.cachers:
-            raise EmptyCachersError("A stage with outputs was given an empty list of cachers.", where=self.where, fix=fix)
+            raise EmptyCachersError(
+                "A stage with outputs was given an empty list of cachers.", where=self.where, fix=fix
+            )
         raise CachersMismatchError(
             f"A stage has {len(self.outputs)} outputs but {len(self.cachers)} cachers.", where=self.where, fix=fix
         )
@@ -145,7 +147,9 @@ class StageSpec:
         parameters = inspect.signature(self.function).parameters
         takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
         leading = 2 if self.is_aggregate else 1
-        if len(parameters) < leading and not any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters.values()):
+        if len(parameters) < leading and not any(
+            p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters.values()
+        ):
             wanted = "`record` and `records`" if self.is_aggregate else "`record`"
             raise InputSignatureError(
                 f"The function takes {len(parameters)} parameters; its first must be {wanted}.",

@@ -198,7 +198,8 @@ def _components(
     }
     if spec.is_aggregate:
         components["records"] = [
-            [g.record.params_hash, g.record.name, {name: ref.key for name, ref in g.artifacts.items()}] for g in gathered
+            [g.record.params_hash, g.record.name, {name: ref.key for name, ref in g.artifacts.items()}]
+            for g in gathered
         ]
     return components
 

@@ -121,7 +121,7 @@ class Cacheable:
         if self.path_override is None:
             raise CacheError(
                 f"{type(self).__name__} has no path.",
-                fix=f"give it one, as in `{type(self).__name__}('file{self.extension}')`, or name it as a stage's cacher",
+                fix=f"give it one, as in `{type(self).__name__}('x{self.extension}')`, or name it as a stage's cacher",
             )
         stem, extension = os.path.splitext(self.path_override)
         return f"{stem}{suffix}{'' if '.' in suffix else extension}" if suffix else self.path_override
@@ -132,7 +132,9 @@ class Cacheable:
         os.makedirs(path, exist_ok=True)
         return path
 
-    def bound(self, folder: Path, basename: str, *, record: Any = None, stage: str | None = None, name: str = "") -> Self:
+    def bound(
+        self, folder: Path, basename: str, *, record: Any = None, stage: str | None = None, name: str = ""
+    ) -> Self:
         """A copy for one artifact, working on a local folder (called by the framework)."""
         cacher = copy.copy(self)
         cacher._folder = folder

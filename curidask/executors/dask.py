@@ -30,7 +30,9 @@ PULSE_SECONDS = 0.5
 
 
 # --- on the worker ---------------------------------------------------------------------------------------------------
-def run_shipped(code_id: str, code: bytes, batch_id: str, batch: bytes, place: int, before: list[JobResult]) -> JobResult:
+def run_shipped(
+    code_id: str, code: bytes, batch_id: str, batch: bytes, place: int, before: list[JobResult]
+) -> JobResult:
     """Run one job of a batch on a worker."""
     env = shipping.load_code(code_id, code).env
     job = shipping.load_jobs(batch_id, batch)[place]
@@ -206,7 +208,9 @@ class DaskExecutor(Executor):
             )
         error = future.exception()
         if type(error).__name__ == "KilledWorker":
-            message = "the worker process died each time the stage ran (often: out of memory, or a crash in native code)"
+            message = (
+                "the worker process died each time the stage ran (often: out of memory, or a crash in native code)"
+            )
             info = ErrorInfo("WorkerDied", message, fix="run this set alone with --parallel 0 and watch its memory")
         else:
             info = ErrorInfo(type(error).__name__, str(error))
@@ -249,7 +253,7 @@ class DaskExecutor(Executor):
         if isinstance(message, dict) and message.get("action") == "remove-worker" and not self._closing:
             running = len(message.get("processing-tasks", ()))
             self._news.put(
-                f"the worker at {message['worker']} died; what it held or was to do ({running} tasks) runs again elsewhere"
+                f"the worker at {message['worker']} died; what it held or was doing ({running} tasks) runs again"
             )
 
     def close(self, *, now: bool = False) -> None:

@@ -15,7 +15,7 @@ def dask_setup(worker: Any) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in ("distributed", "tornado", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     # What the first job would import is imported while the driver still plans.
     import curidask.executors.shipping
     import curidask.executors.worker  # noqa: F401

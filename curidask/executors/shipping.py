@@ -178,7 +178,7 @@ def _explain(specs: Sequence[StageSpec], error: Exception) -> None:
             raise UnpicklableError(
                 f"The code of stage {spec.name!r} cannot be sent to worker processes: {cause}",
                 where=spec.where,
-                fix="make what cannot be pickled (a lock, an open file, a connection) inside the function instead of at "
+                fix="make what cannot be pickled (a lock, an open file) inside the function instead of at "
                 "the top of the module, or run in this process with --parallel 0",
             ) from error
 

@@ -57,7 +57,9 @@ class StageRecord:
         Named after the stage.
     """
 
-    def __init__(self, info: RecordInfo, state: StageState, stage: str, paths: tuple[Paths, Paths] | None = None) -> None:
+    def __init__(
+        self, info: RecordInfo, state: StageState, stage: str, paths: tuple[Paths, Paths] | None = None
+    ) -> None:
         self.params = info.params
         self.state = state
         self.logger = logging.getLogger(f"curidask.stage.{stage}")

@@ -21,7 +21,14 @@ from typing import Any
 
 from curidask.caching import Lazy
 from curidask.caching.base import Cacheable
-from curidask.errors import ArtifactDamagedError, ArtifactMissingError, CacheError, CuridaskError, OutputSignatureError, UnpicklableError
+from curidask.errors import (
+    ArtifactDamagedError,
+    ArtifactMissingError,
+    CacheError,
+    CuridaskError,
+    OutputSignatureError,
+    UnpicklableError,
+)
 from curidask.executors.base import (
     ArtifactInfo,
     ErrorInfo,
@@ -218,9 +225,7 @@ class _Run:
                     continue
                 manifest = self._manifest(output, cacher, value, seconds)
                 tracked = files if index == 0 else None
-                whole = self.env.store.commit(
-                    workspace, manifest, tracked=tracked, replace_whole=self.replace_whole
-                )
+                whole = self.env.store.commit(workspace, manifest, tracked=tracked, replace_whole=self.replace_whole)
                 artifacts.append(_artifact_info(whole))
         return tuple(artifacts)
 
@@ -461,7 +466,11 @@ def describe_params(params: Any) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    return getattr(value, "__qualname__", None) or preview(value) if not isinstance(value, list | tuple) else _plain_list(value)
+    return (
+        getattr(value, "__qualname__", None) or preview(value)
+        if not isinstance(value, list | tuple)
+        else _plain_list(value)
+    )
 
 
 def _plain_list(value: Sequence[Any]) -> Any:

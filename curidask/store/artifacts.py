@@ -139,7 +139,7 @@ class ArtifactStore:
         for name in self.objects.list():
             stem = stem_of(name)
             if stem in wanted:
-                (with_manifest if name == manifest_name(stem) else with_payload).add(stem)  # type: ignore[arg-type]
+                (with_manifest if name == manifest_name(stem) else with_payload).add(stem)
         return with_manifest & with_payload
 
     def _has(self, stem: str) -> bool:
@@ -276,7 +276,9 @@ class ArtifactStore:
             if size == entry.size_bytes and not sha256:
                 size, sha256 = _measure(path)
         except (FileNotFoundError, NotADirectoryError):
-            raise ArtifactDamagedError(f"The artifact {stem} is damaged: {entry.name} is gone.", where=self.url) from None
+            raise ArtifactDamagedError(
+                f"The artifact {stem} is damaged: {entry.name} is gone.", where=self.url
+            ) from None
         except OSError as error:
             raise _damaged(stem, f"{entry.name} cannot be read ({error.strerror})", self.url) from error
         if size != entry.size_bytes:

@@ -1,4 +1,4 @@
-"""Names of stored artifacts, and the manifest that says what an artifact is and which bytes it consists of."""
+"""Manifests: what says that an artifact is whole, what it is made of and where it came from."""
 
 from __future__ import annotations
 
@@ -7,43 +7,32 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
-from curidask.errors import ArtifactDamagedError, CacheError, CuridaskError, UnsafeNameError
+from curidask.errors import ArtifactDamagedError, CacheError
 
 VERSION = 1
 MANIFEST_SUFFIX = "_metadata.json"
-PART_BYTES = 48
-HASH_BYTES = 40
-SUBDIR_BYTES = 200
+KEY_DIGITS = 12
+MAX_PART = 80
+"""Characters a user-made part of a name may have before it is shortened; stores refuse components over 255 bytes."""
 
-_UNSAFE_NAME = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)|[\\\0]")
-_PLAIN_PART = re.compile(r"(?!\.)[A-Za-z0-9._-]+")
-_KEY_LOOKALIKE = re.compile(r"\.(?=[0-9a-f]{12})")
-_STEM = re.compile(r"(?:.*?/)??[^/.][^/]*?\.[0-9a-f]{12}")
-_HEAD = b'{"checksum": "'
-_TAIL = b'",\n'
+_STEM = re.compile(rf"^(?P<stem>.+?\.[0-9a-f]{{{KEY_DIGITS}}})(?![0-9a-f])")
 
 
-class NotJsonError(CuridaskError, TypeError):
-    """A value cannot be written as JSON."""
-
-
-# --- names -----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class ArtifactName:
-    """The parts of the name under which an artifact lies in the store.
+    """The parts of an artifact's name in the store.
 
     Attributes
     ----------
     prefix, params_hash, stage, output : str
-        Parts for people to read; whatever a file name cannot hold is percent-encoded.
+        As the user knows them.
     key : str
-        The artifact key, of which the name shows the first 12 digits.
+        The artifact key; its first 12 digits keep variants of one artifact apart.
     subdir : str
-        Folders within the store, separated by ``/``.
+        Folders to put it under, separated by ``/``.
     """
 
     prefix: str
@@ -55,190 +44,47 @@ class ArtifactName:
 
     @property
     def stem(self) -> str:
-        """The name without suffix and extension; its last component has 200 bytes at most."""
-        base = (
-            f"{safe_part(self.prefix)}_{safe_part(self.params_hash, HASH_BYTES)}_{safe_part(self.stage)}"
-            f"_{safe_part(self.output)}.{self.key[:12]}"
-        )
-        if not self.subdir:
-            return base
-        folders = [safe_part(part, SUBDIR_BYTES) for part in self.subdir.split("/") if part]
-        return "/".join([*folders, base])
+        """What the names of all its files begin with."""
+        parts = (self.prefix, self.params_hash, self.stage, self.output)
+        folders = "".join(f"{safe_part(part)}/" for part in self.subdir.split("/") if part)
+        return f"{folders}{'_'.join(map(safe_part, parts))}.{self.key[:KEY_DIGITS]}"
 
 
-@lru_cache(maxsize=4096)
-def safe_part(text: str, limit: int = PART_BYTES) -> str:
-    """Make one part of a name safe: no separator, no leading dot, at most `limit` bytes.
+def safe_part(text: str) -> str:
+    """A user-made text as part of a file name: no separators, no leading dot; `unsafe_part` gives the text back.
 
-    Two different texts never give the same part. `original_part` reverses it, save for texts that were too long: those
-    keep their beginning and get a digest.
+    Beyond 80 characters it is shortened, with a digest that keeps it unique (and is then not reversible).
     """
-    part = text if _PLAIN_PART.fullmatch(text) else _encode(text)
-    # Only the key may look like ".<12 hex digits>", so that the first such place in a name ends its stem.
-    part = _KEY_LOOKALIKE.sub("%2E", part)
-    if len(part) <= limit:
-        return part
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    # "%-" cannot come from encoding, so a shortened part is no other text's part; an escape cut in two is dropped.
-    return re.sub(r"%.?\Z", "", part[: limit - 18]) + "%-" + digest
+    safe = quote(text, safe="+,=@")
+    safe = "%2E" + safe[1:] if safe.startswith(".") else safe
+    # A dot before twelve hexadecimal digits would look like the end of a stem.
+    safe = re.sub(rf"\.(?=[0-9a-f]{{{KEY_DIGITS}}})", "%2E", safe)
+    if len(safe) > MAX_PART:
+        safe = f"{safe[: MAX_PART - 13]}~{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return safe
 
 
-def original_part(part: str) -> str:
-    """The text that `safe_part` encoded (of a shortened one, what is left of it)."""
-    return unquote(part.partition("%-")[0], errors="surrogatepass")
-
-
-def _encode(text: str) -> str:
-    encoded = quote(text, safe="", errors="surrogatepass").replace("~", "%7E") or "%-"
-    dots = len(encoded) - len(encoded.lstrip("."))
-    return "%2E" * dots + encoded[dots:]
-
-
-def manifest_name(stem: str) -> str:
-    """The object that holds the manifest of an artifact."""
-    return stem + MANIFEST_SUFFIX
+def unsafe_part(safe: str) -> str:
+    """The text that `safe_part` was given."""
+    return unquote(safe)
 
 
 def stem_of(name: str) -> str | None:
-    """The artifact that an object belongs to, by the object's name; None for an object that is part of no artifact."""
+    """The stem that the name of an object begins with; None for an object that is no part of an artifact."""
     match = _STEM.match(name)
-    return match.group() if match else None
+    return match["stem"] if match else None
 
 
-def payload_name(basename: str, suffix: str | None, extension: str) -> str:
-    """The name of a payload file.
-
-    Parameters
-    ----------
-    basename : str
-        The last component of the artifact's stem.
-    suffix : str or None
-        Tells several files apart. An underscore is put before it where it begins with neither ``_`` nor ``.``. A suffix
-        that has an extension of its own is used as it is.
-    extension : str
-        Appended otherwise, with its dot.
-
-    Raises
-    ------
-    UnsafeNameError
-        For a suffix with separators, and for one that would name the manifest.
-    """
-    if not suffix:
-        return basename + extension
-    if "/" in suffix or "\\" in suffix or "\0" in suffix:
-        raise UnsafeNameError(
-            f"{suffix!r} cannot be part of a file name.",
-            fix="use a text without separators; get_dir(name) gives a folder for files with names of their own",
-        )
-    if suffix[0] not in "_.":
-        suffix = "_" + suffix
-    name = basename + suffix + ("" if "." in suffix else extension)
-    if name == basename + MANIFEST_SUFFIX:
-        raise UnsafeNameError(
-            f"{suffix + extension!r} is the name of the artifact's own metadata.", fix="use another suffix"
-        )
-    return name
-
-
-def check_object_name(name: str) -> str:
-    """Return the name unless it could lead out of the store.
-
-    Raises
-    ------
-    UnsafeNameError
-        For an absolute name, an empty or a dotted component, a backslash or a NUL.
-    """
-    if _UNSAFE_NAME.search(name):
-        raise UnsafeNameError(
-            f"{name!r} cannot be the name of an object.",
-            fix="use relative names with '/' between components, without '..', backslash or NUL",
-        )
-    return name
-
-
-# --- JSON ------------------------------------------------------------------------------------------------------------
-def to_json(value: Any, what: str, where: str = "") -> str:
-    """Write a value as JSON on one line.
-
-    Raises
-    ------
-    NotJsonError
-        Naming the place inside the value (such as ``$.a[3]``) that JSON cannot express.
-    """
-    try:
-        return _encoder(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        place, problem = find_not_json(value) or ("$", str(error))
-        raise NotJsonError(
-            f"{what} cannot be written as JSON: {place} {problem}.",
-            where=where,
-            fix="convert it to lists, dicts with text keys, texts, numbers, booleans and None",
-        ) from error
-
-
-_encoder = json.JSONEncoder(ensure_ascii=False).encode
-
-
-def find_not_json(value: Any) -> tuple[str, str] | None:
-    """The first place inside a value that JSON cannot express, and what is wrong with it; None when there is none."""
-    found = _Search()
-    pending: list[tuple[Any, str, tuple[int, ...]]] = [(value, "$", ())]
-    while pending:
-        item, place, around = pending.pop()
-        children = found.look(item, place, around)
-        if found.problem:
-            return place, found.problem
-        pending += reversed(children)
-    return None
-
-
-@dataclass(slots=True)
-class _Search:
-    problem: str = ""
-
-    def look(self, item: Any, place: str, around: tuple[int, ...]) -> list[tuple[Any, str, tuple[int, ...]]]:
-        if item is None or isinstance(item, str | bool | float):
-            return []
-        if isinstance(item, int):
-            self._check_int(item)
-            return []
-        if not isinstance(item, dict | list | tuple):
-            self.problem = f"is a {type(item).__module__}.{type(item).__qualname__}".replace("builtins.", "")
-            return []
-        if id(item) in around or len(around) > 900:
-            self.problem = "contains itself" if id(item) in around else "is nested too deeply"
-            return []
-        inner = (*around, id(item))
-        if isinstance(item, dict):
-            self._check_keys(item)
-            return [(v, f"{place}.{k}" if isinstance(k, str) else f"{place}[{k!r}]", inner) for k, v in item.items()]
-        return [(v, f"{place}[{i}]", inner) for i, v in enumerate(item)]
-
-    def _check_int(self, item: int) -> None:
-        try:
-            str(int(item))
-        except ValueError:
-            self.problem = "is an integer with more digits than Python reads back"
-
-    def _check_keys(self, item: Mapping[Any, Any]) -> None:
-        for key in item:
-            if not (key is None or isinstance(key, str | bool | int | float)):
-                self.problem = f"has the key {key!r}, a {type(key).__name__}"
-
-
-# --- manifests -------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """A file of an artifact.
+    """One file of an artifact.
 
     Attributes
     ----------
     name : str
-        For payload: what follows the stem in its name, so that it holds under another prefix too. For a tracked file:
-        its whole name in the store.
+        Its name in the store.
     size_bytes : int
     sha256 : str
-        64 hex digits.
     """
 
     name: str
@@ -246,38 +92,36 @@ class FileEntry:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an artifact is, where it came from, and which files it consists of.
+    """The description of one artifact, stored beside it; without it there is no artifact.
 
     Attributes
     ----------
-    key : str
-        The artifact key, 64 hex digits.
-    stem, prefix, stage, output, params_hash, set_name : str
-        Its name in the store and the parts of it.
-    components : dict
-        The parts of the key, to explain why two keys differ.
+    key, stem : str
+        Identity, and the beginning of its files' names.
+    prefix, stage, output, params_hash, set_name : str
+        Where it belongs.
+    components : mapping
+        What the key was made of.
     files : tuple of FileEntry
-        The payload.
+        The payload, written by the cacher.
     tracked : tuple of FileEntry
-        Files that the stage wrote beside its outputs (``record.get_path``, ``record.get_dir``).
+        Files the stage wrote to paths of its record.
     cacher, preview : str
-        Class that wrote the payload, and a short text about the value.
-    params : dict
-        The parameter set, for people to read.
-    inputs : tuple of dict
-        Name, key and digest of what the stage read.
+        What wrote it, and a short text about the value.
+    params : mapping
+        The parameter set, for people.
+    inputs : tuple of mapping
+        Name, key and digest of each input.
     run, user, host, created : str
-        Which run, who, where and when (UTC, ISO 8601).
+        Who made it, where and when (UTC).
     seconds : float
         How long the stage's function took.
-    packages : dict
-        Versions of the packages that were loaded.
-    extra_metadata : dict
-        What the cacher kept.
-    version : int
-        Of the manifest's own form.
+    packages : mapping
+        Versions of what was loaded.
+    extra_metadata : mapping
+        What the cacher keeps beside the payload.
     """
 
     key: str
@@ -287,115 +131,79 @@ class Manifest:
     output: str
     params_hash: str
     set_name: str = ""
-    components: dict[str, Any] = field(default_factory=dict)
+    components: Mapping[str, Any] = field(default_factory=dict)
     files: tuple[FileEntry, ...] = ()
     tracked: tuple[FileEntry, ...] = ()
     cacher: str = ""
     preview: str = ""
-    params: dict[str, Any] = field(default_factory=dict)
-    inputs: tuple[dict[str, Any], ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[Mapping[str, Any], ...] = ()
     run: str = ""
     user: str = ""
     host: str = ""
     created: str = ""
     seconds: float = 0.0
-    packages: dict[str, str] = field(default_factory=dict)
-    extra_metadata: dict[str, Any] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)
+    extra_metadata: Mapping[str, Any] = field(default_factory=dict)
     version: int = VERSION
 
     @property
     def digest(self) -> str:
-        """Digest of the content: the payload's names and bytes, whatever the artifact is called."""
-        entries = sorted((entry.name, entry.sha256) for entry in self.files)
-        text = "".join(f"{len(name)}:{name}{sha256}" for name, sha256 in entries)
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-    @property
-    def size_bytes(self) -> int:
-        """Size of the payload."""
-        return sum(entry.size_bytes for entry in self.files)
-
-    def as_tracked(self) -> tuple[FileEntry, ...]:
-        """The payload as it is named in the `tracked` of another manifest."""
-        return tuple(FileEntry(self.stem + e.name, e.size_bytes, e.sha256) for e in self.files)
+        """Digest of the payload: the same for equal content, under whatever prefix it lies."""
+        relative = [(entry.name.removeprefix(self.stem), entry.sha256) for entry in self.files]
+        return hashlib.sha256(json.dumps(sorted(relative)).encode()).hexdigest()
 
     def to_bytes(self) -> bytes:
-        """Encode as JSON, one field a line, with a checksum over all that follows it.
+        """The manifest as JSON, with a checksum of its own.
 
         Raises
         ------
-        NotJsonError
-            Naming the cacher and the place, when `extra_metadata` (or another field) cannot be written.
+        CacheError
+            When the cacher's extra metadata are no JSON.
         """
-        lines = []
-        for name in _FIELD_NAMES:
-            value = getattr(self, name)
-            if name in ("files", "tracked"):
-                value = [[entry.name, entry.size_bytes, entry.sha256] for entry in value]
-            what = f"The {name} of the artifact {self.output!r}"
-            lines.append(f'"{name}": {to_json(value, what, where=f"{self.cacher}, {self.stem}")}')
-        text = ",\n".join(lines) + "}\n"
+        body = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name in ("files", "tracked"):
+            body[name] = [[entry.name, entry.size_bytes, entry.sha256] for entry in body[name]]
         try:
-            body = text.encode()
-        except UnicodeEncodeError:  # half a surrogate pair, out of a file name that is not UTF-8
-            body = re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match.group()):04x}", text).encode()
-        return b"".join([_HEAD, hashlib.sha256(body).hexdigest().encode(), _TAIL, body])
+            text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+        except (TypeError, ValueError) as error:
+            raise CacheError(
+                f"The metadata of an artifact cannot be written as JSON: {error}",
+                where=f"{self.cacher}, artifact {self.output!r} of stage {self.stage!r}",
+                fix="keep plain JSON values in `extra_metadata`",
+            ) from error
+        return _sealed(text).encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes, where: str = "") -> Manifest:
-        """Decode what `to_bytes` gave.
+    def from_bytes(cls, data: bytes) -> Manifest:
+        """Read a manifest.
 
         Raises
         ------
         ArtifactDamagedError
-            For anything that is not, byte for byte, what `to_bytes` gives.
+            For anything but a whole manifest of this version.
         """
-        start = len(_HEAD) + 64
-        body = data[start + len(_TAIL) :]
-        whole = data.startswith(_HEAD) and data[start : start + len(_TAIL)] == _TAIL
-        if not whole or hashlib.sha256(body).hexdigest().encode() != data[len(_HEAD) : start]:
-            raise _damaged("is cut off or changed", where)
         try:
-            values = json.loads(b"{" + body)
-        except (ValueError, RecursionError) as error:
-            raise _damaged(f"cannot be read ({error})", where) from error
-        return _checked(values, where)
+            text = data.decode()
+            body = json.loads(text)
+            del body["checksum"]
+            if _sealed(json.dumps(body, sort_keys=True, separators=(",", ":"))) != text:
+                raise ValueError("its checksum does not match")
+            if body["version"] != VERSION:
+                raise ValueError(f"it has version {body['version']}, this program reads {VERSION}")
+            for name in ("files", "tracked"):
+                body[name] = tuple(FileEntry(*entry) for entry in body[name])
+            body["inputs"] = tuple(body["inputs"])
+            return cls(**body)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ArtifactDamagedError(f"A manifest is damaged: {error}") from None
 
 
-_FIELD_NAMES = tuple(sorted(f.name for f in fields(Manifest)))
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("components", "params", "packages", "extra_metadata"), dict),
-    **dict.fromkeys(("files", "tracked", "inputs"), list),
-    "seconds": (int, float),
-    "version": int,
-}
+def _sealed(text: str) -> str:
+    """The JSON object with the checksum of its text as first member."""
+    return f'{{"checksum":"{hashlib.sha256(text.encode()).hexdigest()}",\n{text[1:]}'
 
 
-def _checked(values: Any, where: str) -> Manifest:
-    if not isinstance(values, dict) or values.get("version") != VERSION:
-        raise _damaged("is of another version", where)
-    for name in _FIELD_NAMES:
-        if name not in values or not isinstance(values[name], _TYPES.get(name, str)):
-            raise _damaged(f"has no {name!r} of the right type", where)
-    try:
-        values["files"] = tuple(_entry(item, "x") for item in values["files"])
-        values["tracked"] = tuple(_entry(item, "") for item in values["tracked"])
-        values["inputs"] = tuple(values["inputs"])
-        return Manifest(**values)
-    except (TypeError, ValueError, CacheError) as error:
-        raise _damaged(f"has fields that do not belong ({error})", where) from error
-
-
-def _entry(item: Any, before: str) -> FileEntry:
-    name, size_bytes, sha256 = item
-    if type(size_bytes) is not int or len(sha256) != 64:
-        raise ValueError(f"file {name!r}")
-    # A manifest may come from anybody who can write to the store; it must not name files outside it.
-    check_object_name(before + name)
-    return FileEntry(name, size_bytes, sha256)
-
-
-def _damaged(problem: str, where: str) -> ArtifactDamagedError:
-    return ArtifactDamagedError(
-        f"A manifest {problem}.", where=where, fix="nothing is needed: the artifact counts as missing and is made again"
-    )
+def manifest_name(stem: str) -> str:
+    """The name of an artifact's manifest."""
+    return stem + MANIFEST_SUFFIX

@@ -1,443 +1,426 @@
-"""Named bytes in a folder or behind an fsspec URL: the smallest interface that artifacts need.
+"""Named bytes in one place: a local folder, or anything that fsspec reaches. The only module that knows fsspec.
 
-Names are relative, with ``/`` between components. Writing is atomic: an object is there whole, or it is not there.
-This is the only module that knows fsspec.
+Every write is atomic: a reader sees the whole object or none. A local folder is served by the operating system's own
+calls, since fsspec's local file system offers neither atomic replacement nor exclusive creation.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import functools
-import itertools
 import os
 import shutil
-import threading
+import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+import uuid
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from curidask.errors import CacheError, ObjectMissingError
-from curidask.store.manifests import check_object_name
+from curidask.errors import CacheError, ObjectMissingError, UnsafeNameError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+WORK_PREFIX = ".work-"
+"""Begins the names of private folders in a local store; they are never listed."""
 
-LOCK_PATIENCE_SECONDS = 10.0
-LOCAL_PROTOCOLS = ("file", "local")
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az", "adl": "az"}
+FORGOTTEN_SECONDS = 24 * 3600
+"""Age at which a private folder or temporary file belongs to nobody: no commit takes a day."""
 
-T = TypeVar("T")
+EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 
 
 class ObjectStore(Protocol):
-    """What a place for objects can do.
+    """What the artifact store needs of a place.
 
-    All methods raise `CacheError` when the place fails, and `UnsafeNameError` for a name that could lead out of it.
+    Names are relative, with ``/`` between parts. All methods may be called from several processes at once.
     """
 
-    @property
-    def url(self) -> str:
-        """Where it is; `open_objects` with it gives the same place in another process."""
+    url: str
+    local_root: Path | None
+    """The folder itself, where files can be used in place; None for a remote place."""
+    shared: bool
+    """Whether other processes see it."""
+
+    def list(self) -> Iterator[str]:
+        """The names of all objects, in one listing, never from a cache of listings."""
         ...
 
-    @property
-    def local_root(self) -> Path | None:
-        """The folder that holds the objects as files of their names, if there is one."""
-        ...
-
-    @property
-    def shared_between_processes(self) -> bool:
-        """Whether other processes see the same objects."""
-        ...
-
-    def list(self, prefix: str = "") -> list[str]:
-        """Names that begin with a prefix, in no order, never from a cached listing; hidden ones at the root left out."""
-        ...
-
-    def exists(self, names: Iterable[str]) -> set[str]:
-        """Those of the names that are there."""
+    def exists(self, name: str) -> bool:
+        """Whether an object is there."""
         ...
 
     def read(self, name: str) -> bytes:
-        """Return an object's bytes; `ObjectMissingError` when it is not there."""
+        """The content of an object; ObjectMissingError when it is not there."""
         ...
 
-    def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
-        """The bytes of those that are there, with as few requests as possible."""
+    def write(self, name: str, data: bytes) -> None:
+        """Create or replace an object in one step."""
         ...
 
-    def write(self, name: str, data: bytes, *, exclusive: bool = False) -> bool:
-        """Write an object in one step. With `exclusive`, only when there is none: False says that there is one."""
+    def create(self, name: str, data: bytes) -> bool:
+        """Create an object unless one is there; whether this call created it."""
         ...
 
-    def adopt(self, local: str | Path, name: str) -> None:
-        """Move a local file, or a folder with all in it, into the store, in place of what has the name now."""
+    def adopt(self, path: Path, name: str) -> None:
+        """Make a local file the object of that name; the file may be gone afterwards."""
         ...
 
-    def fetch(self, name: str, target: str | Path) -> None:
-        """Copy an object into a local file; `ObjectMissingError` when it is not there."""
+    def fetch(self, name: str, path: Path) -> None:
+        """Write the content of an object to a local file; ObjectMissingError when it is not there."""
         ...
 
-    def remove(self, names: Iterable[str]) -> None:
-        """Remove objects; those that are not there are passed over."""
+    def remove(self, name: str) -> None:
+        """Remove an object, if it is there."""
         ...
 
-    def lock(self) -> AbstractContextManager[None]:
-        """Keep others that ask for the lock out, as far as the place can do that."""
+    def work_folder(self, run: str) -> Path:
+        """Make a private local folder whose files `adopt` takes without copying where that is possible."""
+        ...
+
+    def clean(self, run: str) -> None:
+        """Remove the private folders that a run left behind."""
         ...
 
     def check_writable(self) -> None:
-        """Raise a `CacheError` that says how to fix it, when objects cannot be written."""
+        """Raise CacheError, saying how to fix it, when nothing can be written."""
         ...
 
 
-def open_objects(url: str | Path, **options: Any) -> ObjectStore:
-    """Open a place for objects.
+def open_objects(url: str, **options: Any) -> ObjectStore:
+    """Open the place that a path or URL names.
 
     Parameters
     ----------
-    url : str or Path
-        A folder (it need not exist yet), or any URL that fsspec knows.
+    url : str
+        A folder, ``file://`` or any URL that fsspec knows.
     **options
-        For the file system behind the URL.
+        For fsspec's file system.
 
     Raises
     ------
     CacheError
-        When nothing is known under the URL's protocol, or a package is missing for it.
+        For a URL whose driver is not there.
     """
-    text = os.fspath(url)
-    protocol, separator, rest = text.partition("://")
+    protocol, separator, rest = str(url).partition("://")
     if not separator:
-        return LocalObjects(text)
-    if protocol in LOCAL_PROTOCOLS:
-        return LocalObjects(rest)
-    return FsspecObjects(text, options)
+        return LocalObjects(Path(url))
+    if protocol in ("file", "local"):
+        return LocalObjects(Path(rest))
+    return FsspecObjects(str(url), options)
 
 
-# --- a folder --------------------------------------------------------------------------------------------------------
+def check_object_name(name: str) -> None:
+    """Refuse a name that would lead out of the store (user-made parts are made safe long before)."""
+    parts = name.split("/")
+    if not name or "\0" in name or "\\" in name or any(part in ("", ".", "..") for part in parts):
+        raise UnsafeNameError(f"{name!r} is no name of an object in the cache.", fix="use relative names without '..'")
+
+
 class LocalObjects:
-    """Objects as files below a folder.
+    """Objects as files of a folder."""
 
-    Parameters
-    ----------
-    root : str or Path
-        The folder; created when something is written.
-    """
+    shared = True
 
-    shared_between_processes = True
-
-    def __init__(self, root: str | Path) -> None:
-        self.url = os.path.abspath(os.path.expanduser(root))
-        self.local_root = Path(self.url)
-        self._folder = self.url.rstrip("/" + os.sep) + "/"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (LocalObjects, (self.url,))
-
-    def __repr__(self) -> str:
-        return f"<LocalObjects {self.url}>"
-
-    def list(self, prefix: str = "") -> list[str]:
-        """Names that begin with a prefix; hidden entries at the root are not objects."""
-        below = check_object_name(prefix + "x").rpartition("/")[0]
-        names: list[str] = []
-        pending = [below + "/" if below else ""]
-        while pending:
-            folder = pending.pop()
-            try:
-                with os.scandir(self._folder + folder) as entries:
-                    found = [(folder + entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-            except (FileNotFoundError, NotADirectoryError):  # not made yet, or removed since it was seen
-                continue
-            except OSError as error:
-                raise _explain(error, "list", folder or self.url, self.url) from error
-            for name, is_folder in found:
-                if name[0] == "." or not (name.startswith(prefix) or (is_folder and prefix.startswith(name + "/"))):
-                    continue
-                if is_folder:
-                    pending.append(name + "/")
-                else:
-                    names.append(name)
-        return names
-
-    def exists(self, names: Iterable[str]) -> set[str]:
-        """Those of the names that are there."""
-        return {name for name in names if os.path.isfile(self._path(name))}
-
-    def read(self, name: str) -> bytes:
-        """Return an object's bytes."""
-        try:
-            with open(self._path(name), "rb", buffering=0) as file:
-                return file.read()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise ObjectMissingError(f"There is no object {name!r}.", where=self.url) from error
-        except OSError as error:
-            raise _explain(error, "read", name, self.url) from error
-
-    def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
-        """The bytes of those that are there."""
-        found = {}
-        for name in names:
-            with suppress(ObjectMissingError):
-                found[name] = self.read(name)
-        return found
-
-    def write(self, name: str, data: bytes, *, exclusive: bool = False) -> bool:
-        """Write to a file beside the target, then put it there in one step."""
-        target = self._path(name)
-        temporary = ""
-        try:
-            fd, temporary = self._open_beside(target)
-            try:
-                _write_all(fd, data)
-            finally:
-                os.close(fd)
-            if exclusive:
-                return _link(temporary, target, data)
-            os.replace(temporary, target)
-            temporary = ""
-            return True
-        except OSError as error:
-            raise _explain(error, "write", name, self.url) from error
-        finally:
-            if temporary:
-                with suppress(OSError):
-                    os.unlink(temporary)
-
-    def adopt(self, local: str | Path, name: str) -> None:
-        """Move a local file or folder into the store: a rename on the same disk, else a copy that is renamed."""
-        source, target = os.fspath(local), self._path(name)
-        try:
-            if os.path.isdir(source) or os.path.isdir(target):
-                self._set_aside(target)
-            if os.path.islink(source):  # what it leads to may change or vanish
-                self._copy(source, target)
-            else:
-                self._rename(source, target)
-        except OSError as error:
-            raise _explain(error, "write", name, self.url) from error
-
-    def fetch(self, name: str, target: str | Path) -> None:
-        """Copy an object into a local file."""
-        try:
-            shutil.copyfile(self._path(name), target)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise ObjectMissingError(f"There is no object {name!r}.", where=self.url) from error
-        except OSError as error:
-            raise _explain(error, "copy", name, self.url) from error
-
-    def remove(self, names: Iterable[str]) -> None:
-        """Remove objects, and the folders that become empty."""
-        folders = set()
-        for name in names:
-            try:
-                os.unlink(self._path(name))
-            except (FileNotFoundError, NotADirectoryError):
-                pass
-            except OSError as error:
-                raise _explain(error, "remove", name, self.url) from error
-            folders.add(name.rpartition("/")[0])
-        for folder in sorted(folders, reverse=True):
-            while folder:
-                try:
-                    os.rmdir(self._folder + folder)
-                except OSError:  # not empty, or gone already
-                    break
-                folder = folder.rpartition("/")[0]
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the folder's lock file; the system releases it when its holder dies.
-
-        Where a file system has no locks, and after waiting for a holder that hangs, it goes on without: then two
-        writers of one artifact can leave a mismatch, which readers see and treat as a miss.
-        """
-        fd = self._open_lock()
-        try:
-            if fd is not None:
-                _wait_for_lock(fd)
-            yield
-        finally:
-            if fd is not None:
-                _unlock(fd)
-
-    def check_writable(self) -> None:
-        """Make the folder and write something."""
-        probe = f".probe-{os.getpid()}-{os.urandom(4).hex()}"
-        self.write(probe, b"writable")
-        self.remove([probe])
+    def __init__(self, root: Path) -> None:
+        self.local_root: Path | None = Path(os.path.abspath(root))
+        self._root = str(self.local_root)
+        self.url = self._root
 
     def _path(self, name: str) -> str:
-        return self._folder + check_object_name(name)
+        check_object_name(name)
+        return f"{self._root}{os.sep}{name}"
 
-    def _open_beside(self, target: str) -> tuple[int, str]:
-        folder = os.path.dirname(target)
-        path = f"{folder}/.tmp-{os.getpid()}-{next(_counter)}-{os.urandom(4).hex()}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        return _with_folder(folder, lambda: os.open(path, flags, 0o666)), path
+    def list(self) -> Iterator[str]:
+        """All files below the folder, without looking at any of them."""
+        stack = [""]
+        while stack:
+            folder = stack.pop()
+            try:
+                entries = os.scandir(f"{self._root}{os.sep}{folder}")
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            with entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=True):
+                        if not entry.name.startswith(WORK_PREFIX):
+                            stack.append(f"{folder}{entry.name}/")
+                    elif not entry.name.startswith(WORK_PREFIX):
+                        yield folder + entry.name
 
-    def _rename(self, source: str, target: str) -> None:
+    def exists(self, name: str) -> bool:
+        """Whether the file is there."""
+        return os.path.exists(self._path(name))
+
+    def read(self, name: str) -> bytes:
+        """The file's content."""
         try:
-            _with_folder(os.path.dirname(target), lambda: os.replace(source, target))
+            with open(self._path(name), "rb") as file:
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise ObjectMissingError(f"There is no object {name} in the cache.", where=self.url) from error
         except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            self._copy(source, target)
-            shutil.rmtree(source) if os.path.isdir(source) else os.unlink(source)
+            raise _read_error(error, self.url, name) from error
 
-    def _copy(self, source: str, target: str) -> None:
-        temporary = f"{os.path.dirname(target)}/.tmp-{os.getpid()}-{next(_counter)}-{os.urandom(4).hex()}"
-        copy: Callable[..., Any] = shutil.copytree if os.path.isdir(source) else shutil.copyfile
+    def write(self, name: str, data: bytes) -> None:
+        """Write beside, then replace: a reader sees the old file or the new one."""
+        with self._writing(name) as (path, temporary):
+            _write_file(temporary, data)
+            os.replace(temporary, path)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write beside, then link: the link fails when the name is taken, and never shows half a file."""
+        with self._writing(name) as (path, temporary):
+            _write_file(temporary, data)
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            return True
+
+    def adopt(self, path: Path, name: str) -> None:
+        """Rename the file into place, or copy it beside first when it lies on another disk."""
+        with self._writing(name) as (target, temporary):
+            try:
+                os.replace(path, target)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                shutil.copyfile(path, temporary)
+                os.replace(temporary, target)
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Copy the file."""
+        path.write_bytes(self.read(name))
+
+    def remove(self, name: str) -> None:
+        """Remove the file."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.remove(self._path(name))
+
+    def work_folder(self, run: str) -> Path:
+        """A folder inside the store's own, so that adopting is a rename."""
+        folder = f"{self._root}{os.sep}{WORK_PREFIX}{run}-{uuid.uuid4().hex[:12]}"
         try:
-            _with_folder(os.path.dirname(target), lambda: copy(source, temporary))
-            os.replace(temporary, target)
-        finally:
-            with suppress(OSError):
-                shutil.rmtree(temporary) if os.path.isdir(temporary) else os.unlink(temporary)
+            try:
+                os.mkdir(folder)
+            except FileNotFoundError:
+                os.makedirs(folder)
+        except OSError as error:
+            raise _write_error(error, self.url, "a work folder") from error
+        return Path(folder)
 
-    def _set_aside(self, target: str) -> None:
-        """Make way for a folder: a rename cannot replace one that has something in it."""
-        aside = f"{self._folder}.tmp-{os.getpid()}-{next(_counter)}-{os.urandom(4).hex()}"
+    def clean(self, run: str) -> None:
+        """Remove the run's work folders (those of workers that were killed), and anybody's that is a day old."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for entry in os.scandir(self._root):
+                if entry.name.startswith(f"{WORK_PREFIX}{run}-") or _is_forgotten(entry):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                    with contextlib.suppress(OSError):
+                        os.remove(entry.path)
+
+    def check_writable(self) -> None:
+        """Write and remove a file."""
+        probe = f"{WORK_PREFIX}probe-{uuid.uuid4().hex}"
+        self.write(probe, b"probe")
+        self.remove(probe)
+
+    @contextlib.contextmanager
+    def _writing(self, name: str) -> Iterator[tuple[str, str]]:
+        """The path and a temporary one beside it; cleans up and explains when writing fails."""
+        path = self._path(name)
+        folder = path.rpartition(os.sep)[0]
+        temporary = f"{folder}{os.sep}{WORK_PREFIX}{uuid.uuid4().hex[:12]}"
         try:
-            os.rename(target, aside)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        shutil.rmtree(aside) if os.path.isdir(aside) else os.unlink(aside)
-
-    def _open_lock(self) -> int | None:
-        if fcntl is None:
-            return None
-        path = self._folder + ".lock"
-        with suppress(OSError):
-            return _with_folder(self.url, lambda: os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
-        with suppress(OSError):  # a teammate's file that only they may write
-            return os.open(path, os.O_RDONLY)
-        return None
+            try:
+                yield path, temporary
+            finally:
+                with contextlib.suppress(OSError):
+                    os.remove(temporary)
+        except FileNotFoundError as error:
+            if os.path.isdir(folder):
+                raise _write_error(error, self.url, name) from error
+            raise _FolderMissingError(folder) from error
+        except OSError as error:
+            raise _write_error(error, self.url, name) from error
 
 
-_counter = itertools.count()
+def _is_forgotten(entry: os.DirEntry[str]) -> bool:
+    with contextlib.suppress(OSError):
+        return entry.name.startswith(WORK_PREFIX) and time.time() - entry.stat().st_mtime > FORGOTTEN_SECONDS
+    return False
 
 
-def _with_folder(folder: str, action: Callable[[], T]) -> T:
-    # Race: another process removes the folder, empty after a removal, between its creation here and the action.
-    for _ in range(3):
+class _FolderMissingError(Exception):
+    """The folder of an object is not there yet."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder)
+        self.folder = folder
+
+
+def _making_folder(method: Any) -> Any:
+    """Make the object's folder when it turns out to be missing, then do it again: most writes need no look."""
+
+    def retrying(self: LocalObjects, *args: Any) -> Any:
         try:
-            return action()
-        except FileNotFoundError:
-            os.makedirs(folder, exist_ok=True)
-    return action()
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    written = os.write(fd, data)
-    if written < len(data):
-        view = memoryview(data)
-        while written < len(data):
-            written += os.write(fd, view[written:])
-
-
-def _link(temporary: str, target: str, data: bytes) -> bool:
-    """Put a finished file under a name that must be free: a hard link is refused when the name is taken."""
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
-            raise
-        return _create(target, data)  # a file system without hard links
-    return True
-
-
-def _create(target: str, data: bytes) -> bool:
-    try:
-        fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-    except FileExistsError:
-        return False
-    try:
-        _write_all(fd, data)
-    except OSError:
-        os.unlink(target)
-        raise
-    finally:
-        os.close(fd)
-    return True
-
-
-def _wait_for_lock(fd: int) -> None:
-    give_up = time.monotonic() + LOCK_PATIENCE_SECONDS
-    pause = 0.0005
-    while True:
+            return method(self, *args)
+        except _FolderMissingError as missing:
+            try:
+                os.makedirs(missing.folder, exist_ok=True)
+            except OSError as error:
+                raise _write_error(error, self.url, missing.folder) from error
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > give_up:
-                return
-            time.sleep(pause)
-            pause = min(2 * pause, 0.02)
-        except OSError:
-            return
+            return method(self, *args)
+        except _FolderMissingError as missing:
+            raise CacheError(f"The folder {missing.folder} vanished while it was written to.", where=self.url) from None
+
+    retrying.__doc__ = method.__doc__
+    return retrying
 
 
-def _unlock(fd: int) -> None:
-    # Unlocked by name, not only closed: a process that was forked meanwhile holds a copy of the descriptor.
-    with suppress(OSError):
-        fcntl.flock(fd, fcntl.LOCK_UN)
-    os.close(fd)
+for _name in ("write", "create", "adopt"):
+    setattr(LocalObjects, _name, _making_folder(getattr(LocalObjects, _name)))
 
 
-_FIXES = {
-    errno.ENOSPC: "free space on its disk, or choose another cache with --cache; what is committed stays",
-    errno.EDQUOT: "free space within your quota, or choose another cache with --cache; what is committed stays",
-    errno.EFBIG: "raise the limit on file sizes, or choose another cache with --cache; what is committed stays",
-    errno.EACCES: "ask for the right to it, or choose another cache with --cache; --dry-cache only reads",
-    errno.EPERM: "ask for the right to it, or choose another cache with --cache; --dry-cache only reads",
-    errno.EROFS: "it is read-only: choose another cache with --cache, or only read with --dry-cache",
-    errno.ENAMETOOLONG: "use shorter names for stages, outputs, the prefix, suffixes or folders",
-    errno.ENOTDIR: "a file lies where a folder is needed: move it away, or choose another cache with --cache",
-    errno.EEXIST: "a file lies where a folder is needed: move it away, or choose another cache with --cache",
-    errno.EISDIR: "a folder lies where a file is needed: move it away, or choose another cache with --cache",
-}
+def _write_file(path: str, data: bytes) -> None:
+    with open(path, "wb", buffering=0) as file:
+        written = file.write(data)
+        while written is not None and written < len(data):  # a raw write may stop early, on a full disk for one
+            written += file.write(data[written:]) or 0
 
 
-def _explain(error: OSError, action: str, name: str, url: str) -> CacheError:
+def _write_error(error: OSError, url: str, name: str) -> CacheError:
+    fixes = {
+        errno.ENOSPC: "free space on that disk, or choose another cache with --cache",
+        errno.EDQUOT: "free space within your quota, or choose another cache with --cache",
+        errno.EFBIG: "the limit for the size of a file is reached: raise it (ulimit -f), or choose another cache",
+        errno.EROFS: "it is mounted read-only: choose another cache with --cache, or read it with --dry-cache",
+        errno.EACCES: "get the right to write there, choose another cache with --cache, or read it with --dry-cache",
+        errno.EPERM: "get the right to write there, choose another cache with --cache, or read it with --dry-cache",
+        errno.ENOTDIR: "a part of the path is a file: choose another folder with --cache",
+        errno.EEXIST: "a part of the path is a file: choose another folder with --cache",
+    }
+    fix = fixes.get(error.errno or 0, "look at the disk of the cache, or choose another cache with --cache")
+    reason = error.strerror or str(error)
+    return CacheError(f"The cache cannot be written: {reason}.", where=f"{name} in {url}", fix=fix)
+
+
+def _read_error(error: OSError, url: str, name: str) -> CacheError:
     return CacheError(
-        f"The cache could not {action} {name!r}: {error.strerror or error}.",
-        where=url,
-        fix=_FIXES.get(error.errno or 0, "check that the cache's place is there and works, or choose another with --cache"),
+        f"The cache cannot be read: {error.strerror or error}.",
+        where=f"{name} in {url}",
+        fix="ask for the right to read there, or choose another cache with --cache",
     )
 
 
-# --- fsspec ----------------------------------------------------------------------------------------------------------
-_process_locks: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
+class FsspecObjects:
+    """Objects of a file system that fsspec reaches by URL."""
 
+    local_root: Path | None = None
 
-def _translated(action: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
-    """Turn whatever a file system raises into errors of ours: drivers raise anything, and not only OSErrors."""
+    def __init__(self, url: str, options: dict[str, Any]) -> None:
+        import fsspec
 
-    def decorate(method: Callable[..., T]) -> Callable[..., T]:
-        @functools.wraps(method)
-        def call(self: FsspecObjects, name: Any = "", *args: Any, **kwargs: Any) -> T:
+        self.url = url.rstrip("/")
+        protocol = url.partition("://")[0]
+        self.shared = protocol != "memory"
+        settings: dict[str, Any] = {} if protocol == "memory" else {"use_listings_cache": False}
+        try:
+            self._fs, root = fsspec.core.url_to_fs(self.url, **settings, **options)
+        except ImportError as error:
+            extra = EXTRAS.get(protocol, protocol)
+            raise CacheError(
+                f"No driver for {protocol}:// is installed.", where=self.url, fix=f"pip install {extra}"
+            ) from error
+        except ValueError as error:
+            raise CacheError(
+                f"{protocol}:// is no kind of cache: {error}", where=self.url, fix="use a folder, s3://, gs:// or az://"
+            ) from error
+        self._root = root.rstrip("/")
+
+    def _path(self, name: str) -> str:
+        check_object_name(name)
+        return f"{self._root}/{name}"
+
+    def list(self) -> Iterator[str]:
+        """All objects below the root."""
+        with self._explaining("listed", ""):
             try:
-                return method(self, name, *args, **kwargs)
-            except (CacheError, ValueError if action == "name" else CacheError):
-                raise
-            except FileNotFoundError as error:
-                raise ObjectMissingError(f"There is no object {name!r}.", where=self.url) from error
-            except OSError as error:
-                raise _explain(error, action, str(name), self.url) from error
-            except Exception as error:
-                what = f"The cache could not {action} {name!r}: {type(error).__name__}: {error}."
-                raise CacheError(what, where=self.url, fix="check the network, the address and the credentials") from error
+                found = self._fs.find(self._root)
+            except FileNotFoundError:
+                found = []
+        start = len(self._fs._strip_protocol(self._root)) + 1
+        yield from (path[start:] for path in found)
 
-        return call
+    def exists(self, name: str) -> bool:
+        """Whether the object is there."""
+        with self._explaining("read", name):
+            return bool(self._fs.exists(self._path(name)))
 
-    return decorate
+    def read(self, name: str) -> bytes:
+        """The object's content."""
+        with self._explaining("read", name):
+            return bytes(self._fs.cat_file(self._path(name)))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put the object in one request."""
+        with self._explaining("written", name):
+            self._fs.pipe_file(self._path(name), data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Put the object unless there is one."""
+        with self._explaining("written", name):
+            try:
+                self._fs.pipe_file(self._path(name), data, mode="create")
+            except FileExistsError:
+                return False
+            return True
+
+    def adopt(self, path: Path, name: str) -> None:
+        """Upload the file."""
+        with self._explaining("written", name):
+            self._fs.put_file(str(path), self._path(name))
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Download the object."""
+        with self._explaining("read", name):
+            self._fs.get_file(self._path(name), str(path))
+
+    def remove(self, name: str) -> None:
+        """Remove the object."""
+        with contextlib.suppress(ObjectMissingError), self._explaining("removed from", name):
+            self._fs.rm_file(self._path(name))
+
+    def work_folder(self, run: str) -> Path:
+        """A temporary folder on this machine."""
+        return Path(tempfile.mkdtemp(prefix=f"curidask-{run}-"))
+
+    def clean(self, run: str) -> None:
+        """Remove the run's temporary folders of this machine."""
+        for folder in Path(tempfile.gettempdir()).glob(f"curidask-{run}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def check_writable(self) -> None:
+        """Write and remove an object."""
+        probe = f"probe-{uuid.uuid4().hex}"
+        self.write(probe, b"probe")
+        self.remove(probe)
+
+    @contextlib.contextmanager
+    def _explaining(self, done: str, name: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise ObjectMissingError(f"There is no object {name} in the cache.", where=self.url) from error
+        except (CacheError, KeyboardInterrupt, FileExistsError):
+            raise
+        except Exception as error:  # drivers raise errors of their own, not all of them OSErrors
+            raise CacheError(
+                f"The cache cannot be {done}: {type(error).__name__}: {error}",
+                where=f"{name} in {self.url}",
+                fix="check the address, the credentials and the rights of the cache",
+            ) from error
+
+
+def existing(objects: ObjectStore, names: Iterable[str]) -> set[str]:
+    """Those of a few names that are there, by one look each."""
+    return {name for name in names if objects.exists(name)}

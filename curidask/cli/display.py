@@ -1,0 +1,224 @@
+"""What the terminal shows of a run: the plan before, a line a stage while it runs, a table after.
+
+It renders the plan and the events of the runner and decides nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import click
+
+from curidask.executors.base import Kind, Outcome
+from curidask.graph import ArtifactRef, Graph, Task
+from curidask.manager import ArtifactManager
+from curidask.planner import Action, Decision, Plan
+
+REFRESH_SECONDS = 0.1
+
+
+@dataclass(slots=True)
+class StageCount:
+    """The tasks of one stage by how they stand.
+
+    Attributes
+    ----------
+    to_run, done, failed, blocked, reused, pruned : int
+    seconds : float
+        Sum over the tasks that ran.
+    """
+
+    to_run: int = 0
+    done: int = 0
+    failed: int = 0
+    blocked: int = 0
+    reused: int = 0
+    pruned: int = 0
+    seconds: float = 0.0
+
+    @property
+    def left(self) -> int:
+        """Tasks that are still to end."""
+        return self.to_run - self.done - self.failed - self.blocked
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counts by stage, kept from the runner's events (a Listener)."""
+
+    quiet: bool = False
+    plain: bool = False
+    stages: dict[str, StageCount] = field(default_factory=dict)
+    decisions: dict[int, Decision] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+    running_since: float = 0.0
+    _drawn: int = 0
+    _last: float = 0.0
+    _warned: set[str] = field(default_factory=set)
+
+    # --- Listener ----------------------------------------------------------------------------------------------------
+    def planned(self, graph: Graph, plan: Plan) -> None:
+        """Count what will happen."""
+        for task, decision in plan.decisions.items():
+            before = self.decisions.get(task)
+            count = self.stages.setdefault(graph[task].spec.name, StageCount())
+            if before is not None:
+                self._count(count, before.action, -1)
+            self._count(count, decision.action, 1)
+            self.decisions[task] = decision
+
+    def started_executor(self, description: str) -> None:
+        """Say where the run goes on."""
+        self.running_since = time.monotonic()
+        self._say(click.style(f"running {description}", dim=True))
+
+    def ended(self, task: Task, outcome: Outcome) -> None:
+        """Count a task that ended."""
+        count = self.stages[task.spec.name]
+        if outcome.kind is Kind.FAILED:
+            count.failed += 1
+            self._say(click.style(f"failed: {task.label}: {_first_line(outcome)}", fg="red"))
+        else:
+            count.done += 1
+            count.seconds += outcome.seconds
+        self._show_progress(task.spec.name, count)
+
+    def blocked(self, task: Task) -> None:
+        """Count a task that will not run."""
+        self.stages[task.spec.name].blocked += 1
+
+    def warned(self, text: str) -> None:
+        """Show a warning, each once."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self._say(click.style(f"warning: {text}", fg="yellow"), even_quiet=True)
+
+    # --- drawing -----------------------------------------------------------------------------------------------------
+    @staticmethod
+    def _count(count: StageCount, action: Action, by: int) -> None:
+        if action is Action.RUN:
+            count.to_run += by
+        elif action is Action.REUSE:
+            count.reused += by
+        else:
+            count.pruned += by
+
+    def _show_progress(self, stage: str, count: StageCount) -> None:
+        if self.quiet:
+            return
+        if self._is_drawing():
+            now = time.monotonic()
+            if now - self._last >= REFRESH_SECONDS or not count.left:
+                self._last = now
+                self._erase()
+                self._draw()
+        elif not count.left:
+            click.echo(self._line(stage, count), err=True)
+
+    def _is_drawing(self) -> bool:
+        return not self.plain and sys.stderr.isatty()
+
+    def _erase(self) -> None:
+        if self._drawn:
+            click.echo(f"\x1b[{self._drawn}A\x1b[J", nl=False, err=True)
+            self._drawn = 0
+
+    def _draw(self) -> None:
+        for stage, count in self.stages.items():
+            if count.to_run:
+                click.echo(self._line(stage, count), err=True)
+                self._drawn += 1
+
+    def _line(self, stage: str, count: StageCount) -> str:
+        ended = count.done + count.failed + count.blocked
+        parts = [f"  {stage:<24} {ended:>6}/{count.to_run}"]
+        parts += [f"{value} {name}" for name, value in (("failed", count.failed), ("reused", count.reused)) if value]
+        if ended:
+            rate = ended / max(time.monotonic() - self.running_since, 1e-3)
+            parts.append(f"{rate:.1f}/s")
+            if count.left:
+                parts.append(f"about {_duration(count.left / rate)} left")
+        return "  ".join(parts)
+
+    def _say(self, text: str, *, even_quiet: bool = False) -> None:
+        if self.quiet and not even_quiet:
+            return
+        self._erase()
+        click.echo(text, err=True)
+
+    def finish(self) -> None:
+        """Take the moving lines away."""
+        if self._is_drawing():
+            self._erase()
+
+    def table(self) -> str:
+        """The closing table."""
+        header = f"{'stage':<26}{'ran':>8}{'reused':>8}{'not needed':>12}{'failed':>8}{'not run':>9}{'seconds':>10}"
+        rows = [header, "-" * len(header)]
+        for stage, c in self.stages.items():
+            not_run = c.to_run - c.done - c.failed
+            rows.append(f"{stage:<26}{c.done:>8}{c.reused:>8}{c.pruned:>12}{c.failed:>8}{not_run:>9}{c.seconds:>10.2f}")
+        return "\n".join(rows)
+
+    def summary(self) -> str:
+        """What came out of it, in a line."""
+        counts = self.stages.values()
+        ran, reused, pruned = (sum(getattr(c, name) for c in counts) for name in ("done", "reused", "pruned"))
+        failed = sum(c.failed for c in counts)
+        took = _duration(time.monotonic() - self.started)
+        if not ran and not failed:
+            return f"everything was in the cache: {reused} reused, {pruned} not needed, nothing ran ({took})"
+        failures = f", {failed} failed" if failed else ""
+        return f"{ran} ran, {reused} reused, {pruned} not needed{failures} ({took})"
+
+
+def _first_line(outcome: Outcome) -> str:
+    error = outcome.error
+    return f"{error.type}: {error.message}".partition("\n")[0] if error is not None else "unknown"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
+
+
+# --- the map ---------------------------------------------------------------------------------------------------------
+def map_lines(manager: ArtifactManager, plan: Plan, stopped_at: str) -> Iterator[str]:
+    """The plan by record: stages with inputs and outputs, what is cached and made by which run, what runs and why."""
+    stems = [stem for d in plan.decisions.values() for stem in manager.graph[d.task].stems if stem is not None]
+    present = manager.store.present(stems)
+    manifests = manager.store.manifests(present)
+    runs = {stem: manifest.run for stem, manifest in manifests.items()}
+    targets = set(manager.graph.targets())
+    for record in manager.records:
+        yield f"==== {record.get_reference_name()} hash: {record.get_hash()} ===="
+        for task in record.tasks:
+            decision = plan.decisions.get(task)
+            if decision is not None:
+                yield from _task_lines(manager.graph[task], decision, runs, is_leaf=task in targets)
+        yield ""
+    counts = {action: len(plan.ids(action)) for action in Action}
+    yield f"{counts[Action.RUN]} to run, {counts[Action.REUSE]} to reuse, {counts[Action.PRUNE]} not needed"
+    if stopped_at:
+        yield (
+            f"run() reads {stopped_at!r} here, which has to be computed first; "
+            "what the experiment does after that is not on this map"
+        )
+
+
+def _task_lines(task: Task, decision: Decision, runs: dict[str, str], *, is_leaf: bool) -> Iterator[str]:
+    leaf = " (leaf)" if is_leaf else ""
+    yield f"  {task.spec.name}{leaf}: {decision.action.value}, {decision.reason}"
+    names = list(task.inputs) or sorted({name for g in task.gathered for name in g.artifacts})
+    for name in names:
+        ref = task.inputs.get(name)
+        origin = f" of task {ref.task}" if isinstance(ref, ArtifactRef) else f" of {len(task.gathered)} records"
+        yield f"    <- {name}{origin if task.gathered else ''}"
+    for output, stem in zip(task.outputs, task.stems, strict=True):
+        cached = f" (cached) [{runs[stem]}]" if stem in runs else ""
+        yield f"    -> {output.name}{cached}"

@@ -1,0 +1,77 @@
+"""How an error ends a command: one screen, and an exit code.
+
+0: all went well. 1: something failed while it ran. 2: what was asked for cannot be run. 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import click
+
+from curidask.errors import (
+    CuridaskError,
+    ModuleImportError,
+    ParameterError,
+    ProjectError,
+    RunFailedError,
+    StageDefinitionError,
+    StageFailedError,
+    UnsafeNameError,
+)
+
+ASKED_WRONGLY = (ProjectError, ParameterError, StageDefinitionError, UnsafeNameError)
+SHOWN_FAILURES = 5
+"""Failures shown in full; the run record has all of them."""
+
+
+def guarded(command: Callable[[], Any]) -> NoReturn:
+    """Run a command and exit as its errors say."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        command()
+    except KeyboardInterrupt:
+        click.secho(
+            "interrupted; what had finished is in the cache, and the same command does the rest", fg="yellow", err=True
+        )
+        sys.exit(130)
+    except CuridaskError as error:
+        show(error)
+        sys.exit(2 if isinstance(error, ASKED_WRONGLY) else 1)
+    except BrokenPipeError:  # the reader of our output has had enough
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(0)
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def show(error: CuridaskError) -> None:
+    """Print an error with what it knows."""
+    for failure in error.failures[:SHOWN_FAILURES] if isinstance(error, RunFailedError) else ():
+        show(failure)
+    text = getattr(error, "traceback_text", "")
+    if text:
+        click.echo(text.rstrip(), err=True)
+    if isinstance(error, StageFailedError):
+        click.secho(f"failed: {error.where}", fg="red", err=True)
+        click.echo(f"  {error.what}", err=True)
+        if error.fix:
+            click.echo(f"  fix:   {error.fix}", err=True)
+        return
+    label = "error" if not isinstance(error, ModuleImportError) else "import error"
+    click.secho(f"{label}: ", fg="red", nl=False, err=True)
+    click.echo(str(error), err=True)
+    if isinstance(error, RunFailedError) and len(error.failures) > SHOWN_FAILURES:
+        click.echo(f"  ({len(error.failures) - SHOWN_FAILURES} more failures are in the run record)", err=True)
+
+
+def show_user_error(error: Exception, traceback_text: str) -> None:
+    """Print what the experiment's own ``run()`` raised."""
+    click.echo(traceback_text.rstrip(), err=True)
+    click.secho(f"error: run() raised {type(error).__name__}; what had finished is in the cache", fg="red", err=True)

@@ -1,0 +1,171 @@
+"""What all tests share: temporary projects, and the command line run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COMMANDS = Path(sys.executable).parent
+
+DEMO = '''
+"""Numbers, doubled and gathered."""
+from dataclasses import dataclass
+from pathlib import Path
+
+import curidask as cf
+from curidask.caching import JsonCacher, PickleCacher
+
+CALLS = Path(__file__).parent.parent / "calls"
+
+
+def note(record, stage):
+    """Count an execution through a file, since workers are processes."""
+    CALLS.mkdir(exist_ok=True)
+    with open(CALLS / f"{stage}_{record.name}", "a") as file:
+        file.write("x")
+
+
+@dataclass
+class Params(cf.ExperimentParameters):
+    x: int = 1
+
+
+@cf.stage(None, ["data"], [PickleCacher])
+def load(record):
+    note(record, "load")
+    return {"x": record.params.x}
+
+
+@cf.stage(["data"], ["middle"])
+def change(record, data):
+    note(record, "change")
+    data["x"] *= 10
+    return data
+
+
+@cf.stage(["middle", "data"], ["score"], [JsonCacher])
+def score(record, middle, data):
+    note(record, "score")
+    return middle["x"] + data["x"]
+
+
+@cf.aggregate(["score"], ["table"], [JsonCacher])
+def gather(record, records, score):
+    note(record, "gather")
+    return {r.params.name: value for r, value in score.items()}
+
+
+def get_params():
+    return [Params(f"set{i}", x=i) for i in range(4)]
+
+
+def run(param_sets, manager):
+    for params in param_sets:
+        score(change(load(cf.Record(manager, params))))
+    return gather(cf.Record(manager, None)).state["table"]
+'''
+
+TABLE = {f"set{i}": 11 * i for i in range(4)}
+
+
+@dataclass
+class Project:
+    """A temporary project folder."""
+
+    root: Path
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    def experiment(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return self.command("experiment", *arguments, **options)
+
+    def command(
+        self, name: str, *arguments: str, timeout: float = 90, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [COMMANDS / name, *arguments],
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=clean_environment() | (env or {}),
+            check=False,
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [COMMANDS / "experiment", *arguments],
+            cwd=self.root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=clean_environment(),
+            start_new_session=True,
+        )
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "data" / "cache"
+
+    def artifacts(self, part: str = "") -> list[Path]:
+        """Payload files, sorted, whose names have a part."""
+        return sorted(p for p in self.cache.glob(f"*{part}*") if not p.name.endswith("_metadata.json"))
+
+    def calls(self) -> dict[str, int]:
+        """How often each stage ran for each set, as counted through files; and forget it."""
+        folder = self.root / "calls"
+        counts = {p.name: len(p.read_text()) for p in sorted(folder.glob("*"))} if folder.exists() else {}
+        for path in folder.glob("*"):
+            path.unlink()
+        return counts
+
+    def last_run(self) -> dict[str, Any]:
+        """The newest run record."""
+        paths = (self.root / "data" / "runs").glob("*/run.json")
+        return json.loads(max(paths, key=lambda p: int(p.parent.name.split("_")[-2])).read_text())
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without this project's variables, and with no say of the test runner's."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("CURIDASK_", "DASK_", "PYTEST_"))}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A project with the demo experiment."""
+    made = Project(tmp_path / "project")
+    made.write("curidask.toml", "")
+    made.write("experiments/demo.py", DEMO)
+    return made
+
+
+@pytest.fixture
+def in_project(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """The same, with this process in its folder; its modules are forgotten afterwards."""
+    monkeypatch.chdir(project.root)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    known = set(sys.modules)
+    yield project
+    for name in set(sys.modules) - known:
+        file = getattr(sys.modules[name], "__file__", None) or ""
+        if file.startswith(str(project.root)) or name.partition(".")[0] in ("experiments", "params"):
+            del sys.modules[name]
+
+
+@pytest.fixture(autouse=True)
+def _no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's home or the folder the tests are started from."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
