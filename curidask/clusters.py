@@ -82,7 +82,7 @@ def local(n_workers: int) -> Iterator[Connection]:
     import dask
     from distributed import Client, LocalCluster
 
-    _quiet_dask()
+    quiet_dask()
     with dask.config.set(SETTINGS):
         try:
             cluster = LocalCluster(
@@ -146,7 +146,11 @@ def _hidden_script() -> Iterator[None]:
             _hidden.clear()
 
 
-def _quiet_dask() -> None:
-    # dask reports each lost connection at several places; what the user needs to know of it the executor says once.
-    for name in ("distributed", "tornado", "asyncio"):
-        logging.getLogger(name).setLevel(SILENT)
+def quiet_dask() -> None:
+    """Silence dask's loggers in this process.
+
+    It reports each lost connection at several places; what the user needs to know of it the executor says once.
+    """
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
+            logging.getLogger(name).setLevel(SILENT)  # children have levels of their own

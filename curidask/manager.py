@@ -240,14 +240,14 @@ class ArtifactManager:
 
     def _make_executor(self) -> Executor:
         if self.parallel == 0:
-            return InProcessExecutor(Environment(self.store, self.reference, portable=False))
+            return InProcessExecutor(Environment(self.store, self.reference, portable=False, writable=self.writable))
         from curidask.executors.dask import DaskExecutor
 
         n_workers = self.parallel
         if n_workers < 0:
             n_records = self.n_sets if self.n_sets is not None else len(self.records)
             n_workers = max(1, min(clusters.available_cores(), n_records))
-        env = Environment(self.store, self.reference, portable=True)
+        env = Environment(self.store, self.reference, portable=True, writable=self.writable)
         return DaskExecutor(clusters.local(n_workers), env, lambda: project_modules(self.config.root))
 
     def _param_sets(self) -> dict[str, Any]:

@@ -181,8 +181,7 @@ class Runner:
             while not self.state.settled(targets):
                 if self._executor is None or not self.state.in_flight:
                     raise CuridaskError("The run has tasks left but nothing to do; please report this as a defect.")
-                for outcome in self._executor.poll():
-                    self._take(outcome)
+                self._take(self._executor.poll())
                 for text in self._executor.warnings():
                     self._warn(text)
         except KeyboardInterrupt:
@@ -260,10 +259,10 @@ class Runner:
         if failed is None:
             raise CuridaskError("A stage did not run.", where=self.graph[task].label)
         cause = self._errors[failed].exception
-        if self.policy.live and cause is not None and not isinstance(cause, CuridaskError):
-            cause.add_note(f"in {self.graph[failed].label}")
-            raise cause
-        if isinstance(cause, CuridaskError):
+        if self.policy.live and cause is not None:
+            # In a live session the exception belongs where the stage was called, as if it were a plain function.
+            if not isinstance(cause, CuridaskError):
+                cause.add_note(f"in {self.graph[failed].label}")
             raise cause
         raise self.failures[failed] from cause
 
@@ -312,16 +311,18 @@ class Runner:
         status = self.state.status
         return [t for t in self.graph.dependencies[job.id] if t in passed or status.get(t) is Status.SUBMITTED]
 
-    def _take(self, outcome: Outcome) -> None:
-        task = self.graph[outcome.task]
-        if self.state.status.get(task.id) is not Status.SUBMITTED:
-            return  # a late word about a task that was blocked or cancelled meanwhile
-        for text in outcome.warnings:
-            self._warn(text)
-        event = self._event(task, outcome)
-        if isinstance(event, runstate.Finished | runstate.Failed):
-            self._tell_ended(task, outcome)
-        self._carry_out(self.state.handle(event))
+    def _take(self, outcomes: Iterable[Outcome]) -> None:
+        events = []
+        for outcome in outcomes:
+            if self.state.status.get(outcome.task) is not Status.SUBMITTED:
+                continue  # a late word about a task that was blocked meanwhile
+            for text in outcome.warnings:
+                self._warn(text)
+            task = self.graph[outcome.task]
+            events.append(self._event(task, outcome))
+            if isinstance(events[-1], runstate.Finished | runstate.Failed):
+                self._tell_ended(task, outcome)
+        self._carry_out(self.state.handle(*events))
 
     def _event(self, task: Task, outcome: Outcome) -> runstate.Event:
         match outcome.kind:

@@ -165,26 +165,33 @@ class RunState:
         """Whether nothing more will happen to these tasks (pruned ones count as settled)."""
         return all(self.status.get(task, Status.REUSED) in SETTLED for task in tasks)
 
-    def handle(self, event: Event) -> list[Instruction]:
-        """Take in what happened; return what is to be done, in this order."""
+    def handle(self, *events: Event) -> list[Instruction]:
+        """Take in what happened, all of it before anything new is submitted; return what is to be done, in this order.
+
+        Race: B was submitted behind A, both came back undone in one report. Were B submitted again before A's event is
+        taken in, it would be chained to an A that has ended.
+        """
+        instructions = [instruction for event in events for instruction in self._take(event)]
+        return instructions + self._fill()
+
+    def _take(self, event: Event) -> list[Instruction]:
         match event:
             case Planned(plan, keep):
                 self._kept |= keep
-                instructions = self._planned(plan)
+                return self._planned(plan)
             case Finished(task):
-                instructions = self._finished(task)
+                return self._finished(task)
             case Failed(task):
-                instructions = self._failed(task)
+                return self._failed(task)
             case InputLost(task, lost):
-                instructions = self._input_lost(task, lost)
+                return self._input_lost(task, lost)
             case InputUnavailable(task):
-                instructions = self._input_unavailable(task)
+                return self._input_unavailable(task)
             case OutputLost(task):
                 self.status.pop(task, None)
-                instructions = [Replan((task,))]
+                return [Replan((task,))]
             case Interrupted():
                 return self._interrupt()
-        return [*instructions, *self._fill()]
 
     # --- one method an event ---------------------------------------------------------------------------------------
     def _planned(self, plan: Plan) -> list[Instruction]:

@@ -121,7 +121,7 @@ class Project:
 
     def artifacts(self, part: str = "") -> list[Path]:
         """Payload files, sorted, whose names have a part."""
-        return sorted(p for p in self.cache.glob(f"*{part}*") if not p.name.endswith("_metadata.json"))
+        return sorted(p for p in self.cache.glob(f"*{part}*" if part else "*") if not p.name.endswith("_metadata.json"))
 
     def calls(self) -> dict[str, int]:
         """How often each stage ran for each set, as counted through files; and forget it."""

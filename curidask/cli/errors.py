@@ -14,6 +14,7 @@ import click
 
 from curidask.errors import (
     CuridaskError,
+    MissingInputError,
     ModuleImportError,
     ParameterError,
     ProjectError,
@@ -23,7 +24,7 @@ from curidask.errors import (
     UnsafeNameError,
 )
 
-ASKED_WRONGLY = (ProjectError, ParameterError, StageDefinitionError, UnsafeNameError)
+ASKED_WRONGLY = (ProjectError, ParameterError, StageDefinitionError, UnsafeNameError, MissingInputError)
 SHOWN_FAILURES = 5
 """Failures shown in full; the run record has all of them."""
 

@@ -162,9 +162,7 @@ class DaskExecutor(Executor):
     def _follow(self, job: Job, key: str, batch: str, futures: Mapping[str, Any]) -> None:
         holds_values = _holds_values(job)
         self._sent[job.id] = _Sent(key, batch, futures[key], holds_values)
-        task = job.id
-        ended = futures[_outcome_key(key)] if holds_values else futures[key]
-        ended.add_done_callback(lambda future: self._ended.put((task, key, future)))
+        self._listen(job.id, key, futures[_outcome_key(key)] if holds_values else futures[key])
 
     # --- results -----------------------------------------------------------------------------------------------------
     def poll(self, timeout_seconds: float | None = None) -> list[Outcome]:
@@ -175,15 +173,24 @@ class DaskExecutor(Executor):
         ClusterError
             When the connection to the scheduler is gone.
         """
-        ended = self._wait(timeout_seconds)
-        if not ended:
-            return []
-        finished = [(task, future) for task, _, future in ended if future.status == "finished"]
-        outcomes = [_outcome(result) for result in self._gather([future for _, future in finished])]
-        outcomes += [self._broken(task, future) for task, _, future in ended if future.status != "finished"]
+        finished: list[Any] = []
+        broken: list[Outcome] = []
+        for task, key, future in self._wait(timeout_seconds):
+            status = future.status
+            if status == "finished":
+                finished.append(future)
+            elif status in ("lost", "pending"):
+                # Its worker died after it had ended; the scheduler runs it again, and it will be heard of again.
+                self._listen(task, key, future)
+            else:
+                broken.append(self._broken(task, future, status))
+        outcomes = [_outcome(result) for result in self._gather(finished)] + broken
         for outcome in outcomes:
             self._settle(outcome)
         return outcomes
+
+    def _listen(self, task: int, key: str, future: Any) -> None:
+        future.add_done_callback(lambda ended: self._ended.put((task, key, ended)))
 
     def _wait(self, timeout_seconds: float | None) -> list[tuple[int, str, Any]]:
         """What ended, at least one unless the time is up. Late reports of attempts that were given up are left out."""
@@ -198,9 +205,9 @@ class DaskExecutor(Executor):
     def _gather(self, futures: list[Any]) -> list[Any]:
         return list(self._client.gather(futures)) if futures else []
 
-    def _broken(self, task: int, future: Any) -> Outcome:
+    def _broken(self, task: int, future: Any, status: str) -> Outcome:
         """The outcome of a job that dask itself could not bring to an end."""
-        if future.status in ("cancelled", "lost"):
+        if status == "cancelled":
             raise ClusterError(
                 "The connection to the dask scheduler was lost.",
                 where=self._connection.description,

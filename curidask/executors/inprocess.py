@@ -18,7 +18,7 @@ class InProcessExecutor(Executor):
         self.n_workers = 1
         self._waiting: deque[tuple[Job, Sequence[int]]] = deque()
         self._values: dict[int, Mapping[int, Any]] = {}
-        self._unavailable: set[int] = set()
+        self._finished: set[int] = set()
 
     @property
     def description(self) -> str:
@@ -28,7 +28,7 @@ class InProcessExecutor(Executor):
     def submit(self, jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> None:
         """Queue jobs."""
         for job in jobs:
-            self._unavailable.discard(job.id)
+            self._finished.discard(job.id)
             self._waiting.append((job, after.get(job.id, ())))
 
     def poll(self, timeout_seconds: float | None = None) -> list[Outcome]:
@@ -36,15 +36,12 @@ class InProcessExecutor(Executor):
         if not self._waiting:
             return []
         job, after = self._waiting.popleft()
-        missing = [t for t in job.passed if t not in self._values]
-        if missing or any(t in self._unavailable for t in after):
-            self._unavailable.add(job.id)
+        if any(t not in self._finished for t in after) or any(t not in self._values for t in job.passed):
             return [Outcome(job.id, Kind.INPUT_UNAVAILABLE)]
         result = run_job(job, self.env, self._values)
         if result.outcome.kind in (Kind.DONE, Kind.FOUND):
             self._values[job.id] = result.values
-        else:
-            self._unavailable.add(job.id)
+            self._finished.add(job.id)
         return [result.outcome]
 
     def fetch(self, task: int, index: int) -> Any:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 from typing import Any
 
 
 def dask_setup(worker: Any) -> None:
-    """Leave Ctrl-C to the driver.
+    """Leave Ctrl-C to the driver, and import what the first job needs while the driver still plans.
 
-    A terminal sends it to every process of the group. Workers that died of it would look like crashed ones, and the
+    A terminal sends Ctrl-C to every process of the group. Workers that died of it would look like crashed ones, and the
     driver ends them anyway.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in ("distributed", "tornado", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    # What the first job would import is imported while the driver still plans.
     import curidask.executors.shipping
-    import curidask.executors.worker  # noqa: F401
+    import curidask.executors.worker  # noqa: F401  # for its effect: the modules are loaded
+    from curidask.clusters import quiet_dask
+
+    quiet_dask()

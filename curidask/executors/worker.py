@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -61,11 +62,14 @@ class Environment:
         Reference of the run, for manifests and work folders.
     portable : bool
         Values that are not stored must travel between processes, so they are pickled as soon as they are made.
+    writable : bool
+        False for a dry run: the store is only read.
     """
 
     store: ArtifactStore
     run: str
     portable: bool
+    writable: bool = True
 
 
 class _InputLostSignal(BaseException):
@@ -160,7 +164,7 @@ class _Run:
     def compute(self) -> tuple[ArtifactInfo, ...]:
         """Call the stage's function and keep what it returns."""
         job = self.job
-        with self.env.store.workspace(job.marker, run=self.env.run) as files:
+        with self._workspace(job.marker) as files:
             record = StageRecord(job.record, self._state(job.inputs), job.spec.name, self._paths(files))
             arguments: list[Any] = [record]
             named: dict[str, Any] = {}
@@ -174,6 +178,9 @@ class _Run:
             seconds = time.perf_counter() - started
             values = split_outputs(job, returned)
             return self._keep(values, record, seconds, files)
+
+    def _workspace(self, stem: str) -> AbstractContextManager[Workspace]:
+        return self.env.store.workspace(stem, run=self.env.run, scratch=not self.env.writable)
 
     def _state(self, sources: Mapping[str, Source]) -> StageState:
         def load(name: str) -> Any:
@@ -218,7 +225,7 @@ class _Run:
             if output.keep is Keep.PASS:
                 self.values[index] = self._pack(output, value)
                 continue
-            with self.env.store.workspace(output.stem, run=self.env.run) as workspace:
+            with self._workspace(output.stem) as workspace:
                 cacher = self._save(output, value, record, workspace)
                 if output.keep is Keep.ROUND_TRIP:
                     self.values[index] = self._pack(output, cacher.load())
@@ -410,10 +417,14 @@ def describe_error(error: BaseException, *, portable: bool) -> ErrorInfo:
             pickle.loads(pickle.dumps(error))
         except Exception:
             exception = None
-    return ErrorInfo(type(error).__name__, message, user_traceback(error), fix, exception)
+    # Our own errors say what is behind them; of their traceback only the user's frames could help.
+    text = user_traceback(error, chain=not isinstance(error, CuridaskError))
+    if isinstance(error, CuridaskError) and "  File " not in text:
+        text = ""
+    return ErrorInfo(type(error).__name__, message, text, fix, exception)
 
 
-def user_traceback(error: BaseException) -> str:
+def user_traceback(error: BaseException, *, chain: bool = True) -> str:
     """The traceback without the frames of the framework, at its start and in its middle."""
     try:
         formatted = traceback.TracebackException.from_exception(error)
@@ -427,7 +438,7 @@ def user_traceback(error: BaseException) -> str:
         current.stack = traceback.StackSummary.from_list(kept)
         current = current.__cause__ or current.__context__
     try:
-        return "".join(formatted.format())
+        return "".join(formatted.format(chain=chain))
     except Exception:
         return f"{type(error).__name__}: {_safe_str(error)}\n"
 

@@ -8,8 +8,9 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +49,17 @@ class Workspace:
     Whatever lies in it then is the payload. Files are named as they will be in the store.
     """
 
-    def __init__(self, objects: ObjectStore, stem: str, run: str) -> None:
+    def __init__(self, stem: str, make_folder: Callable[[], Path]) -> None:
         self.stem = stem
         self.basename = stem.rpartition("/")[2]
-        self._objects = objects
-        self._run = run
+        self._make_folder = make_folder
         self._folder: Path | None = None
 
     @property
     def folder(self) -> Path:
         """The folder; made when it is first asked for."""
         if self._folder is None:
-            self._folder = self._objects.work_folder(self._run)
+            self._folder = self._make_folder()
         return self._folder
 
     def path(self, name: str) -> Path:
@@ -167,9 +167,12 @@ class ArtifactStore:
 
     # --- write -------------------------------------------------------------------------------------------------------
     @contextlib.contextmanager
-    def workspace(self, stem: str, *, run: str) -> Iterator[Workspace]:
-        """A private folder to write an artifact in; gone afterwards, whatever happened."""
-        workspace = Workspace(self.objects, stem, run)
+    def workspace(self, stem: str, *, run: str, scratch: bool = False) -> Iterator[Workspace]:
+        """A private folder to write an artifact in; gone afterwards, whatever happened.
+
+        With `scratch` it lies outside of the store, for what will not be committed.
+        """
+        workspace = Workspace(stem, partial(_scratch_folder if scratch else self.objects.work_folder, run))
         try:
             yield workspace
         finally:
@@ -305,6 +308,10 @@ class ArtifactStore:
         if self._near is None:
             self._near = tempfile.TemporaryDirectory(prefix="curidask-near-")
         return Path(self._near.name)
+
+
+def _scratch_folder(run: str) -> Path:
+    return Path(tempfile.mkdtemp(prefix=f"curidask-{run}-"))
 
 
 def _reopen(url: str, verify: str, options: dict[str, Any]) -> ArtifactStore:

@@ -1,0 +1,189 @@
+"""What a run survives: killed workers, interrupts, failing sets, damage. Executions are counted through files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import DEMO, TABLE, Project
+
+SLOW = DEMO.replace(
+    'note(record, "change")',
+    """note(record, "change")
+    import os, time
+    if record.params.x >= GATE_FROM:
+        (CALLS / f"pid_{os.getpid()}").touch()
+        while not (CALLS.parent / "open").exists():
+            time.sleep(0.01)""",
+)
+
+
+def results(project: Project) -> dict[str, bytes]:
+    found = {path.name: path.read_bytes() for path in project.artifacts() if path.suffix == ".json"}
+    assert found
+    return found
+
+
+def expected(project: Project, tmp_path: Path) -> dict[str, bytes]:
+    """The JSON results of an undisturbed run in this process, of a project of its own."""
+    other = Project(tmp_path / "undisturbed")
+    other.write("curidask.toml", "")
+    other.write("experiments/demo.py", DEMO)
+    assert other.experiment("demo", "--parallel", "0").returncode == 0
+    return results(other)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def stage_pids(project: Project) -> list[int]:
+    return [int(path.name.split("_")[1]) for path in (project.root / "calls").glob("pid_*")]
+
+
+def processes_of(group: int) -> list[str]:
+    listed = subprocess.run(["ps", "-eo", "sid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    return [
+        line for line in listed.splitlines() if line.split()[0] == str(group) and not line.split()[1].startswith("Z")
+    ]
+
+
+@pytest.fixture
+def slow(project: Project) -> Project:
+    """The demo, in which sets from 1 on wait in the stage `change` until a file opens the gate."""
+    project.write("experiments/demo.py", SLOW.replace("GATE_FROM", "1"))
+    return project
+
+
+def test_killed_worker_costs_one_warning(slow: Project, tmp_path: Path) -> None:
+    run = slow.start("demo", "--parallel", "2")
+    wait_for(lambda: len(stage_pids(slow)) == 2)
+    os.kill(stage_pids(slow)[0], signal.SIGKILL)
+    (slow.root / "open").touch()
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 0, errors
+    assert errors.count("warning:") == 1
+    assert "died" in errors
+    assert results(slow) == expected(slow, tmp_path)
+    assert not processes_of(run.pid)
+    assert not list(slow.cache.glob(".work-*"))
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_ends_soon_and_keeps_what_is_committed(slow: Project, tmp_path: Path, sent: signal.Signals) -> None:
+    run = slow.start("demo", "--parallel", "2")
+    wait_for(lambda: len(stage_pids(slow)) == 2)
+    committed = [path.name for path in slow.artifacts()]
+    assert committed
+    started = time.monotonic()
+    os.killpg(run.pid, sent) if sent == signal.SIGINT else run.send_signal(sent)
+    _, errors = run.communicate(timeout=30)
+    took = time.monotonic() - started
+    assert run.returncode == 130, errors
+    assert "interrupted" in errors
+    assert took < 5
+    assert not processes_of(run.pid)
+    assert {path.name for path in slow.artifacts()} >= set(committed)
+    slow.calls()
+    (slow.root / "open").touch()
+    assert slow.experiment("demo", "--parallel", "2").returncode == 0
+    assert sum(name.startswith("load") for name in slow.calls()) == 4 - sum("load_data" in name for name in committed)
+    assert results(slow) == expected(slow, tmp_path)
+
+
+def test_interrupt_in_this_process(slow: Project) -> None:
+    run = slow.start("demo", "--parallel", "0")
+    wait_for(lambda: stage_pids(slow))
+    run.send_signal(signal.SIGINT)
+    _, errors = run.communicate(timeout=30)
+    assert run.returncode == 130, errors
+    assert slow.artifacts("score_score")
+
+
+@pytest.mark.parametrize("parallel", ["0", "2"])
+def test_failing_set_leaves_the_others(project: Project, tmp_path: Path, parallel: str) -> None:
+    text = DEMO.replace(
+        'note(record, "change")', 'note(record, "change")\n    if record.params.x == 2: raise ValueError("two!")'
+    )
+    text = text.replace('return gather(cf.Record(manager, None)).state["table"]', "gather(cf.Record(manager, None))")
+    project.write("experiments/demo.py", text)
+    failed = project.experiment("demo", "--parallel", parallel)
+    assert failed.returncode == 1
+    for said in ("ValueError: two!", "stage 'change' of Record 2 (set2)", "demo.py", "in change"):
+        assert said in failed.stderr
+    assert "curidask/" not in failed.stderr.replace(str(project.root), "")
+    assert len(project.artifacts("score_score")) == 3
+    assert not project.artifacts("gather_table")
+    statuses = {(t["stage"], t["set"]): t["status"] for t in project.last_run()["tasks"]}
+    assert statuses["change", "set2"] == "failed"
+    assert statuses["score", "set2"] == statuses["gather", "None"] == "blocked"
+    assert statuses["score", "set3"] == "done"
+    project.calls()
+    project.write("experiments/demo.py", DEMO)
+    assert project.experiment("demo", "--parallel", parallel).returncode == 0
+    assert project.calls() == dict.fromkeys(["change_set2", "gather_None", "score_set2"], 1)
+    assert results(project) == expected(project, tmp_path)
+
+
+def damage_truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def damage_flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def damage_empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("parallel", ["0", "2"])
+@pytest.mark.parametrize("damage", [damage_truncate, damage_flip, damage_empty])
+@pytest.mark.parametrize("of_manifest", [False, True])
+def test_damage_is_noticed_and_recomputed(
+    project: Project, tmp_path: Path, parallel: str, damage: Callable[[Path], None], of_manifest: bool
+) -> None:
+    assert project.experiment("demo", "--parallel", "0").returncode == 0
+    project.calls()
+    hit = [project.artifacts("gather_table")[0], project.artifacts("score_score")[0], project.artifacts("load_data")[0]]
+    for payload in hit:
+        manifest = payload.with_name(payload.name.removesuffix(payload.suffix) + "_metadata.json")
+        damage(manifest if of_manifest else payload)
+    done = project.experiment("demo", "--parallel", parallel)
+    assert done.returncode == 0, done.stderr
+    assert "damaged" in done.stderr
+    assert results(project) == expected(project, tmp_path)
+    assert {name.partition("_")[0] for name in project.calls()} == {"load", "change", "score", "gather"}
+    again = project.experiment("demo", "--parallel", parallel)
+    assert "everything was in the cache" in again.stderr
+    assert project.calls() == {}
+
+
+def test_same_bytes_in_process_and_on_workers(project: Project, tmp_path: Path) -> None:
+    assert project.experiment("demo", "--parallel", "2").returncode == 0
+    assert results(project) == expected(project, tmp_path)
+    assert len(TABLE) + 1 == len(results(project))
+
+
+def test_poison_stage_is_named_and_the_others_finish(project: Project) -> None:
+    text = DEMO.replace(
+        'note(record, "change")', 'import os\n    note(record, "change")\n    if record.params.x == 2: os._exit(3)'
+    )
+    text = text.replace('return gather(cf.Record(manager, None)).state["table"]', "pass")
+    project.write("experiments/demo.py", text)
+    done = project.experiment("demo", "--parallel", "2")
+    assert done.returncode == 1
+    assert "stage 'change' of Record 2 (set2)" in done.stderr
+    assert "the worker process died each time" in done.stderr
+    assert len(project.artifacts("score_score")) == 3
