@@ -153,6 +153,8 @@ class ArtifactManager:
         self.runner.close(now=status == "interrupted")
         if self.writable:
             self.store.clean(self.reference)
+        else:
+            self.store.clean_scratch(self.reference)
         if self.run_record.decisions and not self.dry:
             self.run_record.status = "failed" if self.runner.failures and status == "done" else status
             self.run_record.ended_at = time.time()
@@ -172,7 +174,10 @@ class ArtifactManager:
         if self.live:
             self.runner.demand([task.id])
             if self.parallel == 0:
-                self.runner.ensure(task.id)
+                try:
+                    self.runner.ensure(task.id)
+                finally:
+                    self.store.tidy()
 
     def finish(self) -> Plan:
         """Execute all that is traced and wait for it.

@@ -178,15 +178,23 @@ class Runner:
         """
         targets = list(targets)
         try:
-            while not self.state.settled(targets):
-                if self._executor is None or not self.state.in_flight:
-                    raise CuridaskError("The run has tasks left but nothing to do; please report this as a defect.")
-                self._take(self._executor.poll())
-                for text in self._executor.warnings():
-                    self._warn(text)
+            # One look at all of them costs as much as there are tasks, so each time only the last one open is awaited.
+            while left := self.state.unsettled(targets):
+                while left:
+                    self._progress()
+                    while left and not self.state.unsettled(left[-1:]):
+                        left.pop()
         except KeyboardInterrupt:
             self._carry_out(self.state.handle(runstate.Interrupted()))
             raise
+
+    def _progress(self) -> None:
+        """Take in what the executor has to report, waiting for it."""
+        if self._executor is None or not self.state.in_flight:
+            raise CuridaskError("The run has tasks left but nothing to do; please report this as a defect.")
+        self._take(self._executor.poll())
+        for text in self._executor.warnings() if self._executor is not None else ():
+            self._warn(text)
 
     def is_available(self, task: int) -> bool:
         """Whether the task's outputs can be read without running anything."""

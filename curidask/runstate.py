@@ -161,9 +161,9 @@ class RunState:
         self._kept: set[int] = set()
         self._interrupted = False
 
-    def settled(self, tasks: Iterable[int]) -> bool:
-        """Whether nothing more will happen to these tasks (pruned ones count as settled)."""
-        return all(self.status.get(task, Status.REUSED) in SETTLED for task in tasks)
+    def unsettled(self, tasks: Iterable[int]) -> list[int]:
+        """Those of the tasks to which something will still happen (to a pruned one nothing will)."""
+        return [task for task in tasks if self.status.get(task, Status.REUSED) not in SETTLED]
 
     def handle(self, *events: Event) -> list[Instruction]:
         """Take in what happened, all of it before anything new is submitted; return what is to be done, in this order.

@@ -10,7 +10,6 @@ import tempfile
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +48,17 @@ class Workspace:
     Whatever lies in it then is the payload. Files are named as they will be in the store.
     """
 
-    def __init__(self, stem: str, make_folder: Callable[[], Path]) -> None:
+    def __init__(self, stem: str, take_folder: Callable[[], Path]) -> None:
         self.stem = stem
         self.basename = stem.rpartition("/")[2]
-        self._make_folder = make_folder
+        self._take_folder = take_folder
         self._folder: Path | None = None
 
     @property
     def folder(self) -> Path:
         """The folder; made when it is first asked for."""
         if self._folder is None:
-            self._folder = self._make_folder()
+            self._folder = self._take_folder()
         return self._folder
 
     def path(self, name: str) -> Path:
@@ -77,13 +76,10 @@ class Workspace:
             found += names if relative == "." else [f"{relative}/{name}" for name in names]
         return sorted(found)
 
-    def remove(self) -> None:
-        """Remove the folder with what is left in it."""
-        if self._folder is not None:
-            try:
-                os.rmdir(self._folder)  # mostly empty after a commit
-            except OSError:
-                shutil.rmtree(self._folder, ignore_errors=True)
+    def leave(self) -> Path | None:
+        """The folder, when it was made; the workspace is done with it."""
+        folder, self._folder = self._folder, None
+        return folder
 
 
 class ArtifactStore:
@@ -106,6 +102,7 @@ class ArtifactStore:
         self.objects = objects
         self.verify = verify
         self._options = options or {}
+        self._spare: dict[tuple[str, bool], Path] = {}
         self._near: tempfile.TemporaryDirectory[str] | None = None
 
     @classmethod
@@ -172,11 +169,32 @@ class ArtifactStore:
 
         With `scratch` it lies outside of the store, for what will not be committed.
         """
-        workspace = Workspace(stem, partial(_scratch_folder if scratch else self.objects.work_folder, run))
+        make = _scratch_folder if scratch else self.objects.work_folder
+        workspace = Workspace(stem, lambda: self._spare.pop((run, scratch), None) or make(run))
         try:
             yield workspace
         finally:
-            workspace.remove()
+            folder = workspace.leave()
+            if folder is not None:
+                self._give_back(folder, run, scratch)
+
+    def _give_back(self, folder: Path, run: str, scratch: bool) -> None:
+        # Making and removing a folder costs more than storing a small artifact, so an empty one serves the next.
+        if (run, scratch) not in self._spare and not os.listdir(folder):
+            self._spare[run, scratch] = folder
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def tidy(self) -> None:
+        """Remove the empty work folders that this process keeps for its next artifacts."""
+        while self._spare:
+            shutil.rmtree(self._spare.popitem()[1], ignore_errors=True)
+
+    def clean_scratch(self, run: str) -> None:
+        """Remove what a run has outside of the store on this machine, its ended workers' folders too."""
+        self.tidy()
+        for folder in Path(tempfile.gettempdir()).glob(f"curidask-{run}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def commit(
         self, workspace: Workspace, manifest: Manifest, *, tracked: Workspace | None = None, replace_whole: bool = False
@@ -233,7 +251,8 @@ class ArtifactStore:
             self.objects.remove(entry.name)
 
     def clean(self, run: str) -> None:
-        """Remove what killed workers of a run left in work folders."""
+        """Remove the work folders of a run, those of killed workers too."""
+        self.clean_scratch(run)
         self.objects.clean(run)
 
     # --- read --------------------------------------------------------------------------------------------------------
