@@ -26,7 +26,7 @@ class JsonCacher(Cacheable):
             Naming the place in the value that JSON cannot express.
         """
         try:
-            text = json.dumps(obj, indent=2, ensure_ascii=False)
+            text = json.dumps(obj, ensure_ascii=False)
         except (TypeError, ValueError, RecursionError) as error:
             place, value = next(_unfit(obj, "$"), ("$", obj))
             raise UnpicklableError(

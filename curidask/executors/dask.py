@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import queue
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,42 +27,74 @@ from curidask.executors.worker import Environment, run_job, unpack, worker_name
 from curidask.staging import StageSpec
 
 PULSE_SECONDS = 0.5
-"""How long a wait for results lasts at most before the state of the connection is looked at."""
+"""How long a wait for results lasts at most."""
+
+LINGER_SECONDS = 0.05
+"""How long a wait goes on for more once something has ended, while the workers have enough to do."""
+
+FUSE_FROM = 32
+"""Chains a worker, in one batch, from which on a chain's jobs go to dask as one task."""
+
+ENOUGH = 8
+"""Chains a worker that keep it busy for longer than a linger."""
+
+FINISHED = (Kind.DONE, Kind.FOUND)
 
 
 # --- on the worker ---------------------------------------------------------------------------------------------------
 def run_shipped(
-    code_id: str, code: bytes, batch_id: str, batch: bytes, place: int, before: list[JobResult]
-) -> JobResult:
-    """Run one job of a batch on a worker."""
+    code_id: str, code: bytes, batch_id: str, batch: bytes, places: Sequence[int], before: list[list[JobResult]]
+) -> list[JobResult]:
+    """Run a chain of jobs of a batch on a worker, each whatever became of the one before it."""
     env = shipping.load_code(code_id, code).env
-    job = shipping.load_jobs(batch_id, batch)[place]
-    if any(result.outcome.kind not in (Kind.DONE, Kind.FOUND) for result in before):
-        return JobResult(Outcome(job.id, Kind.INPUT_UNAVAILABLE, worker=worker_name()))
-    passed = {result.outcome.task: result.values for result in before}
-    return run_job(job, env, passed)
+    jobs = shipping.load_jobs(batch_id, batch)
+    known = {result.outcome.task: result for results in before for result in results}
+    results = []
+    for place in places:
+        job, after = jobs[place]
+        waited_for = [known[task] for task in after if task in known]
+        if any(result.outcome.kind not in FINISHED for result in waited_for):
+            result = JobResult(Outcome(job.id, Kind.INPUT_UNAVAILABLE, worker=worker_name()))
+        else:
+            result = run_job(job, env, {r.outcome.task: r.values for r in waited_for})
+        known[job.id] = result
+        results.append(result)
+    return results
 
 
-def outcome_of(result: JobResult) -> Outcome:
-    """The outcome alone, for the driver."""
-    return result.outcome
+def outcomes_of(results: list[JobResult]) -> list[Outcome]:
+    """The outcomes alone, for the driver."""
+    return [result.outcome for result in results]
 
 
-def value_of(result: JobResult, index: int) -> Any:
+def value_of(results: list[JobResult], task: int, index: int) -> Any:
     """One packed value alone, for the driver."""
-    return result.values[index]
+    return next(result for result in results if result.outcome.task == task).values[index]
 
 
 # --- on the driver ---------------------------------------------------------------------------------------------------
 @dataclass(slots=True)
-class _Sent:
-    """A job that was sent: its key, and the futures that keep it and its batch alive."""
+class _Chain:
+    """Jobs that were sent as one dask task.
+
+    Attributes
+    ----------
+    key : str
+        The dask key.
+    jobs : list of int
+        Their tasks, in order.
+    batch : str
+        Key of the bytes that hold them.
+    holds_values : bool
+        Whether the result holds values, so that it is kept until they are released.
+    result : Future
+    """
 
     key: str
+    jobs: list[int]
     batch: str
-    result: Any
     holds_values: bool
-    ended: bool = False
+    result: Any = None
 
 
 class DaskExecutor(Executor):
@@ -93,9 +126,9 @@ class DaskExecutor(Executor):
         self._specs: list[StageSpec] = []
         self._blobs: dict[str, Any] = {}
         self._in_batch: dict[str, int] = {}
-        self._sent: dict[int, _Sent] = {}
+        self._chains: dict[int, _Chain] = {}
         self._attempts: dict[int, int] = {}
-        self._ended: queue.SimpleQueue[tuple[int, str, Any]] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[tuple[_Chain, Any]] = queue.SimpleQueue()
         self._news: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._closing = False
         self.n_workers = self._connection.n_workers
@@ -112,32 +145,56 @@ class DaskExecutor(Executor):
         graph: dict[str, Any] = {}
         code_key = self._add_code(jobs, graph)
         batch_key = f"curidask_batch-{uuid.uuid4().hex}"
-        packed = shipping.pack_jobs(jobs, self._code_id, self._places, self._modules())
+        packed = shipping.pack_jobs(jobs, after, self._code_id, self._places, self._modules)
         graph[batch_key] = DataNode(batch_key, packed)
         blobs = list(graph)
-        sent = {}
-        for place, job in enumerate(jobs):
-            key = self._new_key(job)
-            sent[job.id] = key
-            before = [sent.get(t) or self._sent[t].key for t in after.get(job.id, ())]
-            graph[key] = Task(
-                key,
+        places = {job.id: place for place, job in enumerate(jobs)}
+        chains = [self._chain(chain, batch_key) for chain in self._split(jobs, after)]
+        for chain in chains:
+            own = set(chain.jobs)
+            before = {self._chains[t].key: None for job in chain.jobs for t in after.get(job, ()) if t not in own}
+            graph[chain.key] = Task(
+                chain.key,
                 run_shipped,
                 self._code_id,
                 TaskRef(code_key),
                 batch_key,
                 TaskRef(batch_key),
-                place,
+                [places[job] for job in chain.jobs],
                 List(*map(TaskRef, before)),
             )
-            if _holds_values(job):
-                graph[_outcome_key(key)] = Task(_outcome_key(key), outcome_of, TaskRef(key))
+            if chain.holds_values:
+                graph[_outcome_key(chain.key)] = Task(_outcome_key(chain.key), outcomes_of, TaskRef(chain.key))
         keys = list(graph)
         futures = dict(zip(keys, self._client.get(graph, keys, sync=False), strict=True))
         self._blobs.update((key, futures[key]) for key in blobs)
-        self._in_batch[batch_key] = len(jobs)
+        self._in_batch[batch_key] = len(chains)
+        for chain in chains:
+            chain.result = futures[chain.key]
+            self._listen(chain, futures[_outcome_key(chain.key)] if chain.holds_values else chain.result)
+
+    def _split(self, jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> list[list[Job]]:
+        """The jobs as chains, each to be one dask task.
+
+        A dask task costs more than a short stage. With many records in a batch, a record's jobs that can only run one
+        after the other go together; with few, each goes alone, so that each is heard of when it ends.
+        """
+        chains = linear_chains(jobs, after)
+        if len(chains) < FUSE_FROM * self.n_workers:
+            return [[job] for job in jobs]
+        return chains
+
+    def _chain(self, jobs: list[Job], batch_key: str) -> _Chain:
+        # A key that dask knows already is never computed again, so run and attempt are part of it; dask groups keys by
+        # what stands before the 32 digits, so the stages' names come first.
         for job in jobs:
-            self._follow(job, sent[job.id], batch_key, futures)
+            self._attempts[job.id] = self._attempts.get(job.id, 0) + 1
+        last = jobs[-1]
+        name = "+".join(job.spec.name for job in jobs)
+        key = f"{name}-{_hex32(self._run, last.key, str(last.id), str(self._attempts[last.id]))}"
+        chain = _Chain(key, [job.id for job in jobs], batch_key, any(map(_holds_values, jobs)))
+        self._chains.update((job.id, chain) for job in jobs)
+        return chain
 
     def _add_code(self, jobs: Sequence[Job], graph: dict[str, Any]) -> str:
         """The key of code that has the stages of these jobs; a new one joins the graph when some are new."""
@@ -153,17 +210,6 @@ class DaskExecutor(Executor):
     def _code_key(self) -> str:
         return f"curidask_code-{_hex32(self._run, self._code_id)}"
 
-    def _new_key(self, job: Job) -> str:
-        # A key that dask knows already is never computed again, so run and attempt are part of it; dask groups keys by
-        # what stands before the 32 digits, so the stage's name comes first.
-        attempt = self._attempts[job.id] = self._attempts.get(job.id, 0) + 1
-        return f"{job.spec.name}-{_hex32(self._run, job.key, str(job.id), str(attempt))}"
-
-    def _follow(self, job: Job, key: str, batch: str, futures: Mapping[str, Any]) -> None:
-        holds_values = _holds_values(job)
-        self._sent[job.id] = _Sent(key, batch, futures[key], holds_values)
-        self._listen(job.id, key, futures[_outcome_key(key)] if holds_values else futures[key])
-
     # --- results -----------------------------------------------------------------------------------------------------
     def poll(self, timeout_seconds: float | None = None) -> list[Outcome]:
         """Wait for jobs to end.
@@ -173,40 +219,45 @@ class DaskExecutor(Executor):
         ClusterError
             When the connection to the scheduler is gone.
         """
-        finished: list[Any] = []
-        broken: list[Outcome] = []
-        for task, key, future in self._wait(timeout_seconds):
+        finished: list[tuple[_Chain, Any]] = []
+        outcomes: list[Outcome] = []
+        for chain, future in self._wait(timeout_seconds):
             status = future.status
             if status == "finished":
-                finished.append(future)
+                finished.append((chain, future))
             elif status in ("lost", "pending"):
                 # Its worker died after it had ended; the scheduler runs it again, and it will be heard of again.
-                self._listen(task, key, future)
+                self._listen(chain, future)
             else:
-                broken.append(self._broken(task, future, status))
-        outcomes = [_outcome(result) for result in self._gather(finished)] + broken
-        for outcome in outcomes:
-            self._settle(outcome)
+                outcomes += self._broken(chain, future, status)
+                self._settle(chain, keep=False)
+        for chain, results in zip((c for c, _ in finished), self._gather([f for _, f in finished]), strict=True):
+            ended = [result.outcome if isinstance(result, JobResult) else result for result in results]
+            self._settle(chain, keep=chain.holds_values and any(outcome.kind in FINISHED for outcome in ended))
+            outcomes += ended
         return outcomes
 
-    def _listen(self, task: int, key: str, future: Any) -> None:
-        future.add_done_callback(lambda ended: self._ended.put((task, key, ended)))
+    def _listen(self, chain: _Chain, future: Any) -> None:
+        future.add_done_callback(lambda ended: self._ended.put((chain, ended)))
 
-    def _wait(self, timeout_seconds: float | None) -> list[tuple[int, str, Any]]:
-        """What ended, at least one unless the time is up. Late reports of attempts that were given up are left out."""
-        ended: list[tuple[int, str, Any]] = []
+    def _wait(self, timeout_seconds: float | None) -> list[tuple[_Chain, Any]]:
+        """What ended. Late reports of attempts that were given up are left out."""
+        ended: list[tuple[_Chain, Any]] = []
         left = PULSE_SECONDS if timeout_seconds is None else timeout_seconds
         with contextlib.suppress(queue.Empty):
             ended.append(self._ended.get(timeout=left))
+            # Each look fetches all that ended with one request a worker, so a moment's patience saves many.
+            busy = sum(self._in_batch.values()) > ENOUGH * self.n_workers
+            until = time.monotonic() + (LINGER_SECONDS if busy else 0.0)
             while True:
-                ended.append(self._ended.get_nowait())
-        return [row for row in ended if row[0] in self._sent and self._sent[row[0]].key == row[1]]
+                ended.append(self._ended.get(timeout=max(0.0, until - time.monotonic())))
+        return [(chain, future) for chain, future in ended if self._chains.get(chain.jobs[-1]) is chain]
 
     def _gather(self, futures: list[Any]) -> list[Any]:
         return list(self._client.gather(futures)) if futures else []
 
-    def _broken(self, task: int, future: Any, status: str) -> Outcome:
-        """The outcome of a job that dask itself could not bring to an end."""
+    def _broken(self, chain: _Chain, future: Any, status: str) -> list[Outcome]:
+        """The outcomes of a chain that dask itself could not bring to an end: its first job is to blame."""
         if status == "cancelled":
             raise ClusterError(
                 "The connection to the dask scheduler was lost.",
@@ -221,30 +272,28 @@ class DaskExecutor(Executor):
             info = ErrorInfo("WorkerDied", message, fix="run this set alone with --parallel 0 and watch its memory")
         else:
             info = ErrorInfo(type(error).__name__, str(error))
-        return Outcome(task, Kind.FAILED, error=info)
+        rest = [Outcome(task, Kind.INPUT_UNAVAILABLE) for task in chain.jobs[1:]]
+        return [Outcome(chain.jobs[0], Kind.FAILED, error=info), *rest]
 
-    def _settle(self, outcome: Outcome) -> None:
-        sent = self._sent[outcome.task]
-        sent.ended = True
-        self._in_batch[sent.batch] -= 1
-        if not self._in_batch[sent.batch]:
-            del self._in_batch[sent.batch]
-            # The batch's bytes stay known to dask as long as a job that holds values may have to run again.
-            self._blobs.pop(sent.batch)
-        if not sent.holds_values or outcome.kind not in (Kind.DONE, Kind.FOUND):
-            del self._sent[outcome.task]
+    def _settle(self, chain: _Chain, *, keep: bool) -> None:
+        self._in_batch[chain.batch] -= 1
+        if not self._in_batch[chain.batch]:
+            del self._in_batch[chain.batch]
+            # The batch's bytes stay known to dask as long as a chain that holds values may have to run again.
+            self._blobs.pop(chain.batch)
+        if not keep:
+            for task in chain.jobs:
+                del self._chains[task]
 
     def fetch(self, task: int, index: int) -> Any:
         """Fetch a value that a worker holds."""
-        future = self._client.submit(value_of, self._sent[task].result, index, pure=False)
+        future = self._client.submit(value_of, self._chains[task].result, task, index, pure=False)
         return unpack(future.result(), shared=False)
 
     def release(self, tasks: Iterable[int]) -> None:
-        """Let the workers forget values."""
+        """Let the workers forget values: a chain's when all of them are released."""
         for task in tasks:
-            sent = self._sent.get(task)
-            if sent is not None and sent.ended:
-                del self._sent[task]
+            self._chains.pop(task, None)
 
     # --- the cluster -------------------------------------------------------------------------------------------------
     def warnings(self) -> list[str]:
@@ -268,17 +317,39 @@ class DaskExecutor(Executor):
         self._closing = True
         if now:
             self._connection.kill()
-        self._sent.clear()
+        self._chains.clear()
         self._blobs.clear()
         self._stack.close()
 
 
+def linear_chains(jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> list[list[Job]]:
+    """Split jobs into runs that can only be carried out one after the other, so that fusing one costs no parallelism.
+
+    A job joins the one before it when it waits for that one, and for nothing outside of the run, and nothing else that
+    waits for a job of the run could start earlier.
+    """
+    waits_for = {job.id: set(after.get(job.id, ())) for job in jobs}
+    waiting: dict[int, list[int]] = {}
+    for task, before in waits_for.items():
+        for other in before:
+            waiting.setdefault(other, []).append(task)
+    chains: list[list[Job]] = []
+    chain_of: dict[int, int] = {}
+    for job in jobs:
+        homes = {chain_of.get(task) for task in waits_for[job.id]}
+        home = homes.pop() if len(homes) == 1 else None
+        last = chains[home][-1].id if home is not None else -1
+        only_next = all(task == job.id or job.id in waits_for[task] for task in waiting.get(last, ()))
+        if home is None or last not in waits_for[job.id] or not only_next:
+            home = len(chains)
+            chains.append([])
+        chains[home].append(job)
+        chain_of[job.id] = home
+    return chains
+
+
 def _holds_values(job: Job) -> bool:
     return any(output.keep is not Keep.COMMIT for output in job.outputs)
-
-
-def _outcome(result: JobResult | Outcome) -> Outcome:
-    return result.outcome if isinstance(result, JobResult) else result
 
 
 def _outcome_key(key: str) -> str:

@@ -13,7 +13,7 @@ import io
 import pickle
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
@@ -28,6 +28,10 @@ from curidask.staging import StageSpec
 
 KEPT_BATCHES = 8
 """Unpacked batches that a worker keeps: the jobs of a batch come to it interleaved with those of a few others."""
+
+
+Row = tuple[Job, tuple[int, ...]]
+"""A job, and the jobs it waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,31 +84,38 @@ def pack_code(specs: Sequence[StageSpec], env: Environment, modules: Sequence[Mo
     return hashlib.sha256(data).hexdigest()[:32], data
 
 
-def pack_jobs(jobs: Sequence[Job], code_id: str, places: Mapping[int, int], modules: Sequence[ModuleType]) -> bytes:
-    """Pack jobs; their stages are named by their places (by ``id(spec)``) in the code.
+def pack_jobs(
+    jobs: Sequence[Job],
+    after: Mapping[int, Sequence[int]],
+    code_id: str,
+    places: Mapping[int, int],
+    modules: Callable[[], Sequence[ModuleType]],
+) -> bytes:
+    """Pack jobs with what each waits for; their stages are named by their places (by ``id(spec)``) in the code.
 
     Raises
     ------
     UnpicklableError
         Naming the job whose parameters or keyword arguments cannot travel.
     """
+    rows = tuple((job, tuple(after.get(job.id, ()))) for job in jobs)
     try:
-        return _dump_jobs(_JobPickler, jobs, code_id, places)
+        return _dump(_JobPickler, rows, code_id, places)
     except Exception:  # a lambda among the parameters, for one: cloudpickle takes it
-        with _by_value(modules):
+        with _by_value(modules()):
             try:
-                return _dump_jobs(_CloudJobPickler, jobs, code_id, places)
+                return _dump(_CloudJobPickler, rows, code_id, places)
             except Exception as error:
                 for job in jobs:
                     _check_job(job, error)
                 raise
 
 
-def _dump_jobs(pickler: type[Any], jobs: Sequence[Job], code_id: str, places: Mapping[int, int]) -> bytes:
+def _dump(pickler: type[Any], rows: Sequence[Row], code_id: str, places: Mapping[int, int]) -> bytes:
     buffer = io.BytesIO()
     dumper = pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL)
     dumper.code_id, dumper.places = code_id, places
-    dumper.dump(tuple(jobs))
+    dumper.dump(rows)
     return buffer.getvalue()
 
 
@@ -199,7 +210,7 @@ def _check_job(job: Job, error: Exception) -> None:
 
 # --- worker ----------------------------------------------------------------------------------------------------------
 _codes: OrderedDict[str, Code] = OrderedDict()
-_batches: OrderedDict[str, tuple[Job, ...]] = OrderedDict()
+_batches: OrderedDict[str, tuple[Row, ...]] = OrderedDict()
 _active: list[str] = []
 
 
@@ -220,7 +231,7 @@ def load_code(code_id: str, data: bytes) -> Code:
     return code
 
 
-def load_jobs(batch_id: str, data: bytes) -> tuple[Job, ...]:
+def load_jobs(batch_id: str, data: bytes) -> tuple[Row, ...]:
     """Unpack a batch of jobs; the code they name must be the current one."""
     jobs = _batches.get(batch_id)
     if jobs is None:
