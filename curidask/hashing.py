@@ -27,7 +27,7 @@ from typing import Any
 from curidask import code_identity
 from curidask.errors import UnstableHashError
 
-MAX_DEPTH = 400
+MAX_DEPTH = 100
 """Containers within containers at most; deeper ones would end in Python's own recursion limit."""
 
 
@@ -56,7 +56,12 @@ def digest(value: object, *, where: str = "value") -> str:
 
 def encode(value: object, *, where: str = "value") -> bytes:
     """The canonical encoding of a value; see `digest`."""
-    return _Encoder(where).encode(value)
+    encoder = _Encoder(where)
+    try:
+        return encoder.encode(value)
+    except RecursionError:  # the caller was deep in a recursion already
+        encoder.path = [where]
+        raise encoder.refused(value, "it is nested too deeply") from None
 
 
 def _written(tag: bytes, content: bytes) -> bytes:
@@ -366,7 +371,7 @@ def _bound(encoder: _Encoder, value: Any) -> bytes:
 def _builtin_function(encoder: _Encoder, value: Any) -> bytes:
     owner = getattr(value, "__self__", None)
     bound = b"" if owner is None or isinstance(owner, types.ModuleType) else encoder.at(".__self__", owner)
-    return _written(b"bf", _text(value.__module__ or "") + _text(value.__qualname__) + bound)
+    return _written(b"bf", _text(getattr(value, "__module__", None) or "") + _text(value.__qualname__) + bound)
 
 
 def _wrapped(encoder: _Encoder, value: Any) -> bytes:
