@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from curidask.config import Config, load_config
-from curidask.errors import CacheError, SelectionError
+from curidask.errors import CacheError, SelectionError, StageFailedError
 from curidask.loading import load_experiment, load_param_groups
 from curidask.manager import ArtifactManager, MapStop, check_stages
 from curidask.params import ExperimentParameters, duplicate_names, select
@@ -122,7 +122,11 @@ def run_experiment(
         value, stopped_at = _trace(module.run, param_sets, manager)
         return ExperimentResult(value, manager, stopped_at)
     with _log_file(manager, wanted=log and not manager.dry), manager:
-        value = module.run(param_sets, manager)
+        try:
+            value = module.run(param_sets, manager)
+        except StageFailedError:
+            manager.finish()  # what does not depend on the failure finishes first; raises with all failures
+            raise
         _check_stage_names(overwrite_stages, manager)
         manager.finish()
     return ExperimentResult(value, manager) if mngr is True else value

@@ -107,7 +107,9 @@ class Runner:
         self.store = store
         self.policy = policy
         self.prefix = prefix
-        self.state = RunState(graph, window=policy.window, keep_values=policy.live)
+        self.state = RunState(
+            graph, window=policy.window, keep_values=policy.live, in_memory=lambda task: self._holds_values(graph[task])
+        )
         self.failures: dict[int, StageFailedError] = {}
         self._errors: dict[int, ErrorInfo] = {}
         self._listeners = list(listeners)
@@ -412,6 +414,9 @@ class Runner:
 
     def _input(self, ref: ArtifactRef | Literal) -> Source:
         return ref if isinstance(ref, Literal) else self._source(ref)
+
+    def _holds_values(self, task: Task) -> bool:
+        return not self.policy.writable or not task.stored
 
     def _source(self, ref: ArtifactRef) -> Source:
         task = self.graph[ref.task]

@@ -7,7 +7,7 @@ executor reports, so whatever order the reports come in can be tested by writing
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -146,12 +146,23 @@ class RunState:
         scheduler whatever the size of the experiment.
     keep_values : bool
         Keep the values of outputs that are not stored until the end (a live session, which may read any of them).
+    in_memory : callable
+        Tells of a task whether its values are held in memory only. Once released, such a task counts as never run: who
+        wants its values again plans it again.
     """
 
-    def __init__(self, graph: Graph, *, window: int, keep_values: bool = False) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        window: int,
+        keep_values: bool = False,
+        in_memory: Callable[[int], bool] = lambda task: False,
+    ) -> None:
         self.graph = graph
         self.window = window
         self.keep_values = keep_values
+        self.in_memory = in_memory
         self.status: dict[int, Status] = {}
         self.in_flight = 0
         self._queue: deque[int] = deque()
@@ -172,7 +183,12 @@ class RunState:
         taken in, it would be chained to an A that has ended.
         """
         instructions = [instruction for event in events for instruction in self._take(event)]
-        return instructions + self._fill()
+        leading_on = [i for i in instructions if isinstance(i, Replan | GiveUp)]
+        if not leading_on:
+            return instructions + self._fill()
+        # These lead to events of their own, which submit. So they come last: what is released for them to plan anew must
+        # be released by then, and nothing may be submitted behind tasks that the caller has not seen yet.
+        return [i for i in instructions if not isinstance(i, Replan | GiveUp)] + leading_on
 
     def _take(self, event: Event) -> list[Instruction]:
         match event:
@@ -212,13 +228,11 @@ class RunState:
         released = self._done_reading(task)
         if self._is_unread(task) and self.graph.dependents[task]:
             released.append(task)
-        return [Release(tuple(released))] if released else []
+        return self._release(released)
 
     def _failed(self, task: int) -> list[Instruction]:
         self._leave_flight(task, Status.FAILED)
-        released = self._done_reading(task)
-        instructions: list[Instruction] = [Release(tuple(released))] if released else []
-        return instructions + self._block(self.graph.descendants([task]))
+        return self._release(self._done_reading(task)) + self._block(self.graph.descendants([task]))
 
     def _input_lost(self, task: int, lost: tuple[int, ...]) -> list[Instruction]:
         self._leave_flight(task, Status.WAITING)
@@ -278,7 +292,13 @@ class RunState:
                 blocked.append(task)
                 released.extend(self._done_reading(task))
         instructions: list[Instruction] = [Block(tuple(blocked))] if blocked else []
-        return instructions + ([Release(tuple(released))] if released else [])
+        return instructions + self._release(released)
+
+    def _release(self, tasks: list[int]) -> list[Instruction]:
+        for task in tasks:
+            if self.in_memory(task):
+                self.status.pop(task, None)
+        return [Release(tuple(tasks))] if tasks else []
 
     def _fill(self) -> list[Instruction]:
         """Submit what may be submitted, up to the window."""

@@ -1,0 +1,286 @@
+"""The graph, the plan with its reasons, and the run's state machine: pure functions, tested on values."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curidask.graph import ArtifactRef, Graph, GraphError, RecordInfo, Task
+from curidask.planner import Action, Force, Plan, Why, plan
+from curidask.runstate import (
+    MAX_ATTEMPTS,
+    Block,
+    Cancel,
+    Failed,
+    Finished,
+    GiveUp,
+    InputLost,
+    InputUnavailable,
+    Interrupted,
+    OutputLost,
+    Planned,
+    Release,
+    Replan,
+    RunState,
+    Status,
+    Submit,
+)
+from curidask.staging import OutputSpec, StageSpec
+
+RECORD = RecordInfo(0, "set", None, "0" * 32)
+
+
+def make_task(
+    number: int, before: Iterable[int] = (), *, name: str = "", stored: bool = True, n_outputs: int = 1
+) -> Task:
+    outputs = tuple(OutputSpec(f"out{i}") for i in range(n_outputs))
+    spec = StageSpec(name or f"s{number}", print, False, (), outputs, None)
+    stems = tuple(f"{number}.{i}" if stored else None for i in range(n_outputs))
+    inputs = {f"in{b}": ArtifactRef(b, 0, "out0", f"key{b}") for b in before}
+    return Task(number, f"key{number}", spec, RECORD, inputs, (), {}, outputs, stems, f"{number}.files", {})
+
+
+def make_graph(*edges: Iterable[int], unstored: Iterable[int] = ()) -> Graph:
+    """A graph of as many tasks as there are entries, each listing what the task depends on."""
+    graph = Graph()
+    for number, before in enumerate(edges):
+        graph.add(make_task(number, before, stored=number not in set(unstored)))
+    return graph
+
+
+DIAMOND = ((), (0,), (0,), (1, 2))
+
+
+# --- graph ------------------------------------------------------------------------------------------------------------
+def test_order_puts_dependencies_first_and_keeps_chains_together() -> None:
+    graph = make_graph((), (), (0,), (1,), (2,), (3,), (4, 5))
+    assert graph.order([6]) == [0, 2, 4, 1, 3, 5, 6]
+    assert graph.order([6], stop={2}) == [4, 1, 3, 5, 6]
+    assert graph.targets() == [6]
+    assert sorted(graph.descendants([0])) == [2, 4, 6]
+
+
+def test_a_cycle_cannot_be_written_down() -> None:
+    graph = make_graph(())
+    for task in (make_task(1, [1]), make_task(1, [2]), make_task(5)):
+        with pytest.raises(GraphError, match="cycle"):
+            graph.add(task)
+
+
+def test_deep_graphs_need_no_recursion() -> None:
+    graph = make_graph((), *[(i,) for i in range(20_000)])
+    assert graph.order([20_000]) == list(range(20_001))
+    assert len(graph.descendants([0])) == 20_000
+
+
+# --- plan -------------------------------------------------------------------------------------------------------------
+def actions(made: Plan) -> str:
+    return "".join(made.decisions[task].action.value[1] for task in sorted(made.decisions))  # rUn, rEuse, pRune
+
+
+@pytest.mark.parametrize(
+    ("present", "expected"),
+    [
+        ([], "uuuu"),
+        (["3.0"], "rrre"),
+        (["0.0", "1.0", "2.0", "3.0"], "rrre"),
+        (["1.0"], "ueuu"),
+        (["1.0", "2.0"], "reeu"),
+        (["0.0"], "euuu"),
+    ],
+)
+def test_what_is_needed_runs_and_nothing_else(present: list[str], expected: str) -> None:
+    assert actions(plan(make_graph(*DIAMOND), set(present), Force(), [3])) == expected
+
+
+def test_reasons() -> None:
+    graph = make_graph(*DIAMOND, unstored=[1])
+    made = plan(graph, {"0.0", "2.0"}, Force(), [3])
+    whys = [made.decisions[t].reason.why for t in range(4)]
+    assert whys == [Why.CACHED, Why.NO_CACHER, Why.CACHED, Why.NOT_CACHED]
+    graph = Graph()
+    graph.add(make_task(0, n_outputs=2))
+    graph.add(make_task(1, n_outputs=0))
+    made = plan(graph, {"0.0"}, Force(), [0, 1])
+    assert str(made.decisions[0].reason) == "not all of its outputs are in the cache: out1"
+    assert made.decisions[1].reason.why is Why.NO_OUTPUTS
+    assert plan(graph, {"1.files"}, Force(), [1]).decisions[1].action is Action.REUSE
+
+
+def test_force_reaches_dependents_through_the_graph_only() -> None:
+    graph = make_graph((), (), (0,), (1,), (2, 3))
+    everything = {f"{i}.0" for i in range(5)}
+    made = plan(graph, everything, Force(stages=frozenset({"s0"})), [4])
+    assert actions(made) == "urueu"
+    assert str(made.decisions[2].reason) == "a stage before it is overwritten: s0"
+    alone = plan(graph, everything, Force(stages=frozenset({"s0"})), [4], prune=False)
+    assert actions(alone) == "ueeee"
+    assert actions(plan(graph, everything, Force(everything=True), [4])) == "uuuuu"
+    # What was forced earlier in the run is done, and still reaches what depends on it.
+    later = plan(graph, everything, Force(tasks=frozenset({0})), [4], done={0})
+    assert [later.decisions[t].action for t in (2, 4)] == [Action.RUN, Action.RUN]
+
+
+def test_without_pruning_each_stage_decides_by_its_own_cache() -> None:
+    assert actions(plan(make_graph(*DIAMOND), {"0.0", "3.0"}, Force(), [3], prune=False)) == "euue"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 12).flatmap(lambda n: st.tuples(st.just(n), st.randoms(use_true_random=False))))
+def test_plans_are_closed_and_minimal(case: tuple[int, random.Random]) -> None:
+    n, chance = case
+    graph = make_graph(*[[d for d in range(i) if chance.random() < 0.4] for i in range(n)])
+    present = {f"{i}.0" for i in range(n) if chance.random() < 0.5}
+    targets = graph.targets()
+    decisions = plan(graph, present, Force(), targets).decisions
+    runs = {t for t, d in decisions.items() if d.action is Action.RUN}
+    assert set(decisions) == set(range(n))
+    for task, decision in decisions.items():
+        readers = [d for d in graph.dependents[task] if d in runs]
+        needed = task in targets or bool(readers)
+        assert (decision.action is not Action.PRUNE) == needed
+        assert not (needed and f"{task}.0" in present and decision.action is Action.RUN)
+        assert not (decision.action is Action.REUSE and f"{task}.0" not in present)
+
+
+# --- the run's state --------------------------------------------------------------------------------------------------
+class Simulation:
+    """Carries out instructions as an executor would, with failures and losses in any order."""
+
+    def __init__(self, graph: Graph, chance: random.Random, *, window: int, bad: set[int], lossy: bool) -> None:
+        self.graph, self.chance, self.bad, self.lossy = graph, chance, bad, lossy
+        self.state = RunState(graph, window=window)
+        self.flying: dict[int, str] = {}
+        self.made: set[int] = set()
+        self.released: set[int] = set()
+        self.losses = 3 if lossy else 0
+
+    def demand(self, targets: Iterable[int]) -> None:
+        made = plan(self.graph, set(), Force(), targets, done=self.state.status)
+        self.carry_out(self.state.handle(Planned(made)))
+
+    def carry_out(self, instructions: list[Any]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case Submit(tasks):
+                    self.submit(tasks)
+                case Release(tasks):
+                    self.release(tasks)
+                case Replan(tasks):
+                    self.demand(tasks)
+                case GiveUp(task):
+                    self.carry_out(self.state.handle(Failed(task)))
+                case other:
+                    assert isinstance(other, Block)
+
+    def submit(self, tasks: Iterable[int]) -> None:
+        for task in tasks:
+            assert task not in self.flying
+            for before in self.graph.dependencies[task]:
+                assert before in self.flying or self.state.status[before] is Status.DONE
+            self.flying[task] = "submitted"
+            self.released.discard(task)
+        # What was blocked while it was submitted still comes back, beyond the window.
+        submitted = [task for task in self.flying if self.state.status[task] is Status.SUBMITTED]
+        assert len(submitted) <= self.state.window
+
+    def release(self, tasks: Iterable[int]) -> None:
+        self.released.update(tasks)
+        readers = [reader for task in tasks for reader in self.graph.dependents[task]]
+        assert not any(self.state.status.get(reader) in (Status.WAITING, Status.SUBMITTED) for reader in readers)
+
+    def step(self) -> None:
+        """One or several jobs come to an end, in an order that keeps to the dependencies."""
+        events = []
+        for task in self.chance.sample(list(self.flying), k=self.chance.randint(1, len(self.flying))):
+            waits = [d for d in self.graph.dependencies[task] if d in self.flying]
+            if waits:
+                continue
+            del self.flying[task]
+            missing = [d for d in self.graph.dependencies[task] if d not in self.made]
+            undone = [d for d in missing if self.state.status.get(d) is not Status.DONE]
+            if missing:
+                event: Any = InputUnavailable(task) if undone else InputLost(task, tuple(missing))
+            elif self.losses and self.graph.dependencies[task] and self.chance.random() < 0.3:
+                self.losses -= 1
+                lost = self.chance.choice(self.graph.dependencies[task])
+                self.made.discard(lost)
+                event = InputLost(task, (lost,))
+            elif task in self.bad:
+                event = Failed(task)
+            else:
+                self.made.add(task)
+                event = Finished(task)
+            if self.state.status[task] is Status.SUBMITTED:
+                events.append(event)
+        self.carry_out(self.state.handle(*events))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 14), st.randoms(use_true_random=False), st.integers(1, 6), st.booleans())
+def test_every_run_comes_to_its_end(n: int, chance: random.Random, window: int, lossy: bool) -> None:
+    graph = make_graph(*[[d for d in range(i) if chance.random() < 0.3] for i in range(n)])
+    bad = {i for i in range(n) if chance.random() < 0.15}
+    run = Simulation(graph, chance, window=window, bad=bad, lossy=lossy)
+    run.demand(graph.targets())
+    for _ in range(500):
+        if not run.flying:
+            break
+        run.step()
+    assert not run.state.unsettled(range(n))
+    assert run.state.in_flight == 0
+    spoiled = bad | set(graph.descendants(bad))
+    done = {t for t, s in run.state.status.items() if s is Status.DONE}
+    assert not done & spoiled
+    if not lossy:
+        assert done == set(range(n)) - spoiled
+        assert {t for t in done if graph.dependents[t]} <= run.released
+
+
+def test_an_artifact_that_keeps_getting_lost_ends_in_a_failure() -> None:
+    graph = make_graph((), (0,))
+    state = RunState(graph, window=4)
+    instructions = state.handle(Planned(plan(graph, {"0.0"}, Force(), [1])))
+    assert instructions == [Submit((1,))]
+    for _ in range(MAX_ATTEMPTS - 1):
+        assert Replan((0,)) in state.handle(InputLost(1, (0,)))
+        replanned = plan(graph, set(), Force(), [0], done=state.status)
+        assert state.handle(Planned(replanned)) == [Submit((0, 1))]
+        state.handle(Finished(0))
+    assert state.handle(InputLost(1, (0,)))[0] == GiveUp(1)
+
+
+def test_values_stay_for_readers_and_for_live_sessions() -> None:
+    graph = make_graph((), (0,), (0,), unstored=[0, 1, 2])
+    state = RunState(graph, window=8)
+    state.handle(Planned(plan(graph, set(), Force(), [1, 2])))
+    assert state.handle(Finished(0)) == []
+    assert state.handle(Finished(1)) == []
+    assert state.handle(Finished(2)) == [Release((0,))]
+    kept = RunState(graph, window=8)
+    kept.handle(Planned(plan(graph, set(), Force(), [1, 2]), keep=frozenset({0})))
+    assert [kept.handle(Finished(t)) for t in range(3)] == [[], [], []]
+    assert kept.handle(OutputLost(1)) == [Replan((1,))]
+
+
+def test_interrupt_cancels_and_submits_no_more() -> None:
+    graph = make_graph(*[()] * 5)
+    state = RunState(graph, window=2)
+    state.handle(Planned(plan(graph, set(), Force(), range(5))))
+    assert state.handle(Interrupted()) == [Cancel()]
+    assert state.handle(Finished(0)) == []
+    assert not state.unsettled(range(5))
+
+
+def test_the_window_bounds_what_is_in_flight() -> None:
+    graph = make_graph(*[()] * 100)
+    state = RunState(graph, window=8)
+    (first,) = state.handle(Planned(plan(graph, set(), Force(), range(100))))
+    assert first == Submit(tuple(range(8)))
+    assert state.handle(Finished(0)) == []  # a quarter of the window is worth a message
+    assert state.handle(Finished(1)) == [Submit((8, 9))]
