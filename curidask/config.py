@@ -12,6 +12,7 @@ from typing import Any
 
 from curidask.errors import ConfigurationError
 
+VERIFY = ("digest", "size", "off")
 FILES = ("curidask.toml", "pyproject.toml", "curidask_config.json", "curifactory_config.json")
 ENVIRONMENT_PREFIX = "CURIDASK_"
 
@@ -147,7 +148,9 @@ def _checked(values: Mapping[str, Any], source: str) -> dict[str, Any]:
                 where=source,
                 fix=f"did you mean {near[0]!r}?" if near else f"use one of: {', '.join(SETTINGS)}",
             )
-        if key == "parallel":
+        if key == "verify":
+            fits, fix = value in VERIFY, f"use one of {', '.join(VERIFY)}"
+        elif key == "parallel":
             fits, fix = type(value) is int and value >= 0, "give a whole number from 0 on"
         else:
             fits, fix = isinstance(value, str) and value != "", "give a text in quotes"

@@ -165,6 +165,12 @@ class ObjectMissingError(CacheError, FileNotFoundError):
 class ArtifactMissingError(CacheError):
     """An artifact is not in the store (no manifest, or a payload file is gone)."""
 
+    @property
+    def notice(self) -> str:
+        """What to tell the user, since the artifact is made again without further ado."""
+        kind = "damaged" if isinstance(self, ArtifactDamagedError) else "lost"
+        return f"{kind} artifact, to be made again: {self.what} ({self.where})"
+
 
 class ArtifactDamagedError(ArtifactMissingError):
     """An artifact's manifest or payload is not what was committed; it counts as missing."""

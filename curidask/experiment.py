@@ -117,7 +117,7 @@ def run_experiment(
             n_sets=len(param_sets),
         )
     if manager.writable:
-        manager.store.objects.check_writable()
+        manager.store.check_writable()
     if map_only:
         value, stopped_at = _trace(module.run, param_sets, manager)
         return ExperimentResult(value, manager, stopped_at)

@@ -114,7 +114,7 @@ class ArtifactManager:
         self.map_only = map_only
         self.dry = dry or map_only
         self.writable = not (self.dry or dry_cache)
-        self.store = ArtifactStore.open(self.config.cache_url(cache), verify=self.config.verify)
+        self.store = ArtifactStore.open(self.config.cache_url(cache), verify=self.config.verify, writable=self.writable)
         self.n_sets = n_sets
         self.parallel = self._choose_parallel(parallel)
         number, self.reference = history.new_reference(experiment_name, self.config.path(self.config.runs))
@@ -151,10 +151,7 @@ class ArtifactManager:
             return
         self._closed = True
         self.runner.close(now=status == "interrupted")
-        if self.writable:
-            self.store.clean(self.reference)
-        else:
-            self.store.clean_scratch(self.reference)
+        self.store.clean(self.reference)
         if self.run_record.decisions and not self.dry:
             self.run_record.status = "failed" if self.runner.failures and status == "done" else status
             self.run_record.ended_at = time.time()
@@ -245,14 +242,14 @@ class ArtifactManager:
 
     def _make_executor(self) -> Executor:
         if self.parallel == 0:
-            return InProcessExecutor(Environment(self.store, self.reference, portable=False, writable=self.writable))
+            return InProcessExecutor(Environment(self.store, self.reference, portable=False))
         from curidask.executors.dask import DaskExecutor
 
         n_workers = self.parallel
         if n_workers < 0:
             n_records = self.n_sets if self.n_sets is not None else len(self.records)
             n_workers = max(1, min(clusters.available_cores(), n_records))
-        env = Environment(self.store, self.reference, portable=True, writable=self.writable)
+        env = Environment(self.store, self.reference, portable=True)
         return DaskExecutor(clusters.local(n_workers), env, lambda: project_modules(self.config.root))
 
     def _param_sets(self) -> dict[str, Any]:

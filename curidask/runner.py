@@ -165,7 +165,7 @@ class Runner:
             try:
                 self.store.checkout(stem, task.ref(index).key)
             except ArtifactMissingError as error:
-                self._warn(error.what)
+                self._warn(error.notice)
                 self._damaged.add(stem)
                 damaged.append(stem)
         return damaged
@@ -220,7 +220,7 @@ class Runner:
             try:
                 return self._read(ref)
             except ArtifactMissingError as error:
-                self._lose(ref, error.what)
+                self._lose(ref, error.notice)
             except KeyError:
                 self._carry_out(self.state.handle(runstate.OutputLost(ref.task)))
         raise CuridaskError(

@@ -186,8 +186,8 @@ class RunState:
         leading_on = [i for i in instructions if isinstance(i, Replan | GiveUp)]
         if not leading_on:
             return instructions + self._fill()
-        # These lead to events of their own, which submit. So they come last: what is released for them to plan anew must
-        # be released by then, and nothing may be submitted behind tasks that the caller has not seen yet.
+        # These lead to events of their own, which submit. So they come last: what they plan anew must be released by
+        # then, and nothing may be submitted behind tasks that the caller has not seen yet.
         return [i for i in instructions if not isinstance(i, Replan | GiveUp)] + leading_on
 
     def _take(self, event: Event) -> list[Instruction]:

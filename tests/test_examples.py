@@ -320,11 +320,11 @@ def test_the_walk_through_runs_as_a_script(tmp_path: Path) -> None:
 
 # --- the benchmark ---------------------------------------------------------------------------------------------------
 @pytest.fixture
-def overhead(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """The benchmark as a module."""
+def report(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """What the benchmark makes of its measurements."""
     monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
-    monkeypatch.delitem(sys.modules, "overhead", raising=False)
-    return importlib.import_module("overhead")
+    monkeypatch.delitem(sys.modules, "overhead_report", raising=False)
+    return importlib.import_module("overhead_report")
 
 
 def test_the_benchmark_measures_what_it_promises(tmp_path: Path) -> None:
@@ -347,15 +347,15 @@ def test_the_benchmark_measures_what_it_promises(tmp_path: Path) -> None:
     assert "planning 64 chained diamonds" in done.stdout
 
 
-def test_growth_is_told_from_the_measured_sizes(overhead: types.ModuleType) -> None:
+def test_growth_is_told_from_the_measured_sizes(report: types.ModuleType) -> None:
     linear = {16: 0.5, 160: 5.0, 400: 12.5}
     quadratic = {10: 1.0, 20: 4.0, 40: 16.0}
-    assert overhead.slope(linear) == pytest.approx(1)
-    assert overhead.slope(quadratic) == pytest.approx(2)
-    assert overhead.tenfold(linear) == {16: pytest.approx(10)}
-    assert overhead.tenfold(quadratic) == {}
+    assert report.slope(linear) == pytest.approx(1)
+    assert report.slope(quadratic) == pytest.approx(2)
+    assert report.tenfold(linear) == {16: pytest.approx(10)}
+    assert report.tenfold(quadratic) == {}
 
 
-def test_the_difference_to_bare_dask_is_told_by_the_stage(overhead: types.ModuleType) -> None:
-    figures = overhead.Figures(inside={"curidask": {33: 0.5}, "bare dask": {33: 0.3}})
-    assert overhead.difference(figures, "bare dask", 33) == pytest.approx(2.0)  # 200 ms over 100 stages
+def test_the_difference_to_bare_dask_is_told_by_the_stage(report: types.ModuleType) -> None:
+    figures = report.Figures(inside={"curidask": {33: 0.5}, "bare dask": {33: 0.3}})
+    assert report.difference(figures, "bare dask", 33) == pytest.approx(2.0)  # 200 ms over 100 stages

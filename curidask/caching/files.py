@@ -1,21 +1,53 @@
-"""Cachers that need nothing but Python: JSON and pickle."""
+"""Cachers for plain values: JSON and pickle."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
-from curidask.caching import pickling
 from curidask.caching.base import Cacheable
 from curidask.errors import UnpicklableError
+from curidask.store.jsontext import NotJsonError, to_json
+
+__all__ = ["JsonCacher", "NotJsonError", "PickleCacher"]
 
 
 class JsonCacher(Cacheable):
-    """JSON in UTF-8, without pickle. Keys become text and tuples become lists, on the first run too."""
+    """Stores a value as JSON in UTF-8: for anybody to read, and nothing is executed on loading.
+
+    JSON has fewer types than Python: tuples come back as lists, keys of dicts as texts. What it cannot express at all
+    raises `NotJsonError` with the place inside the value. NaN and infinities are written as JavaScript names them.
+    """
 
     extension = ".json"
+
+    def save(self, obj: Any) -> None:
+        """Write the value."""
+        text = to_json(obj, "The value", where=self.name or "")
+        _refuse_equal_keys(obj, self.name or "")
+        try:
+            data = text.encode()
+        except UnicodeEncodeError:  # half a surrogate pair: it can be written as an escape only
+            data = json.dumps(obj).encode()
+        with open(self.get_path(), "wb") as file:
+            file.write(data)
+
+    def load(self) -> Any:
+        """Read the value."""
+        with open(self.get_path(), "rb") as file:
+            return json.loads(file.read())
+
+
+class PickleCacher(Cacheable):
+    """Stores nearly any value as a pickle.
+
+    Classes and functions of the project are stored by reference, as pickle does, also on workers that got them by
+    value; lambdas and local classes, which have no reference, are stored by value. Loading a pickle executes code:
+    load only what you trust.
+    """
+
+    extension = ".pkl"
+    exact: ClassVar[bool] = True
 
     def save(self, obj: Any) -> None:
         """Write the value.
@@ -23,69 +55,50 @@ class JsonCacher(Cacheable):
         Raises
         ------
         UnpicklableError
-            Naming the place in the value that JSON cannot express.
         """
-        try:
-            text = json.dumps(obj, ensure_ascii=False)
-        except (TypeError, ValueError, RecursionError) as error:
-            place, value = next(_unfit(obj, "$"), ("$", obj))
-            raise UnpicklableError(
-                f"JSON cannot express the {type(value).__name__} at {place}: {error}",
-                where=f"output {self.name!r}" if self.name else "",
-                fix="return plain dicts, lists, texts, numbers and None (a numpy number: `float(x)`, an array: "
-                "`x.tolist()`), or use PickleCacher",
-            ) from error
-        _make_folder(self)
-        with open(self.get_path(), "w", encoding="utf-8") as file:
-            file.write(text)
+        from curidask.caching import pickling
+
+        with open(self.get_path(), "w+b") as file:
+            try:
+                pickling.dump(obj, file)
+            except Exception as error:
+                if isinstance(error, OSError):  # a full disk, not a value that cannot be pickled
+                    raise
+                raise UnpicklableError(
+                    f"The {type(obj).__name__} cannot be pickled: {error}",
+                    where=self.name or "",
+                    fix="return plain data, or write a cacher that knows the type (subclass Cacheable)",
+                ) from error
 
     def load(self) -> Any:
         """Read the value."""
-        with open(self.get_path(), encoding="utf-8") as file:
-            return json.load(file)
+        from curidask.caching import pickling
 
-
-class PickleCacher(Cacheable):
-    """Pickle, or cloudpickle for what pickle refuses (a lambda, for one). Loading executes code: trust the cache."""
-
-    extension = ".pkl"
-
-    def save(self, obj: Any) -> None:
-        """Write the value."""
-        try:
-            data = pickling.dumps(obj)
-        except Exception as error:
-            raise UnpicklableError(
-                f"A {type(obj).__name__} cannot be pickled: {error}",
-                where=f"output {self.name!r}" if self.name else "",
-                fix="return plain data, or write a cacher that knows the type (subclass Cacheable)",
-            ) from error
-        _make_folder(self)
-        with open(self.get_path(), "wb") as file:
-            file.write(data)
-
-    def load(self) -> Any:
-        """Read the value."""
         with open(self.get_path(), "rb") as file:
-            return pickling.loads(file.read())
+            return pickling.load(file)
 
 
-def _make_folder(cacher: Cacheable) -> None:
-    """Make the folder of a path that the user gave; that of a cacher which works for a stage is there."""
-    folder = os.path.dirname(cacher.get_path())
-    if folder:
-        os.makedirs(folder, exist_ok=True)
+_ATOMS = frozenset((str, int, float, bool, type(None)))
 
 
-def _unfit(value: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """Where in a value lies what JSON cannot express, innermost first."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str | int | float | bool | type(None)):
-                yield f"{place} (a key)", key
-            yield from _unfit(item, f"{place}.{key}")
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from _unfit(item, f"{place}[{index}]")
-    elif not isinstance(value, str | int | float | bool | type(None)):
-        yield place, value
+def _refuse_equal_keys(value: Any, where: str) -> None:
+    """Refuse a dict whose keys become one in JSON, such as 1 and "1": one of the values would be lost in silence."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            keys = [key for key in item if type(key) is not str]
+            if keys and len({_json_key(key) for key in item}) < len(item):
+                raise NotJsonError(
+                    f"The value cannot be written as JSON: two of the keys {list(item)[:5]!r} become one.",
+                    where=where,
+                    fix="use texts as keys",
+                )
+            item = item.values()
+        elif not isinstance(item, list | tuple):
+            continue
+        pending += [inner for inner in item if type(inner) not in _ATOMS]
+
+
+def _json_key(key: Any) -> str:
+    return key if isinstance(key, str) else json.dumps(key)

@@ -12,6 +12,7 @@ import hashlib
 import queue
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -81,20 +82,36 @@ class _Chain:
     ----------
     key : str
         The dask key.
-    jobs : list of int
-        Their tasks, in order.
+    jobs : list of Job
+        In order.
     batch : str
         Key of the bytes that hold them.
-    holds_values : bool
-        Whether the result holds values, so that it is kept until they are released.
+    places : list of int
+        Their places in those bytes.
+    before : list of int
+        Jobs of other chains that it waits for.
     result : Future
+    is_suspect : bool
+        Whether it was sent again, alone, since its worker had died too often.
     """
 
     key: str
-    jobs: list[int]
+    jobs: list[Job]
     batch: str
-    holds_values: bool
+    places: list[int]
+    before: list[int]
     result: Any = None
+    is_suspect: bool = False
+
+    @property
+    def tasks(self) -> list[int]:
+        """Its jobs' tasks."""
+        return [job.id for job in self.jobs]
+
+    @property
+    def holds_values(self) -> bool:
+        """Whether the result holds values, so that it is kept until they are released."""
+        return any(output.keep is not Keep.COMMIT for job in self.jobs for output in job.outputs)
 
 
 class DaskExecutor(Executor):
@@ -129,6 +146,7 @@ class DaskExecutor(Executor):
         self._chains: dict[int, _Chain] = {}
         self._attempts: dict[int, int] = {}
         self._ended: queue.SimpleQueue[tuple[_Chain, Any]] = queue.SimpleQueue()
+        self._suspects: deque[_Chain] = deque()
         self._news: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._closing = False
         self.n_workers = self._connection.n_workers
@@ -147,31 +165,43 @@ class DaskExecutor(Executor):
         batch_key = f"curidask_batch-{uuid.uuid4().hex}"
         packed = shipping.pack_jobs(jobs, after, self._code_id, self._places, self._modules)
         graph[batch_key] = DataNode(batch_key, packed)
-        blobs = list(graph)
         places = {job.id: place for place, job in enumerate(jobs)}
-        chains = [self._chain(chain, batch_key) for chain in self._split(jobs, after)]
+        chains = []
+        for chained in self._split(jobs, after):
+            own = {job.id for job in chained}
+            before = [t for job in chained for t in after.get(job.id, ()) if t not in own]
+            chain = _Chain(self._new_key(chained), chained, batch_key, [places[job.id] for job in chained], before)
+            self._chains.update((task, chain) for task in chain.tasks)
+            chains.append(chain)
+        self._in_batch[batch_key] = len(chains)
+        self._send(chains, graph, code_key)
+
+    def _send(self, chains: Iterable[_Chain], graph: dict[str, Any], code_key: str) -> None:
+        blobs = list(graph)
         for chain in chains:
-            own = set(chain.jobs)
-            before = {self._chains[t].key: None for job in chain.jobs for t in after.get(job, ()) if t not in own}
-            graph[chain.key] = Task(
-                chain.key,
-                run_shipped,
-                self._code_id,
-                TaskRef(code_key),
-                batch_key,
-                TaskRef(batch_key),
-                [places[job] for job in chain.jobs],
-                List(*map(TaskRef, before)),
-            )
-            if chain.holds_values:
-                graph[_outcome_key(chain.key)] = Task(_outcome_key(chain.key), outcomes_of, TaskRef(chain.key))
+            self._add_to(graph, chain, code_key)
         keys = list(graph)
         futures = dict(zip(keys, self._client.get(graph, keys, sync=False), strict=True))
         self._blobs.update((key, futures[key]) for key in blobs)
-        self._in_batch[batch_key] = len(chains)
         for chain in chains:
             chain.result = futures[chain.key]
             self._listen(chain, futures[_outcome_key(chain.key)] if chain.holds_values else chain.result)
+
+    def _add_to(self, graph: dict[str, Any], chain: _Chain, code_key: str) -> None:
+        # What has ended and is stored needs no reference any more; a key that is let go must not be named.
+        before = dict.fromkeys(self._chains[task].key for task in chain.before if task in self._chains)
+        graph[chain.key] = Task(
+            chain.key,
+            run_shipped,
+            self._code_id,
+            TaskRef(code_key),
+            chain.batch,
+            TaskRef(chain.batch),
+            chain.places,
+            List(*map(TaskRef, before)),
+        )
+        if chain.holds_values:
+            graph[_outcome_key(chain.key)] = Task(_outcome_key(chain.key), outcomes_of, TaskRef(chain.key))
 
     def _split(self, jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> list[list[Job]]:
         """The jobs as chains, each to be one dask task.
@@ -184,17 +214,14 @@ class DaskExecutor(Executor):
             return [[job] for job in jobs]
         return chains
 
-    def _chain(self, jobs: list[Job], batch_key: str) -> _Chain:
+    def _new_key(self, jobs: Sequence[Job]) -> str:
         # A key that dask knows already is never computed again, so run and attempt are part of it; dask groups keys by
         # what stands before the 32 digits, so the stages' names come first.
         for job in jobs:
             self._attempts[job.id] = self._attempts.get(job.id, 0) + 1
         last = jobs[-1]
         name = "+".join(job.spec.name for job in jobs)
-        key = f"{name}-{_hex32(self._run, last.key, str(last.id), str(self._attempts[last.id]))}"
-        chain = _Chain(key, [job.id for job in jobs], batch_key, any(map(_holds_values, jobs)))
-        self._chains.update((job.id, chain) for job in jobs)
-        return chain
+        return f"{name}-{_hex32(self._run, last.key, str(last.id), str(self._attempts[last.id]))}"
 
     def _add_code(self, jobs: Sequence[Job], graph: dict[str, Any]) -> str:
         """The key of code that has the stages of these jobs; a new one joins the graph when some are new."""
@@ -230,11 +257,11 @@ class DaskExecutor(Executor):
                 self._listen(chain, future)
             else:
                 outcomes += self._broken(chain, future, status)
-                self._settle(chain, keep=False)
         for chain, results in zip((c for c, _ in finished), self._gather([f for _, f in finished]), strict=True):
             ended = [result.outcome if isinstance(result, JobResult) else result for result in results]
             self._settle(chain, keep=chain.holds_values and any(outcome.kind in FINISHED for outcome in ended))
             outcomes += ended
+        self._try_suspect()
         return outcomes
 
     def _listen(self, chain: _Chain, future: Any) -> None:
@@ -251,13 +278,13 @@ class DaskExecutor(Executor):
             until = time.monotonic() + (LINGER_SECONDS if busy else 0.0)
             while True:
                 ended.append(self._ended.get(timeout=max(0.0, until - time.monotonic())))
-        return [(chain, future) for chain, future in ended if self._chains.get(chain.jobs[-1]) is chain]
+        return [(chain, future) for chain, future in ended if self._chains.get(chain.tasks[-1]) is chain]
 
     def _gather(self, futures: list[Any]) -> list[Any]:
         return list(self._client.gather(futures)) if futures else []
 
     def _broken(self, chain: _Chain, future: Any, status: str) -> list[Outcome]:
-        """The outcomes of a chain that dask itself could not bring to an end: its first job is to blame."""
+        """The outcomes of a chain that dask itself could not bring to an end; none yet if it gets another chance."""
         if status == "cancelled":
             raise ClusterError(
                 "The connection to the dask scheduler was lost.",
@@ -265,15 +292,41 @@ class DaskExecutor(Executor):
                 fix="run the same command again: what had finished is in the cache",
             )
         error = future.exception()
-        if type(error).__name__ == "KilledWorker":
-            message = (
-                "the worker process died each time the stage ran (often: out of memory, or a crash in native code)"
-            )
-            info = ErrorInfo("WorkerDied", message, fix="run this set alone with --parallel 0 and watch its memory")
-        else:
-            info = ErrorInfo(type(error).__name__, str(error))
-        rest = [Outcome(task, Kind.INPUT_UNAVAILABLE) for task in chain.jobs[1:]]
-        return [Outcome(chain.jobs[0], Kind.FAILED, error=info), *rest]
+        if type(error).__name__ != "KilledWorker":
+            return self._failed(chain, chain.tasks[0], ErrorInfo(type(error).__name__, str(error)))
+        if not chain.is_suspect:
+            self._suspects.append(chain)
+            return []
+        message = "the worker process died each time the stage ran (often: out of memory, or a crash in native code)"
+        info = ErrorInfo("WorkerDied", message, fix="run this set alone with --parallel 0 and watch its memory")
+        return self._failed(chain, self._first_undone(chain), info)
+
+    def _failed(self, chain: _Chain, guilty: int, info: ErrorInfo) -> list[Outcome]:
+        self._settle(chain, keep=False)
+        kinds = {task: Kind.FOUND if task < guilty else Kind.INPUT_UNAVAILABLE for task in chain.tasks}
+        return [
+            Outcome(task, Kind.FAILED, error=info) if task == guilty else Outcome(task, kind)
+            for task, kind in kinds.items()
+        ]
+
+    def _first_undone(self, chain: _Chain) -> int:
+        """The job of a chain that was running when its worker died: the first whose outputs are not in the store."""
+        for job in chain.jobs[:-1]:
+            stems = {output.stem for output in job.outputs}
+            if not stems or "" in stems or self._env.store.present(stems) != stems:
+                return job.id
+        return chain.tasks[-1]
+
+    def _try_suspect(self) -> None:
+        """Send one of the chains again whose worker died too often.
+
+        dask blames a death on all that was queued on the worker. One by one it shows who kills workers.
+        """
+        if self._suspects and not any(chain.is_suspect for chain in self._chains.values()):
+            chain = self._suspects.popleft()
+            chain.is_suspect = True
+            chain.key = self._new_key(chain.jobs)
+            self._send([chain], {}, self._code_key())
 
     def _settle(self, chain: _Chain, *, keep: bool) -> None:
         self._in_batch[chain.batch] -= 1
@@ -282,7 +335,7 @@ class DaskExecutor(Executor):
             # The batch's bytes stay known to dask as long as a chain that holds values may have to run again.
             self._blobs.pop(chain.batch)
         if not keep:
-            for task in chain.jobs:
+            for task in chain.tasks:
                 del self._chains[task]
 
     def fetch(self, task: int, index: int) -> Any:
@@ -346,10 +399,6 @@ def linear_chains(jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> li
         chains[home].append(job)
         chain_of[job.id] = home
     return chains
-
-
-def _holds_values(job: Job) -> bool:
-    return any(output.keep is not Keep.COMMIT for output in job.outputs)
 
 
 def _outcome_key(key: str) -> str:

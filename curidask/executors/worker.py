@@ -13,7 +13,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -62,20 +61,17 @@ class Environment:
         Reference of the run, for manifests and work folders.
     portable : bool
         Values that are not stored must travel between processes, so they are pickled as soon as they are made.
-    writable : bool
-        False for a dry run: the store is only read.
     """
 
     store: ArtifactStore
     run: str
     portable: bool
-    writable: bool = True
 
 
 class _InputLostSignal(BaseException):
     """Carries a lost input past the user's ``except Exception``."""
 
-    def __init__(self, task: int, error: CacheError) -> None:
+    def __init__(self, task: int, error: ArtifactMissingError) -> None:
         super().__init__(task)
         self.task = task
         self.error = error
@@ -99,7 +95,7 @@ def run_job(job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]])
         if artifacts is None:
             artifacts = result.compute()
     except _InputLostSignal as signal:
-        outcome = Outcome(job.id, Kind.INPUT_LOST, lost=(signal.task,), warnings=(str(signal.error.what),))
+        outcome = Outcome(job.id, Kind.INPUT_LOST, lost=(signal.task,), warnings=(signal.error.notice,))
         return JobResult(outcome)
     except Exception as error:
         info = describe_error(error, portable=env.portable)
@@ -131,13 +127,13 @@ class _Run:
         found: list[ArtifactInfo] = []
         for output in self.job.outputs:
             try:
-                manifest = self.env.store.checkout(output.stem, output.key).manifest
+                checkout = self.env.store.checkout(output.stem, output.key, cacher=cacher_name(output.cacher))
             except ArtifactMissingError as error:
                 if isinstance(error, ArtifactDamagedError):
-                    self.warnings.append(error.what)
+                    self.warnings.append(error.notice)
                 self.replace_whole = self._is_partly_there()
                 return None
-            found.append(_artifact_info(manifest))
+            found.append(_artifact_info(checkout.manifest))
         return tuple(found)
 
     def _is_partly_there(self) -> bool:
@@ -164,7 +160,7 @@ class _Run:
     def compute(self) -> tuple[ArtifactInfo, ...]:
         """Call the stage's function and keep what it returns."""
         job = self.job
-        with self._workspace(job.marker) as files:
+        with self.env.store.workspace(job.marker, run=self.env.run) as files:
             record = StageRecord(job.record, self._state(job.inputs), job.spec.name, self._paths(files))
             arguments: list[Any] = [record]
             named: dict[str, Any] = {}
@@ -178,9 +174,6 @@ class _Run:
             seconds = time.perf_counter() - started
             values = split_outputs(job, returned)
             return self._keep(values, record, seconds, files)
-
-    def _workspace(self, stem: str) -> AbstractContextManager[Workspace]:
-        return self.env.store.workspace(stem, run=self.env.run, scratch=not self.env.writable)
 
     def _state(self, sources: Mapping[str, Source]) -> StageState:
         def load(name: str) -> Any:
@@ -225,7 +218,7 @@ class _Run:
             if output.keep is Keep.PASS:
                 self.values[index] = self._pack(output, value)
                 continue
-            with self._workspace(output.stem) as workspace:
+            with self.env.store.workspace(output.stem, run=self.env.run) as workspace:
                 cacher = self._save(output, value, record, workspace)
                 if output.keep is Keep.ROUND_TRIP:
                     self.values[index] = self._pack(output, cacher.load())
@@ -342,6 +335,11 @@ def _private_copy(value: Any) -> Any:
         return value
 
 
+def cacher_name(template: Any) -> str:
+    """The name of a cacher's class: an artifact that another class wrote is another's."""
+    return template.__name__ if isinstance(template, type) else type(template).__name__
+
+
 def bind(
     template: Any, folder: Path, basename: str, output: str, stage: str, record: StageRecord | RecordInfo | None
 ) -> Cacheable:
@@ -360,7 +358,7 @@ def load_stored(store: ArtifactStore, source: Stored) -> tuple[Any, Manifest]:
     CacheError
         When the bytes are right but the cacher cannot load them.
     """
-    checkout = store.checkout(source.stem, source.key)
+    checkout = store.checkout(source.stem, source.key, cacher=cacher_name(source.cacher))
     cacher = bind(source.cacher, checkout.folder, checkout.basename, source.name, source.stage, source.record)
     cacher.extra_metadata = dict(checkout.manifest.extra_metadata)
     if source.lazy:

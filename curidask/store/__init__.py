@@ -1,1 +1,1 @@
-"""The artifact store: objects, manifests, and the commit that makes an artifact whole or not there."""
+"""Where artifacts lie: object stores, manifests, and atomic, verified artifacts on top of them."""

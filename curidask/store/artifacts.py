@@ -1,117 +1,98 @@
-"""Artifacts: commit, look up, check out. An artifact is there whole with its digest, or it is not there."""
+"""Artifacts: committed in one step, verified when read.
+
+The payload goes first and the manifest last, in one atomic write; without a manifest there is no artifact. Reading
+checks each file against the manifest, so whatever went wrong between the two shows as a miss, never as a wrong value.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
 import shutil
 import tempfile
-import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace as with_fields
 from pathlib import Path
 from typing import Any
 
-from curidask.errors import ArtifactDamagedError, ArtifactMissingError, ConfigurationError, ObjectMissingError
-from curidask.store.manifests import FileEntry, Manifest, manifest_name, stem_of
+from curidask.errors import ArtifactDamagedError, ArtifactMissingError, CacheError, ObjectMissingError
+from curidask.store.manifests import (
+    Manifest,
+    content_digest,
+    manifest_name,
+    safe_part,
+    stem_of,
+)
 from curidask.store.objects import ObjectStore, open_objects
+from curidask.store.payload import (
+    Checkout,
+    Verify,
+    Workspace,
+    check_file,
+    checked_verify,
+    damaged,
+    download,
+    process_folder,
+    same_form,
+    scan,
+    top_folder,
+    whole_stems,
+)
+
+__all__ = ["ArtifactStore", "Checkout", "Verify", "Workspace"]
 
 FEW = 16
-"""Up to so many artifacts are looked up one by one; more are found in one listing."""
-
-BLOCK = 1 << 20
-VERIFY = ("digest", "size", "off")
-
-
-@dataclass(frozen=True, slots=True)
-class Checkout:
-    """An artifact ready to be loaded.
-
-    Attributes
-    ----------
-    manifest : Manifest
-    folder : Path
-        Where its files lie.
-    basename : str
-        What their names begin with.
-    """
-
-    manifest: Manifest
-    folder: Path
-    basename: str
-
-
-class Workspace:
-    """A private local folder in which a cacher or a stage writes before the commit.
-
-    Whatever lies in it then is the payload. Files are named as they will be in the store.
-    """
-
-    def __init__(self, stem: str, take_folder: Callable[[], Path]) -> None:
-        self.stem = stem
-        self.basename = stem.rpartition("/")[2]
-        self._take_folder = take_folder
-        self._folder: Path | None = None
-
-    @property
-    def folder(self) -> Path:
-        """The folder; made when it is first asked for."""
-        if self._folder is None:
-            self._folder = self._take_folder()
-        return self._folder
-
-    def path(self, name: str) -> Path:
-        """The path of a file; it may lie in folders below the workspace."""
-        return self.folder / name
-
-    def files(self) -> list[str]:
-        """What was written, relative to the folder, sorted."""
-        if self._folder is None:
-            return []
-        root = str(self._folder)
-        found: list[str] = []
-        for folder, _, names in os.walk(root):
-            relative = os.path.relpath(folder, root)
-            found += names if relative == "." else [f"{relative}/{name}" for name in names]
-        return sorted(found)
-
-    def leave(self) -> Path | None:
-        """The folder, when it was made; the workspace is done with it."""
-        folder, self._folder = self._folder, None
-        return folder
+READ_ATTEMPTS = 3
+PLACEHOLDER = ".empty"
 
 
 class ArtifactStore:
-    """Artifacts over an object store.
-
-    Pickles as its address and settings, so that it can be sent to workers.
+    """Artifacts in an object store.
 
     Parameters
     ----------
     objects : ObjectStore
     verify : {"digest", "size", "off"}
-        What is checked before an artifact is loaded.
-    options : dict
-        What the object store was opened with.
+        What reading checks of each file.
+    writable : bool
+        False refuses every change; workspaces then lie outside the store.
+    near : Path, optional
+        Where files of a store that is no local folder are downloaded to. By default a folder of the process, removed
+        at its end.
+
+    Notes
+    -----
+    Safe to use from several threads and processes. It pickles as its address and options, not as open connections.
     """
 
-    def __init__(self, objects: ObjectStore, *, verify: str = "digest", options: dict[str, Any] | None = None) -> None:
-        if verify not in VERIFY:
-            raise ConfigurationError(f"`verify` is {verify!r}.", fix=f"use one of {', '.join(VERIFY)}")
+    def __init__(
+        self, objects: ObjectStore, *, verify: str = "digest", writable: bool = True, near: Path | None = None
+    ) -> None:
         self.objects = objects
-        self.verify = verify
-        self._options = options or {}
-        self._spare: dict[tuple[str, bool], Path] = {}
-        self._near: tempfile.TemporaryDirectory[str] | None = None
+        self.verify = checked_verify(verify)
+        self.writable = writable
+        self.near = near
+        self._folder = f"{objects.local_root}/" if objects.local_root is not None else None
+        self._spare: dict[str, list[str]] = {}
 
     @classmethod
-    def open(cls, url: str, *, verify: str = "digest", **options: Any) -> ArtifactStore:
-        """Open the store at a path or URL."""
-        return cls(open_objects(url, **options), verify=verify, options=options)
+    def open(
+        cls,
+        url: str | Path,
+        *,
+        verify: str = "digest",
+        writable: bool = True,
+        near: Path | None = None,
+        **options: Any,
+    ) -> ArtifactStore:
+        """Open the store at a folder or URL; nothing is made or requested yet."""
+        return cls(open_objects(url, **options), verify=verify, writable=writable, near=near)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.objects.url, self.verify, self._options)
+        return (_rebuild, (self.objects, self.verify, self.writable, self.near))
+
+    def __repr__(self) -> str:
+        return f"<ArtifactStore {self.objects.url}>"
 
     @property
     def url(self) -> str:
@@ -120,232 +101,307 @@ class ArtifactStore:
 
     @property
     def reads_are_cheap(self) -> bool:
-        """Whether a read costs no request."""
-        return self.objects.local_root is not None
+        """Whether a check of an artifact costs no request."""
+        return self._folder is not None
 
-    # --- what is there -----------------------------------------------------------------------------------------------
+    def check_writable(self) -> None:
+        """Raise a `CacheError` that says how to fix it, when artifacts cannot be stored."""
+        self._refuse_if_read_only()
+        self.objects.check_writable()
+
+    # --- looking -----------------------------------------------------------------------------------------------------
     def present(self, stems: Collection[str]) -> set[str]:
-        """Those of the artifacts that have a manifest and a payload. No manifest is read."""
-        wanted = set(stems)
-        if not wanted:
-            return set()
-        if len(wanted) <= FEW and self.objects.local_root is not None:
-            return {stem for stem in wanted if self._has(stem)}
-        with_manifest: set[str] = set()
-        with_payload: set[str] = set()
-        for name in self.objects.list():
-            stem = stem_of(name)
-            if stem in wanted:
-                (with_manifest if name == manifest_name(stem) else with_payload).add(stem)
-        return with_manifest & with_payload
-
-    def _has(self, stem: str) -> bool:
-        if not self.objects.exists(manifest_name(stem)):
-            return False
-        manifest = self.manifest(stem)
-        return manifest is None or all(self.objects.exists(entry.name) for entry in manifest.files)
-
-    def stems(self) -> set[str]:
-        """All artifacts that have a manifest."""
-        names = self.objects.list()
-        return {stem for name in names if (stem := stem_of(name)) is not None and name == manifest_name(stem)}
+        """Those that have a manifest and payload; one listing, however many are asked for."""
+        if len(stems) > FEW:
+            return whole_stems(self.objects.list()) & set(stems)
+        if self._folder is None:
+            return {stem for stem in stems if stem in whole_stems(self.objects.list(stem))}
+        # A listing of a large folder costs more than to read a few small manifests, which name the payload.
+        first = {stem + m.files[0].name: stem for stem, m in self.manifests(stems).items() if m.files}
+        return {first[name] for name in self.objects.exists(first)}
 
     def manifest(self, stem: str) -> Manifest | None:
-        """The manifest of an artifact, None when there is none or a damaged one."""
-        try:
-            return Manifest.from_bytes(self.objects.read(manifest_name(stem)))
-        except (ObjectMissingError, ArtifactDamagedError):
-            return None
+        """The manifest of an artifact, None where there is none or a damaged one."""
+        return self.manifests([stem]).get(stem)
 
     def manifests(self, stems: Iterable[str]) -> dict[str, Manifest]:
-        """The manifests of several artifacts, without those that have none."""
-        found = ((stem, self.manifest(stem)) for stem in stems)
-        return {stem: manifest for stem, manifest in found if manifest is not None}
+        """The manifests of those that have a whole one, read together."""
+        by_name = {manifest_name(stem): stem for stem in stems}
+        found = {}
+        for name, data in self.objects.read_many(by_name).items():
+            with suppress(ArtifactDamagedError):
+                found[by_name[name]] = self._parse(by_name[name], data)
+        return found
 
-    # --- write -------------------------------------------------------------------------------------------------------
-    @contextlib.contextmanager
-    def workspace(self, stem: str, *, run: str, scratch: bool = False) -> Iterator[Workspace]:
-        """A private folder to write an artifact in; gone afterwards, whatever happened.
+    # --- writing -----------------------------------------------------------------------------------------------------
+    def workspace(self, stem: str, *, run: str) -> Workspace:
+        """A private folder for what will be committed as `stem`.
 
-        With `scratch` it lies outside of the store, for what will not be committed.
+        In a local store it lies in the store's own folder, so that a commit is a rename on the same disk.
         """
-        make = _scratch_folder if scratch else self.objects.work_folder
-        workspace = Workspace(stem, lambda: self._spare.pop((run, scratch), None) or make(run))
-        try:
-            yield workspace
-        finally:
-            folder = workspace.leave()
-            if folder is not None:
-                self._give_back(folder, run, scratch)
-
-    def _give_back(self, folder: Path, run: str, scratch: bool) -> None:
-        # Making and removing a folder costs more than storing a small artifact, so an empty one serves the next.
-        if (run, scratch) not in self._spare and not os.listdir(folder):
-            self._spare[run, scratch] = folder
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+        in_store = self._folder is not None and self.writable
+        location = f"{self._work_prefix(run)}{os.urandom(4).hex()}"
+        return Workspace(stem, location, 0o777 if in_store else 0o700, self._spare.setdefault(run, []))
 
     def tidy(self) -> None:
-        """Remove the empty work folders that this process keeps for its next artifacts."""
-        while self._spare:
-            shutil.rmtree(self._spare.popitem()[1], ignore_errors=True)
+        """Remove the empty working folders that this process keeps for its next artifacts."""
+        for folders in self._spare.values():
+            while folders:
+                shutil.rmtree(folders.pop(), ignore_errors=True)
 
-    def clean_scratch(self, run: str) -> None:
-        """Remove what a run has outside of the store on this machine, its ended workers' folders too."""
+    def clean(self, run: str) -> None:
+        """Remove the working folders that killed workers of a run left on this machine.
+
+        Call it when no worker of that run is alive.
+        """
         self.tidy()
-        for folder in Path(tempfile.gettempdir()).glob(f"curidask-{run}-*"):
-            shutil.rmtree(folder, ignore_errors=True)
+        folder, _, prefix = self._work_prefix(run).rpartition("/")
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for name in os.listdir(folder):
+                if name[:-8] == prefix:
+                    shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
 
     def commit(
         self, workspace: Workspace, manifest: Manifest, *, tracked: Workspace | None = None, replace_whole: bool = False
     ) -> Manifest:
-        """Make what lies in the workspace the artifact.
+        """Store what lies in a workspace as the artifact that a manifest describes.
 
         Parameters
         ----------
         workspace : Workspace
         manifest : Manifest
-            Without its files.
+            Its `files` and `tracked` are filled in here.
         tracked : Workspace, optional
-            Further files that belong to the stage.
+            What the stage wrote beside its outputs, to be kept, checked and removed together with this artifact.
         replace_whole : bool
-            Replace a whole artifact of the same key; otherwise that one stays and its manifest is returned.
+            Put it in the place of a whole artifact with the same key. Without, that one stays: same key, same result.
 
-        Notes
-        -----
-        The payload goes first and the manifest last, each file in one atomic step. Interleaving with a reader while an
-        artifact is replaced: the reader has the old manifest, the writer moves the new payload in, the reader finds a
-        digest that does not match and takes the artifact for missing; it computes or looks again. It never gets new
-        bytes under an old description. Two writers of one key: the last manifest may describe the first payload when
-        the two differ, which reads as missing in the same way, and is made once more.
+        Returns
+        -------
+        Manifest
+            The one that is in the store now.
+
+        Raises
+        ------
+        CacheError
+            When it cannot be written; what was there before is then still there, or is a miss.
+        NotJsonError
+            When the cacher's `extra_metadata` is not JSON.
         """
-        if not replace_whole:
-            with contextlib.suppress(ArtifactMissingError):
-                return self.checkout(manifest.stem, manifest.key).manifest
-        names = workspace.files()
-        if not names:
-            # A cacher that keeps all it has in its metadata still needs a payload to be found by.
-            workspace.path(workspace.basename).write_bytes(b"")
-            names = [workspace.basename]
-        files = self._move(workspace, names)
-        extra = self._move(tracked, tracked.files()) if tracked is not None else ()
-        whole = replace(manifest, files=files, tracked=extra)
-        self.objects.write(manifest_name(manifest.stem), whole.to_bytes())
-        return whole
-
-    def _move(self, workspace: Workspace, names: Iterable[str]) -> tuple[FileEntry, ...]:
-        folder = workspace.stem[: len(workspace.stem) - len(workspace.basename)]
-        entries = []
-        for name in names:
-            path = workspace.path(name)
-            size, sha256 = _measure(path)
-            self.objects.adopt(path, folder + name)
-            entries.append(FileEntry(folder + name, size, sha256))
-        return tuple(entries)
+        self._refuse_if_read_only()
+        moves, files = scan(workspace, manifest.cacher)
+        if not files:
+            workspace.path(workspace.basename + PLACEHOLDER).touch()
+            moves, files = scan(workspace, manifest.cacher)
+        beside = scan(tracked, f"The stage {manifest.stage!r}") if tracked is not None else ({}, ())
+        start = len(workspace.stem)
+        files = tuple(with_fields(entry, name=entry.name[start:]) for entry in files)
+        manifest = with_fields(manifest, stem=workspace.stem, files=files, tracked=beside[1])
+        data = manifest.to_bytes()
+        seen, old = self._examine(workspace.stem)  # outside the lock: it may read a large payload
+        with self.objects.lock():
+            if self._raw(workspace.stem) != seen:
+                seen, old = self._examine(workspace.stem)
+            if old is not None and not replace_whole and same_form(old, manifest):
+                return old
+            self._put(moves | beside[0], manifest, data, seen, old)
+        return manifest
 
     def discard(self, stem: str) -> None:
-        """Remove an artifact: the manifest first, so that it is gone before it is incomplete."""
-        manifest = self.manifest(stem)
-        self.objects.remove(manifest_name(stem))
-        for entry in (*manifest.files, *manifest.tracked) if manifest is not None else ():
-            self.objects.remove(entry.name)
+        """Remove an artifact: the manifest first, so that it is never there in part."""
+        self._refuse_if_read_only()
+        with self.objects.lock():
+            self._remove(stem, self._raw(stem))
+            self.objects.remove(self._objects_of(stem))
 
-    def clean(self, run: str) -> None:
-        """Remove the work folders of a run, those of killed workers too."""
-        self.clean_scratch(run)
-        self.objects.clean(run)
+    def _put(
+        self, moves: dict[str, str], manifest: Manifest, data: bytes, seen: bytes | None, old: Manifest | None
+    ) -> None:
+        stem = manifest.stem
+        if old is None or old.digest != manifest.digest or old.tracked != manifest.tracked:
+            # Readers hold no lock. One that read the old manifest and then finds new payload reads the manifest again
+            # and sees that it is gone or another: a miss, or the new artifact; see `checkout`. Were the old manifest
+            # still there, it would report damage. A writer that dies from here on leaves no manifest: a miss.
+            if seen is not None:
+                self._remove(stem, seen)
+            if self._folder is None:
+                # One listing. In a folder it would cost more than the commit, and a folder is replaced as a whole.
+                new = {stem + entry.name for entry in manifest.files}
+                self.objects.remove([name for name in self._objects_of(stem) if name not in new])
+            for name, path in moves.items():
+                self.objects.adopt(path, name)
+        # With equal content the old payload stays, verified, and only the description is replaced, in one step.
+        self.objects.write(manifest_name(stem), data)
 
-    # --- read --------------------------------------------------------------------------------------------------------
-    def checkout(self, stem: str, key: str) -> Checkout:
-        """Verify an artifact and give the folder in which its files lie.
+    def _objects_of(self, stem: str) -> list[str]:
+        return [name for name in self.objects.list(stem) if stem_of(name) == stem]
+
+    def _remove(self, stem: str, seen: bytes | None) -> None:
+        self.objects.remove([manifest_name(stem)])
+        if seen is None:
+            return
+        try:
+            manifest = Manifest.from_bytes(seen)
+            names = [stem + entry.name for entry in manifest.files] + [entry.name for entry in manifest.tracked]
+        except ArtifactDamagedError:
+            names = self._objects_of(stem)
+        self.objects.remove(names)
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+    def checkout(self, stem: str, key: str, *, cacher: str = "") -> Checkout:
+        """Bring an artifact's files into a local folder and verify them.
+
+        Parameters
+        ----------
+        stem, key : str
+            Its store name, and the key it must have.
+        cacher : str, optional
+            The class that will load it; an artifact that another class wrote counts as missing.
 
         Raises
         ------
         ArtifactMissingError
             When it is not there.
         ArtifactDamagedError
-            When it is not what was committed.
+            Naming the file that is not what was committed.
+
+        Notes
+        -----
+        Files of a local store are used in place. When another process replaces the artifact between the check and the
+        load, the load sees the new files: same key, so another result only where the stage gives another each time,
+        and then still one that was committed under this key. Removed files raise FileNotFoundError when opened.
         """
+        data = self._raw(stem)
+        for _ in range(READ_ATTEMPTS):
+            if data is None:
+                raise ArtifactMissingError(f"There is no artifact {stem!r}.", where=self.url)
+            try:
+                return self._bring(stem, self._claimed(stem, data, key, cacher), self.verify)
+            except ArtifactDamagedError:
+                # Race: read the manifest here, another process replaces the artifact, then checked its new payload.
+                # Only when the manifest is still the same one, something is damaged.
+                before, data = data, self._raw(stem)
+                if data == before:
+                    raise
+        raise ArtifactMissingError(f"The artifact {stem!r} is being replaced again and again.", where=self.url)
+
+    def verify_artifact(self, stem: str) -> Manifest:
+        """Check an artifact in full, whatever `verify` is.
+
+        Raises
+        ------
+        ArtifactMissingError, ArtifactDamagedError
+        """
+        data = self._raw(stem)
+        if data is None:
+            raise ArtifactMissingError(f"There is no artifact {stem!r}.", where=self.url)
+        manifest = self._parse(stem, data)
+        with self._unshared() as store:
+            store._bring(stem, manifest, "digest")
+        return manifest
+
+    def restore_tracked(self, manifest: Manifest) -> dict[str, Path]:
+        """Bring the files that a stage wrote beside its outputs, verified, by their names in the store.
+
+        Raises
+        ------
+        ArtifactDamagedError
+            Naming the file that is gone or changed.
+        """
+        return self._bring_tracked(manifest, self.verify)
+
+    def _raw(self, stem: str) -> bytes | None:
         try:
-            manifest = Manifest.from_bytes(self.objects.read(manifest_name(stem)))
+            return self.objects.read(manifest_name(stem))
         except ObjectMissingError:
-            raise ArtifactMissingError(f"There is no artifact {stem} in the cache.", where=self.url) from None
-        except ArtifactDamagedError as error:
-            raise _damaged(stem, "its manifest does not hold what was written", self.url) from error
+            return None
+
+    def _parse(self, stem: str, data: bytes) -> Manifest:
+        manifest = Manifest.from_bytes(data, where=stem)
+        if not stem.endswith("." + manifest.key[:12]):
+            raise ArtifactDamagedError(f"The manifest of {stem!r} is that of another artifact.", where=self.url)
+        return manifest
+
+    def _claimed(self, stem: str, data: bytes, key: str, cacher: str) -> Manifest:
+        manifest = self._parse(stem, data)
         if manifest.key != key:
-            raise _damaged(stem, "its manifest belongs to another key", self.url)
-        folder, basename = self._provide(stem, manifest)
-        return Checkout(manifest, folder, basename)
+            raise ArtifactMissingError(f"The artifact {stem!r} has another key.", where=self.url)
+        if cacher and manifest.cacher != cacher:
+            what = f"The artifact {stem!r} was written by {manifest.cacher}, not by {cacher}."
+            raise ArtifactMissingError(what, where=self.url)
+        return manifest
 
-    def _provide(self, stem: str, manifest: Manifest) -> tuple[Path, str]:
-        entries = (*manifest.files, *manifest.tracked)
-        parent, _, basename = stem.rpartition("/")
-        if self.objects.local_root is not None:
-            for entry in entries:
-                self._check(stem, entry, self.objects.local_root / entry.name)
-            return self.objects.local_root / parent, basename
-        folder = self._near_folder() / manifest.digest
-        for entry in entries:
-            self._bring(stem, entry, folder / entry.name)
-        return folder / parent, basename
+    def _examine(self, stem: str) -> tuple[bytes | None, Manifest | None]:
+        """The manifest's bytes as they are, and the manifest when the artifact is whole."""
+        data = self._raw(stem)
+        if data is None:
+            return None, None
+        verify: Verify = "size" if self.verify == "off" else self.verify
+        with suppress(ArtifactDamagedError), self._unshared() as store:
+            manifest = self._parse(stem, data)
+            store._bring(stem, manifest, verify)
+            return data, manifest
+        return data, None
 
-    def _check(self, stem: str, entry: FileEntry, path: Path) -> None:
-        try:
-            if self.verify == "off" and path.exists():
-                return
-            size = os.stat(path).st_size
-            sha256 = entry.sha256 if self.verify == "size" else ""
-            if size == entry.size_bytes and not sha256:
-                size, sha256 = _measure(path)
-        except (FileNotFoundError, NotADirectoryError):
-            raise ArtifactDamagedError(
-                f"The artifact {stem} is damaged: {entry.name} is gone.", where=self.url
-            ) from None
-        except OSError as error:
-            raise _damaged(stem, f"{entry.name} cannot be read ({error.strerror})", self.url) from error
-        if size != entry.size_bytes:
-            raise _damaged(stem, f"{entry.name} has {size} bytes instead of {entry.size_bytes}", self.url)
-        if sha256 != entry.sha256:
-            raise _damaged(stem, f"{entry.name} does not hold the bytes that were written", self.url)
-
-    def _bring(self, stem: str, entry: FileEntry, path: Path) -> None:
-        """Have a remote file on this disk, verified after the way."""
-        if path.exists():
+    @contextmanager
+    def _unshared(self) -> Iterator[ArtifactStore]:
+        """The store without what was downloaded before: a good copy here says nothing about the store's own."""
+        if self._folder is not None:
+            yield self
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        arriving = path.with_name(f".{uuid.uuid4().hex[:12]}")
-        try:
-            self.objects.fetch(entry.name, arriving)
-            self._check(stem, entry, arriving)
-            os.replace(arriving, path)
-        except ObjectMissingError:
-            raise _damaged(stem, f"{entry.name} is gone", self.url) from None
-        finally:
-            arriving.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory(prefix="curidask-check-") as folder:
+            yield ArtifactStore(self.objects, verify="digest", writable=False, near=Path(folder))
 
-    def _near_folder(self) -> Path:
-        if self._near is None:
-            self._near = tempfile.TemporaryDirectory(prefix="curidask-near-")
-        return Path(self._near.name)
+    def _bring(self, stem: str, manifest: Manifest, verify: Verify) -> Checkout:
+        subdir, _, basename = stem.rpartition("/")
+        tracked = self._bring_tracked(manifest, verify) if manifest.tracked else {}
+        if self._folder is not None:
+            names = [stem + entry.name for entry in manifest.files]
+            for name, entry in zip(names, manifest.files, strict=True):
+                check_file(self._folder + name, name, entry, verify)
+            if verify != "off":
+                self._refuse_extra_files(names)
+            return Checkout(manifest, Path(self._folder + subdir), basename, tracked)
+        folder = f"{self._near_folder()}/{manifest.digest[:32]}"
+        for entry in manifest.files:
+            download(self.objects, stem + entry.name, f"{folder}/{basename}{entry.name}", entry, verify)
+        return Checkout(manifest, Path(folder), basename, tracked)
+
+    def _bring_tracked(self, manifest: Manifest, verify: Verify) -> dict[str, Path]:
+        names = [entry.name for entry in manifest.tracked]
+        if self._folder is not None:
+            for entry in manifest.tracked:
+                check_file(self._folder + entry.name, entry.name, entry, verify)
+            if verify != "off":
+                self._refuse_extra_files(names)
+            return {name: Path(self._folder + name) for name in names}
+        # One folder for all of them, so that a folder the stage made is a folder again.
+        folder = f"{self._near_folder()}/{content_digest(manifest.tracked)[:32]}"
+        for entry in manifest.tracked:
+            download(self.objects, entry.name, f"{folder}/{entry.name}", entry, verify)
+        return {name: Path(folder, name) for name in names}
+
+    def _refuse_extra_files(self, names: list[str]) -> None:
+        """A loader may list a folder, so what else lies in it is not what was committed either."""
+        for folder in {top_folder(name) for name in names if "/" in name}:
+            extra = set(self.objects.list(folder)) - set(names) if folder else ()
+            for name in extra:
+                raise damaged(name, "does not belong to it")
+
+    def _near_folder(self) -> str:
+        return os.fspath(self.near or process_folder(os.getpid()))
+
+    def _work_prefix(self, run: str) -> str:
+        """How the paths of a run's working folders begin; eight random digits follow."""
+        name = safe_part(run, 60)
+        if self._folder is not None and self.writable:
+            return f"{self._folder}.work-{name}-"
+        return f"{tempfile.gettempdir()}/curidask-work-{name}-"
+
+    def _refuse_if_read_only(self) -> None:
+        if not self.writable:
+            raise CacheError("The cache was opened for reading only.", where=self.url, fix="leave out --dry-cache")
 
 
-def _scratch_folder(run: str) -> Path:
-    return Path(tempfile.mkdtemp(prefix=f"curidask-{run}-"))
-
-
-def _reopen(url: str, verify: str, options: dict[str, Any]) -> ArtifactStore:
-    return ArtifactStore.open(url, verify=verify, **options)
-
-
-def _damaged(stem: str, why: str, url: str) -> ArtifactDamagedError:
-    return ArtifactDamagedError(f"The artifact {stem} is damaged: {why}.", where=url)
-
-
-def _measure(path: str | Path) -> tuple[int, str]:
-    """Size and SHA-256 of a file."""
-    hasher, size = hashlib.sha256(), 0
-    with open(path, "rb", buffering=0) as file:
-        while block := file.read(BLOCK):
-            hasher.update(block)
-            size += len(block)
-    return size, hasher.hexdigest()
+def _rebuild(objects: ObjectStore, verify: Verify, writable: bool, near: Path | None) -> ArtifactStore:
+    return ArtifactStore(objects, verify=verify, writable=writable, near=near)

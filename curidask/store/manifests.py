@@ -1,38 +1,46 @@
-"""Manifests: what says that an artifact is whole, what it is made of and where it came from."""
+"""Names of stored artifacts, and the manifest that says what an artifact is and which bytes it consists of."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
-from curidask.errors import ArtifactDamagedError, CacheError
+from curidask.errors import ArtifactDamagedError, UnsafeNameError
+from curidask.store.jsontext import to_json
 
 VERSION = 1
 MANIFEST_SUFFIX = "_metadata.json"
-KEY_DIGITS = 12
-MAX_PART = 80
-"""Characters a user-made part of a name may have before it is shortened; stores refuse components over 255 bytes."""
+PART_BYTES = 48
+HASH_BYTES = 40
+SUBDIR_BYTES = 200
 
-_STEM = re.compile(rf"^(?P<stem>.+?\.[0-9a-f]{{{KEY_DIGITS}}})(?![0-9a-f])")
+_UNSAFE_NAME = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)|[\\\0]")
+_PLAIN_PART = re.compile(r"(?!\.)[A-Za-z0-9._-]+")
+_KEY_LOOKALIKE = re.compile(r"\.(?=[0-9a-f]{12})")
+_STEM = re.compile(r"(?!\.)(?:.*?/)??[^/.][^/]*?\.[0-9a-f]{12}")
+_HEAD = b'{"checksum": "'
+_TAIL = b'",\n'
 
 
+# --- names -----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class ArtifactName:
-    """The parts of an artifact's name in the store.
+    """The parts of the name under which an artifact lies in the store.
 
     Attributes
     ----------
     prefix, params_hash, stage, output : str
-        As the user knows them.
+        Parts for people to read; whatever a file name cannot hold is percent-encoded.
     key : str
-        The artifact key; its first 12 digits keep variants of one artifact apart.
+        The artifact key, of which the name shows the first 12 digits.
     subdir : str
-        Folders to put it under, separated by ``/``.
+        Folders within the store, separated by ``/``.
     """
 
     prefix: str
@@ -44,47 +52,120 @@ class ArtifactName:
 
     @property
     def stem(self) -> str:
-        """What the names of all its files begin with."""
-        parts = (self.prefix, self.params_hash, self.stage, self.output)
-        folders = "".join(f"{safe_part(part)}/" for part in self.subdir.split("/") if part)
-        return f"{folders}{'_'.join(map(safe_part, parts))}.{self.key[:KEY_DIGITS]}"
+        """The name without suffix and extension; its last component has 200 bytes at most."""
+        base = (
+            f"{safe_part(self.prefix)}_{safe_part(self.params_hash, HASH_BYTES)}_{safe_part(self.stage)}"
+            f"_{safe_part(self.output)}.{self.key[:12]}"
+        )
+        if not self.subdir:
+            return base
+        folders = [safe_part(part, SUBDIR_BYTES) for part in self.subdir.split("/") if part]
+        return "/".join([*folders, base])
 
 
-def safe_part(text: str) -> str:
-    """A user-made text as part of a file name: no separators, no leading dot; `unsafe_part` gives the text back.
+@lru_cache(maxsize=4096)
+def safe_part(text: str, limit: int = PART_BYTES) -> str:
+    """Make one part of a name safe: no separator, no leading dot, at most `limit` bytes.
 
-    Beyond 80 characters it is shortened, with a digest that keeps it unique (and is then not reversible).
+    Two different texts never give the same part. `original_part` reverses it, save for texts that were too long: those
+    keep their beginning and get a digest.
     """
-    safe = quote(text, safe="+,=@")
-    safe = "%2E" + safe[1:] if safe.startswith(".") else safe
-    # A dot before twelve hexadecimal digits would look like the end of a stem.
-    safe = re.sub(rf"\.(?=[0-9a-f]{{{KEY_DIGITS}}})", "%2E", safe)
-    if len(safe) > MAX_PART:
-        safe = f"{safe[: MAX_PART - 13]}~{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    return safe
+    part = text if _PLAIN_PART.fullmatch(text) else _encode(text)
+    # Only the key may look like ".<12 hex digits>", so that the first such place in a name ends its stem.
+    part = _KEY_LOOKALIKE.sub("%2E", part)
+    if len(part) <= limit:
+        return part
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    # "%-" cannot come from encoding, so a shortened part is no other text's part; an escape cut in two is dropped.
+    return re.sub(r"%.?\Z", "", part[: limit - 18]) + "%-" + digest
 
 
-def unsafe_part(safe: str) -> str:
-    """The text that `safe_part` was given."""
-    return unquote(safe)
+def original_part(part: str) -> str:
+    """The text that `safe_part` encoded (of a shortened one, what is left of it)."""
+    return unquote(part.partition("%-")[0], errors="surrogatepass")
+
+
+def _encode(text: str) -> str:
+    encoded = quote(text, safe="", errors="surrogatepass").replace("~", "%7E") or "%-"
+    dots = len(encoded) - len(encoded.lstrip("."))
+    return "%2E" * dots + encoded[dots:]
+
+
+def manifest_name(stem: str) -> str:
+    """The object that holds the manifest of an artifact."""
+    return stem + MANIFEST_SUFFIX
 
 
 def stem_of(name: str) -> str | None:
-    """The stem that the name of an object begins with; None for an object that is no part of an artifact."""
+    """The artifact that an object belongs to, by the object's name; None for an object that is part of no artifact."""
     match = _STEM.match(name)
-    return match["stem"] if match else None
+    return match.group() if match else None
 
 
+def payload_name(basename: str, suffix: str | None, extension: str) -> str:
+    """The name of a payload file.
+
+    Parameters
+    ----------
+    basename : str
+        The last component of the artifact's stem.
+    suffix : str or None
+        Tells several files apart. An underscore is put before it where it begins with neither ``_`` nor ``.``. A suffix
+        that has an extension of its own is used as it is.
+    extension : str
+        Appended otherwise, with its dot.
+
+    Raises
+    ------
+    UnsafeNameError
+        For a suffix with separators, and for one that would name the manifest.
+    """
+    if not suffix:
+        return basename + extension
+    if "/" in suffix or "\\" in suffix or "\0" in suffix:
+        raise UnsafeNameError(
+            f"{suffix!r} cannot be part of a file name.",
+            fix="use a text without separators; get_dir(name) gives a folder for files with names of their own",
+        )
+    if suffix[0] not in "_.":
+        suffix = "_" + suffix
+    name = basename + suffix + ("" if "." in suffix else extension)
+    if name == basename + MANIFEST_SUFFIX:
+        raise UnsafeNameError(
+            f"{suffix + extension!r} is the name of the artifact's own metadata.", fix="use another suffix"
+        )
+    return name
+
+
+def check_object_name(name: str) -> str:
+    """Return the name unless it could lead out of the store.
+
+    Raises
+    ------
+    UnsafeNameError
+        For an absolute name, an empty or a dotted component, a backslash or a NUL.
+    """
+    if _UNSAFE_NAME.search(name):
+        raise UnsafeNameError(
+            f"{name!r} cannot be the name of an object.",
+            fix="use relative names with '/' between components, without '..', backslash or NUL",
+        )
+    return name
+
+
+# --- manifests -------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One file of an artifact.
+    """A file of an artifact.
 
     Attributes
     ----------
     name : str
-        Its name in the store.
+        For payload: what follows the stem in its name, so that it holds under another prefix too. For a tracked file:
+        its whole name in the store.
     size_bytes : int
     sha256 : str
+        64 hex digits.
     """
 
     name: str
@@ -92,36 +173,45 @@ class FileEntry:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
+def content_digest(files: Iterable[FileEntry]) -> str:
+    """Digest over the names and digests of files, in whatever order."""
+    entries = sorted((entry.name, entry.sha256) for entry in files)
+    text = "".join(f"{len(name)}:{name}{sha256}" for name, sha256 in entries)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """The description of one artifact, stored beside it; without it there is no artifact.
+    """What an artifact is, where it came from, and which files it consists of.
 
     Attributes
     ----------
-    key, stem : str
-        Identity, and the beginning of its files' names.
-    prefix, stage, output, params_hash, set_name : str
-        Where it belongs.
-    components : mapping
-        What the key was made of.
+    key : str
+        The artifact key, 64 hex digits.
+    stem, prefix, stage, output, params_hash, set_name : str
+        Its name in the store and the parts of it.
+    components : dict
+        The parts of the key, to explain why two keys differ.
     files : tuple of FileEntry
-        The payload, written by the cacher.
+        The payload.
     tracked : tuple of FileEntry
-        Files the stage wrote to paths of its record.
+        Files that the stage wrote beside its outputs (``record.get_path``, ``record.get_dir``).
     cacher, preview : str
-        What wrote it, and a short text about the value.
-    params : mapping
-        The parameter set, for people.
-    inputs : tuple of mapping
-        Name, key and digest of each input.
+        Class that wrote the payload, and a short text about the value.
+    params : dict
+        The parameter set, for people to read.
+    inputs : tuple of dict
+        Name, key and digest of what the stage read.
     run, user, host, created : str
-        Who made it, where and when (UTC).
+        Which run, who, where and when (UTC, ISO 8601).
     seconds : float
         How long the stage's function took.
-    packages : mapping
-        Versions of what was loaded.
-    extra_metadata : mapping
-        What the cacher keeps beside the payload.
+    packages : dict
+        Versions of the packages that were loaded.
+    extra_metadata : dict
+        What the cacher kept.
+    version : int
+        Of the manifest's own form.
     """
 
     key: str
@@ -131,79 +221,109 @@ class Manifest:
     output: str
     params_hash: str
     set_name: str = ""
-    components: Mapping[str, Any] = field(default_factory=dict)
+    components: dict[str, Any] = field(default_factory=dict)
     files: tuple[FileEntry, ...] = ()
     tracked: tuple[FileEntry, ...] = ()
     cacher: str = ""
     preview: str = ""
-    params: Mapping[str, Any] = field(default_factory=dict)
-    inputs: tuple[Mapping[str, Any], ...] = ()
+    params: dict[str, Any] = field(default_factory=dict)
+    inputs: tuple[dict[str, Any], ...] = ()
     run: str = ""
     user: str = ""
     host: str = ""
     created: str = ""
     seconds: float = 0.0
-    packages: Mapping[str, str] = field(default_factory=dict)
-    extra_metadata: Mapping[str, Any] = field(default_factory=dict)
+    packages: dict[str, str] = field(default_factory=dict)
+    extra_metadata: dict[str, Any] = field(default_factory=dict)
     version: int = VERSION
 
     @property
     def digest(self) -> str:
-        """Digest of the payload: the same for equal content, under whatever prefix it lies."""
-        relative = [(entry.name.removeprefix(self.stem), entry.sha256) for entry in self.files]
-        return hashlib.sha256(json.dumps(sorted(relative)).encode()).hexdigest()
+        """Digest of the content: the payload's names and bytes, whatever the artifact is called."""
+        return content_digest(self.files)
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the payload."""
+        return sum(entry.size_bytes for entry in self.files)
 
     def to_bytes(self) -> bytes:
-        """The manifest as JSON, with a checksum of its own.
+        """Encode as JSON, one field a line, with a checksum over all that follows it.
 
         Raises
         ------
-        CacheError
-            When the cacher's extra metadata are no JSON.
+        NotJsonError
+            Naming the cacher and the place, when `extra_metadata` (or another field) cannot be written.
         """
-        body = {f.name: getattr(self, f.name) for f in fields(self)}
-        for name in ("files", "tracked"):
-            body[name] = [[entry.name, entry.size_bytes, entry.sha256] for entry in body[name]]
+        lines = []
+        for name in _FIELD_NAMES:
+            value = getattr(self, name)
+            if name in ("files", "tracked"):
+                value = [[entry.name, entry.size_bytes, entry.sha256] for entry in value]
+            what = f"The {name} of the artifact {self.output!r}"
+            lines.append(f'"{name}": {to_json(value, what, where=f"{self.cacher}, {self.stem}")}')
+        text = ",\n".join(lines) + "}\n"
         try:
-            text = json.dumps(body, sort_keys=True, separators=(",", ":"))
-        except (TypeError, ValueError) as error:
-            raise CacheError(
-                f"The metadata of an artifact cannot be written as JSON: {error}",
-                where=f"{self.cacher}, artifact {self.output!r} of stage {self.stage!r}",
-                fix="keep plain JSON values in `extra_metadata`",
-            ) from error
-        return _sealed(text).encode()
+            body = text.encode()
+        except UnicodeEncodeError:  # half a surrogate pair, out of a file name that is not UTF-8
+            body = re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match.group()):04x}", text).encode()
+        return b"".join([_HEAD, hashlib.sha256(body).hexdigest().encode(), _TAIL, body])
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Manifest:
-        """Read a manifest.
+    def from_bytes(cls, data: bytes, where: str = "") -> Manifest:
+        """Decode what `to_bytes` gave.
 
         Raises
         ------
         ArtifactDamagedError
-            For anything but a whole manifest of this version.
+            For anything that is not, byte for byte, what `to_bytes` gives.
         """
+        start = len(_HEAD) + 64
+        body = data[start + len(_TAIL) :]
+        whole = data.startswith(_HEAD) and data[start : start + len(_TAIL)] == _TAIL
+        if not whole or hashlib.sha256(body).hexdigest().encode() != data[len(_HEAD) : start]:
+            raise _damaged("is cut off or changed", where)
         try:
-            text = data.decode()
-            body = json.loads(text)
-            del body["checksum"]
-            if _sealed(json.dumps(body, sort_keys=True, separators=(",", ":"))) != text:
-                raise ValueError("its checksum does not match")
-            if body["version"] != VERSION:
-                raise ValueError(f"it has version {body['version']}, this program reads {VERSION}")
-            for name in ("files", "tracked"):
-                body[name] = tuple(FileEntry(*entry) for entry in body[name])
-            body["inputs"] = tuple(body["inputs"])
-            return cls(**body)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ArtifactDamagedError(f"A manifest is damaged: {error}") from None
+            values = json.loads(b"{" + body)
+        except (ValueError, RecursionError) as error:
+            raise _damaged(f"cannot be read ({error})", where) from error
+        return _checked(values, where)
 
 
-def _sealed(text: str) -> str:
-    """The JSON object with the checksum of its text as first member."""
-    return f'{{"checksum":"{hashlib.sha256(text.encode()).hexdigest()}",\n{text[1:]}'
+_FIELD_NAMES = tuple(sorted(f.name for f in fields(Manifest)))
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("components", "params", "packages", "extra_metadata"), dict),
+    **dict.fromkeys(("files", "tracked", "inputs"), list),
+    "seconds": (int, float),
+    "version": int,
+}
 
 
-def manifest_name(stem: str) -> str:
-    """The name of an artifact's manifest."""
-    return stem + MANIFEST_SUFFIX
+def _checked(values: Any, where: str) -> Manifest:
+    if not isinstance(values, dict) or values.get("version") != VERSION:
+        raise _damaged("is of another version", where)
+    for name in _FIELD_NAMES:
+        if name not in values or not isinstance(values[name], _TYPES.get(name, str)):
+            raise _damaged(f"has no {name!r} of the right type", where)
+    try:
+        values["files"] = tuple(_entry(item, "x") for item in values["files"])
+        values["tracked"] = tuple(_entry(item, "") for item in values["tracked"])
+        values["inputs"] = tuple(values["inputs"])
+        return Manifest(**values)
+    except (TypeError, ValueError) as error:  # UnsafeNameError is a ValueError
+        raise _damaged(f"has fields that do not belong ({error})", where) from error
+
+
+def _entry(item: Any, before: str) -> FileEntry:
+    name, size_bytes, sha256 = item
+    if type(size_bytes) is not int or len(sha256) != 64:
+        raise ValueError(f"file {name!r}")
+    # A manifest may come from anybody who can write to the store; it must not name files outside it.
+    check_object_name(before + name)
+    return FileEntry(name, size_bytes, sha256)
+
+
+def _damaged(problem: str, where: str) -> ArtifactDamagedError:
+    return ArtifactDamagedError(
+        f"A manifest {problem}.", where=where, fix="nothing is needed: the artifact counts as missing and is made again"
+    )

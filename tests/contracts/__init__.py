@@ -1,0 +1,1 @@
+"""Suites that each implementation of an interface must pass."""

@@ -126,7 +126,7 @@ def test_wrong_number_of_outputs(project: Project, parallel: str) -> None:
 @pytest.mark.parametrize("parallel", ["0", "2"])
 def test_json_that_is_none_names_the_place(project: Project, parallel: str) -> None:
     replaced(project, ('return middle["x"] + data["x"]', "return {'a': [1, {2}]}"))
-    fails(project, "demo", "--parallel", parallel, "-n", "set0", code=1, says=("the set at $.a[1]", "score"))
+    fails(project, "demo", "--parallel", parallel, "-n", "set0", code=1, says=("$.a[1]", "set", "score"))
 
 
 def test_unpicklable_value_between_processes(project: Project) -> None:
@@ -193,7 +193,7 @@ def test_two_functions_of_one_name(project: Project) -> None:
 
 def test_cache_that_cannot_be_written(project: Project) -> None:
     project.write("data", "a file where a folder should be")
-    fails(project, "demo", *GOOD, code=1, says=("The cache cannot be written", "data/cache", "--cache"))
+    fails(project, "demo", *GOOD, code=1, says=("The cache could not write", "data/cache", "--cache"))
     assert project.calls() == {}
 
 

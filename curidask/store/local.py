@@ -1,0 +1,311 @@
+"""Objects as files below a folder: temporary file and rename, exclusive by hard link."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from curidask.errors import CacheError, ObjectMissingError
+from curidask.store.manifests import check_object_name
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK_PATIENCE_SECONDS = 10.0
+
+T = TypeVar("T")
+
+
+class LocalObjects:
+    """Objects as files below a folder.
+
+    Parameters
+    ----------
+    root : str or Path
+        The folder; created when something is written.
+    """
+
+    shared = True
+
+    def __init__(self, root: str | Path) -> None:
+        self.url = os.path.abspath(os.path.expanduser(root))
+        self.local_root = Path(self.url)
+        self._folder = self.url.rstrip("/" + os.sep) + "/"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (LocalObjects, (self.url,))
+
+    def __repr__(self) -> str:
+        return f"<LocalObjects {self.url}>"
+
+    def list(self, prefix: str = "") -> list[str]:
+        """Names that begin with a prefix; hidden entries at the root are not objects."""
+        below = check_object_name(prefix + "x").rpartition("/")[0]
+        names: list[str] = []
+        pending = [below + "/" if below else ""]
+        while pending:
+            folder = pending.pop()
+            try:
+                with os.scandir(self._folder + folder) as entries:
+                    found = [(folder + entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+            except (FileNotFoundError, NotADirectoryError):  # not made yet, or removed since it was seen
+                continue
+            except OSError as error:
+                raise explain(error, "list", folder or self.url, self.url) from error
+            for name, is_folder in found:
+                if name[0] == "." or not name.startswith(prefix):
+                    continue
+                if is_folder:
+                    pending.append(name + "/")
+                else:
+                    names.append(name)
+        return names
+
+    def exists(self, names: Iterable[str]) -> set[str]:
+        """Those of the names that are there."""
+        return {name for name in names if os.path.isfile(self._path(name))}
+
+    def read(self, name: str) -> bytes:
+        """Return an object's bytes."""
+        try:
+            with open(self._path(name), "rb", buffering=0) as file:
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise ObjectMissingError(f"There is no object {name!r}.", where=self.url) from error
+        except OSError as error:
+            raise explain(error, "read", name, self.url) from error
+
+    def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
+        """The bytes of those that are there."""
+        found = {}
+        for name in names:
+            with suppress(ObjectMissingError):
+                found[name] = self.read(name)
+        return found
+
+    def write(self, name: str, data: bytes, *, exclusive: bool = False) -> bool:
+        """Write to a file beside the target, then put it there in one step."""
+        target = self._path(name)
+        temporary = ""
+        try:
+            fd, temporary = self._open_beside(target)
+            try:
+                _write_all(fd, data)
+            finally:
+                os.close(fd)
+            if exclusive:
+                return _link(temporary, target, data)
+            os.replace(temporary, target)
+            temporary = ""
+            return True
+        except OSError as error:
+            raise explain(error, "write", name, self.url) from error
+        finally:
+            if temporary:
+                with suppress(OSError):
+                    os.unlink(temporary)
+
+    def adopt(self, local: str | Path, name: str) -> None:
+        """Move a local file or folder into the store: a rename on the same disk, else a copy that is renamed."""
+        source, target = os.fspath(local), self._path(name)
+        try:
+            if os.path.isdir(source) or os.path.isdir(target):
+                self._set_aside(target)
+            self._rename(source, target)
+        except OSError as error:
+            raise explain(error, "write", name, self.url) from error
+
+    def fetch(self, name: str, target: str | Path) -> None:
+        """Copy an object into a local file."""
+        try:
+            shutil.copyfile(self._path(name), target)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise ObjectMissingError(f"There is no object {name!r}.", where=self.url) from error
+        except OSError as error:
+            raise explain(error, "copy", name, self.url) from error
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove objects, and the folders that become empty."""
+        folders = set()
+        for name in names:
+            try:
+                os.unlink(self._path(name))
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            except OSError as error:
+                raise explain(error, "remove", name, self.url) from error
+            folders.add(name.rpartition("/")[0])
+        for folder in sorted(folders, reverse=True):
+            while folder:
+                try:
+                    os.rmdir(self._folder + folder)
+                except OSError:  # not empty, or gone already
+                    break
+                folder = folder.rpartition("/")[0]
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold a lock on the folder itself; the system releases it when its holder dies.
+
+        Where a file system has no locks, and after waiting for a holder that hangs, it goes on without: then two
+        writers of one artifact can leave a mismatch, which readers see and treat as a miss.
+        """
+        fd = self._open_lock()
+        try:
+            if fd is not None:
+                _wait_for_lock(fd)
+            yield
+        finally:
+            if fd is not None:
+                _unlock(fd)
+
+    def check_writable(self) -> None:
+        """Make the folder and write something."""
+        probe = f".probe-{os.getpid()}-{os.urandom(4).hex()}"
+        self.write(probe, b"writable")
+        self.remove([probe])
+
+    def _path(self, name: str) -> str:
+        return self._folder + check_object_name(name)
+
+    def _open_beside(self, target: str) -> tuple[int, str]:
+        folder = os.path.dirname(target)
+        path = f"{folder}/.tmp-{os.getpid()}-{next(_counter)}-{os.urandom(4).hex()}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        return _with_folder(folder, lambda: os.open(path, flags, 0o666)), path
+
+    def _rename(self, source: str, target: str) -> None:
+        try:
+            _with_folder(os.path.dirname(target), lambda: os.replace(source, target))
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._copy(source, target)
+            shutil.rmtree(source) if os.path.isdir(source) else os.unlink(source)
+
+    def _copy(self, source: str, target: str) -> None:
+        temporary = f"{os.path.dirname(target)}/.tmp-{os.getpid()}-{next(_counter)}-{os.urandom(4).hex()}"
+        copy: Callable[..., Any] = shutil.copytree if os.path.isdir(source) else shutil.copyfile
+        try:
+            _with_folder(os.path.dirname(target), lambda: copy(source, temporary))
+            os.replace(temporary, target)
+        finally:
+            with suppress(OSError):
+                shutil.rmtree(temporary) if os.path.isdir(temporary) else os.unlink(temporary)
+
+    def _set_aside(self, target: str) -> None:
+        """Make way for a folder: a rename cannot replace one that has something in it."""
+        aside = f"{self._folder}.tmp-{os.getpid()}-{next(_counter)}-{os.urandom(4).hex()}"
+        try:
+            os.rename(target, aside)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        shutil.rmtree(aside) if os.path.isdir(aside) else os.unlink(aside)
+
+    def _open_lock(self) -> int | None:
+        if fcntl is None:
+            return None
+        with suppress(OSError):
+            return _with_folder(self.url, lambda: os.open(self._folder, os.O_RDONLY))
+        return None
+
+
+_counter = itertools.count()
+
+
+def _with_folder(folder: str, action: Callable[[], T]) -> T:
+    # Race: another process removes the folder, empty after a removal, between its creation here and the action.
+    for _ in range(3):
+        try:
+            return action()
+        except FileNotFoundError:
+            os.makedirs(folder, exist_ok=True)
+    return action()
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    written = os.write(fd, data)
+    if written < len(data):
+        view = memoryview(data)
+        while written < len(data):
+            written += os.write(fd, view[written:])
+
+
+def _link(temporary: str, target: str, data: bytes) -> bool:
+    """Put a finished file under a name that must be free: a hard link is refused when the name is taken."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
+            raise
+        return _create(target, data)  # a file system without hard links
+    return True
+
+
+def _create(target: str, data: bytes) -> bool:
+    try:
+        fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    except FileExistsError:
+        return False
+    try:
+        _write_all(fd, data)
+    except OSError:
+        os.unlink(target)
+        raise
+    finally:
+        os.close(fd)
+    return True
+
+
+def _wait_for_lock(fd: int) -> None:
+    give_up = time.monotonic() + LOCK_PATIENCE_SECONDS
+    pause = 0.0005
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > give_up:
+                return
+            time.sleep(pause)
+            pause = min(2 * pause, 0.02)
+        except OSError:
+            return
+
+
+def _unlock(fd: int) -> None:
+    # Unlocked by name, not only closed: a process that was forked meanwhile holds a copy of the descriptor.
+    with suppress(OSError):
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)
+
+
+_FIXES = {
+    errno.ENOSPC: "free space on its disk, or choose another cache with --cache; what is committed stays",
+    errno.EDQUOT: "free space within your quota, or choose another cache with --cache; what is committed stays",
+    errno.EFBIG: "raise the limit on file sizes, or choose another cache with --cache; what is committed stays",
+    errno.EACCES: "ask for the right to it, or choose another cache with --cache; --dry-cache only reads",
+    errno.EPERM: "ask for the right to it, or choose another cache with --cache; --dry-cache only reads",
+    errno.EROFS: "it is read-only: choose another cache with --cache, or only read with --dry-cache",
+    errno.ENAMETOOLONG: "use shorter names for stages, outputs, the prefix, suffixes or folders",
+    errno.ENOTDIR: "a file lies where a folder is needed: move it away, or choose another cache with --cache",
+    errno.EEXIST: "a file lies where a folder is needed: move it away, or choose another cache with --cache",
+    errno.EISDIR: "a folder lies where a file is needed: move it away, or choose another cache with --cache",
+}
+
+
+def explain(error: OSError, action: str, name: str, url: str) -> CacheError:
+    """The error to raise for one of the system: what could not be done, where, and what to do about it."""
+    fix = _FIXES.get(error.errno or 0, "check that the place of the cache works, or choose another with --cache")
+    return CacheError(f"The cache could not {action} {name!r}: {error.strerror or error}.", where=url, fix=fix)

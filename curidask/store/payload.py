@@ -1,0 +1,293 @@
+"""The files of an artifact: the private folder in which they are made, what is in it, and whether they are whole."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from curidask.errors import ArtifactDamagedError, CacheError, ConfigurationError, ObjectMissingError
+from curidask.store.local import explain
+from curidask.store.manifests import (
+    MANIFEST_SUFFIX,
+    FileEntry,
+    Manifest,
+    check_object_name,
+    manifest_name,
+    stem_of,
+)
+from curidask.store.objects import ObjectStore
+
+Verify = Literal["digest", "size", "off"]
+
+BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """An artifact whose files lie in a local folder, verified.
+
+    Attributes
+    ----------
+    manifest : Manifest
+    folder : Path
+        Where the payload lies. Do not write there.
+    basename : str
+        How its names begin; a cacher bound to the folder and this finds its files.
+    tracked : dict of str to Path
+        The files the stage wrote beside its outputs, by their names in the store.
+    """
+
+    manifest: Manifest
+    folder: Path
+    basename: str
+    tracked: dict[str, Path] = field(default_factory=dict)
+
+
+class Workspace:
+    """A private folder in which a cacher or a stage writes, made when it is first used and removed at the end.
+
+    Use it as a context manager; `ArtifactStore.commit` moves what is in it into the store.
+
+    Parameters
+    ----------
+    stem : str
+        The store name of the artifact to be.
+    location : str
+        The folder's path, not yet made.
+    mode : int
+        Its permissions, before the umask.
+    spare : list of str, optional
+        Empty folders for reuse: one is taken from here and given back here, since making and removing a folder costs
+        more than storing a small artifact.
+    """
+
+    def __init__(self, stem: str, location: str, mode: int = 0o777, spare: list[str] | None = None) -> None:
+        self.stem = stem
+        self.basename = stem.rpartition("/")[2]
+        self.location = location
+        self.mode = mode
+        self.made = False
+        self._spare = [] if spare is None else spare
+        self._reuses = spare is not None
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.made:
+            return
+        if self._reuses and not self._spare and not os.listdir(self.location):
+            self._spare.append(self.location)  # after a commit nothing is left in it
+        else:
+            shutil.rmtree(self.location, ignore_errors=True)
+
+    @property
+    def folder(self) -> Path:
+        """The folder, made by now."""
+        self._make()
+        return Path(self.location)
+
+    def path(self, name: str) -> Path:
+        """The path of a file or folder in it; names in it begin with the basename."""
+        self._make()
+        return Path(self.location, check_object_name(name))
+
+    def _make(self) -> None:
+        if self.made:
+            return
+        with suppress(IndexError):
+            self.location = self._spare.pop()
+            self.made = os.path.isdir(self.location)
+            if self.made:
+                return
+        try:
+            try:
+                os.mkdir(self.location, self.mode)
+            except FileNotFoundError:
+                os.makedirs(self.location, self.mode)
+        except OSError as error:
+            raise CacheError(
+                f"No working folder could be made: {error.strerror or error}.",
+                where=self.location,
+                fix="check that the folder of the cache is there and writable, or choose another with --cache",
+            ) from error
+        self.made = True
+
+
+def hash_file(path: str) -> tuple[int, str]:
+    """Size in bytes and SHA-256 of a file, read in blocks."""
+    digest = hashlib.sha256()
+    size = 0
+    with open(path, "rb", buffering=0) as file:
+        block_bytes = min(BLOCK_BYTES, os.fstat(file.fileno()).st_size + 1)
+        while block := file.read(block_bytes):
+            digest.update(block)
+            size += len(block)
+    return size, digest.hexdigest()
+
+
+def checked_verify(verify: str) -> Verify:
+    """Return the setting when it is one.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    settings: dict[str, Verify] = {"digest": "digest", "size": "size", "off": "off"}
+    if verify in settings:
+        return settings[verify]
+    raise ConfigurationError(f"`verify` is {verify!r}.", fix="use 'digest', 'size' or 'off'")
+
+
+def check_file(path: str, name: str, entry: FileEntry, verify: Verify) -> None:
+    """Raise `ArtifactDamagedError` when a local file is not what a manifest says."""
+    if verify == "off":
+        return
+    try:
+        size, sha256 = hash_file(path) if verify == "digest" else (os.stat(path).st_size, entry.sha256)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise damaged(name, "is gone") from error
+    except OSError as error:
+        raise explain(error, "read", name, path) from error
+    if size != entry.size_bytes:
+        raise damaged(name, f"has {size} bytes instead of {entry.size_bytes}")
+    if sha256 != entry.sha256:
+        raise damaged(name, "was changed")
+
+
+def download(objects: ObjectStore, name: str, path: str, entry: FileEntry, verify: Verify) -> None:
+    """Bring an object to a path named by the digest of what must be in it; it is verified before it gets there."""
+    with suppress(ArtifactDamagedError):
+        check_file(path, name, entry, "size" if verify == "off" else verify)
+        return
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    part = f"{folder}/.part-{os.getpid()}-{os.urandom(4).hex()}"
+    try:
+        objects.fetch(name, part)
+        check_file(part, name, entry, verify)
+        os.replace(part, path)
+    except ObjectMissingError as error:
+        raise damaged(name, "is gone") from error
+    finally:
+        with suppress(OSError):
+            os.rmdir(part) if os.path.isdir(part) else os.unlink(part)
+
+
+def damaged(name: str, problem: str) -> ArtifactDamagedError:
+    """The error for a file that is not what was committed."""
+    return ArtifactDamagedError(
+        f"An artifact is damaged: {name!r} {problem}.",
+        where=stem_of(name) or "",
+        fix="nothing is needed: it counts as missing and is made again",
+    )
+
+
+def scan(workspace: Workspace, writer: str) -> tuple[dict[str, str], tuple[FileEntry, ...]]:
+    """What lies in a workspace.
+
+    Returns
+    -------
+    moves : dict of str to str
+        Store names of the files and folders at its top, with their paths: what is to be moved.
+    files : tuple of FileEntry
+        All files, by their store names.
+
+    Raises
+    ------
+    CacheError
+        For what cannot be part of an artifact.
+    """
+    moves: dict[str, str] = {}
+    files: list[str] = []
+    if not workspace.made:
+        return moves, ()
+    subdir = workspace.stem[: len(workspace.stem) - len(workspace.basename)]
+    with os.scandir(workspace.location) as entries:
+        found = sorted((entry.name, entry.is_dir()) for entry in entries)
+    for name, is_folder in found:
+        if not name.startswith(workspace.basename) or name == manifest_name(workspace.basename):
+            raise _foreign(name, writer, "write to the paths that get_path(suffix) and get_dir(name) give")
+        inside = _walk(workspace.location, name, writer) if is_folder else [_plain(workspace.location, name, writer)]
+        files += inside
+        if inside:
+            moves[subdir + name] = f"{workspace.location}/{name}"
+    return moves, tuple(FileEntry(subdir + name, *hash_file(f"{workspace.location}/{name}")) for name in files)
+
+
+def _walk(location: str, top: str, writer: str) -> list[str]:
+    files = []
+    pending = [top]
+    while pending:
+        folder = pending.pop()
+        if os.path.islink(f"{location}/{folder}"):
+            raise _foreign(folder, writer, "copy the folder instead of linking to it")
+        with os.scandir(f"{location}/{folder}") as entries:
+            found = [(f"{folder}/{entry.name}", entry.is_dir()) for entry in entries]
+        for name, is_folder in found:
+            if is_folder:
+                pending.append(name)
+            else:
+                files.append(_plain(location, name, writer))
+    return sorted(files)
+
+
+def _plain(location: str, name: str, writer: str) -> str:
+    """The name of a file that can be moved; a link is made into the file it leads to, which may change or vanish."""
+    check_object_name(name)
+    path = f"{location}/{name}"
+    if not os.path.isfile(path):
+        raise _foreign(name, writer, "write plain files: no pipes, sockets or links to nothing")
+    if os.path.islink(path):
+        target = os.path.realpath(path)
+        os.unlink(path)
+        shutil.copyfile(target, path)
+    return name
+
+
+def _foreign(name: str, writer: str, fix: str) -> CacheError:
+    return CacheError(f"{writer or 'A cacher'} wrote {name!r}, which cannot be part of its artifact.", fix=fix)
+
+
+# --- names and places -------------------------------------------------------------------------------------------------
+@lru_cache(maxsize=1)
+def process_folder(pid: int) -> str:
+    """A folder of this process for downloads, removed at its end."""
+    # By process: a forked child must not share the folder, which its parent removes. The name only says so.
+    folder = tempfile.mkdtemp(prefix=f"curidask-near-{pid}-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def whole_stems(names: Iterable[str]) -> set[str]:
+    """The stems that have a manifest and at least one other object."""
+    with_manifest: set[str] = set()
+    with_payload: set[str] = set()
+    for name in names:
+        stem = stem_of(name)
+        if stem is None:
+            continue
+        (with_manifest if name == stem + MANIFEST_SUFFIX else with_payload).add(stem)
+    return with_manifest & with_payload
+
+
+def top_folder(name: str) -> str:
+    """The folder that belongs to an artifact, with its slash, by the name of a file in it; empty for a plain file."""
+    stem = stem_of(name) or ""
+    first, slash, _ = name[len(stem) :].partition("/")
+    return stem + first + slash if slash and stem else ""
+
+
+def same_form(old: Manifest, new: Manifest) -> bool:
+    """Whether what can load one can load the other; when a stage's cacher was changed it cannot."""
+    names = [{entry.name for entry in manifest.files} for manifest in (old, new)]
+    return old.key == new.key and old.cacher == new.cacher and names[0] == names[1]

@@ -1,0 +1,367 @@
+"""What every cacher must do on every place, and what the built-in ones do with odd values."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curidask.caching import Cacheable, JsonCacher, Lazy, PickleCacher, pickling
+from curidask.errors import ArtifactMissingError, CacheError, UnsafeNameError
+from curidask.store.artifacts import ArtifactStore
+from curidask.store.jsontext import NotJsonError
+from curidask.store.manifests import Manifest, manifest_name
+
+Make = Callable[..., Manifest]
+
+
+class SeveralFilesCacher(Cacheable):
+    """A user's cacher: several files, a folder, facts in the metadata, and no call of the base's constructor."""
+
+    extension = ".txt"
+
+    def __init__(self, encoding: str = "utf-8") -> None:
+        self.encoding = encoding
+
+    def save(self, obj: dict[str, str]) -> None:
+        for name, text in obj.items():
+            Path(self.get_dir("parts"), name).write_text(text, self.encoding)
+        Path(self.get_path()).write_text("\n".join(obj), self.encoding)
+        Path(self.get_path("count.int")).write_text(str(len(obj)))
+        self.extra_metadata["names"] = sorted(obj)
+
+    def load(self) -> dict[str, str]:
+        names = Path(self.get_path()).read_text(self.encoding).split("\n")
+        assert sorted(names) == self.extra_metadata["names"]
+        assert Path(self.get_path("count.int")).read_text() == str(len(names))
+        return {name: Path(self.get_dir("parts"), name).read_text(self.encoding) for name in names}
+
+
+@dataclass
+class Point:
+    """A project's class."""
+
+    x: int
+    y: list[int]
+
+
+JSON_VALUE = {"a": [1, 2.5, None, True, "é\u2028\n"], "": {}, "b": {"c": [[]]}}
+CASES: dict[str, tuple[Any, Any]] = {
+    "json class": (JsonCacher, JSON_VALUE),
+    "json instance": (JsonCacher(extension="txt"), [1]),
+    "json text": (JsonCacher, ""),
+    "pickle": (PickleCacher, {(1, 2): {3}, "p": Point(1, [2]), "big": b"x" * 3_000_000}),
+    "pickle class": (PickleCacher, Point),
+    "several": (SeveralFilesCacher("utf-16"), {"one": "1", "two": "äöü"}),
+}
+
+
+@pytest.fixture(params=list(CASES))
+def case(request: pytest.FixtureRequest) -> tuple[Any, Any]:
+    """A cacher as a stage declares it, and a value for it."""
+    return CASES[request.param]
+
+
+def save(store: ArtifactStore, template: Any, manifest: Manifest, value: Any) -> Manifest:
+    """Do what a worker does to store a value."""
+    cacher = template() if isinstance(template, type) else template
+    with store.workspace(manifest.stem, run="r") as workspace:
+        bound = cacher.bound(workspace.folder, workspace.basename, stage="train", name="model")
+        bound.save(value)
+        fields = {name: getattr(manifest, name) for name in manifest.__dataclass_fields__}
+        fields |= {"cacher": type(bound).__name__, "extra_metadata": bound.extra_metadata}
+        return store.commit(workspace, Manifest(**fields))
+
+
+def load(store: ArtifactStore, template: Any, manifest: Manifest) -> Any:
+    """Do what a worker does to load a value."""
+    cacher = template() if isinstance(template, type) else template
+    checkout = store.checkout(manifest.stem, manifest.key)
+    bound = cacher.bound(checkout.folder, checkout.basename)
+    bound.extra_metadata = dict(checkout.manifest.extra_metadata)
+    return bound.load()
+
+
+# --- on a stage ------------------------------------------------------------------------------------------------------
+def test_a_value_comes_back(store: ArtifactStore, fresh: Any, case: tuple[Any, Any], manifest_of: Make) -> None:
+    template, value = case
+    save(store, template, manifest_of(), value)
+    loaded = load(fresh(), template, manifest_of())
+    assert loaded == value
+    assert type(loaded) is type(value)
+
+
+def test_two_saves_give_one_digest(store: ArtifactStore, case: tuple[Any, Any], manifest_of: Make) -> None:
+    template, value = case
+    one, other = (save(store, template, manifest_of(prefix=prefix), value) for prefix in ("a", "b"))
+    assert one.digest == other.digest
+    assert one.stem != other.stem
+
+
+def test_no_damage_gives_another_value(
+    store: ArtifactStore, fresh: Any, case: tuple[Any, Any], manifest_of: Make
+) -> None:
+    template, value = case
+    manifest = save(store, template, manifest_of(), value)
+    chance = random.Random(3)
+    for name in [manifest_name(manifest.stem), *(manifest.stem + entry.name for entry in manifest.files)]:
+        whole = store.objects.read(name)
+        places = chance.sample(range(len(whole)), k=min(8, len(whole)))
+        for changed in [whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :] for place in places] + [
+            whole[:place] for place in places
+        ]:
+            store.objects.write(name, changed)
+            with pytest.raises(ArtifactMissingError):
+                load(fresh(), template, manifest_of())
+        store.objects.write(name, whole)
+    assert load(fresh(), template, manifest_of()) == value
+
+
+def test_a_bound_cacher_is_a_copy(tmp_path: Path) -> None:
+    template = SeveralFilesCacher()
+    record = SimpleNamespace(params=SimpleNamespace(n=3))
+    bound = template.bound(tmp_path, "base", record=record, stage="train", name="model")
+    bound.extra_metadata["seen"] = 1
+    assert (bound.stage, bound.name, bound.params.n, bound.record) == ("train", "model", 3, record)
+    assert bound.get_path() == str(tmp_path / "base.txt")
+    assert bound.get_path("_part2") == str(tmp_path / "base_part2.txt")
+    assert bound.get_path("weights.npz") == str(tmp_path / "base_weights.npz")
+    assert Path(bound.get_dir("folder")) == tmp_path / "base_folder"
+    assert (tmp_path / "base_folder").is_dir()
+    assert (template.stage, template.name, template.record, template.params) == (None, None, None, None)
+    assert template.extra_metadata == {}
+    with pytest.raises(CacheError):
+        template.get_path()
+
+
+@pytest.mark.parametrize("suffix", ["a/b", "..\\x", "../x", "metadata"])
+def test_paths_stay_in_the_folder(tmp_path: Path, suffix: str) -> None:
+    bound = JsonCacher().bound(tmp_path, "base")
+    with pytest.raises(UnsafeNameError):
+        bound.get_path(suffix)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_template_names_parameters(tmp_path: Path) -> None:
+    params = SimpleNamespace(lr=0.5, model=SimpleNamespace(depth=3))
+    record = SimpleNamespace(params=params, get_hash=lambda: "abc")
+    template = JsonCacher("out/{lr}_{model.depth}_{stage}_{name}_{params_hash}.json")
+    bound = template.bound(tmp_path, "base", record=record, stage="train", name="m")
+    assert bound.override_path() == "out/0.5_3_train_m_abc.json"
+    assert bound.get_path() == str(tmp_path / "base.json")
+    assert JsonCacher().override_path() is None
+    wrong = JsonCacher("{nothing}.json").bound(tmp_path, "base", record=record, stage="train")
+    with pytest.raises(CacheError, match="nothing"):
+        wrong.override_path()
+
+
+# --- by itself -------------------------------------------------------------------------------------------------------
+def test_inline_use_works_on_the_given_path(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "x.json"
+    JsonCacher(path).save([1, 2])
+    assert JsonCacher(str(path)).load() == [1, 2]
+    assert JsonCacher(overwrite_path=path).load() == [1, 2]
+    assert path.read_text() == "[1, 2]"
+    with pytest.raises(FileNotFoundError):
+        JsonCacher(tmp_path / "typo" / "x.json").load()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["new"]
+
+
+def test_inline_use_gives_several_paths(tmp_path: Path) -> None:
+    cacher = PickleCacher(tmp_path / "model.bin")
+    assert cacher.get_path() == str(tmp_path / "model.bin")
+    assert cacher.get_path("part") == str(tmp_path / "model_part.bin")
+    assert cacher.get_path("weights.npz") == str(tmp_path / "model_weights.npz")
+    assert cacher.get_dir("d") == str(tmp_path / "model_d")
+
+
+def test_a_relative_path_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    JsonCacher("x.json").save({"a": 1})
+    assert json.loads(Path("x.json").read_text()) == {"a": 1}
+
+
+def test_a_cacher_without_a_path_says_what_to_do() -> None:
+    with pytest.raises(CacheError, match=r"JsonCacher\('path/to/file'\)"):
+        JsonCacher().save(1)
+    with pytest.raises(CacheError, match="cachers"):
+        SeveralFilesCacher().load()
+
+
+def test_a_cacher_that_lacks_methods_says_which(tmp_path: Path) -> None:
+    class Half(Cacheable):
+        def save(self, obj: Any) -> None:
+            Path(self.get_path()).write_text(str(obj))
+
+    bound = Half().bound(tmp_path, "b")
+    bound.save(1)
+    with pytest.raises(CacheError, match=r"Half does not say how to load"):
+        bound.load()
+
+
+@pytest.mark.parametrize(("extension", "expected"), [("txt", ".txt"), (".txt", ".txt"), ("", ""), (None, ".json")])
+def test_extensions(tmp_path: Path, extension: str | None, expected: str) -> None:
+    assert JsonCacher(extension=extension).bound(tmp_path, "b").get_path() == str(tmp_path / f"b{expected}")
+
+
+def test_save_of_a_base_class_is_used_through_super(tmp_path: Path) -> None:
+    class Doubling(JsonCacher):
+        def save(self, obj: Any) -> None:
+            super().save(obj * 2)
+
+    Doubling(tmp_path / "new" / "x.json").save(3)
+    assert JsonCacher(tmp_path / "new" / "x.json").load() == 6
+
+
+# --- JSON ------------------------------------------------------------------------------------------------------------
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec=None)),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(value=JSON_VALUES)
+def test_json_values_come_back_equal(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
+    path = tmp_path_factory.getbasetemp() / "value.json"
+    JsonCacher(path).save(value)
+    assert JsonCacher(path).load() == value
+
+
+def test_json_keeps_order_and_nan(tmp_path: Path) -> None:
+    cacher = JsonCacher(tmp_path / "x.json")
+    cacher.save({"b": float("nan"), "a": float("inf"), "é": "\ud800"})
+    loaded = cacher.load()
+    assert list(loaded) == ["b", "a", "é"]
+    assert loaded["b"] != loaded["b"]
+    assert loaded["a"] == float("inf")
+    assert loaded["é"] == "\ud800"
+
+
+class Cycle(list[Any]):
+    @classmethod
+    def made(cls) -> Self:
+        cycle = cls([1])
+        cycle.append(cycle)
+        return cycle
+
+
+DEEP: list[Any] = []
+for _ in range(100_000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"a": [1, 2, 3, {4}]}, r"\$\.a\[3\] is a set"),
+        ([{"p": Point(1, [])}], r"\$\[0\]\.p is a .*Point"),
+        ({"a": {(1, 2): 3}}, r"\$\.a has the key \(1, 2\), a tuple"),
+        (b"x", r"\$ is a bytes"),
+        ({"a": Cycle.made()}, "contains itself"),
+        (DEEP, "nested too deeply"),
+        ([10**5000], r"\$\[0\] is an integer with more digits"),
+        ({"a": {1: 2, "1": 3}}, "become one"),
+        ([{True: 2, "true": 3}], "become one"),
+    ],
+)
+def test_what_json_cannot_express_is_named(tmp_path: Path, value: Any, text: str) -> None:
+    with pytest.raises(NotJsonError, match=text) as caught:
+        JsonCacher(tmp_path / "x.json").save(value)
+    assert isinstance(caught.value, TypeError)
+    assert not (tmp_path / "x.json").exists()
+
+
+# --- pickles ---------------------------------------------------------------------------------------------------------
+def local_class() -> Any:
+    """An object of a class that no import can find."""
+
+    class Local:
+        def __init__(self) -> None:
+            self.value = 3
+
+    return Local()
+
+
+def test_what_pickle_refuses_is_stored_by_value(tmp_path: Path) -> None:
+    cacher = PickleCacher(tmp_path / "x.pkl")
+    cacher.save({"f": lambda x: x + 1, "o": local_class(), "big": b"x" * 200_000})
+    loaded = cacher.load()
+    assert loaded["f"](2) == 3
+    assert loaded["o"].value == 3
+
+
+def test_what_nothing_can_pickle_is_an_error(tmp_path: Path) -> None:
+    with (
+        (tmp_path / "open").open("w") as file,
+        pytest.raises((TypeError, pickle.PicklingError), match=r"[Cc]annot pickle"),
+    ):
+        pickling.dumps([1, file])
+
+
+def test_project_classes_are_references_also_where_they_came_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = type("Shipped", (), {"__module__": "shipped_project.models", "__qualname__": "Shipped"})
+
+    def function() -> int:
+        return 1
+
+    function.__module__, function.__qualname__ = "shipped_project.models", "function"
+    monkeypatch.setitem(pickling.PROJECT_OBJECTS, ("shipped_project.models", "Shipped"), copied)
+    monkeypatch.setitem(pickling.PROJECT_OBJECTS, ("shipped_project.models", "function"), function)
+    plain, by_value = pickling.dumps([copied(), copied, function]), pickling.dumps([copied(), lambda: 0])
+    assert len(plain) < 300
+    for data in (plain, by_value):
+        assert type(pickling.loads(data)[0]) is copied
+        assert type(pickle.loads(data)[0]) is copied
+    assert pickling.loads(plain)[1:] == [copied, function]
+    monkeypatch.delitem(pickling.PROJECT_OBJECTS, ("shipped_project.models", "Shipped"))
+    for loads in (pickling.loads, pickle.loads):
+        with pytest.raises(CacheError, match=r"'Shipped' of the module 'shipped_project\.models'"):
+            loads(plain)
+
+
+def test_a_class_that_is_gone_is_named() -> None:
+    data = pickle.dumps(Point(1, [])).replace(b"Point", b"Pount")
+    with pytest.raises(CacheError, match="'Pount' of the module"):
+        pickling.loads(data)
+
+
+def test_old_protocols_load() -> None:
+    value = {"p": Point(1, [2]), "s": {1}, "e": ValueError("x").args}
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert pickling.load(io.BytesIO(pickle.dumps(value, protocol=protocol))) == value
+
+
+# --- lazy ------------------------------------------------------------------------------------------------------------
+def test_lazy_loads_each_time(tmp_path: Path) -> None:
+    JsonCacher(tmp_path / "x.json").save([1])
+    lazy = Lazy("x", resolve=False, cacher=JsonCacher(tmp_path / "x.json"))
+    assert (lazy.name, lazy.resolve) == ("x", False)
+    first, second = lazy.load(), lazy.load()
+    assert first == second == [1]
+    assert first is not second
+    assert Lazy("y").resolve is True
+    assert sys.getsizeof(lazy) < 100
+    with pytest.raises(CacheError, match="'y' has no value yet"):
+        Lazy("y").load()
+
+
+# --- cost ------------------------------------------------------------------------------------------------------------
+def test_importing_cachers_is_cheap() -> None:
+    code = "import sys; import curidask.caching; print([m for m in sys.modules if '.' not in m])"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert not {"cloudpickle", "fsspec", "numpy", "pandas", "distributed"} & set(eval(done.stdout))
