@@ -167,6 +167,8 @@ def _import(config: Config, folder: str, name: str) -> ModuleType:
     package = ".".join(Path(folder).parts)
     full_name = f"{package}.{name}"
     path = config.path(folder).joinpath(*name.split(".")).with_suffix(".py")
+    # Compiled files are matched by second and size, so an edit right after a run could go unnoticed: none are written.
+    written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         return importlib.import_module(full_name)
     except CuridaskError:
@@ -177,6 +179,8 @@ def _import(config: Config, folder: str, name: str) -> ModuleType:
             where=str(path),
             traceback_text=_import_traceback(error),
         ) from error
+    finally:
+        sys.dont_write_bytecode = written
 
 
 def _import_traceback(error: BaseException) -> str:

@@ -146,10 +146,15 @@ class ArtifactManager:
         self.close(status="interrupted" if kind is KeyboardInterrupt else "failed" if kind else "done")
 
     def close(self, *, status: str = "done") -> None:
-        """End the workers and write the run record. The artifacts stay readable."""
+        """End the workers and write the run record. The artifacts stay readable.
+
+        With ``status="done"``, what a live session was asked for is finished first.
+        """
         if self._closed:
             return
         self._closed = True
+        if self.live and status == "done":
+            self.runner.wait(range(len(self.graph)))
         self.runner.close(now=status == "interrupted")
         self.store.clean(self.reference)
         if self.run_record.decisions and not self.dry:

@@ -514,7 +514,8 @@ def _versions(n_modules: int) -> dict[str, str]:
     if _seen[0] != n_modules:
         versions = {"python": platform.python_version()}
         for name, module in list(sys.modules.items()):
-            version = None if "." in name or name.startswith("_") else getattr(module, "__version__", None)
+            # Out of its namespace: asking the module itself can warn, or import something.
+            version = None if "." in name or name.startswith("_") else vars(module).get("__version__")
             if isinstance(version, str) and name not in sys.stdlib_module_names:
                 versions[name] = version
         _seen = (n_modules, versions)

@@ -1,0 +1,359 @@
+"""Live sessions: stages run when they are called, in this process or on workers; and what records and states do."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import curidask as cf
+from curidask.caching import JsonCacher, Lazy, PickleCacher
+from curidask.errors import (
+    CachersMismatchError,
+    MissingInputError,
+    ParametersChangedError,
+    StageDefinitionError,
+    UnstableHashError,
+)
+from curidask.graph import ArtifactRef
+
+
+@dataclass
+class Params(cf.ExperimentParameters):
+    x: int = 1
+
+
+@pytest.fixture
+def calls(tmp_path: Path) -> Iterator[Path]:
+    """A file that stages append to; the number of its bytes is the number of calls."""
+    path = tmp_path / "calls"
+    path.touch()
+    return path
+
+
+@pytest.fixture(params=[0, 2], ids=["in process", "2 workers"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[cf.ArtifactManager]:
+    with cf.ArtifactManager("live", cache=str(tmp_path / "cache"), parallel=request.param) as made:
+        yield made
+
+
+def count(path: Path) -> int:
+    return path.stat().st_size
+
+
+def note(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"x")
+
+
+def test_values_flow_from_stage_to_stage(manager: cf.ArtifactManager) -> None:
+    @cf.stage(None, ["a"])
+    def make(record: Any) -> Any:
+        return [record.params.x]
+
+    @cf.stage(["a"], ["b", "c"], [JsonCacher, PickleCacher])
+    def use(record: Any, a: Any) -> Any:
+        return {"a": a}, (a, 1)
+
+    @cf.aggregate(["b"], ["all"])
+    def gather(record: Any, records: Any, b: Any) -> Any:
+        assert [r.params.x for r in records] == [1, 2]
+        return {r.name: value["a"] for r, value in b.items()}
+
+    records = [use(make(cf.Record(manager, Params(f"p{x}", x=x)))) for x in (1, 2)]
+    final = gather(cf.Record(manager, None), records)
+    assert final.state["all"] == {"p1": [1], "p2": [2]}
+    assert records[1].state == {"a": [2], "b": {"a": [2]}, "c": ([2], 1)}
+    assert records[1].output == ({"a": [2]}, ([2], 1))
+    assert records[0].stages == ["make", "use"]
+    assert records[0].stage_outputs == [["a"], ["b", "c"]]
+    assert dict(records[0].state) == {**records[0].state}
+    assert final.is_aggregate
+    assert final.get_hash() == final.combo_hash
+
+
+def test_what_is_cached_is_not_called_again(manager: cf.ArtifactManager, calls: Path) -> None:
+    @cf.stage(None, ["a"], [JsonCacher])
+    def make(record: Any) -> Any:
+        note(calls)
+        return record.params.x
+
+    for _ in range(2):
+        assert make(cf.Record(manager, Params("p"))).state["a"] == 1
+    assert make(cf.Record(manager, Params("same values, another name"))).state["a"] == 1
+    assert count(calls) == 1
+    make(cf.Record(manager, Params("p", x=2))).state["a"]
+    make(cf.Record(manager, Params("p", overwrite=True))).state["a"]
+    assert count(calls) == 3
+
+
+def test_a_stage_that_changes_its_input_changes_it_for_nobody_else(manager: cf.ArtifactManager) -> None:
+    @cf.stage(None, ["held", "stored"], [None, JsonCacher])
+    def make(record: Any) -> Any:
+        return [1], [1]
+
+    @cf.stage(["held", "stored"], ["sum"])
+    def spoil(record: Any, held: Any, stored: Any) -> Any:
+        held.append(2)
+        stored.append(2)
+        return len(held) + len(stored)
+
+    record = spoil(make(cf.Record(manager, None)))
+    assert record.state["sum"] == 4
+    assert spoil(record).state["sum"] == 4
+    assert record.state["held"] == record.state["stored"] == [1]
+
+
+def test_json_gives_the_same_on_the_first_run_as_from_the_cache(manager: cf.ArtifactManager) -> None:
+    @cf.stage(None, ["a"], [JsonCacher])
+    def make(record: Any) -> Any:
+        return {"t": (1, 2)}
+
+    assert make(cf.Record(manager, None)).state["a"] == {"t": [1, 2]}
+
+
+def test_lazy_outputs_load_on_each_access(manager: cf.ArtifactManager) -> None:
+    @cf.stage(None, [Lazy("big")])
+    def make(record: Any) -> Any:
+        return [record.params.x] * 3
+
+    @cf.stage(["big"], ["total"])
+    def total(record: Any, big: Any) -> Any:
+        return sum(big)
+
+    one, two = (total(make(cf.Record(manager, Params(x=x)))) for x in (1, 2))
+    assert (one.state["total"], two.state["total"]) == (3, 6)
+    assert one.state["big"] == [1, 1, 1]
+    assert one.state["big"] is not one.state["big"]
+    one.state.resolve = False
+    lazy = one.state["big"]
+    assert isinstance(lazy, Lazy)
+    assert lazy.load() == [1, 1, 1]
+    assert lazy.cacher is not None
+    assert Path(lazy.cacher.get_path()).exists()
+    assert isinstance(one.state["total"], ArtifactRef)
+
+
+def test_lazy_without_resolving_gives_the_stage_the_lazy_itself(manager: cf.ArtifactManager) -> None:
+    @cf.stage(None, [Lazy("big", resolve=False)], [JsonCacher])
+    def make(record: Any) -> Any:
+        return [1]
+
+    @cf.stage(["big"], ["path", "value"])
+    def look(record: Any, big: Any) -> Any:
+        return Path(big.cacher.get_path()).exists(), big.load()
+
+    assert look(make(cf.Record(manager, None))).output == (True, [1])
+
+
+def test_keyword_arguments_and_values_set_by_hand_are_part_of_the_key(manager: cf.ArtifactManager, calls: Path) -> None:
+    @cf.stage(["start"], ["a"], [JsonCacher])
+    def make(record: Any, start: int, by: int = 1) -> Any:
+        note(calls)
+        return start + by
+
+    def run(held: Any, **kwargs: Any) -> Any:
+        record = cf.Record(manager, None)
+        record.state["start"] = held
+        return make(record, **kwargs).state["a"]
+
+    assert [run(1), run(2), run(1, by=5), run(1, start=7), run(1), run(1, by=5)] == [2, 3, 6, 8, 2, 6]
+    assert count(calls) == 4
+    with pytest.raises(UnstableHashError, match="cannot be hashed"):
+        run(object())
+
+
+def test_other_wiring_is_another_artifact(manager: cf.ArtifactManager) -> None:
+    @cf.stage(None, ["a"], [JsonCacher])
+    def one(record: Any) -> Any:
+        return 1
+
+    @cf.stage(None, ["a"], [JsonCacher])
+    def other(record: Any) -> Any:
+        return 2
+
+    @cf.stage(["a"], ["b"], [JsonCacher])
+    def use(record: Any, a: int) -> Any:
+        return a * 10
+
+    assert use(one(cf.Record(manager, None))).state["b"] == 10
+    assert use(other(cf.Record(manager, None))).state["b"] == 20
+
+
+def test_order_and_names_of_gathered_records_count(manager: cf.ArtifactManager) -> None:
+    @cf.stage(None, ["a"], [JsonCacher])
+    def make(record: Any) -> Any:
+        return record.params.x
+
+    @cf.aggregate(["a"], ["rows"], [JsonCacher])
+    def gather(record: Any, records: Any, a: Any) -> Any:
+        return [[r.name, value] for r, value in a.items()]
+
+    one, two = (make(cf.Record(manager, Params(f"p{x}", x=x))) for x in (1, 2))
+    renamed = make(cf.Record(manager, Params("renamed", x=2)))
+    assert gather(cf.Record(manager, None), [one, two]).state["rows"] == [["p1", 1], ["p2", 2]]
+    assert gather(cf.Record(manager, None), [two, one]).state["rows"] == [["p2", 2], ["p1", 1]]
+    assert gather(cf.Record(manager, None), [one, renamed]).state["rows"] == [["p1", 1], ["renamed", 2]]
+
+
+def test_aggregates_without_inputs_see_all_that_records_hold(manager: cf.ArtifactManager) -> None:
+    @cf.stage(None, ["a", "b"])
+    def make(record: Any) -> Any:
+        return record.params.x, 10
+
+    @cf.aggregate(outputs=["sums"])
+    def gather(record: Any, records: Any) -> Any:
+        return [sum(r.state.values()) for r in records]
+
+    for x in (1, 2):
+        make(cf.Record(manager, Params(x=x)))
+    assert gather(cf.Record(manager, None)).state["sums"] == [11, 12]
+
+
+def test_missing_inputs(manager: cf.ArtifactManager) -> None:
+    @cf.stage(["nothing"], ["a"])
+    def needs(record: Any, nothing: Any) -> Any:
+        return nothing
+
+    @cf.stage(["nothing", "more"], ["a"], suppress_missing_inputs=True)
+    def tolerates(record: Any, nothing: Any, more: Any = 5) -> Any:
+        return nothing, more
+
+    @cf.aggregate(["a"], ["n"])
+    def gather(record: Any, records: Any, a: Any) -> Any:
+        return len(records), len(a)
+
+    with pytest.raises(MissingInputError, match="needs 'nothing'"):
+        needs(cf.Record(manager, None, hide=True))
+    full = tolerates(cf.Record(manager, None))
+    assert full.state["a"] == (None, 5)
+    empty = cf.Record(manager, None)
+    with pytest.warns(UserWarning, match="has no a for the aggregate 'gather'"):
+        final = gather(cf.Record(manager, None), [full, empty])
+    assert final.state["n"] == (2, 1)
+
+
+def test_copies_share_artifacts_and_go_their_own_way(manager: cf.ArtifactManager, calls: Path) -> None:
+    @cf.stage(None, ["data"])
+    def load(record: Any) -> Any:
+        note(calls)
+        return [1, 2]
+
+    @cf.stage(["data"], ["score"])
+    def score(record: Any, data: Any) -> Any:
+        return sum(data) * record.params.x
+
+    loaded = load(cf.Record(manager, None))
+    copies = [score(loaded.make_copy(Params(x=x))) for x in (1, 10)]
+    assert [copy.state["score"] for copy in copies] == [3, 30]
+    assert count(calls) == 1
+    assert copies[0].input_records == [loaded]
+    assert copies[0].stages == ["score"]
+    assert "score" not in loaded.state
+
+
+def test_procedures(manager: cf.ArtifactManager) -> None:
+    @cf.stage(None, ["a"])
+    def make(record: Any) -> Any:
+        return record.params.x
+
+    @cf.stage(["a"], ["b"])
+    def double(record: Any, a: int) -> Any:
+        return 2 * a
+
+    @cf.aggregate(["b"], ["total"])
+    def total(record: Any, records: Any, b: Any) -> Any:
+        return sum(b.values())
+
+    first = cf.Procedure([make, double], manager)
+    assert [first.run(Params(x=x)).output for x in (1, 2)] == [2, 4]
+    assert cf.Procedure([total], manager, previous_proc=first).run(None).output == 6
+    assert cf.Procedure([total], manager, records=first.records[:1]).run().output == 2
+    hidden = first.run(Params(x=100), hide=True)
+    assert hidden not in manager.records
+    with pytest.warns(UserWarning, match="has no b"):  # the records of the other aggregates
+        assert cf.Procedure([total], manager).run(None).output == 6
+    for wrong in ([make, total], [], [print]):
+        with pytest.raises(StageDefinitionError):
+            cf.Procedure(wrong, manager)
+    with pytest.raises(StageDefinitionError, match="no aggregate"):
+        cf.Procedure([make], manager, previous_proc=first)
+
+
+def test_errors_are_the_users_own_with_a_note(manager: cf.ArtifactManager) -> None:
+    @cf.stage(None, ["a"])
+    def broken(record: Any) -> Any:
+        raise LookupError("mine")
+
+    @cf.stage(["a"], ["b"])
+    def after(record: Any, a: Any) -> Any:
+        return a
+
+    with pytest.raises(LookupError, match="mine") as caught:
+        broken(cf.Record(manager, Params("set"))).state["a"]
+    assert caught.value.__notes__ == ["in stage 'broken' of Record 0 (set)"]
+    with pytest.raises(LookupError, match="mine"):
+        after(manager.records[0]).state["b"]
+
+
+def test_declarations_are_checked_when_a_stage_is_used(manager: cf.ArtifactManager) -> None:
+    @cf.stage(None, ["a", "b"], [JsonCacher])
+    def uneven(record: Any) -> Any:
+        return 1, 2
+
+    with pytest.raises(CachersMismatchError):
+        uneven(cf.Record(manager, None))
+    with pytest.raises(StageDefinitionError, match="not a Record"):
+        uneven("record")
+    with pytest.raises(StageDefinitionError, match="without parentheses"):
+        cf.stage(uneven)
+    with pytest.raises(StageDefinitionError, match="not a list"):
+        cf.stage("a")
+
+
+def test_a_changed_parameter_set_is_refused(manager: cf.ArtifactManager) -> None:
+    @cf.stage(None, ["a"])
+    def make(record: Any) -> Any:
+        return 1
+
+    params = Params()
+    record = cf.Record(manager, params)
+    params.x = 2
+    with pytest.raises(ParametersChangedError, match="was changed"):
+        make(record)
+
+
+def test_files_of_a_stage_are_kept_with_its_artifact(manager: cf.ArtifactManager, tmp_path: Path) -> None:
+    @cf.stage(None, ["a"], [JsonCacher])
+    def make(record: Any) -> Any:
+        Path(record.get_path("notes.txt")).write_text("written")
+        (Path(record.get_dir("plots")) / "one.txt").write_text("1")
+        return 1
+
+    assert make(cf.Record(manager, Params())).state["a"] == 1
+    kept = sorted(str(p.relative_to(tmp_path / "cache")) for p in (tmp_path / "cache").rglob("*.txt"))
+    assert [name.rpartition("_make_")[2].partition(".")[2].partition("_")[2] for name in kept] == [
+        "notes.txt",
+        "plots/one.txt",
+    ]
+    for path in (tmp_path / "cache").rglob("notes.txt"):
+        path.write_text("changed")
+
+
+def test_a_session_leaves_nothing_behind(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with cf.ArtifactManager("live", cache=str(tmp_path / "cache"), parallel=2) as manager:
+
+            @cf.stage(None, ["a"], [JsonCacher])
+            def make(record: Any) -> Any:
+                return 1
+
+            make(cf.Record(manager, None))
+    assert [p.name for p in (tmp_path / "cache").iterdir() if p.name.startswith(".")] == []
+    record = cf.Record(cf.ArtifactManager("later", cache=str(tmp_path / "cache"), prefix="live"), None)
+    assert make(record).state["a"] == 1
