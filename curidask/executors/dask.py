@@ -12,8 +12,7 @@ import hashlib
 import queue
 import time
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -91,7 +90,7 @@ class _Chain:
     before : list of int
         Jobs of other chains that it waits for.
     result : Future
-    is_suspect : bool
+    was_tried : bool
         Whether it was sent again, alone, since its worker had died too often.
     """
 
@@ -101,7 +100,7 @@ class _Chain:
     places: list[int]
     before: list[int]
     result: Any = None
-    is_suspect: bool = False
+    was_tried: bool = False
 
     @property
     def tasks(self) -> list[int]:
@@ -145,8 +144,10 @@ class DaskExecutor(Executor):
         self._in_batch: dict[str, int] = {}
         self._chains: dict[int, _Chain] = {}
         self._attempts: dict[int, int] = {}
-        self._ended: queue.SimpleQueue[tuple[_Chain, Any]] = queue.SimpleQueue()
-        self._suspects: deque[_Chain] = deque()
+        self._ended: queue.SimpleQueue[tuple[_Chain, str, Any]] = queue.SimpleQueue()
+        self._suspects: list[_Chain] = []
+        self._on_trial: _Chain | None = None
+        self._guilty: set[int] = set()
         self._news: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._closing = False
         self.n_workers = self._connection.n_workers
@@ -250,6 +251,8 @@ class DaskExecutor(Executor):
         outcomes: list[Outcome] = []
         for chain, future in self._wait(timeout_seconds):
             status = future.status
+            if chain is self._on_trial and status not in ("lost", "pending"):
+                self._on_trial = None
             if status == "finished":
                 finished.append((chain, future))
             elif status in ("lost", "pending"):
@@ -257,19 +260,19 @@ class DaskExecutor(Executor):
                 self._listen(chain, future)
             else:
                 outcomes += self._broken(chain, future, status)
-        for chain, results in zip((c for c, _ in finished), self._gather([f for _, f in finished]), strict=True):
+        for chain, results in self._gather(finished, outcomes):
             ended = [result.outcome if isinstance(result, JobResult) else result for result in results]
             self._settle(chain, keep=chain.holds_values and any(outcome.kind in FINISHED for outcome in ended))
             outcomes += ended
-        self._try_suspect()
-        return outcomes
+        return outcomes + self._try_suspects()
 
     def _listen(self, chain: _Chain, future: Any) -> None:
-        future.add_done_callback(lambda ended: self._ended.put((chain, ended)))
+        key = chain.key
+        future.add_done_callback(lambda ended: self._ended.put((chain, key, ended)))
 
     def _wait(self, timeout_seconds: float | None) -> list[tuple[_Chain, Any]]:
         """What ended. Late reports of attempts that were given up are left out."""
-        ended: list[tuple[_Chain, Any]] = []
+        ended: list[tuple[_Chain, str, Any]] = []
         left = PULSE_SECONDS if timeout_seconds is None else timeout_seconds
         with contextlib.suppress(queue.Empty):
             ended.append(self._ended.get(timeout=left))
@@ -278,10 +281,28 @@ class DaskExecutor(Executor):
             until = time.monotonic() + (LINGER_SECONDS if busy else 0.0)
             while True:
                 ended.append(self._ended.get(timeout=max(0.0, until - time.monotonic())))
-        return [(chain, future) for chain, future in ended if self._chains.get(chain.tasks[-1]) is chain]
+        return [(c, future) for c, key, future in ended if c.key == key and self._chains.get(c.tasks[-1]) is c]
 
-    def _gather(self, futures: list[Any]) -> list[Any]:
-        return list(self._client.gather(futures)) if futures else []
+    def _gather(
+        self, finished: list[tuple[_Chain, Any]], outcomes: list[Outcome]
+    ) -> Iterator[tuple[_Chain, list[Any]]]:
+        """What the chains gave; one that turns out broken adds to the outcomes instead.
+
+        Race: a chain ends, its worker dies before the result is fetched, dask runs the chain again, and in the end blames
+        it for the deaths of others.
+        """
+        if not finished:
+            return
+        try:
+            yield from zip((c for c, _ in finished), self._client.gather([f for _, f in finished]), strict=True)
+        except Exception:
+            for chain, future in finished:
+                try:
+                    results = future.result()
+                except Exception:
+                    outcomes += self._broken(chain, future, future.status)
+                else:
+                    yield chain, results
 
     def _broken(self, chain: _Chain, future: Any, status: str) -> list[Outcome]:
         """The outcomes of a chain that dask itself could not bring to an end; none yet if it gets another chance."""
@@ -294,7 +315,7 @@ class DaskExecutor(Executor):
         error = future.exception()
         if type(error).__name__ != "KilledWorker":
             return self._failed(chain, chain.tasks[0], ErrorInfo(type(error).__name__, str(error)))
-        if not chain.is_suspect:
+        if not chain.was_tried:
             self._suspects.append(chain)
             return []
         message = "the worker process died each time the stage ran (often: out of memory, or a crash in native code)"
@@ -303,6 +324,7 @@ class DaskExecutor(Executor):
 
     def _failed(self, chain: _Chain, guilty: int, info: ErrorInfo) -> list[Outcome]:
         self._settle(chain, keep=False)
+        self._guilty.update(task for task in chain.tasks if task >= guilty)
         kinds = {task: Kind.FOUND if task < guilty else Kind.INPUT_UNAVAILABLE for task in chain.tasks}
         return [
             Outcome(task, Kind.FAILED, error=info) if task == guilty else Outcome(task, kind)
@@ -317,16 +339,32 @@ class DaskExecutor(Executor):
                 return job.id
         return chain.tasks[-1]
 
-    def _try_suspect(self) -> None:
-        """Send one of the chains again whose worker died too often.
+    def _try_suspects(self) -> list[Outcome]:
+        """Send the chains again whose worker died too often, one at a time.
 
-        dask blames a death on all that was queued on the worker. One by one it shows who kills workers.
+        dask blames a death on all that was queued on the worker, and passes the blame on to what waits for those. Alone
+        it shows who kills workers. They go in the order of the graph, so what one waits for is cleared or guilty by then.
         """
-        if self._suspects and not any(chain.is_suspect for chain in self._chains.values()):
-            chain = self._suspects.popleft()
-            chain.is_suspect = True
+        outcomes: list[Outcome] = []
+        self._suspects.sort(key=lambda chain: chain.tasks[0])
+        while self._suspects and self._on_trial is None:
+            chain = self._suspects[0]
+            if any(self._is_blamed(task) for task in chain.before):
+                break  # dask's word about that one is still on its way
+            del self._suspects[0]
+            if self._guilty.intersection(chain.before):
+                self._settle(chain, keep=False)
+                outcomes += [Outcome(task, Kind.INPUT_UNAVAILABLE) for task in chain.tasks]
+                continue
+            chain.was_tried = True
             chain.key = self._new_key(chain.jobs)
+            self._on_trial = chain
             self._send([chain], {}, self._code_key())
+        return outcomes
+
+    def _is_blamed(self, task: int) -> bool:
+        chain = self._chains.get(task)
+        return chain is not None and chain.result.status == "error"
 
     def _settle(self, chain: _Chain, *, keep: bool) -> None:
         self._in_batch[chain.batch] -= 1
