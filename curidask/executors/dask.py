@@ -288,7 +288,7 @@ class DaskExecutor(Executor):
     ) -> Iterator[tuple[_Chain, list[Any]]]:
         """What the chains gave; one that turns out broken adds to the outcomes instead.
 
-        Race: a chain ends, its worker dies before the result is fetched, dask runs the chain again, and in the end blames
+        Race: a chain ends, its worker dies before the result is fetched, dask runs the chain again and then blames
         it for the deaths of others.
         """
         if not finished:
@@ -343,7 +343,7 @@ class DaskExecutor(Executor):
         """Send the chains again whose worker died too often, one at a time.
 
         dask blames a death on all that was queued on the worker, and passes the blame on to what waits for those. Alone
-        it shows who kills workers. They go in the order of the graph, so what one waits for is cleared or guilty by then.
+        it shows who kills workers. In the order of the graph, so what one waits for is cleared or guilty by then.
         """
         outcomes: list[Outcome] = []
         self._suspects.sort(key=lambda chain: chain.tasks[0])
