@@ -149,6 +149,10 @@ class ClusterError(CuridaskError, RuntimeError):
     """Workers could not be started, reached or kept."""
 
 
+class ReportableError(CuridaskError, TypeError):
+    """Something that a stage reported cannot be shown."""
+
+
 # --- storage ---------------------------------------------------------------------------------------------------------
 class CacheError(CuridaskError, OSError):
     """The cache cannot be read or written."""

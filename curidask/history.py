@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
 import os
 import re
@@ -18,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from curidask.errors import CacheError
-from curidask.executors.base import Kind, Outcome
-from curidask.graph import Graph, Task
+from curidask.executors.base import ArtifactInfo, Kind, Outcome
+from curidask.executors.describe import user_name
+from curidask.graph import ArtifactRef, Graph, Task
 from curidask.planner import Action, Plan
 
 
@@ -39,6 +39,8 @@ class RunRecord:
         Task to action and reason.
     results : dict
         Task to how it ended.
+    described : dict
+        Store name to what is known of an artifact that this run did not make.
     """
 
     name: str
@@ -53,6 +55,7 @@ class RunRecord:
     decisions: dict[int, tuple[Action, str]] = field(default_factory=dict)
     results: dict[int, Outcome] = field(default_factory=dict)
     blocked_tasks: set[int] = field(default_factory=set)
+    described: dict[str, ArtifactInfo] = field(default_factory=dict)
     ended_at: float | None = None
 
     # --- Listener ----------------------------------------------------------------------------------------------------
@@ -78,7 +81,9 @@ class RunRecord:
         self.warnings.append(text)
 
     # --- writing -----------------------------------------------------------------------------------------------------
-    def as_dict(self, graph: Graph, param_sets: Mapping[str, Any]) -> dict[str, Any]:
+    def as_dict(
+        self, graph: Graph, param_sets: Mapping[str, Any], reportables: Sequence[Mapping[str, Any]] = ()
+    ) -> dict[str, Any]:
         """The record as plain JSON values."""
         return {
             "version": 1,
@@ -91,12 +96,13 @@ class RunRecord:
             "seconds": round((self.ended_at or time.time()) - self.started, 3),
             "cache": self.cache,
             "executor": self.executor,
-            "user": _user(),
+            "user": user_name(),
             "host": socket.gethostname(),
             "python": sys.version.split()[0],
             "git": git_state(),
             "warnings": self.warnings,
             "param_sets": dict(param_sets),
+            "reportables": list(reportables),
             "tasks": [self._row(task) for task in graph if task.id in self.decisions],
         }
 
@@ -111,8 +117,10 @@ class RunRecord:
             "hash": task.record.params_hash,
             "key": task.key,
             "after": task.dependencies,
+            "inputs": _input_tasks(task),
             "outputs": [o.name for o in task.outputs],
             "artifacts": list(task.stems),
+            "described": {info.name: _described(info) for info in self._artifacts(task)},
             "action": action.value,
             "reason": reason,
             "status": self.status_of(task.id),
@@ -124,6 +132,12 @@ class RunRecord:
                 row["error"] = {"type": error.type, "message": error.message, "traceback": error.traceback_text}
         return row
 
+    def _artifacts(self, task: Task) -> Sequence[ArtifactInfo]:
+        outcome = self.results.get(task.id)
+        if outcome is not None and outcome.artifacts:
+            return outcome.artifacts
+        return [self.described[stem] for stem in task.stems if stem in self.described]
+
     def status_of(self, task: int) -> str:
         """How a task stands, in one word."""
         outcome = self.results.get(task)
@@ -133,6 +147,21 @@ class RunRecord:
             return "blocked"
         action = self.decisions[task][0]
         return {Action.RUN: "not run", Action.REUSE: "reused", Action.PRUNE: "not needed"}[action]
+
+
+def _input_tasks(task: Task) -> dict[str, list[int]]:
+    """The tasks that each input comes from; none for a value that the experiment put into the state itself."""
+    found: dict[str, dict[int, None]] = {}
+    for inputs in (task.inputs, *(gathered.artifacts for gathered in task.gathered)):
+        for name, ref in inputs.items():
+            tasks = found.setdefault(name, {})
+            if isinstance(ref, ArtifactRef):
+                tasks[ref.task] = None
+    return {name: list(tasks) for name, tasks in found.items()}
+
+
+def _described(info: ArtifactInfo) -> dict[str, Any]:
+    return {"preview": info.preview, "size_bytes": info.size_bytes, "digest": info.digest, "run": info.run}
 
 
 def new_reference(name: str, runs: Path) -> tuple[int, str]:
@@ -146,8 +175,25 @@ def new_reference(name: str, runs: Path) -> tuple[int, str]:
     return number, f"{name}_{number}_{datetime.now().strftime('%Y-%m-%d-T%H%M%S')}"
 
 
-def save(record: RunRecord, graph: Graph, param_sets: Mapping[str, Any], runs: Path) -> Path:
+def save(
+    record: RunRecord,
+    graph: Graph,
+    param_sets: Mapping[str, Any],
+    runs: Path,
+    reportables: Sequence[Mapping[str, Any]] = (),
+) -> Path:
     """Write a run record, in one step.
+
+    Parameters
+    ----------
+    record : RunRecord
+    graph : Graph
+    param_sets : mapping
+        By hash, for people to read.
+    runs : Path
+        The folder of all runs.
+    reportables : sequence of mapping
+        The rows of a `ReportCollector`.
 
     Raises
     ------
@@ -155,7 +201,7 @@ def save(record: RunRecord, graph: Graph, param_sets: Mapping[str, Any], runs: P
         When the runs folder cannot be written.
     """
     path = runs / record.reference / "run.json"
-    text = json.dumps(record.as_dict(graph, param_sets), separators=(",", ":"))
+    text = json.dumps(record.as_dict(graph, param_sets, reportables), separators=(",", ":"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(f".{os.getpid()}")
@@ -182,10 +228,3 @@ def git_state() -> dict[str, Any]:
 def _git(*arguments: str) -> str:
     done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=5, check=False)
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "unknown"

@@ -16,7 +16,7 @@ from typing import Any
 
 from curidask.config import Config
 from curidask.errors import CuridaskError, ModuleImportError, ModuleNotThereError, ProjectError, UnsafeNameError
-from curidask.executors.worker import user_traceback
+from curidask.executors.describe import user_traceback
 from curidask.params import ExperimentParameters, check_param_sets
 
 Group = tuple[str, list[ExperimentParameters]]

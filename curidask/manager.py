@@ -14,16 +14,21 @@ from curidask import clusters, history
 from curidask.config import Config, load_config
 from curidask.errors import CacheError, RunFailedError
 from curidask.executors.base import Executor
+from curidask.executors.describe import describe_params
 from curidask.executors.inprocess import InProcessExecutor
-from curidask.executors.worker import Environment, describe_params
+from curidask.executors.worker import Environment, artifact_info
 from curidask.graph import ArtifactRef, Graph
 from curidask.loading import project_modules
 from curidask.planner import Action, Force, Plan
 from curidask.record import Record
+from curidask.reported import ReportCollector
 from curidask.runner import Listener, Policy, Runner
 from curidask.staging import StageSpec, check_name
 from curidask.store.artifacts import ArtifactStore
 from curidask.tracing import Tracer
+
+DESCRIBED_AT_MOST = 500
+"""Reused artifacts whose manifests are read for the run record."""
 
 
 class MapStop(BaseException):
@@ -117,15 +122,17 @@ class ArtifactManager:
         self.store = ArtifactStore.open(self.config.cache_url(cache), verify=self.config.verify, writable=self.writable)
         self.n_sets = n_sets
         self.parallel = self._choose_parallel(parallel)
-        number, self.reference = history.new_reference(experiment_name, self.config.path(self.config.runs))
+        runs = self.config.path(self.config.runs)
+        number, self.reference = history.new_reference(experiment_name, runs)
         self.run_record = history.RunRecord(experiment_name, number, self.reference, self.store.url, sys.argv)
+        self.reported = ReportCollector(None if self.dry else runs / self.reference)
         self.runner = Runner(
             self.graph,
             self.store,
             Policy(Force(overwrite, frozenset(overwrite_stages)), not no_dag, self.writable, live),
             self.prefix,
             self._make_executor,
-            [self.run_record, *listeners],
+            [self.run_record, self.reported, *listeners],
         )
         self._tracer = Tracer(
             self.graph,
@@ -160,7 +167,30 @@ class ArtifactManager:
         if self.run_record.decisions and not self.dry:
             self.run_record.status = "failed" if self.runner.failures and status == "done" else status
             self.run_record.ended_at = time.time()
-            history.save(self.run_record, self.graph, self._param_sets(), self.config.path(self.config.runs))
+            self.gather_reported()
+            self._describe_reused()
+            history.save(
+                self.run_record,
+                self.graph,
+                self._param_sets(),
+                self.config.path(self.config.runs),
+                self.reported.rows,
+            )
+
+    def gather_reported(self) -> list[dict[str, Any]]:
+        """What was reported so far, also by the stages that are reused; see `ReportCollector`."""
+        for text in self.reported.gather(self.store, [t for t in self.graph if t.id in self.run_record.decisions]):
+            self.run_record.warned(text)
+        return self.reported.rows
+
+    def _describe_reused(self) -> None:
+        """Let the run record say what was reused; of many artifacts it keeps the names only (a manifest each)."""
+        rows = self.run_record.decisions
+        stems = [stem for t in self.graph if t.id in rows and t.id not in self.run_record.results for stem in t.stems]
+        wanted = [stem for stem in stems if stem is not None]
+        if len(wanted) <= DESCRIBED_AT_MOST:
+            manifests = self.store.manifests(wanted)
+            self.run_record.described = {stem: artifact_info(manifest) for stem, manifest in manifests.items()}
 
     # --- records and stages -------------------------------------------------------------------------------------------
     def add_record(self, record: Record) -> int:

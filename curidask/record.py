@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from curidask.errors import MissingInputError, ParametersChangedError
+from curidask.executors.stage_record import capture
 from curidask.graph import ArtifactRef, RecordInfo
 from curidask.hashing import digest
 from curidask.params import EMPTY_HASH, ExperimentParameters, fill_hash
@@ -232,6 +233,24 @@ class Record:
         other.state = self.state.copy()
         other.input_records = [self]
         return other
+
+    def report(self, reportable: Any) -> None:
+        """Show something in the run's report.
+
+        Parameters
+        ----------
+        reportable : Reportable
+            See `curidask.reporting`.
+
+        Raises
+        ------
+        ReportableError
+            When it cannot be rendered.
+        """
+        stage = self.stages[-1] if self.stages else ""
+        collector = self.manager.reported
+        default_name = f"{stage or 'record'}_{len(collector.rows)}"
+        collector.add(capture(reportable, default_name, self.get_reference_name()), self.info(), stage, None)
 
     def check_unchanged(self) -> None:
         """Refuse a parameter set that was changed since the record was made of it.

@@ -18,8 +18,19 @@ GROUPS = [
     ["errors", "params", "args", "hashing", "code_identity", "staging", "graph", "planner", "runstate"],
     ["caching", "store"],
     ["executors", "clusters"],
-    ["config", "loading", "history", "tracing", "runner", "record", "manager", "procedure", "experiment"],
-    ["cli"],
+    [
+        "config",
+        "loading",
+        "history",
+        "tracing",
+        "reported",
+        "runner",
+        "record",
+        "manager",
+        "procedure",
+        "experiment",
+    ],
+    ["reporting", "notebook", "cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(GROUPS) for name in names}
 

@@ -113,7 +113,7 @@ def _explained(function: Any, *args: Any, **options: Any) -> Any:
     """Call, and show an exception that the experiment's own run() raised as the user's, not as ours."""
     from curidask.cli.errors import show_user_error
     from curidask.errors import CuridaskError
-    from curidask.executors.worker import user_traceback
+    from curidask.executors.describe import user_traceback
 
     try:
         return function(*args, **options)

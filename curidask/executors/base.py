@@ -169,13 +169,53 @@ class ErrorInfo:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactInfo:
-    """What is said of a stored output after a job: for progress, history and the report."""
+    """What is said of a stored output after a job: for progress, history and the report.
+
+    Attributes
+    ----------
+    name, stem : str
+        The output, and its store name.
+    size_bytes : int
+    digest, preview : str
+    run : str
+        The run that made it.
+    """
 
     name: str
     stem: str
     size_bytes: int
     digest: str
     preview: str
+    run: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A reportable as it was when a stage reported it: rendered there and plain, so that it travels and can be kept.
+
+    Attributes
+    ----------
+    name : str
+        Its title.
+    group : str
+        The group it is shown in, empty for none.
+    kind : str
+        The class that rendered it.
+    html : str
+        A fragment to show; it names the files as ``FILES_PREFIX + name``.
+    files : mapping of str to bytes
+        What the fragment shows or links to, by name.
+    """
+
+    name: str
+    group: str
+    kind: str
+    html: str
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+FILES_PREFIX = "curidask-files:"
+"""How a reportable's fragment names its files, wherever they will lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +234,8 @@ class Outcome:
         For INPUT_LOST: the tasks whose artifacts are gone.
     warnings : tuple of str
         What the user should see (a damaged artifact that was noticed, for one).
+    reported : tuple of Reported
+        What the stage reported. Of a stage that was found made, what it reported lies in the store.
     """
 
     task: int
@@ -204,6 +246,7 @@ class Outcome:
     lost: tuple[int, ...] = ()
     artifacts: tuple[ArtifactInfo, ...] = ()
     warnings: tuple[str, ...] = ()
+    reported: tuple[Reported, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

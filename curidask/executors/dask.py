@@ -23,7 +23,9 @@ from curidask.clusters import Connection
 from curidask.errors import ClusterError
 from curidask.executors import shipping
 from curidask.executors.base import ErrorInfo, Executor, Job, JobResult, Keep, Kind, Outcome
-from curidask.executors.worker import Environment, run_job, unpack, worker_name
+from curidask.executors.describe import worker_name
+from curidask.executors.values import unpack
+from curidask.executors.worker import Environment, run_job
 from curidask.staging import StageSpec
 
 PULSE_SECONDS = 0.5

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from curidask.executors.base import Executor, Job, Kind, Outcome
-from curidask.executors.worker import Environment, run_job, unpack
+from curidask.executors.values import unpack
+from curidask.executors.worker import Environment, run_job
 
 
 class InProcessExecutor(Executor):

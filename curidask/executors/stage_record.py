@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
-from curidask.errors import CuridaskError, UndeclaredInputError
+from curidask.errors import CuridaskError, ReportableError, UndeclaredInputError
+from curidask.executors.base import Reported
 from curidask.graph import RecordInfo
 
 Paths = Callable[..., str]
@@ -58,7 +59,12 @@ class StageRecord:
     """
 
     def __init__(
-        self, info: RecordInfo, state: StageState, stage: str, paths: tuple[Paths, Paths] | None = None
+        self,
+        info: RecordInfo,
+        state: StageState,
+        stage: str,
+        paths: tuple[Paths, Paths] | None = None,
+        reported: list[Reported] | None = None,
     ) -> None:
         self.params = info.params
         self.state = state
@@ -68,6 +74,7 @@ class StageRecord:
         self._info = info
         self._stage = stage
         self._paths = paths
+        self._reported = [] if reported is None else reported
 
     @property
     def args(self) -> Any:
@@ -98,6 +105,24 @@ class StageRecord:
         """A folder of the record's own, created, whose files become part of the stage's artifacts."""
         return self._path_makers()[1](dir_name_suffix, **options)
 
+    def report(self, reportable: Any) -> None:
+        """Show something in the run's report.
+
+        It is rendered now, so later changes of what it shows do not matter, and it is kept with the stage's artifacts.
+
+        Parameters
+        ----------
+        reportable : Reportable
+            See `curidask.reporting`.
+
+        Raises
+        ------
+        ReportableError
+            When it cannot be rendered.
+        """
+        default_name = f"{self._stage}_{len(self._reported)}"
+        self._reported.append(capture(reportable, default_name, f"stage {self._stage!r} of {self._info.label}"))
+
     def apply_stage(self, spec: Any, *_: Any) -> Any:
         """Refuse a stage called inside a stage."""
         raise CuridaskError(
@@ -114,6 +139,32 @@ class StageRecord:
                 fix="use the first parameter of the stage's function",
             )
         return self._paths
+
+
+def capture(reportable: Any, default_name: str, where: str) -> Reported:
+    """Render a reportable.
+
+    Parameters
+    ----------
+    reportable : Reportable
+    default_name : str
+        For one without a name.
+    where : str
+        Who reports it, for messages.
+
+    Raises
+    ------
+    ReportableError
+    """
+    make = getattr(reportable, "capture", None)
+    if make is None or isinstance(reportable, type):
+        raise ReportableError(
+            f"record.report() was given {reportable!r:.80}, which is no reportable.",
+            where=where,
+            fix="wrap it, as in `record.report(DFReporter(table, name='scores'))`; see curidask.reporting",
+        )
+    reported: Reported = make(default_name)
+    return reported
 
 
 class GatheredInputs(MutableMapping[StageRecord, Any]):

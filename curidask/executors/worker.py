@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import getpass
-import os
-import pickle
-import platform
 import socket
-import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +21,9 @@ from curidask.errors import (
     OutputSignatureError,
     UnpicklableError,
 )
+from curidask.executors import kept_reports
 from curidask.executors.base import (
     ArtifactInfo,
-    ErrorInfo,
     Job,
     JobOutput,
     JobResult,
@@ -39,15 +31,23 @@ from curidask.executors.base import (
     Kind,
     Outcome,
     Passed,
+    Reported,
     Source,
     Stored,
 )
+from curidask.executors.describe import (
+    describe_error,
+    describe_params,
+    loaded_packages,
+    preview,
+    user_name,
+    worker_name,
+)
 from curidask.executors.stage_record import GatheredInputs, StageRecord, StageState
+from curidask.executors.values import pack, private_copy, unpack
 from curidask.graph import Literal, RecordInfo
 from curidask.store.artifacts import ArtifactStore, Workspace
 from curidask.store.manifests import Manifest, safe_part
-
-FRAMEWORK = str(Path(__file__).resolve().parents[1]) + os.sep
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +100,17 @@ def run_job(job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]])
     except Exception as error:
         info = describe_error(error, portable=env.portable)
         seconds = time.perf_counter() - started
-        return JobResult(Outcome(job.id, Kind.FAILED, seconds, worker_name(), info))
-    seconds = time.perf_counter() - started
-    warnings = tuple(result.warnings)
-    outcome = Outcome(job.id, kind, seconds, worker_name(), artifacts=artifacts, warnings=warnings)
+        reported = tuple(result.reported)
+        return JobResult(Outcome(job.id, Kind.FAILED, seconds, worker_name(), info, reported=reported))
+    outcome = Outcome(
+        job.id,
+        kind,
+        time.perf_counter() - started,
+        worker_name(),
+        artifacts=artifacts,
+        warnings=tuple(result.warnings),
+        reported=tuple(result.reported),
+    )
     return JobResult(outcome, result.values)
 
 
@@ -117,6 +124,7 @@ class _Run:
     values: dict[int, Any] = field(default_factory=dict)
     input_digests: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    reported: list[Reported] = field(default_factory=list)
     replace_whole: bool = True
 
     # --- look ------------------------------------------------------------------------------------------------------
@@ -133,7 +141,7 @@ class _Run:
                     self.warnings.append(error.notice)
                 self.replace_whole = self._is_partly_there()
                 return None
-            found.append(_artifact_info(checkout.manifest))
+            found.append(artifact_info(checkout.manifest))
         return tuple(found)
 
     def _is_partly_there(self) -> bool:
@@ -145,7 +153,7 @@ class _Run:
     def load(self, source: Source) -> Any:
         """The value of an input."""
         if isinstance(source, Literal):
-            return _private_copy(source.value)
+            return private_copy(source.value)
         if isinstance(source, Passed):
             packed = self.passed[source.task][source.index]
             return unpack(packed, shared=source.shared)
@@ -161,7 +169,7 @@ class _Run:
         """Call the stage's function and keep what it returns."""
         job = self.job
         with self.env.store.workspace(job.marker, run=self.env.run) as files:
-            record = StageRecord(job.record, self._state(job.inputs), job.spec.name, self._paths(files))
+            record = StageRecord(job.record, self._state(job.inputs), job.spec.name, self._paths(files), self.reported)
             arguments: list[Any] = [record]
             named: dict[str, Any] = {}
             if job.spec.is_aggregate:
@@ -214,6 +222,8 @@ class _Run:
         self, values: Sequence[Any], record: StageRecord, seconds: float, files: Workspace
     ) -> tuple[ArtifactInfo, ...]:
         artifacts = []
+        if any(output.keep is Keep.COMMIT for output in self.job.outputs):
+            kept_reports.write(self.reported, files)
         for index, (output, value) in enumerate(zip(self.job.outputs, values, strict=True)):
             if output.keep is Keep.PASS:
                 self.values[index] = self._pack(output, value)
@@ -226,7 +236,7 @@ class _Run:
                 manifest = self._manifest(output, cacher, value, seconds)
                 tracked = files if index == 0 else None
                 whole = self.env.store.commit(workspace, manifest, tracked=tracked, replace_whole=self.replace_whole)
-                artifacts.append(_artifact_info(whole))
+                artifacts.append(artifact_info(whole))
         return tuple(artifacts)
 
     def _save(self, output: JobOutput, value: Any, record: StageRecord, workspace: Workspace) -> Cacheable:
@@ -271,7 +281,7 @@ class _Run:
             params=describe_params(job.record.params),
             inputs=tuple(self._describe_inputs()),
             run=self.env.run,
-            user=_user(),
+            user=user_name(),
             host=socket.gethostname(),
             created=datetime.now(UTC).isoformat(timespec="milliseconds"),
             seconds=round(seconds, 6),
@@ -289,52 +299,14 @@ def _read_state(name: str, record: StageRecord) -> Any:
     return record.state[name]
 
 
-def _artifact_info(manifest: Manifest) -> ArtifactInfo:
-    size = sum(entry.size_bytes for entry in manifest.files)
-    return ArtifactInfo(manifest.output, manifest.stem, size, manifest.digest, manifest.preview)
+def artifact_info(manifest: Manifest) -> ArtifactInfo:
+    """What is said of an artifact."""
+    return ArtifactInfo(
+        manifest.output, manifest.stem, manifest.size_bytes, manifest.digest, manifest.preview, manifest.run
+    )
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """A value as bytes: it travels without being understood on the way, and each reader gets a copy of its own."""
-
-    data: bytes
-
-
-def pack(value: Any, *, portable: bool) -> Any:
-    """Make a value ready to be held for its readers.
-
-    Raises
-    ------
-    Exception
-        Whatever pickling raises, when the value must be portable and is not.
-    """
-    if not portable:
-        return value
-    from curidask.caching import pickling
-
-    return Packed(pickling.dumps(value))
-
-
-def unpack(packed: Any, *, shared: bool) -> Any:
-    """Give one reader its value: a private copy where others read it too."""
-    if isinstance(packed, Packed):
-        from curidask.caching import pickling
-
-        return pickling.loads(packed.data)
-    return _private_copy(packed) if shared else packed
-
-
-def _private_copy(value: Any) -> Any:
-    try:
-        return pickle.loads(pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
-    except Exception:  # what pickle cannot copy, deepcopy may; what neither can (a connection) is shared as it is
-        with contextlib.suppress(Exception):
-            return copy.deepcopy(value)
-        return value
-
-
 def cacher_name(template: Any) -> str:
     """The name of a cacher's class: an artifact that another class wrote is another's."""
     return template.__name__ if isinstance(template, type) else type(template).__name__
@@ -400,123 +372,3 @@ def split_outputs(job: Job, returned: Any) -> Sequence[Any]:
         where=job.label,
         fix=f"end the function with `return {', '.join(names)}`",
     )
-
-
-# --- descriptions ----------------------------------------------------------------------------------------------------
-def describe_error(error: BaseException, *, portable: bool) -> ErrorInfo:
-    """An exception as text, with the user's frames only."""
-    if isinstance(error, CuridaskError):
-        message, fix = error.what, error.fix
-    else:
-        message, fix = _safe_str(error), ""
-    exception: BaseException | None = error
-    if portable:
-        try:
-            pickle.loads(pickle.dumps(error))
-        except Exception:
-            exception = None
-    # Our own errors say what is behind them; of their traceback only the user's frames could help.
-    text = user_traceback(error, chain=not isinstance(error, CuridaskError))
-    if isinstance(error, CuridaskError) and "  File " not in text:
-        text = ""
-    return ErrorInfo(type(error).__name__, message, text, fix, exception)
-
-
-def user_traceback(error: BaseException, *, chain: bool = True) -> str:
-    """The traceback without the frames of the framework, at its start and in its middle."""
-    try:
-        formatted = traceback.TracebackException.from_exception(error)
-    except Exception:  # an exception whose own attributes raise
-        return f"{type(error).__name__}: {_safe_str(error)}\n"
-    seen: set[int] = set()
-    current: traceback.TracebackException | None = formatted
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        kept = [frame for frame in current.stack if not frame.filename.startswith(FRAMEWORK)]
-        current.stack = traceback.StackSummary.from_list(kept)
-        current = current.__cause__ or current.__context__
-    try:
-        return "".join(formatted.format(chain=chain))
-    except Exception:
-        return f"{type(error).__name__}: {_safe_str(error)}\n"
-
-
-def _safe_str(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as broken:
-        return f"<its message could not be made: {type(broken).__name__}>"
-
-
-def preview(value: Any, limit: int = 80) -> str:
-    """A short text about a value: type, shape or length, and how it begins."""
-    kind = type(value).__name__
-    shape = getattr(value, "shape", None)
-    if isinstance(shape, tuple):
-        return f"{kind} of shape {shape}"
-    if isinstance(value, bool | int | float | complex | type(None)):
-        return repr(value)
-    if isinstance(value, str | bytes):
-        return repr(value if len(value) <= limit else value[:limit]) + ("" if len(value) <= limit else "…")
-    try:
-        return f"{kind} of length {len(value)}"
-    except Exception:
-        return kind
-
-
-def describe_params(params: Any) -> dict[str, Any]:
-    """The fields of a parameter set as plain JSON values, for people to read."""
-    if params is None:
-        return {}
-    names = [name for name in vars(params) if name not in ("hash", "hash_representations", "overwrite")]
-    return {name: _plain(getattr(params, name)) for name in names}
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return (
-        getattr(value, "__qualname__", None) or preview(value)
-        if not isinstance(value, list | tuple)
-        else _plain_list(value)
-    )
-
-
-def _plain_list(value: Sequence[Any]) -> Any:
-    return [_plain(item) for item in value] if len(value) <= 20 else preview(value)
-
-
-@cache
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # no such user id, as in some containers
-        return "unknown"
-
-
-@cache
-def worker_name() -> str:
-    """Host and process, as messages name it."""
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def loaded_packages() -> dict[str, str]:
-    """Versions of Python and of the top-level packages that are loaded (a package loaded later is seen later)."""
-    return _versions(len(sys.modules))
-
-
-_seen: tuple[int, dict[str, str]] = (0, {})
-
-
-def _versions(n_modules: int) -> dict[str, str]:
-    # Going through sys.modules costs more than storing a small artifact, so it is done when a module has come.
-    global _seen  # noqa: PLW0603
-    if _seen[0] != n_modules:
-        versions = {"python": platform.python_version()}
-        for name, module in list(sys.modules.items()):
-            # Out of its namespace: asking the module itself can warn, or import something.
-            version = None if "." in name or name.startswith("_") else vars(module).get("__version__")
-            if isinstance(version, str) and name not in sys.stdlib_module_names:
-                versions[name] = version
-        _seen = (n_modules, versions)
-    return _seen[1]

@@ -120,6 +120,12 @@ class ArtifactStore:
         first = {stem + m.files[0].name: stem for stem, m in self.manifests(stems).items() if m.files}
         return {first[name] for name in self.objects.exists(first)}
 
+    def having(self, names: Collection[str]) -> set[str]:
+        """Those of the object names that are there; one listing when they are many."""
+        if len(names) > FEW:
+            return set(names).intersection(self.objects.list())
+        return self.objects.exists(names)
+
     def manifest(self, stem: str) -> Manifest | None:
         """The manifest of an artifact, None where there is none or a damaged one."""
         return self.manifests([stem]).get(stem)

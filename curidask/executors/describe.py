@@ -1,0 +1,140 @@
+"""What is said of values, errors and processes in manifests, run records and messages."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import pickle
+import platform
+import socket
+import sys
+import traceback
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from curidask.errors import CuridaskError
+from curidask.executors.base import ErrorInfo
+
+FRAMEWORK = str(Path(__file__).resolve().parents[1]) + os.sep
+
+
+def describe_error(error: BaseException, *, portable: bool) -> ErrorInfo:
+    """An exception as text, with the user's frames only."""
+    if isinstance(error, CuridaskError):
+        message, fix = error.what, error.fix
+    else:
+        message, fix = _safe_str(error), ""
+    exception: BaseException | None = error
+    if portable:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            exception = None
+    # Our own errors say what is behind them; of their traceback only the user's frames could help.
+    text = user_traceback(error, chain=not isinstance(error, CuridaskError))
+    if isinstance(error, CuridaskError) and "  File " not in text:
+        text = ""
+    return ErrorInfo(type(error).__name__, message, text, fix, exception)
+
+
+def user_traceback(error: BaseException, *, chain: bool = True) -> str:
+    """The traceback without the frames of the framework, at its start and in its middle."""
+    try:
+        formatted = traceback.TracebackException.from_exception(error)
+    except Exception:  # an exception whose own attributes raise
+        return f"{type(error).__name__}: {_safe_str(error)}\n"
+    seen: set[int] = set()
+    current: traceback.TracebackException | None = formatted
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        kept = [frame for frame in current.stack if not frame.filename.startswith(FRAMEWORK)]
+        current.stack = traceback.StackSummary.from_list(kept)
+        current = current.__cause__ or current.__context__
+    try:
+        return "".join(formatted.format(chain=chain))
+    except Exception:
+        return f"{type(error).__name__}: {_safe_str(error)}\n"
+
+
+def _safe_str(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:
+        return f"<its message could not be made: {type(broken).__name__}>"
+
+
+def preview(value: Any, limit: int = 80) -> str:
+    """A short text about a value: type, shape or length, and how it begins."""
+    kind = type(value).__name__
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple):
+        return f"{kind} of shape {shape}"
+    if isinstance(value, bool | int | float | complex | type(None)):
+        return repr(value)
+    if isinstance(value, str | bytes):
+        return repr(value if len(value) <= limit else value[:limit]) + ("" if len(value) <= limit else "…")
+    try:
+        return f"{kind} of length {len(value)}"
+    except Exception:
+        return kind
+
+
+def describe_params(params: Any) -> dict[str, Any]:
+    """The fields of a parameter set as plain JSON values, for people to read."""
+    if params is None:
+        return {}
+    names = [name for name in vars(params) if name not in ("hash", "hash_representations", "overwrite")]
+    return {name: _plain(getattr(params, name)) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return (
+        getattr(value, "__qualname__", None) or preview(value)
+        if not isinstance(value, list | tuple)
+        else _plain_list(value)
+    )
+
+
+def _plain_list(value: Sequence[Any]) -> Any:
+    return [_plain(item) for item in value] if len(value) <= 20 else preview(value)
+
+
+@cache
+def user_name() -> str:
+    """Who runs this."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no such user id, as in some containers
+        return "unknown"
+
+
+@cache
+def worker_name() -> str:
+    """Host and process, as messages name it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def loaded_packages() -> dict[str, str]:
+    """Versions of Python and of the top-level packages that are loaded (a package loaded later is seen later)."""
+    return _versions(len(sys.modules))
+
+
+_seen: tuple[int, dict[str, str]] = (0, {})
+
+
+def _versions(n_modules: int) -> dict[str, str]:
+    # Going through sys.modules costs more than storing a small artifact, so it is done when a module has come.
+    global _seen  # noqa: PLW0603
+    if _seen[0] != n_modules:
+        versions = {"python": platform.python_version()}
+        for name, module in list(sys.modules.items()):
+            # Out of its namespace: asking the module itself can warn, or import something.
+            version = None if "." in name or name.startswith("_") else vars(module).get("__version__")
+            if isinstance(version, str) and name not in sys.stdlib_module_names:
+                versions[name] = version
+        _seen = (n_modules, versions)
+    return _seen[1]

@@ -1,0 +1,139 @@
+"""What the stages of a run reported, collected in the run's folder, from where the report is made."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from curidask.errors import ArtifactMissingError
+from curidask.executors import kept_reports
+from curidask.executors.base import Kind, Outcome, Reported
+from curidask.graph import Graph, RecordInfo, Task
+from curidask.planner import Plan
+from curidask.store.artifacts import ArtifactStore
+from curidask.store.manifests import safe_part
+
+FRAGMENT = "fragment.html"
+
+
+class ReportCollector:
+    """Takes reportables as they come and writes each to a folder of its own; keeps one row about each in memory.
+
+    It listens to the runner for those of the stages that run. Those of stages that are reused come from the cache when
+    `gather` is called.
+
+    Parameters
+    ----------
+    folder : Path or None
+        The run's folder, made when there is something to write; None for a temporary one (a dry run).
+
+    Attributes
+    ----------
+    rows : list of dict
+        For each reportable: ``task`` (None outside of stages), ``stage``, ``record`` (its index), ``set``, ``hash``,
+        ``name``, ``group``, ``kind``, ``folder`` (relative to the run's folder) and ``files``.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self.rows: list[dict[str, Any]] = []
+        self._settled: set[int] = set()
+        self._count = 0
+
+    @property
+    def folder(self) -> Path:
+        """Where the rows' folders lie."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="curidask-reportables-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, True)
+        return self._folder
+
+    # --- Listener ----------------------------------------------------------------------------------------------------
+    def planned(self, graph: Graph, plan: Plan) -> None:
+        """Nothing is reported by a plan."""
+
+    def started_executor(self, description: str) -> None:
+        """Nor by an executor."""
+
+    def ended(self, task: Task, outcome: Outcome) -> None:
+        """Take what a stage reported; a stage that ran again has another say."""
+        if outcome.kind is Kind.FOUND:
+            return  # it lies in the cache, as of a stage that is reused
+        self._forget(task.id)
+        self._settled.add(task.id)
+        for reported in outcome.reported:
+            self.add(reported, task.record, task.spec.name, task.id)
+
+    def blocked(self, task: Task) -> None:
+        """A stage that did not run reported nothing."""
+
+    def warned(self, text: str) -> None:
+        """A warning is no reportable."""
+
+    # --- taking in ---------------------------------------------------------------------------------------------------
+    def add(self, reported: Reported, record: RecordInfo, stage: str, task: int | None) -> dict[str, Any]:
+        """Write a reportable; its row."""
+        name = f"reportables/{self._count:04}-{safe_part(reported.name, 40)}"
+        self._count += 1
+        folder = self.folder / name
+        folder.mkdir(parents=True)
+        names = {}
+        for file, data in reported.files.items():
+            names[file] = safe_part(file, 120)
+            (folder / names[file]).write_bytes(data)
+        (folder / FRAGMENT).write_text(reported.html, encoding="utf-8")
+        row = {
+            "task": task,
+            "stage": stage,
+            "record": record.index,
+            "set": record.name,
+            "hash": record.params_hash,
+            "name": reported.name,
+            "group": reported.group,
+            "kind": reported.kind,
+            "folder": name,
+            "files": names,
+        }
+        self.rows.append(row)
+        return row
+
+    def gather(self, store: ArtifactStore, tasks: Iterable[Task]) -> list[str]:
+        """Fetch from the cache what tasks that did not run reported when they ran.
+
+        Parameters
+        ----------
+        store : ArtifactStore
+        tasks : iterable of Task
+            Those that ran, or were fetched before, are passed over.
+
+        Returns
+        -------
+        list of str
+            Warnings about what is damaged.
+        """
+        waiting = {task.marker: task for task in tasks if task.id not in self._settled and task.stored}
+        self._settled.update(task.id for task in waiting.values())
+        indexes = {kept_reports.index_name(marker): marker for marker in waiting}
+        warnings = []
+        for index in sorted(store.having(indexes), key=lambda name: waiting[indexes[name]].id):
+            task = waiting[indexes[index]]
+            manifest = store.manifest(task.store_stems[0])
+            if manifest is None:
+                continue
+            try:
+                kept = kept_reports.read(task.marker, store.restore_tracked(manifest))
+            except ArtifactMissingError as error:
+                warnings.append(f"what the {task.label} reported is damaged in the cache: {error.what}")
+                continue
+            for reported in kept:
+                self.add(reported, task.record, task.spec.name, task.id)
+        return warnings
+
+    def _forget(self, task: int) -> None:
+        for row in [row for row in self.rows if row["task"] == task]:
+            self.rows.remove(row)
+            shutil.rmtree(self.folder / row["folder"], ignore_errors=True)
