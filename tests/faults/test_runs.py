@@ -134,6 +134,73 @@ def test_failing_set_leaves_the_others(project: Project, tmp_path: Path, paralle
     assert results(project) == expected(project, tmp_path)
 
 
+@pytest.mark.parametrize("parallel", ["0", "2"])
+def test_failing_set_that_run_reads_leaves_the_others(project: Project, parallel: str) -> None:
+    text = DEMO.replace(
+        'note(record, "change")', 'note(record, "change")\n    if record.params.x == 0: raise ValueError("zero!")'
+    )
+    text = text.replace("        score(change", "        last = score(change").replace(
+        'return gather(cf.Record(manager, None)).state["table"]', 'return manager.records[0].state["score"]'
+    )
+    project.write("experiments/demo.py", text)
+    failed = project.experiment("demo", "--parallel", parallel)
+    assert failed.returncode == 1
+    assert "ValueError: zero!" in failed.stderr
+    assert len(project.artifacts("score_score")) == 3
+    statuses = {(t["stage"], t["set"]): t["status"] for t in project.last_run()["tasks"]}
+    assert statuses["change", "set0"] == "failed"
+    assert statuses["score", "set3"] == "done"
+
+
+MANY = 120
+"""Enough sets that a worker gets whole chains at a time instead of single tasks."""
+
+MANY_SETS = DEMO.replace("range(4)", f"range({MANY})")
+
+
+def test_failing_set_among_many(project: Project) -> None:
+    text = MANY_SETS.replace(
+        'note(record, "change")', 'note(record, "change")\n    if record.params.x == 57: raise ValueError("57!")'
+    )
+    project.write("experiments/demo.py", text.replace('return gather(cf.Record(manager, None)).state["table"]', "pass"))
+    failed = project.experiment("demo", "--parallel", "2")
+    assert failed.returncode == 1
+    assert "ValueError: 57!" in failed.stderr
+    assert len(project.artifacts("score_score")) == MANY - 1
+    project.calls()
+    project.write("experiments/demo.py", MANY_SETS)
+    done = project.experiment("demo", "--parallel", "2")
+    assert done.returncode == 0, done.stderr
+    assert project.calls() == dict.fromkeys(["change_set57", "gather_None", "score_set57"], 1)
+
+
+def test_killed_worker_among_many_sets(project: Project, tmp_path: Path) -> None:
+    text = MANY_SETS.replace(
+        'note(record, "change")',
+        """note(record, "change")
+    import os, signal
+    if record.params.x == 40:
+        first = CALLS.parent / "died"
+        if not first.exists():
+            first.touch()
+            os.kill(os.getpid(), signal.SIGKILL)""",
+    )
+    project.write("experiments/demo.py", text)
+    done = project.experiment("demo", "--parallel", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("warning:") == 1
+    assert (project.root / "died").exists()
+    calls = project.calls()
+    assert calls["gather_None"] == 1
+    # What was committed before the death is not computed again: each stage is stored, but for `change`.
+    assert {name for name, count in calls.items() if count > 1 and not name.startswith("change")} <= {"load_set40"}
+    other = Project(tmp_path / "undisturbed")
+    other.write("curidask.toml", "")
+    other.write("experiments/demo.py", MANY_SETS)
+    assert other.experiment("demo", "--parallel", "0").returncode == 0
+    assert results(project) == results(other)
+
+
 def damage_truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
