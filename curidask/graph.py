@@ -143,6 +143,18 @@ class Task:
         return [stem for stem in self.stems if stem is not None] if self.stems else [self.marker]
 
     @property
+    def stored_as(self) -> list[tuple[str, str]]:
+        """The store names that must all be there for the task to be reused, with their keys."""
+        if not self.stems:
+            return [(self.marker, self.marker_key)]
+        return [(stem, self.ref(index).key) for index, stem in enumerate(self.stems) if stem is not None]
+
+    @property
+    def marker_key(self) -> str:
+        """The artifact key of the files it writes beside its outputs."""
+        return artifact_key(self.key, "")
+
+    @property
     def label(self) -> str:
         """Stage and record, for messages."""
         return f"stage {self.spec.name!r} of {self.record.label}"

@@ -159,11 +159,9 @@ class Runner:
 
     def _damaged_stems(self, task: Task) -> list[str]:
         damaged = []
-        for index, stem in enumerate(task.stems):
-            if stem is None:
-                continue
+        for stem, key in task.stored_as:
             try:
-                self.store.checkout(stem, task.ref(index).key)
+                self.store.checkout(stem, key)
             except ArtifactMissingError as error:
                 self._warn(error.notice)
                 self._damaged.add(stem)
@@ -399,9 +397,9 @@ class Runner:
             ),
             kwargs=task.kwargs,
             outputs=outputs,
-            marker=task.marker,
+            marker=JobOutput("", task.marker_key, Keep.COMMIT if self.policy.writable else Keep.PASS, stem=task.marker),
             prefix=self.prefix,
-            reusable=bool(outputs) and not forced and all(o.keep is Keep.COMMIT for o in outputs),
+            reusable=not forced and self.policy.writable and all(o.keep is Keep.COMMIT for o in outputs),
             components=task.components,
         )
 

@@ -344,6 +344,33 @@ def test_files_of_a_stage_are_kept_with_its_artifact(manager: cf.ArtifactManager
         path.write_text("changed")
 
 
+def test_a_stage_without_outputs_is_reused_when_it_wrote_files(manager: cf.ArtifactManager, tmp_path: Path) -> None:
+    drawn, spoken = tmp_path / "drawn", tmp_path / "spoken"
+    drawn.touch()
+
+    @cf.stage()
+    def draw(record: Any) -> None:
+        note(drawn)
+        Path(record.get_path("plot.txt", subdir="plots/small", prefix="all", stage_name="other")).write_text("plot")
+        Path(record.get_path("scratch.txt", track=False)).write_text("scratch")
+
+    @cf.stage()
+    def speak(record: Any) -> None:
+        note(spoken)
+
+    for _ in range(2):
+        assert speak(draw(cf.Record(manager, Params()))).output is None
+        manager.finish()
+    assert (count(drawn), count(spoken)) == (1, 2)
+    cache = tmp_path / "cache"
+    (plot,) = cache.rglob("small/all_other_plot.txt")
+    plot.write_text("changed")
+    with cf.ArtifactManager("again", cache=str(cache), prefix=manager.prefix, parallel=0) as again:
+        draw(cf.Record(again, Params()))
+    assert count(drawn) == 2
+    assert plot.read_text() == "plot"
+
+
 def test_a_session_leaves_nothing_behind(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

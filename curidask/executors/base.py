@@ -101,8 +101,8 @@ class Job:
         Parameter name of the function to where its value is.
     gathered : tuple of (RecordInfo, mapping of str to Source)
         For an aggregate: its records with what it may read of each.
-    defaults : mapping
-        Values for suppressed missing inputs.
+    marker : JobOutput
+        What the stage writes beside its outputs. It goes with the first stored output, or is stored by itself.
     reusable : bool
         Look into the store first: somebody may have made it since the plan.
     components : mapping
@@ -117,7 +117,7 @@ class Job:
     gathered: tuple[tuple[RecordInfo, Mapping[str, Source]], ...]
     kwargs: Mapping[str, Any]
     outputs: tuple[JobOutput, ...]
-    marker: str
+    marker: JobOutput
     prefix: str
     reusable: bool
     components: Mapping[str, Any]

@@ -97,13 +97,49 @@ class StageRecord:
         """The record as displays name it."""
         return self._info.label
 
-    def get_path(self, obj_name: str, **options: Any) -> str:
-        """A path of the record's own for a file that becomes part of the stage's artifacts."""
-        return self._path_makers()[0](obj_name, **options)
+    def get_path(
+        self,
+        obj_name: str,
+        subdir: str | None = None,
+        prefix: str | None = None,
+        stage_name: str | None = None,
+        track: bool = True,
+    ) -> str:
+        """A path for a file that becomes part of the stage's artifacts: stored, checked and brought back with them.
 
-    def get_dir(self, dir_name_suffix: str, **options: Any) -> str:
-        """A folder of the record's own, created, whose files become part of the stage's artifacts."""
-        return self._path_makers()[1](dir_name_suffix, **options)
+        Parameters
+        ----------
+        obj_name : str
+            Its name, with an extension.
+        subdir : str, optional
+            Folders to put it into, separated by ``/``.
+        prefix, stage_name : str, optional
+            Put before its name.
+        track : bool
+            Whether the folder of a store-full run gets it.
+        """
+        return self._path_makers()[0](obj_name, subdir, prefix, stage_name, track)
+
+    def get_dir(
+        self,
+        dir_name_suffix: str,
+        subdir: str | None = None,
+        prefix: str | None = None,
+        stage_name: str | None = None,
+        track: bool = True,
+    ) -> str:
+        """A folder, made by now, whose files become part of the stage's artifacts; arguments as for `get_path`."""
+        return self._path_makers()[1](dir_name_suffix, subdir, prefix, stage_name, track)
+
+    @property
+    def manager(self) -> Any:
+        """Refuse: a stage may run on a machine where the session is not."""
+        raise CuridaskError(
+            "A stage has no access to the manager.",
+            where=f"stage {self._stage!r} of {self._info.label}",
+            fix="pass what it needs as an input, a field of the parameter set or a keyword argument; for files use "
+            "record.get_path(), for the report record.report()",
+        )
 
     def report(self, reportable: Any) -> None:
         """Show something in the run's report.

@@ -47,7 +47,7 @@ from curidask.executors.stage_record import GatheredInputs, StageRecord, StageSt
 from curidask.executors.values import pack, private_copy, unpack
 from curidask.graph import Literal, RecordInfo
 from curidask.store.artifacts import ArtifactStore, Workspace
-from curidask.store.manifests import Manifest, safe_part
+from curidask.store.manifests import Manifest, beside_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class _Run:
         if not self.job.reusable:
             return None
         found: list[ArtifactInfo] = []
-        for output in self.job.outputs:
+        for output in self.job.outputs or (self.job.marker,):
             try:
                 checkout = self.env.store.checkout(output.stem, output.key, cacher=cacher_name(output.cacher))
             except ArtifactMissingError as error:
@@ -142,7 +142,7 @@ class _Run:
                 self.replace_whole = self._is_partly_there()
                 return None
             found.append(artifact_info(checkout.manifest))
-        return tuple(found)
+        return tuple(found) if self.job.outputs else ()
 
     def _is_partly_there(self) -> bool:
         # All outputs of a stage come from one call: what is left of another call must not stay beside new ones.
@@ -168,7 +168,7 @@ class _Run:
     def compute(self) -> tuple[ArtifactInfo, ...]:
         """Call the stage's function and keep what it returns."""
         job = self.job
-        with self.env.store.workspace(job.marker, run=self.env.run) as files:
+        with self.env.store.workspace(job.marker.stem, run=self.env.run) as files:
             record = StageRecord(job.record, self._state(job.inputs), job.spec.name, self._paths(files), self.reported)
             arguments: list[Any] = [record]
             named: dict[str, Any] = {}
@@ -207,11 +207,13 @@ class _Run:
         return records, named
 
     def _paths(self, files: Workspace) -> tuple[Callable[..., str], Callable[..., str]]:
-        def get_path(obj_name: str, **_: Any) -> str:
-            return str(files.path(f"{files.basename}_{safe_part(obj_name)}"))
+        def get_path(*name: Any, **options: Any) -> str:
+            path = files.path(files.basename + beside_name(*name, **options))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return str(path)
 
-        def get_dir(dir_name_suffix: str, **_: Any) -> str:
-            folder = files.path(f"{files.basename}_{safe_part(dir_name_suffix)}")
+        def get_dir(*name: Any, **options: Any) -> str:
+            folder = files.path(files.basename + beside_name(*name, **options))
             folder.mkdir(parents=True, exist_ok=True)
             return str(folder)
 
@@ -222,7 +224,10 @@ class _Run:
         self, values: Sequence[Any], record: StageRecord, seconds: float, files: Workspace
     ) -> tuple[ArtifactInfo, ...]:
         artifacts = []
-        if any(output.keep is Keep.COMMIT for output in self.job.outputs):
+        stores_outputs = any(output.keep is Keep.COMMIT for output in self.job.outputs)
+        if not stores_outputs and not files.is_empty and self.job.marker.keep is Keep.COMMIT:
+            self._commit_files(files, seconds)
+        elif stores_outputs:
             kept_reports.write(self.reported, files)
         for index, (output, value) in enumerate(zip(self.job.outputs, values, strict=True)):
             if output.keep is Keep.PASS:
@@ -233,11 +238,19 @@ class _Run:
                 if output.keep is Keep.ROUND_TRIP:
                     self.values[index] = self._pack(output, cacher.load())
                     continue
-                manifest = self._manifest(output, cacher, value, seconds)
+                manifest = self._manifest(output, cacher, preview(value), seconds)
                 tracked = files if index == 0 else None
                 whole = self.env.store.commit(workspace, manifest, tracked=tracked, replace_whole=self.replace_whole)
                 artifacts.append(artifact_info(whole))
         return tuple(artifacts)
+
+    def _commit_files(self, files: Workspace, seconds: float) -> None:
+        """Store what a stage without stored outputs wrote, so that it is there later and, without outputs, reusable."""
+        kept_reports.write(self.reported, files)
+        marker = self.job.marker
+        with self.env.store.workspace(marker.stem, run=self.env.run) as nothing:
+            manifest = self._manifest(marker, None, "", seconds)
+            self.env.store.commit(nothing, manifest, tracked=files, replace_whole=True)
 
     def _save(self, output: JobOutput, value: Any, record: StageRecord, workspace: Workspace) -> Cacheable:
         cacher = bind(output.cacher, workspace.folder, workspace.basename, output.name, self.job.spec.name, record)
@@ -265,7 +278,7 @@ class _Run:
                 "uses it, or run in this process with --parallel 0",
             ) from error
 
-    def _manifest(self, output: JobOutput, cacher: Cacheable, value: Any, seconds: float) -> Manifest:
+    def _manifest(self, output: JobOutput, cacher: Cacheable | None, text: str, seconds: float) -> Manifest:
         job = self.job
         return Manifest(
             key=output.key,
@@ -276,8 +289,8 @@ class _Run:
             params_hash=job.record.params_hash,
             set_name=job.record.name,
             components=dict(job.components),
-            cacher=type(cacher).__name__,
-            preview=preview(value),
+            cacher=type(cacher).__name__ if cacher is not None else "",
+            preview=text,
             params=describe_params(job.record.params),
             inputs=tuple(self._describe_inputs()),
             run=self.env.run,
@@ -286,7 +299,7 @@ class _Run:
             created=datetime.now(UTC).isoformat(timespec="milliseconds"),
             seconds=round(seconds, 6),
             packages=loaded_packages(),
-            extra_metadata=dict(cacher.extra_metadata),
+            extra_metadata=dict(cacher.extra_metadata) if cacher is not None else {},
         )
 
     def _describe_inputs(self) -> list[dict[str, Any]]:
@@ -308,7 +321,9 @@ def artifact_info(manifest: Manifest) -> ArtifactInfo:
 
 # --- values ----------------------------------------------------------------------------------------------------------
 def cacher_name(template: Any) -> str:
-    """The name of a cacher's class: an artifact that another class wrote is another's."""
+    """The name of a cacher's class: an artifact that another class wrote is another's. Empty without a cacher."""
+    if template is None:
+        return ""
     return template.__name__ if isinstance(template, type) else type(template).__name__
 
 

@@ -20,6 +20,9 @@ PART_BYTES = 48
 HASH_BYTES = 40
 SUBDIR_BYTES = 200
 
+UNTRACKED = "-"
+"""Begins the names of files that full copies of a run leave out."""
+
 _UNSAFE_NAME = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)|[\\\0]")
 _PLAIN_PART = re.compile(r"(?!\.)[A-Za-z0-9._-]+")
 _KEY_LOOKALIKE = re.compile(r"\.(?=[0-9a-f]{12})")
@@ -135,6 +138,33 @@ def payload_name(basename: str, suffix: str | None, extension: str) -> str:
             f"{suffix + extension!r} is the name of the artifact's own metadata.", fix="use another suffix"
         )
     return name
+
+
+def beside_name(
+    obj_name: str,
+    subdir: str | None = None,
+    prefix: str | None = None,
+    stage_name: str | None = None,
+    track: bool = True,
+) -> str:
+    """What follows the store name of a stage's own files in the name of one of them.
+
+    Parameters
+    ----------
+    obj_name : str
+        The name the stage gave it.
+    subdir : str, optional
+        Folders to put it into, separated by ``/``.
+    prefix, stage_name : str, optional
+        Put before the name, so that files of one name can be told apart.
+    track : bool
+        Whether a full copy of a run gets it; the name says so.
+    """
+    if not isinstance(obj_name, str) or not obj_name:
+        raise UnsafeNameError(f"{obj_name!r} cannot be the name of a file.", fix="give a text, as in get_path('model')")
+    folders = [safe_part(part, SUBDIR_BYTES) for part in (subdir or "").split("/") if part]
+    last = "_".join(safe_part(part) for part in (prefix, stage_name, obj_name) if part)
+    return ("_" if track else UNTRACKED) + "/".join([*folders, last])
 
 
 def check_object_name(name: str) -> str:

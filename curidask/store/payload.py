@@ -91,6 +91,11 @@ class Workspace:
             shutil.rmtree(self.location, ignore_errors=True)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing was written into it."""
+        return not self.made or not os.listdir(self.location)
+
+    @property
     def folder(self) -> Path:
         """The folder, made by now."""
         self._make()
