@@ -150,6 +150,15 @@ class Task:
         return [(stem, self.ref(index).key) for index, stem in enumerate(self.stems) if stem is not None]
 
     @property
+    def files_stored_as(self) -> tuple[str, str]:
+        """Store name and key of the artifact that the files it writes beside its outputs go with."""
+        stored = (i for i, stem in enumerate(self.stems) if stem is not None)
+        first = next(stored, None)
+        if first is None:
+            return self.marker, self.marker_key
+        return self.stems[first] or "", self.ref(first).key
+
+    @property
     def marker_key(self) -> str:
         """The artifact key of the files it writes beside its outputs."""
         return artifact_key(self.key, "")

@@ -7,16 +7,18 @@ import sys
 import time
 import weakref
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from curidask import clusters, history
 from curidask.config import Config, load_config
-from curidask.errors import CacheError, RunFailedError
+from curidask.errors import ArtifactMissingError, CacheError, RunFailedError
 from curidask.executors.base import Executor
 from curidask.executors.describe import describe_params
 from curidask.executors.inprocess import InProcessExecutor
 from curidask.executors.worker import Environment, artifact_info
+from curidask.files import plain_path
 from curidask.graph import ArtifactRef, Graph
 from curidask.loading import project_modules
 from curidask.planner import Action, Force, Plan
@@ -86,6 +88,8 @@ class ArtifactManager:
         Names this run: experiment, number, time.
     store : ArtifactStore
     graph : Graph
+    full_store : Path or None
+        The folder that gets a copy of all that the run uses, for a store-full run.
     """
 
     def __init__(
@@ -114,6 +118,7 @@ class ArtifactManager:
         self.experiment_name = experiment_name
         self.prefix = prefix or experiment_name
         self.records: list[Record] = []
+        self.full_store: Path | None = None
         self.graph = Graph()
         self.live = live
         self.map_only = map_only
@@ -248,12 +253,74 @@ class ArtifactManager:
         return self.runner.value(ref), not lazy
 
     def reference_to(self, ref: ArtifactRef) -> Any:
-        """The artifact without its value: a `Lazy`, or the reference when it is not stored."""
+        """The artifact without its value.
+
+        Returns
+        -------
+        Lazy, ArtifactRef or None
+            What loads it; the reference when it is not stored; None when it is not stored and its stage did not run
+            since nothing needed it.
+        """
+        decision = self.run_record.decisions.get(ref.task)
+        pruned = decision is not None and decision[0] is Action.PRUNE and not self.is_available(ref)
+        if pruned and self.graph[ref.task].stems[ref.index] is None:
+            return None
         return self.runner.reference(ref)
 
     def is_available(self, ref: ArtifactRef) -> bool:
         """Whether reading the artifact would run nothing."""
         return self.runner.is_available(ref.task)
+
+    def stage_file(self, task: int, name: str) -> str | None:
+        """A file or folder that a task's stage wrote beside its outputs; executes what it needs.
+
+        Parameters
+        ----------
+        task : int
+        name : str
+            See `curidask.store.manifests.beside_name`.
+
+        Returns
+        -------
+        str or None
+            A verified local path; None when the stage wrote none of that name, or nothing is stored.
+        """
+        if not self.writable:
+            return None
+        self.runner.ensure(task)
+        stem, key = self.graph[task].files_stored_as
+        try:
+            found = self.store.checkout(stem, key).tracked_path(self.graph[task].marker + name)
+        except ArtifactMissingError:
+            return None
+        return None if found is None else str(found)
+
+    def get_artifact_path(
+        self,
+        obj_name: str,
+        record: Record,
+        subdir: str | None = None,
+        prefix: str | None = None,
+        stage_name: str | None = None,
+        store: bool = False,
+    ) -> str:
+        """The path of a file that belongs to a record and is no artifact.
+
+        Parameters
+        ----------
+        obj_name, subdir, prefix, stage_name : str
+            See `Record.get_path`.
+        record : Record
+        store : bool
+            The path in the folder of a store-full run.
+        """
+        if store and self.full_store is not None:
+            folder = self.full_store / "files"
+        elif self.writable and self.store.objects.local_root is not None:
+            folder = self.store.objects.local_root
+        else:
+            folder = self.reported.folder / "files"
+        return plain_path(folder, prefix or self.prefix, record.get_hash(), stage_name, obj_name, subdir)
 
     def _stop_before_running(self, ref: ArtifactRef) -> None:
         if not self.runner.is_available(ref.task) and self.runner.plan([ref.task]).ids(Action.RUN):

@@ -2,117 +2,25 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from curidask.errors import MissingInputError, ParametersChangedError
+from curidask.errors import ParametersChangedError
 from curidask.executors.stage_record import capture
+from curidask.files import copy_path
 from curidask.graph import ArtifactRef, RecordInfo
 from curidask.hashing import digest
 from curidask.params import EMPTY_HASH, ExperimentParameters, fill_hash
+from curidask.representation import ArtifactRepresentation, represent
 from curidask.staging import StageSpec
+from curidask.state import CacheAwareDict
+from curidask.store.manifests import beside_name
 
 if TYPE_CHECKING:
     from curidask.manager import ArtifactManager
 
-_NO_DEFAULT = object()
-
-
-class CacheAwareDict(dict[str, Any]):
-    """A record's state: artifacts by name, each resolved to its value when it is accessed.
-
-    Resolving an artifact that is not there yet executes what it needs. Values stay in memory once resolved, those of
-    lazy outputs do not.
-
-    Attributes
-    ----------
-    resolve : bool
-        False gives what is held itself: a `Lazy` for a stored artifact, an `ArtifactRef` for one in memory.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.resolve = True
-        self._manager: ArtifactManager | None = None
-        self._values: dict[ArtifactRef, Any] = {}
-
-    def raw(self, name: str) -> Any:
-        """What is held under a name: an `ArtifactRef`, or a value that the experiment put there itself."""
-        try:
-            return super().__getitem__(name)
-        except KeyError:
-            known = ", ".join(map(repr, self)) or "nothing yet"
-            raise MissingInputError(
-                f"There is no artifact {name!r} in the state.",
-                where=f"the state holds {known}",
-                fix="run the stage that makes it first, or correct the name",
-            ) from None
-
-    def __getitem__(self, name: str) -> Any:
-        return self._resolved(self.raw(name))
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """The value under a name, or the default."""
-        try:
-            held = self.raw(name)
-        except MissingInputError:
-            return default
-        return self._resolved(held)
-
-    def values(self) -> Any:
-        """All values, resolved."""
-        return [self[name] for name in self]
-
-    def items(self) -> Any:
-        """All names with their values, resolved."""
-        return [(name, self[name]) for name in self]
-
-    def pop(self, name: str, default: Any = _NO_DEFAULT) -> Any:
-        """Take a value out of the state."""
-        if name not in self and default is not _NO_DEFAULT:
-            return default
-        value = self[name]
-        super().__delitem__(name)
-        return value
-
-    def copy(self) -> CacheAwareDict:
-        """A state of its own that holds the same artifacts; values the experiment put there are copied deeply."""
-        other = CacheAwareDict()
-        other._manager = self._manager
-        for name in self:
-            held = self.raw(name)
-            dict.__setitem__(other, name, held if isinstance(held, ArtifactRef) else copy.deepcopy(held))
-        return other
-
-    def __iter__(self) -> Iterator[str]:
-        # Overridden although it does the same: dict(state) and {**state} then go through __getitem__.
-        return super().__iter__()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Mapping) and dict(self) == dict(other)
-
-    __hash__ = None
-
-    def __repr__(self) -> str:
-        return "{" + ", ".join(f"{name!r}: {self._shown(self.raw(name))}" for name in self) + "}"
-
-    def _resolved(self, held: Any) -> Any:
-        if not isinstance(held, ArtifactRef) or self._manager is None:
-            return held
-        if not self.resolve:
-            return self._manager.reference_to(held)
-        if held in self._values:
-            return self._values[held]
-        value, keep = self._manager.value(held)
-        if keep:
-            self._values[held] = value
-        return value
-
-    def _shown(self, held: Any) -> str:
-        if isinstance(held, ArtifactRef) and self._manager is not None and not self._manager.is_available(held):
-            return "<not computed yet>"
-        return repr(self._resolved(held))
+__all__ = ["ArtifactRepresentation", "CacheAwareDict", "Record"]
 
 
 class Record:
@@ -143,6 +51,11 @@ class Record:
         Whether an aggregate ran on it.
     combo_hash : str or None
         For an aggregate's record: the hash over its own set and the records that went in.
+    unstored_tracked_paths : list of dict
+        Paths given by `get_path` and `get_dir` outside of stages that are still to be copied into the folder of a
+        store-full run; each has ``obj_name``, ``subdir``, ``prefix``, ``stage_name`` and ``path``.
+    stored_paths : list of str
+        Those that were copied (the sources).
     """
 
     def __init__(
@@ -152,12 +65,15 @@ class Record:
         self.params: ExperimentParameters | None = old.pop("args", params)
         self.state = CacheAwareDict()
         self.state._manager = manager
+        self.state._record = self
         self.stages: list[str] = []
         self.stage_inputs: list[list[str]] = []
         self.stage_outputs: list[list[str]] = []
         self.input_records: list[Record] = []
         self.is_aggregate = False
         self.combo_hash: str | None = None
+        self.unstored_tracked_paths: list[dict[str, Any]] = []
+        self.stored_paths: list[str] = []
         self.tasks: list[int] = []
         self._fixed_hash = ""
         self._last_outputs: list[str] | None = None
@@ -185,6 +101,11 @@ class Record:
             return None
         values = tuple(self.state[name] for name in names)
         return values[0] if len(values) == 1 else values
+
+    @property
+    def state_artifact_reps(self) -> dict[str, ArtifactRepresentation]:
+        """For each name in the state, what displays show of it; nothing is computed for it."""
+        return {name: represent(self, name) for name in self.state}
 
     def set_hash(self) -> None:
         """Establish the hash of the parameter set and write it on the set."""
@@ -231,9 +152,94 @@ class Record:
         chosen = old.pop("args", params)
         other = Record(self.manager, self.params if chosen is None else chosen, hide=not add_to_manager)
         other.state = self.state.copy()
+        other.state._record = other
         other.input_records = [self]
         return other
 
+    # --- files -------------------------------------------------------------------------------------------------------
+    def get_path(
+        self,
+        obj_name: str,
+        subdir: str | None = None,
+        prefix: str | None = None,
+        stage_name: str | None = None,
+        track: bool = True,
+    ) -> str:
+        """A path for a file that belongs to this record.
+
+        When the stage that ran last (or `stage_name`) wrote a file of that name, it is that file: bring it, do not
+        change it. Otherwise it is a path to write to, which holds no artifact: nothing checks or reuses it.
+
+        Parameters
+        ----------
+        obj_name : str
+            Its name, with an extension.
+        subdir : str, optional
+            Folders to put it into, separated by ``/``.
+        prefix : str, optional
+            How its name begins, instead of the manager's prefix.
+        stage_name : str, optional
+            The stage it is named after; the last one by default.
+        track : bool
+            Whether the folder of a store-full run gets a copy.
+
+        Returns
+        -------
+        str
+            A local path; its folder is there.
+        """
+        return self._path(obj_name, subdir, prefix, stage_name, track, is_folder=False)
+
+    def get_dir(
+        self,
+        dir_name_suffix: str,
+        subdir: str | None = None,
+        prefix: str | None = None,
+        stage_name: str | None = None,
+        track: bool = True,
+    ) -> str:
+        """A folder that belongs to this record, made by now; see `get_path`."""
+        return self._path(dir_name_suffix, subdir, prefix, stage_name, track, is_folder=True)
+
+    def _path(
+        self,
+        name: str,
+        subdir: str | None,
+        prefix: str | None,
+        stage_name: str | None,
+        track: bool,
+        *,
+        is_folder: bool,
+    ) -> str:
+        stage = stage_name or (self.stages[-1] if self.stages else None)
+        task = next((t for t in reversed(self.tasks) if self.manager.graph[t].spec.name == stage), None)
+        beside = beside_name(name, subdir, prefix, None, track)
+        written = None if task is None else self.manager.stage_file(task, beside)
+        if written is not None:
+            return written
+        path = self.manager.get_artifact_path(name, self, subdir, prefix, stage)
+        os.makedirs(path if is_folder else os.path.dirname(path), exist_ok=True)
+        entry = {"obj_name": name, "subdir": subdir, "prefix": prefix, "stage_name": stage, "path": path}
+        if track and entry not in self.unstored_tracked_paths and path not in self.stored_paths:
+            self.unstored_tracked_paths.append(entry)
+        return path
+
+    def store_tracked_paths(self) -> None:
+        """Copy what lies at the tracked paths into the folder of a store-full run; without one there is nothing to do.
+
+        A manager does this when it is closed.
+        """
+        if self.manager.full_store is None:
+            return
+        for entry in self.unstored_tracked_paths:
+            source, named = entry["path"], (entry["obj_name"], self, entry["subdir"], entry["prefix"])
+            target = self.manager.get_artifact_path(*named, entry["stage_name"], store=True)
+            if os.path.exists(source):
+                copy_path(source, target)
+                self.stored_paths.append(source)
+        self.unstored_tracked_paths.clear()
+
+    # --- the report --------------------------------------------------------------------------------------------------
     def report(self, reportable: Any) -> None:
         """Show something in the run's report.
 

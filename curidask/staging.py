@@ -30,10 +30,31 @@ __all__ = [
     "InputSignatureError",
     "OutputSignatureError",
     "OutputSpec",
+    "SkippedOutput",
     "StageSpec",
     "aggregate",
     "stage",
 ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SkippedOutput:
+    """What a state that does not resolve holds for an output whose stage was not run since nothing needs it.
+
+    Attributes
+    ----------
+    record : Record
+    stage_name : str
+    artifact_rep : ArtifactRepresentation
+        What is known of it.
+    """
+
+    record: Any
+    stage_name: str
+    artifact_rep: Any
+
+    def __repr__(self) -> str:
+        return f"<skipped output of {self.stage_name!r}: {self.artifact_rep}>"
 
 
 @runtime_checkable

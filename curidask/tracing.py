@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from curidask.errors import MissingInputError, StageDefinitionError
+from curidask.errors import ExecutingWithSkippedInputError, MissingInputError, StageDefinitionError
 from curidask.graph import ArtifactRef, Gathered, Graph, Literal, Task, artifact_key
 from curidask.hashing import digest
-from curidask.staging import OutputSpec, StageSpec, check_name
+from curidask.staging import OutputSpec, SkippedOutput, StageSpec, check_name
 from curidask.store.manifests import ArtifactName
 
 if TYPE_CHECKING:
@@ -180,6 +180,12 @@ def _held(record: Record, name: str) -> ArtifactRef | Literal:
     held = record.state.raw(name)
     if isinstance(held, ArtifactRef):
         return held
+    if isinstance(held, SkippedOutput):
+        raise ExecutingWithSkippedInputError(
+            f"The input {name!r} is the placeholder of an output that was not computed.",
+            where=f"{record.get_reference_name()}: {held!r}",
+            fix="take the value out of the other record's state with `resolve` on, or let a stage make it",
+        )
     where = f"{name!r}, put into the state of {record.get_reference_name()} by hand"
     return Literal(held, digest(("literal", held), where=where))
 

@@ -20,6 +20,9 @@ GROUPS = [
     ["executors", "clusters"],
     [
         "config",
+        "files",
+        "representation",
+        "state",
         "loading",
         "history",
         "tracing",

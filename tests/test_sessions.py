@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import curidask as cf
 from curidask.caching import JsonCacher, Lazy, PickleCacher
 from curidask.errors import (
     CachersMismatchError,
+    ExecutingWithSkippedInputError,
     MissingInputError,
     ParametersChangedError,
     StageDefinitionError,
     UnstableHashError,
 )
 from curidask.graph import ArtifactRef
+from curidask.staging import SkippedOutput
 
 
 @dataclass
@@ -384,3 +387,82 @@ def test_a_session_leaves_nothing_behind(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "cache").iterdir() if p.name.startswith(".")] == []
     record = cf.Record(cf.ArtifactManager("later", cache=str(tmp_path / "cache"), prefix="live"), None)
     assert make(record).state["a"] == 1
+
+
+def test_paths_outside_of_stages(manager: cf.ArtifactManager, tmp_path: Path) -> None:
+    @cf.stage(None, ["a"])
+    def make(record: Any) -> Any:
+        Path(record.get_path("log.txt")).write_text("of the stage")
+        (Path(record.get_dir("parts", subdir="deep/er")) / "one").write_text("1")
+        return 1
+
+    record = make(cf.Record(manager, Params()))
+    assert Path(record.get_path("log.txt")).read_text() == "of the stage"
+    assert [p.name for p in Path(record.get_dir("parts", subdir="deep/er")).iterdir()] == ["one"]
+    assert record.unstored_tracked_paths == []
+    own = Path(record.get_path("mine.txt", subdir="some/where"))
+    own.write_text("mine")
+    assert own.parent == tmp_path / "cache" / "some" / "where"
+    assert own.name == f"live_{record.get_hash()}_make_mine.txt"
+    assert Path(record.get_dir("loose", track=False)).is_dir()
+    assert [entry["obj_name"] for entry in record.unstored_tracked_paths] == ["mine.txt"]
+    record.store_tracked_paths()
+    assert record.stored_paths == []
+    manager.full_store = tmp_path / "full"
+    record.store_tracked_paths()
+    assert record.unstored_tracked_paths == []
+    assert record.stored_paths == [str(own)]
+    assert [p.read_text() for p in (tmp_path / "full").rglob("*mine.txt")] == ["mine"]
+
+
+def test_representations_tell_what_is_there_without_computing(manager: cf.ArtifactManager, tmp_path: Path) -> None:
+    @cf.stage(None, ["stored", "other"], [PickleCacher, JsonCacher])
+    def make(record: Any) -> Any:
+        return np.zeros((3, 4)), {"a": "<b>"}
+
+    @cf.stage(["stored"], ["loose"])
+    def use(record: Any, stored: Any) -> Any:
+        return "<i>&"
+
+    record = use(make(cf.Record(manager, Params())))
+    record.state["mine"] = [1, 2]
+    manager.finish()
+    shown = record.state_artifact_reps
+    assert {name: rep.text for name, rep in shown.items()} == {
+        "stored": "ndarray of shape (3, 4)",
+        "other": "dict of length 1",
+        "loose": "'<i>&'",
+        "mine": "list of length 2",
+    }
+    assert (shown["stored"].cacher, shown["loose"].cacher) == ("PickleCacher", "")
+    assert shown["loose"].html_safe() == "loose: &#x27;&lt;i&gt;&amp;&#x27;"
+    assert (tmp_path / "cache" / f"{shown['stored'].file}.pkl").exists()
+
+
+def test_a_skipped_output_says_so_and_cannot_be_used(tmp_path: Path) -> None:
+    @cf.stage(None, ["loose"])
+    def make(record: Any) -> Any:
+        return 1
+
+    @cf.stage(["loose"], ["end"], [JsonCacher])
+    def use(record: Any, loose: Any) -> Any:
+        return loose + 1
+
+    def run(number: int) -> cf.Record:
+        manager = cf.ArtifactManager("skip", cache=str(tmp_path / "cache"), parallel=0, live=False)
+        record = use(make(cf.Record(manager, Params())))
+        manager.finish()
+        return record
+
+    run(1)
+    record = run(2)
+    record.state.resolve = False
+    skipped = record.state["loose"]
+    assert isinstance(skipped, SkippedOutput)
+    assert (skipped.record, skipped.stage_name, skipped.artifact_rep.text) == (record, "make", "not computed yet")
+    other = cf.Record(record.manager, Params(x=2))
+    other.state["loose"] = skipped
+    with pytest.raises(ExecutingWithSkippedInputError, match="loose"):
+        use(other)
+    record.state.resolve = True
+    assert record.state["loose"] == 1

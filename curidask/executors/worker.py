@@ -223,7 +223,7 @@ class _Run:
     def _keep(
         self, values: Sequence[Any], record: StageRecord, seconds: float, files: Workspace
     ) -> tuple[ArtifactInfo, ...]:
-        artifacts = []
+        artifacts: list[ArtifactInfo] = []
         stores_outputs = any(output.keep is Keep.COMMIT for output in self.job.outputs)
         if not stores_outputs and not files.is_empty and self.job.marker.keep is Keep.COMMIT:
             self._commit_files(files, seconds)
@@ -239,7 +239,7 @@ class _Run:
                     self.values[index] = self._pack(output, cacher.load())
                     continue
                 manifest = self._manifest(output, cacher, preview(value), seconds)
-                tracked = files if index == 0 else None
+                tracked = files if not artifacts else None
                 whole = self.env.store.commit(workspace, manifest, tracked=tracked, replace_whole=self.replace_whole)
                 artifacts.append(artifact_info(whole))
         return tuple(artifacts)

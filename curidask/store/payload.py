@@ -51,6 +51,13 @@ class Checkout:
     basename: str
     tracked: dict[str, Path] = field(default_factory=dict)
 
+    def tracked_path(self, name: str) -> Path | None:
+        """Where one of these files lies, or a folder of them, by its name in the store; None when there is none."""
+        if name in self.tracked:
+            return self.tracked[name]
+        inside = next((other for other in self.tracked if other.startswith(f"{name}/")), None)
+        return None if inside is None else self.tracked[inside].parents[inside[len(name) + 1 :].count("/")]
+
 
 class Workspace:
     """A private folder in which a cacher or a stage writes, made when it is first used and removed at the end.

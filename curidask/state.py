@@ -1,0 +1,128 @@
+"""A record's state: artifacts by name, resolved to their values when they are looked at."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from curidask.errors import MissingInputError
+from curidask.graph import ArtifactRef
+from curidask.representation import represent
+from curidask.staging import SkippedOutput
+
+if TYPE_CHECKING:
+    from curidask.manager import ArtifactManager
+    from curidask.record import Record
+
+_NO_DEFAULT = object()
+
+
+class CacheAwareDict(dict[str, Any]):
+    """A record's state: artifacts by name, each resolved to its value when it is accessed.
+
+    Resolving an artifact that is not there yet executes what it needs. Values stay in memory once resolved, those of
+    lazy outputs do not.
+
+    Attributes
+    ----------
+    resolve : bool
+        False gives what is held itself: a `Lazy` for a stored artifact, an `ArtifactRef` for one in memory, a
+        `SkippedOutput` for one whose stage nobody needed.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.resolve = True
+        self._manager: ArtifactManager | None = None
+        self._record: Record | None = None
+        self._values: dict[ArtifactRef, Any] = {}
+
+    def raw(self, name: str) -> Any:
+        """What is held under a name: an `ArtifactRef`, or a value that the experiment put there itself."""
+        try:
+            return super().__getitem__(name)
+        except KeyError:
+            known = ", ".join(map(repr, self)) or "nothing yet"
+            raise MissingInputError(
+                f"There is no artifact {name!r} in the state.",
+                where=f"the state holds {known}",
+                fix="run the stage that makes it first, or correct the name",
+            ) from None
+
+    def is_loaded(self, name: str) -> bool:
+        """Whether the value under a name is in this process's memory."""
+        held = self.raw(name)
+        return not isinstance(held, ArtifactRef) or held in self._values
+
+    def __getitem__(self, name: str) -> Any:
+        return self._resolved(self.raw(name))
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value under a name, or the default."""
+        try:
+            held = self.raw(name)
+        except MissingInputError:
+            return default
+        return self._resolved(held)
+
+    def values(self) -> Any:
+        """All values, resolved."""
+        return [self[name] for name in self]
+
+    def items(self) -> Any:
+        """All names with their values, resolved."""
+        return [(name, self[name]) for name in self]
+
+    def pop(self, name: str, default: Any = _NO_DEFAULT) -> Any:
+        """Take a value out of the state."""
+        if name not in self and default is not _NO_DEFAULT:
+            return default
+        value = self[name]
+        super().__delitem__(name)
+        return value
+
+    def copy(self) -> CacheAwareDict:
+        """A state of its own that holds the same artifacts; values the experiment put there are copied deeply."""
+        other = CacheAwareDict()
+        other._manager = self._manager
+        for name in self:
+            held = self.raw(name)
+            dict.__setitem__(other, name, held if isinstance(held, ArtifactRef) else copy.deepcopy(held))
+        return other
+
+    def __iter__(self) -> Iterator[str]:
+        # Overridden although it does the same: dict(state) and {**state} then go through __getitem__.
+        return super().__iter__()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mapping) and dict(self) == dict(other)
+
+    __hash__ = None
+
+    def __repr__(self) -> str:
+        return "{" + ", ".join(f"{name!r}: {self._shown(self.raw(name))}" for name in self) + "}"
+
+    def _resolved(self, held: Any) -> Any:
+        if not isinstance(held, ArtifactRef) or self._manager is None:
+            return held
+        if not self.resolve:
+            reference = self._manager.reference_to(held)
+            return self._skipped(held) if reference is None else reference
+        if held in self._values:
+            return self._values[held]
+        value, keep = self._manager.value(held)
+        if keep:
+            self._values[held] = value
+        return value
+
+    def _skipped(self, held: ArtifactRef) -> Any:
+        if self._record is None:
+            return held
+        stage = self._record.manager.graph[held.task].spec.name
+        return SkippedOutput(self._record, stage, represent(self._record, held.name))
+
+    def _shown(self, held: Any) -> str:
+        if isinstance(held, ArtifactRef) and self._manager is not None and not self._manager.is_available(held):
+            return "<not computed yet>"
+        return repr(self._resolved(held))
