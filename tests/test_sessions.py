@@ -17,6 +17,7 @@ from curidask.errors import (
     CachersMismatchError,
     ExecutingWithSkippedInputError,
     MissingInputError,
+    OutputSignatureError,
     ParametersChangedError,
     StageDefinitionError,
     UnstableHashError,
@@ -466,3 +467,54 @@ def test_a_skipped_output_says_so_and_cannot_be_used(tmp_path: Path) -> None:
         use(other)
     record.state.resolve = True
     assert record.state["loose"] == 1
+
+
+def test_a_tuple_is_the_value_of_one_output_and_the_values_of_several(manager: cf.ArtifactManager) -> None:
+    @cf.stage(None, ["one"], [PickleCacher])
+    def single(record: Any) -> Any:
+        return 1, 2, 3
+
+    @cf.stage(None, ["a", "b"])
+    def pair(record: Any) -> Any:
+        return [1, 2]
+
+    @cf.stage(None, ["c", "d"])
+    def wrong(record: Any) -> Any:
+        return "cd"
+
+    record = pair(single(cf.Record(manager, None)))
+    assert record.state["one"] == (1, 2, 3)
+    assert (record.state["a"], record.state["b"]) == (1, 2)
+    with pytest.raises(OutputSignatureError, match="2 outputs"):
+        wrong(record).state["c"]
+
+
+def test_states_resolve_on_every_access(manager: cf.ArtifactManager) -> None:
+    @cf.stage(None, [Lazy("a"), "b"])
+    def make(record: Any) -> Any:
+        return [1], [2]
+
+    state = make(cf.Record(manager, None)).state
+    assert state["a"] == state.get("a") == [1]
+    assert state.get("nothing") is None
+    assert list(state.values()) == [[1], [2]]
+    assert list(state.items()) == [("a", [1]), ("b", [2])]
+    assert state.pop("a") == [1]
+    assert state.pop("a", "gone") == "gone"
+    assert list(state) == ["b"]
+    with pytest.raises(KeyError, match="no artifact 'a'"):
+        state.pop("a")
+
+
+def test_one_lazy_stage_on_two_records_gives_each_its_own(manager: cf.ArtifactManager) -> None:
+    @cf.stage(None, [Lazy("big", resolve=False)], [PickleCacher])
+    def make(record: Any) -> Any:
+        return record.params.x
+
+    @cf.aggregate(["big"], ["all"])
+    def gather(record: Any, records: Any, big: Any) -> Any:
+        return {r.name: lazy.load() for r, lazy in big.items()}
+
+    records = [make(cf.Record(manager, Params(f"p{x}", x=x))) for x in (1, 2)]
+    assert [record.state["big"].load() for record in records] == [1, 2]
+    assert gather(cf.Record(manager, None), records).state["all"] == {"p1": 1, "p2": 2}

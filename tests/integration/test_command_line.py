@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+import curidask as cf
 from tests.conftest import DEMO, TABLE, Project
 
 Run = Callable[..., None]
@@ -199,3 +200,14 @@ def test_help_and_version_name_the_tool(project: Project) -> None:
         assert flag in text
     assert project.experiment("--version").stdout.startswith("curidask")
     assert project.experiment().returncode == 0
+
+
+def test_run_experiment_returns_what_run_returns(in_project: Project) -> None:
+    assert cf.run_experiment("demo", parallel=0) == TABLE
+    result = cf.run_experiment("demo", names=["set1", "set2"], parallel=0, mngr=True)
+    assert result.value == {"set1": 11, "set2": 22}
+    assert [record.name for record in result.manager.records] == ["set1", "set2", "None"]
+    with cf.ArtifactManager("demo", parallel=0, dry_cache=True) as mine:
+        assert cf.run_experiment("demo", mngr=mine) == TABLE
+        assert len(mine.records) == 5
+    assert cf.run_experiment("demo", map_only=True).manager.plan().decisions
