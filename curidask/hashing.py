@@ -64,6 +64,24 @@ def encode(value: object, *, where: str = "value") -> bytes:
         raise encoder.refused(value, "it is nested too deeply") from None
 
 
+def get_parameter_hash_value(param_set: Any, name: str) -> str:
+    """What enters the hash of a parameter set for one field, as a text.
+
+    Parameters
+    ----------
+    param_set : ExperimentParameters
+    name : str
+        The field.
+
+    Raises
+    ------
+    KeyError
+        When the set has no such field, or it does not enter the hash.
+    """
+    text: str = param_set.params_hash(dry=True)[name]
+    return text
+
+
 def _written(tag: bytes, content: bytes) -> bytes:
     return b"%b%d:%b" % (tag, len(content), content)
 

@@ -32,6 +32,7 @@ GROUPS = [
         "manager",
         "procedure",
         "experiment",
+        "utils",
     ],
     ["reporting", "notebook", "cli"],
 ]
