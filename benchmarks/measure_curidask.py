@@ -35,6 +35,9 @@ class Stopwatch:
     def blocked(self, task: Any) -> None:
         pass
 
+    def waiting(self, task: Any, holder: str) -> None:
+        raise RuntimeError(f"waiting for {holder}")
+
     def warned(self, text: str) -> None:
         raise RuntimeError(text)  # a figure that was taken while something went wrong is no figure
 

@@ -76,6 +76,9 @@ class RunRecord:
         """Keep that a task did not run."""
         self.blocked_tasks.add(task.id)
 
+    def waiting(self, task: Task, holder: str) -> None:
+        """Who computes it says how it ended."""
+
     def warned(self, text: str) -> None:
         """Keep a warning."""
         self.warnings.append(text)

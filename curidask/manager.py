@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import sys
 import time
+import uuid
 import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from curidask import clusters, history
 from curidask.config import Config, load_config
 from curidask.errors import ArtifactMissingError, CacheError, RunFailedError
 from curidask.executors.base import Executor
-from curidask.executors.describe import describe_params
+from curidask.executors.describe import describe_params, user_name
 from curidask.executors.inprocess import InProcessExecutor
 from curidask.executors.worker import Environment, artifact_info
 from curidask.files import plain_path
@@ -27,10 +28,16 @@ from curidask.reported import ReportCollector
 from curidask.runner import Listener, Policy, Runner
 from curidask.staging import StageSpec, check_name
 from curidask.store.artifacts import ArtifactStore
+from curidask.store.claims import Claims
 from curidask.tracing import Tracer
+from curidask.waiting import Waiting
 
 DESCRIBED_AT_MOST = 500
 """Reused artifacts whose manifests are read for the run record."""
+
+
+LEASE_SECONDS = 60.0
+"""How long a claim holds that its owner does not renew."""
 
 
 class MapStop(BaseException):
@@ -129,6 +136,7 @@ class ArtifactManager:
         self.parallel = self._choose_parallel(parallel)
         runs = self.config.path(self.config.runs)
         number, self.reference = history.new_reference(experiment_name, runs)
+        self.claims = self._claims()
         self.run_record = history.RunRecord(experiment_name, number, self.reference, self.store.url, sys.argv)
         self.reported = ReportCollector(None if self.dry else runs / self.reference)
         self.runner = Runner(
@@ -138,6 +146,7 @@ class ArtifactManager:
             self.prefix,
             self._make_executor,
             [self.run_record, self.reported, *listeners],
+            None if self.claims is None else Waiting(self.store, self.claims),
         )
         self._tracer = Tracer(
             self.graph,
@@ -169,6 +178,8 @@ class ArtifactManager:
             self.runner.wait(range(len(self.graph)))
         self.runner.close(now=status == "interrupted")
         self.store.clean(self.reference)
+        if self.claims is not None:
+            self.claims.close()
         if self.run_record.decisions and not self.dry:
             self.run_record.status = "failed" if self.runner.failures and status == "done" else status
             self.run_record.ended_at = time.time()
@@ -326,6 +337,12 @@ class ArtifactManager:
         if not self.runner.is_available(ref.task) and self.runner.plan([ref.task]).ids(Action.RUN):
             raise MapStop(ref.name)
 
+    def _claims(self) -> Claims | None:
+        """The right to compute is only asked for where others could want to compute the same."""
+        if not self.writable or not self.store.objects.probe_exclusive():
+            return None
+        return Claims(self.store.objects, uuid.uuid4().hex, user_name(), LEASE_SECONDS)
+
     # --- parts --------------------------------------------------------------------------------------------------------
     def _choose_parallel(self, asked: int | None) -> int:
         if not self.store.objects.shared:
@@ -344,14 +361,14 @@ class ArtifactManager:
 
     def _make_executor(self) -> Executor:
         if self.parallel == 0:
-            return InProcessExecutor(Environment(self.store, self.reference, portable=False))
+            return InProcessExecutor(Environment(self.store, self.reference, portable=False, claims=self.claims))
         from curidask.executors.dask import DaskExecutor
 
         n_workers = self.parallel
         if n_workers < 0:
             n_records = self.n_sets if self.n_sets is not None else len(self.records)
             n_workers = max(1, min(clusters.available_cores(), n_records))
-        env = Environment(self.store, self.reference, portable=True)
+        env = Environment(self.store, self.reference, portable=True, claims=self.claims)
         return DaskExecutor(clusters.local(n_workers), env, lambda: project_modules(self.config.root))
 
     def _param_sets(self) -> dict[str, Any]:

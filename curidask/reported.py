@@ -71,6 +71,9 @@ class ReportCollector:
     def blocked(self, task: Task) -> None:
         """A stage that did not run reported nothing."""
 
+    def waiting(self, task: Task, holder: str) -> None:
+        """Who computes it says how it ended."""
+
     def warned(self, text: str) -> None:
         """A warning is no reportable."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -26,6 +27,7 @@ from curidask.graph import ArtifactRef, Graph, Literal, Task
 from curidask.planner import Action, Force, Plan, plan
 from curidask.runstate import AVAILABLE, RunState, Status
 from curidask.store.artifacts import ArtifactStore
+from curidask.waiting import Made, Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,10 @@ class Listener(Protocol):
 
     def blocked(self, task: Task) -> None:
         """A task will not run since one before it failed."""
+        ...
+
+    def waiting(self, task: Task, holder: str) -> None:
+        """Somebody else is computing the task; an empty holder says that it goes on."""
         ...
 
     def warned(self, text: str) -> None:
@@ -92,6 +98,8 @@ class Runner:
     make_executor : callable
         Gives the executor when the first task has to run; a run that reuses everything starts no process.
     listeners : sequence of Listener
+    waiting : Waiting or None
+        Watches the claims of others; None where there are no claims.
     """
 
     def __init__(
@@ -102,6 +110,7 @@ class Runner:
         prefix: str,
         make_executor: Callable[[], Executor],
         listeners: Sequence[Listener] = (),
+        waiting: Waiting | None = None,
     ) -> None:
         self.graph = graph
         self.store = store
@@ -117,7 +126,8 @@ class Runner:
         self._executor: Executor | None = None
         self._forced: set[int] = set()
         self._damaged: set[str] = set()
-        self._fresh: dict[int, int] = {}
+        self._waiting = waiting
+        self._superseded: dict[int, int] = {}
 
     # --- what is wanted ----------------------------------------------------------------------------------------------
     def demand(self, targets: Iterable[int], *, keep: Iterable[int] = ()) -> Plan:
@@ -190,11 +200,37 @@ class Runner:
 
     def _progress(self) -> None:
         """Take in what the executor has to report, waiting for it."""
-        if self._executor is None or not self.state.in_flight:
+        if self._executor is None or not (self.state.in_flight or self._waiting):
             raise CuridaskError("The run has tasks left but nothing to do; please report this as a defect.")
-        self._take(self._executor.poll())
+        pause = self._waiting.seconds_left if self._waiting else None
+        if self.state.in_flight:
+            self._take(self._executor.poll(pause))
+        elif pause:
+            time.sleep(pause)
+        if self._waiting and not self._waiting.seconds_left:
+            self._look_at_waiting(self._waiting)
         for text in self._executor.warnings() if self._executor is not None else ():
             self._warn(text)
+
+    def _look_at_waiting(self, waiting: Waiting) -> None:
+        """Go on with what others were computing, where they have ended."""
+        events: list[runstate.Event] = []
+        for change in waiting.look():
+            if self.state.status.get(change.task) is not Status.HELD:
+                continue
+            task = self.graph[change.task]
+            if isinstance(change, Made):
+                self._tell_ended(task, Outcome(task.id, Kind.FOUND))
+                events.append(runstate.Finished(task.id))
+            else:
+                self._superseded[task.id] = change.supersedes
+                self._tell_waiting(task, "")
+                events.append(runstate.Freed(task.id))
+        self._carry_out(self.state.handle(*events))
+
+    def _tell_waiting(self, task: Task, holder: str) -> None:
+        for listener in self._listeners:
+            listener.waiting(task, holder)
 
     def is_available(self, task: int) -> bool:
         """Whether the task's outputs can be read without running anything."""
@@ -345,6 +381,11 @@ class Runner:
                 return runstate.InputLost(task.id, outcome.lost)
             case Kind.INPUT_UNAVAILABLE:
                 return runstate.InputUnavailable(task.id)
+            case Kind.HELD:
+                if self._waiting is not None and outcome.held is not None:
+                    self._waiting.add(task, outcome.held)
+                    self._tell_waiting(task, outcome.held.holder)
+                return runstate.HeldElsewhere(task.id)
 
     def _tell_ended(self, task: Task, outcome: Outcome) -> None:
         for listener in self._listeners:
@@ -401,6 +442,7 @@ class Runner:
             prefix=self.prefix,
             reusable=not forced and self.policy.writable and all(o.keep is Keep.COMMIT for o in outputs),
             components=task.components,
+            supersedes=self._superseded.pop(task.id, -1),
         )
 
     def _output(self, task: Task, index: int) -> JobOutput:

@@ -23,6 +23,7 @@ class Status(Enum):
 
     WAITING = "waiting"
     SUBMITTED = "submitted"
+    HELD = "held"
     DONE = "done"
     REUSED = "reused"
     FAILED = "failed"
@@ -30,6 +31,7 @@ class Status(Enum):
     CANCELLED = "cancelled"
 
 
+UNDER_WAY = frozenset({Status.WAITING, Status.SUBMITTED, Status.HELD})
 AVAILABLE = frozenset({Status.DONE, Status.REUSED})
 SETTLED = frozenset({Status.DONE, Status.REUSED, Status.FAILED, Status.BLOCKED, Status.CANCELLED})
 
@@ -76,6 +78,20 @@ class InputUnavailable:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldElsewhere:
+    """The task did not run because somebody else is computing it."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """Whoever was computing the task has given up or died."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
 class OutputLost:
     """What a finished task had made is gone or damaged, noticed by a reader outside of the run's tasks."""
 
@@ -87,7 +103,7 @@ class Interrupted:
     """The user wants the run to end now."""
 
 
-Event = Planned | Finished | Failed | InputLost | InputUnavailable | OutputLost | Interrupted
+Event = Planned | Finished | Failed | InputLost | InputUnavailable | HeldElsewhere | Freed | OutputLost | Interrupted
 
 
 # --- instructions ----------------------------------------------------------------------------------------------------
@@ -203,9 +219,8 @@ class RunState:
                 return self._input_lost(task, lost)
             case InputUnavailable(task):
                 return self._input_unavailable(task)
-            case OutputLost(task):
-                self.status.pop(task, None)
-                return [Replan((task,))]
+            case HeldElsewhere(task) | Freed(task) | OutputLost(task):
+                return self._moved(event, task)
             case Interrupted():
                 return self._interrupt()
 
@@ -214,7 +229,7 @@ class RunState:
         runs = plan.ids(Action.RUN)
         for task in plan.ids(Action.REUSE):
             self.status[task] = Status.REUSED
-        fresh = [task for task in runs if self.status.get(task) not in (Status.WAITING, Status.SUBMITTED)]
+        fresh = [task for task in runs if self.status.get(task) not in UNDER_WAY]
         for task in fresh:
             self.status[task] = Status.WAITING
             for before in self.graph.dependencies[task]:
@@ -225,6 +240,7 @@ class RunState:
 
     def _finished(self, task: int) -> list[Instruction]:
         self._leave_flight(task, Status.DONE)
+        self._queue.extend(self._parked.pop(task, ()))  # when somebody else made it, it was not submitted again
         released = self._done_reading(task)
         if self._is_unread(task) and self.graph.dependents[task]:
             released.append(task)
@@ -240,7 +256,7 @@ class RunState:
         if attempts >= MAX_ATTEMPTS:
             return [GiveUp(task)]
         self._queue.appendleft(task)
-        gone = tuple(t for t in lost if self.status.get(t) not in (Status.WAITING, Status.SUBMITTED))
+        gone = tuple(t for t in lost if self.status.get(t) not in UNDER_WAY)
         for t in gone:
             self.status.pop(t, None)
         return [Replan(gone)] if gone else []
@@ -253,11 +269,23 @@ class RunState:
             self._queue.append(task)
         return []
 
+    def _moved(self, event: Event, task: int) -> list[Instruction]:
+        """What became of the task was decided outside of this run."""
+        if isinstance(event, OutputLost):
+            self.status.pop(task, None)
+            return [Replan((task,))]
+        if isinstance(event, HeldElsewhere):
+            self._leave_flight(task, Status.HELD)
+        elif self.status.get(task) is Status.HELD:
+            self.status[task] = Status.WAITING
+            self._queue.appendleft(task)
+        return []
+
     def _interrupt(self) -> list[Instruction]:
         self._interrupted = True
         self._queue.clear()
         for task, status in self.status.items():
-            if status in (Status.WAITING, Status.SUBMITTED):
+            if status in UNDER_WAY:
                 self.status[task] = Status.CANCELLED
         self.in_flight = 0
         return [Cancel()]
@@ -287,7 +315,7 @@ class RunState:
         blocked = []
         released: list[int] = []
         for task in tasks:
-            if self.status.get(task) in (Status.WAITING, Status.SUBMITTED):
+            if self.status.get(task) in UNDER_WAY:
                 self._leave_flight(task, Status.BLOCKED)
                 blocked.append(task)
                 released.extend(self._done_reading(task))

@@ -26,6 +26,7 @@ GROUPS = [
         "loading",
         "history",
         "tracing",
+        "waiting",
         "reported",
         "runner",
         "record",

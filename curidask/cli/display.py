@@ -58,6 +58,7 @@ class Progress:
     _drawn: int = 0
     _last: float = 0.0
     _warned: set[str] = field(default_factory=set)
+    _waits: dict[int, str] = field(default_factory=dict)
 
     # --- Listener ----------------------------------------------------------------------------------------------------
     def planned(self, graph: Graph, plan: Plan) -> None:
@@ -78,6 +79,7 @@ class Progress:
     def ended(self, task: Task, outcome: Outcome) -> None:
         """Count a task that ended."""
         count = self.stages[task.spec.name]
+        self._waits.pop(task.id, None)
         if outcome.kind is Kind.FAILED:
             count.failed += 1
             self._say(click.style(f"failed: {task.label}: {_first_line(outcome)}", fg="red"))
@@ -89,6 +91,15 @@ class Progress:
     def blocked(self, task: Task) -> None:
         """Count a task that will not run."""
         self.stages[task.spec.name].blocked += 1
+
+    def waiting(self, task: Task, holder: str) -> None:
+        """Say for whom the run waits."""
+        if not holder:
+            self._waits.pop(task.id, None)
+            return
+        if holder not in self._waits.values():
+            self._say(click.style(f"waiting for {holder}, who is computing {task.label}", dim=True))
+        self._waits[task.id] = holder
 
     def warned(self, text: str) -> None:
         """Show a warning, each once."""

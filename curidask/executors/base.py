@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from curidask.graph import Literal, RecordInfo
 from curidask.staging import StageSpec
+from curidask.store.claims import Held
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,9 @@ class Job:
     marker : JobOutput
         What the stage writes beside its outputs. It goes with the first stored output, or is stored by itself.
     reusable : bool
-        Look into the store first: somebody may have made it since the plan.
+        Claim it, and look into the store first: somebody may have made it since the plan.
+    supersedes : int
+        The generation of a claim on it whose lease was seen to end.
     components : mapping
         The parts of the key, for the manifest.
     """
@@ -121,6 +124,7 @@ class Job:
     prefix: str
     reusable: bool
     components: Mapping[str, Any]
+    supersedes: int = -1
 
     @property
     def passed(self) -> dict[int, None]:
@@ -142,6 +146,7 @@ class Kind(Enum):
     FAILED = "failed"
     INPUT_LOST = "input lost"
     INPUT_UNAVAILABLE = "input unavailable"
+    HELD = "held by another"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +241,8 @@ class Outcome:
         What the user should see (a damaged artifact that was noticed, for one).
     reported : tuple of Reported
         What the stage reported. Of a stage that was found made, what it reported lies in the store.
+    held : Held or None
+        For HELD: who is computing it.
     """
 
     task: int
@@ -247,6 +254,7 @@ class Outcome:
     artifacts: tuple[ArtifactInfo, ...] = ()
     warnings: tuple[str, ...] = ()
     reported: tuple[Reported, ...] = ()
+    held: Held | None = None
 
 
 @dataclass(frozen=True, slots=True)

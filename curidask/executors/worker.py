@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -47,6 +48,7 @@ from curidask.executors.stage_record import GatheredInputs, StageRecord, StageSt
 from curidask.executors.values import pack, private_copy, unpack
 from curidask.graph import Literal, RecordInfo
 from curidask.store.artifacts import ArtifactStore, Workspace
+from curidask.store.claims import Claims, Held
 from curidask.store.manifests import Manifest, beside_name
 
 
@@ -61,11 +63,14 @@ class Environment:
         Reference of the run, for manifests and work folders.
     portable : bool
         Values that are not stored must travel between processes, so they are pickled as soon as they are made.
+    claims : Claims or None
+        None where a store cannot create exclusively, and where nothing is stored.
     """
 
     store: ArtifactStore
     run: str
     portable: bool
+    claims: Claims | None = None
 
 
 class _InputLostSignal(BaseException):
@@ -90,10 +95,13 @@ def run_job(job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]])
     started = time.perf_counter()
     result = _Run(job, env, passed)
     try:
-        artifacts = result.reuse()
-        kind = Kind.DONE if artifacts is None else Kind.FOUND
-        if artifacts is None:
-            artifacts = result.compute()
+        with result.claimed() as held:
+            if held is not None:
+                return JobResult(Outcome(job.id, Kind.HELD, worker=worker_name(), held=held))
+            artifacts = result.reuse()
+            kind = Kind.DONE if artifacts is None else Kind.FOUND
+            if artifacts is None:
+                artifacts = result.compute()
     except _InputLostSignal as signal:
         outcome = Outcome(job.id, Kind.INPUT_LOST, lost=(signal.task,), warnings=(signal.error.notice,))
         return JobResult(outcome)
@@ -126,6 +134,24 @@ class _Run:
     warnings: list[str] = field(default_factory=list)
     reported: list[Reported] = field(default_factory=list)
     replace_whole: bool = True
+
+    # --- claim -----------------------------------------------------------------------------------------------------
+    @contextmanager
+    def claimed(self) -> Iterator[Held | None]:
+        """Hold the claim on the job while the block runs; gives who holds it instead.
+
+        The look into the store comes after the claim: between a look and a claim another owner could commit and leave.
+        """
+        claims = self.env.claims if self.job.reusable else None
+        if claims is None:
+            yield None
+            return
+        taken = claims.take(self.job.marker.stem, supersedes=self.job.supersedes)
+        if isinstance(taken, Held):
+            yield taken
+            return
+        with claims.renewing(taken):
+            yield None
 
     # --- look ------------------------------------------------------------------------------------------------------
     def reuse(self) -> tuple[ArtifactInfo, ...] | None:

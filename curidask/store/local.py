@@ -62,7 +62,7 @@ class LocalObjects:
             except OSError as error:
                 raise explain(error, "list", folder or self.url, self.url) from error
             for name, is_folder in found:
-                if name[0] == "." or not name.startswith(prefix):
+                if not name.startswith(prefix) or (name[0] == "." and prefix[:1] != "."):
                     continue
                 if is_folder:
                     pending.append(name + "/")
@@ -113,6 +113,22 @@ class LocalObjects:
             if temporary:
                 with suppress(OSError):
                     os.unlink(temporary)
+
+    def link(self, source: str, name: str) -> bool:
+        """Give an object a second name, when there is none of that name: False says that there is one.
+
+        Raises
+        ------
+        ObjectMissingError
+            When there is no such source, or the file system has no links.
+        """
+        try:
+            os.link(self._path(source), self._path(name))
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise ObjectMissingError(f"The object {source!r} cannot be linked to.", where=self.url) from error
+        return True
 
     def adopt(self, local: str | Path, name: str) -> None:
         """Move a local file or folder into the store: a rename on the same disk, else a copy that is renamed."""
@@ -173,6 +189,10 @@ class LocalObjects:
         probe = f".probe-{os.getpid()}-{os.urandom(4).hex()}"
         self.write(probe, b"writable")
         self.remove([probe])
+
+    def probe_exclusive(self) -> bool:
+        """Links and exclusive creation are atomic in a folder."""
+        return True
 
     def _path(self, name: str) -> str:
         return self._folder + check_object_name(name)

@@ -1,0 +1,355 @@
+"""Claims: the right to compute an artifact, so that of many who want it one computes and the others wait for it.
+
+A claim is a small object that is created exclusively before the computing starts and removed after the commit. Its
+owner renews it while it lives; whoever waits watches it by its own clock, so clocks of different machines are never
+compared. A claim that is not renewed for a lease is taken over by creating its next generation, exclusively again, so
+one of many succeeds. An owner that was only slow and comes back does no harm: it commits the same key, atomically.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+from curidask.errors import CacheError, ObjectMissingError
+from curidask.store.local import LocalObjects
+from curidask.store.objects import ObjectStore
+
+PREFIX = ".claim-"
+OWNERS = ".claimant-"
+RENEWALS_A_LEASE = 4
+TAKE_ATTEMPTS = 20
+LONGEST_PAUSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who holds claims: a process that works for a run.
+
+    Attributes
+    ----------
+    id : str
+        Random; tells whose claim it is when the reply to its creation was lost.
+    session : str
+        Of the run.
+    user, host, place : str
+        Who, the host's name, and what tells apart hosts of one name and containers.
+    pid : int
+    since : float
+        By its own clock, only ever compared with times of its own host.
+    lease_seconds : float
+    """
+
+    id: str
+    session: str
+    user: str
+    host: str
+    place: str
+    pid: int
+    since: float
+    lease_seconds: float
+
+    @property
+    def label(self) -> str:
+        """Whom to wait for, in words."""
+        return f"{self.user} on {self.host}"
+
+    def to_bytes(self, beat: int = 0) -> bytes:
+        """What lies in a claim; `beat` counts its renewals."""
+        return json.dumps({**asdict(self), "beat": beat}).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Owner | None:
+        """Decode; None for what is no claim (one that is being written where there are no links, for one)."""
+        try:
+            values = json.loads(data)
+            del values["beat"]
+            return cls(**values)
+        except (ValueError, TypeError, KeyError):
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim that this process holds.
+
+    Attributes
+    ----------
+    stem : str
+        What is claimed: the store name of a stage's files.
+    generation : int
+        How many times it was taken over.
+    """
+
+    stem: str
+    generation: int
+
+    @property
+    def name(self) -> str:
+        """The object that holds it."""
+        return claim_name(self.stem, self.generation)
+
+
+def claim_name(stem: str, generation: int) -> str:
+    """The object that holds a claim. It is hidden, so a listing of artifacts does not see it."""
+    return f"{PREFIX}{stem.replace('/', '%2F')}.{generation}"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Somebody else has the claim.
+
+    Attributes
+    ----------
+    generation : int
+    holder : str
+        Who, in words.
+    lease_seconds : float
+    """
+
+    generation: int
+    holder: str
+    lease_seconds: float
+
+
+class Claims:
+    """Takes, renews and releases claims for one run.
+
+    Parameters
+    ----------
+    objects : ObjectStore
+        One that creates exclusively.
+    session : str
+        Of the run. A claim of the same session is a claim of a worker of it that died, since a run never has two
+        workers compute the same.
+    user : str
+        For those who wait.
+    lease_seconds : float
+        How long a claim holds without being renewed.
+    """
+
+    def __init__(self, objects: ObjectStore, session: str, user: str, lease_seconds: float) -> None:
+        self.objects = objects
+        self.session = session
+        self.user = user
+        self.lease_seconds = lease_seconds
+        self._owner: Owner | None = None
+        self._data = b""
+        self._source = ""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Claims, (self.objects, self.session, self.user, self.lease_seconds))
+
+    @property
+    def owner(self) -> Owner:
+        """The holder of claims that this process is."""
+        owner = self._owner
+        if owner is None or owner.pid != os.getpid():
+            owner = self._owner = Owner(
+                id=os.urandom(16).hex(),
+                session=self.session,
+                user=self.user,
+                host=socket.gethostname(),
+                place=_place(),
+                pid=os.getpid(),
+                since=time.time(),
+                lease_seconds=self.lease_seconds,
+            )
+            self._data = owner.to_bytes()
+            self._source = f"{OWNERS}{self.session}-{owner.id}"
+        return owner
+
+    def take(self, stem: str, *, supersedes: int = -1) -> Claim | Held:
+        """Claim the right to compute, or learn who has it.
+
+        Parameters
+        ----------
+        stem : str
+        supersedes : int
+            The generation whose lease was seen to end; -1 for none.
+        """
+        generation = supersedes + 1
+        for _ in range(TAKE_ATTEMPTS):
+            mine = Claim(stem, generation)
+            if self._create(mine):
+                return mine
+            found = self._current(stem, generation)
+            if found is None:
+                generation = 0  # released between the two looks
+                continue
+            generation, holder = found
+            if not self.is_abandoned(holder):
+                return Held(generation, holder.label, holder.lease_seconds)
+            generation += 1
+        return Held(generation, "somebody", self.lease_seconds)
+
+    def release(self, claim: Claim) -> None:
+        """Give a claim up, with what it superseded."""
+        self.objects.remove([claim_name(claim.stem, generation) for generation in range(claim.generation + 1)])
+
+    def close(self) -> None:
+        """Give up all that workers of this session have left, when none of them is alive."""
+        found = self.objects.read_many(self.objects.list(PREFIX))
+        owners = {name: Owner.from_bytes(data) for name, data in found.items()}
+        left = [name for name, owner in owners.items() if owner is not None and owner.session == self.session]
+        self.objects.remove([*left, *self.objects.list(OWNERS + self.session)])
+
+    def raw(self, held: Collection[tuple[str, int]]) -> dict[tuple[str, int], bytes]:
+        """The bytes of the claims of these stems and generations that are there, read together."""
+        by_name = {claim_name(stem, generation): (stem, generation) for stem, generation in held}
+        return {by_name[name]: data for name, data in self.objects.read_many(by_name).items()}
+
+    @contextmanager
+    def renewing(self, claim: Claim) -> Iterator[None]:
+        """Keep a claim renewed while the block runs, and release it at the end."""
+        _renewer().add(self, claim)
+        try:
+            yield
+        finally:
+            _renewer().drop(claim)
+            with suppress(CacheError):  # it ends by itself when its lease does
+                self.release(claim)
+
+    def _create(self, claim: Claim) -> bool:
+        owner = self.owner
+        if self._put(claim.name):
+            return True
+        # The reply to a creation that succeeded may have been lost, and the repeated request refused.
+        there = self._read(claim.stem, claim.generation)
+        return there is not None and there.id == owner.id
+
+    def _put(self, name: str) -> bool:
+        """Create the object of a claim.
+
+        In a folder it is a link to one file of the process, since making a file costs more than to store a small
+        artifact.
+        """
+        if not isinstance(self.objects, LocalObjects):
+            return self.objects.write(name, self._data, exclusive=True)
+        for _ in range(2):
+            with suppress(ObjectMissingError):
+                return self.objects.link(self._source, name)
+            self.objects.write(self._source, self._data)
+        return self.objects.write(name, self._data, exclusive=True)
+
+    def _current(self, stem: str, generation: int) -> tuple[int, Owner] | None:
+        """The highest generation and its holder, from a generation on that is known to have been there."""
+        holder = self._read(stem, generation)
+        while holder is not None:
+            following = self._read(stem, generation + 1)
+            if following is None:
+                return generation, holder
+            generation, holder = generation + 1, following
+        return None
+
+    def _read(self, stem: str, generation: int) -> Owner | None:
+        try:
+            return Owner.from_bytes(self.objects.read(claim_name(stem, generation)))
+        except ObjectMissingError:
+            return None
+
+    def is_abandoned(self, holder: Owner) -> bool:
+        """Whether the holder of a claim is known to be dead: a worker of this session, or a process of this host."""
+        if holder.session == self.session:
+            return holder.id != self.owner.id
+        return holder.place == _place() and not _is_running(holder.pid, holder.since)
+
+
+@cache
+def _place() -> str:
+    """What tells this host, boot and container apart from others: process numbers mean the same within it only."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return "/".join(parts)
+
+
+def _is_running(pid: int, before: float) -> bool:
+    """Whether the process that had a number at a time is alive."""
+    import psutil  # type: ignore[import-untyped]
+
+    try:
+        process = psutil.Process(pid)
+        # The number may be that of a later process by now.
+        return bool(process.create_time() <= before + 1 and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
+
+
+# --- renewing --------------------------------------------------------------------------------------------------------
+@dataclass(slots=True)
+class _Renewed:
+    claims: Claims
+    claim: Claim
+    since: float
+    beat: int = 0
+
+
+class _Renewer:
+    """A thread of the process that renews its claims."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[str, _Renewed] = {}
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._pause = LONGEST_PAUSE_SECONDS
+
+    def add(self, claims: Claims, claim: Claim) -> None:
+        """Renew this claim from now on."""
+        with self._lock:
+            self._held[claim.name] = _Renewed(claims, claim, time.monotonic())
+            if claims.lease_seconds / RENEWALS_A_LEASE < self._pause:
+                self._wake.set()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="curidask-claims", daemon=True)
+                self._thread.start()
+
+    def drop(self, claim: Claim) -> None:
+        """Renew it no more; a renewal under way has ended when this returns, so none follows the removal."""
+        with self._lock:
+            self._held.pop(claim.name, None)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                self._pause = self._renew()
+                self._wake.clear()
+            self._wake.wait(self._pause)
+
+    def _renew(self) -> float:
+        """Renew what is due; the seconds until something may be due again."""
+        pause = LONGEST_PAUSE_SECONDS
+        for held in self._held.values():
+            interval = held.claims.lease_seconds / RENEWALS_A_LEASE
+            pause = min(pause, interval / 2)
+            if time.monotonic() - held.since < interval:
+                continue
+            held.beat += 1
+            with suppress(CacheError):  # the next renewal may succeed; otherwise the lease ends, and that is right
+                held.claims.objects.write(held.claim.name, held.claims.owner.to_bytes(held.beat))
+                held.since = time.monotonic()
+        return pause
+
+
+_renewers: dict[int, _Renewer] = {}
+
+
+def _renewer() -> _Renewer:
+    """The renewer of this process: a forked child has none of its parent's threads."""
+    renewer = _renewers.get(os.getpid())
+    if renewer is None:
+        _renewers.clear()
+        renewer = _renewers[os.getpid()] = _Renewer()
+    return renewer
