@@ -116,6 +116,12 @@ class Cacheable:
         """Read the value back from where `save` wrote it."""
         raise CacheError(f"{type(self).__name__} does not say how to load.", fix="define `load(self)` in the class")
 
+    def check_ready(self) -> None:
+        """Raise a `CacheError` when `save` could not work here, since a package is missing, for one.
+
+        Called where the stage is about to run, so that nothing is computed for hours that cannot be stored then.
+        """
+
     def check_references(self) -> None:
         """Look at what the payload refers to; for classes with ``refers = True``.
 

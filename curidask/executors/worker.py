@@ -167,6 +167,9 @@ class _Run:
     def compute(self) -> tuple[ArtifactInfo, ...]:
         """Call the stage's function and keep what it returns."""
         job = self.job
+        for output in job.outputs:
+            if output.keep is not Keep.PASS:
+                (output.cacher() if isinstance(output.cacher, type) else output.cacher).check_ready()
         with self.env.store.workspace(job.marker, run=self.env.run) as files:
             record = StageRecord(job.record, self._state(job.inputs), job.spec.name, self._paths(files))
             arguments: list[Any] = [record]
