@@ -19,6 +19,7 @@ from curidask.executors.worker import Environment, describe_params
 from curidask.graph import ArtifactRef, Graph
 from curidask.loading import project_modules
 from curidask.planner import Action, Force, Plan
+from curidask.publishing import Publisher
 from curidask.record import Record
 from curidask.runner import Listener, Policy, Runner
 from curidask.staging import StageSpec, check_name
@@ -119,13 +120,16 @@ class ArtifactManager:
         self.parallel = self._choose_parallel(parallel)
         number, self.reference = history.new_reference(experiment_name, self.config.path(self.config.runs))
         self.run_record = history.RunRecord(experiment_name, number, self.reference, self.store.url, sys.argv)
+        told: list[Listener] = [self.run_record, *listeners]
+        if self.writable:
+            told.append(Publisher(self.store, self.config.root, tuple(told)))
         self.runner = Runner(
             self.graph,
             self.store,
             Policy(Force(overwrite, frozenset(overwrite_stages)), not no_dag, self.writable, live),
             self.prefix,
             self._make_executor,
-            [self.run_record, *listeners],
+            told,
         )
         self._tracer = Tracer(
             self.graph,

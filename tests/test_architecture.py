@@ -18,7 +18,7 @@ GROUPS = [
     ["errors", "params", "args", "hashing", "code_identity", "staging", "graph", "planner", "runstate"],
     ["caching", "store"],
     ["executors", "clusters"],
-    ["config", "loading", "history", "tracing", "runner", "record", "manager", "procedure", "experiment"],
+    ["config", "loading", "history", "tracing", "runner", "publishing", "record", "manager", "procedure", "experiment"],
     ["cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(GROUPS) for name in names}
