@@ -9,7 +9,7 @@ from types import ModuleType
 from curidask.errors import CacheError
 
 EXTRAS = {
-    "numpy": "tables",
+    "numpy": "arrays",
     "pandas": "tables",
     "pyarrow": "tables",
     "polars": "polars",

@@ -74,13 +74,13 @@ class PandasCacher(Cacheable):
 
     Notes
     -----
-    What ``csv`` keeps: numbers, texts (``"007"`` and ``"NA"`` stay texts), dates, and the levels of the index and of
-    the columns. An empty text comes back as missing, labels of columns come back as texts, other types as what pandas
-    makes of their text. A file that only ``load`` has seen, since something else wrote it, is read as
-    ``pandas.read_csv(path, index_col=0)`` does, but for empty cells alone being missing.
+    What ``csv`` keeps: numbers as 64 bits, texts (``"007"`` and ``"NA"`` stay texts), times, and the levels of the
+    index and of the columns. An empty text comes back as missing, labels of columns come back as texts, other types as
+    what pandas makes of their text. A file that something else wrote is read as ``pandas.read_csv(path, index_col=0)``
+    does, but for empty cells alone being missing.
 
-    What ``json`` keeps (``orient="table"``): types, categories, dates and the index, with 15 digits of a float; labels
-    of columns come back as texts, infinities as missing.
+    What ``json`` keeps (``orient="table"``): texts, numbers as 64 bits with 15 digits of a float, categories, times to
+    the microsecond, and the index. Labels of columns come back as texts, infinities as missing.
     """
 
     extension = ".pkl"
