@@ -86,11 +86,13 @@ class NumpyCacher(Cacheable):
         form, arrays = self._taken_apart(obj)
         # By itself the cacher may find what an earlier save left there, in the other layout or under other names.
         shutil.rmtree(self._folder_path, ignore_errors=True)
-        if self.mmap_mode:
-            Path(self.get_path()).unlink(missing_ok=True)
-            self._save_folder(form, arrays)
-        else:
-            self._save_archive(form, arrays)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that numpy before 1.17 cannot read some names of fields
+            if self.mmap_mode:
+                Path(self.get_path()).unlink(missing_ok=True)
+                self._save_folder(form, arrays)
+            else:
+                self._save_archive(form, arrays)
 
     def load(self) -> Any:
         """Read the arrays."""
