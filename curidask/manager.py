@@ -23,6 +23,7 @@ from curidask.files import plain_path
 from curidask.graph import ArtifactRef, Graph
 from curidask.loading import project_modules
 from curidask.planner import Action, Force, Plan
+from curidask.publishing import Publisher
 from curidask.record import Record
 from curidask.reported import ReportCollector
 from curidask.runner import Listener, Policy, Runner
@@ -139,13 +140,16 @@ class ArtifactManager:
         self.claims = self._claims()
         self.run_record = history.RunRecord(experiment_name, number, self.reference, self.store.url, sys.argv)
         self.reported = ReportCollector(None if self.dry else runs / self.reference)
+        told: list[Listener] = [self.run_record, self.reported, *listeners]
+        if self.writable:
+            told.append(Publisher(self.store, self.config.root, tuple(told)))
         self.runner = Runner(
             self.graph,
             self.store,
             Policy(Force(overwrite, frozenset(overwrite_stages)), not no_dag, self.writable, live),
             self.prefix,
             self._make_executor,
-            [self.run_record, self.reported, *listeners],
+            told,
             None if self.claims is None else Waiting(self.store, self.claims),
         )
         self._tracer = Tracer(

@@ -22,7 +22,7 @@ from curidask.executors.base import (
     Source,
     Stored,
 )
-from curidask.executors.worker import load_stored
+from curidask.executors.worker import find_stored, load_stored
 from curidask.graph import ArtifactRef, Graph, Literal, Task
 from curidask.planner import Action, Force, Plan, plan
 from curidask.runstate import AVAILABLE, RunState, Status
@@ -171,12 +171,19 @@ class Runner:
         damaged = []
         for stem, key in task.stored_as:
             try:
-                self.store.checkout(stem, key)
+                self._check_stored(task, stem, key)
             except ArtifactMissingError as error:
                 self._warn(error.notice)
                 self._damaged.add(stem)
                 damaged.append(stem)
         return damaged
+
+    def _check_stored(self, task: Task, stem: str, key: str) -> None:
+        if not task.stems:
+            self.store.checkout(stem, key)
+            return
+        cacher, _ = find_stored(self.store, self._stored(task, task.stems.index(stem), stem))
+        cacher.check_references()
 
     def wait(self, targets: Iterable[int]) -> None:
         """Return when nothing more will happen to these tasks.
@@ -460,10 +467,14 @@ class Runner:
 
     def _source(self, ref: ArtifactRef) -> Source:
         task = self.graph[ref.task]
-        output, stem = task.outputs[ref.index], task.stems[ref.index]
+        stem = task.stems[ref.index]
         in_store = self.policy.writable or self.state.status.get(task.id) is Status.REUSED
         if stem is None or not in_store:
             shared = self.policy.live or len(self.graph.dependents[task.id]) > 1
             return Passed(task.id, ref.index, ref.key, shared)
+        return self._stored(task, ref.index, stem)
+
+    def _stored(self, task: Task, index: int, stem: str) -> Stored:
+        output, key = task.outputs[index], task.ref(index).key
         lazy = output.lazy and not output.resolve
-        return Stored(task.id, ref.name, stem, ref.key, output.cacher, task.spec.name, task.record, lazy)
+        return Stored(task.id, output.name, stem, key, output.cacher, task.spec.name, task.record, lazy)

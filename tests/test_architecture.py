@@ -29,6 +29,7 @@ GROUPS = [
         "waiting",
         "reported",
         "runner",
+        "publishing",
         "record",
         "manager",
         "procedure",

@@ -2,7 +2,60 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from curidask.caching.base import Cacheable, Lazy
 from curidask.caching.files import JsonCacher, PickleCacher
 
-__all__ = ["Cacheable", "JsonCacher", "Lazy", "PickleCacher"]
+if TYPE_CHECKING:
+    from curidask.caching.arrays import NumpyCacher
+    from curidask.caching.notebooks import RawJupyterNotebookCacher
+    from curidask.caching.references import FileReferenceCacher, PathRef
+    from curidask.caching.tables import (
+        PandasCacher,
+        PandasCSVCacher,
+        PandasCsvCacher,
+        PandasJsonCacher,
+        ParquetCacher,
+    )
+
+_HOMES = {
+    "FileReferenceCacher": "references",
+    "NumpyCacher": "arrays",
+    "PandasCSVCacher": "tables",
+    "PandasCacher": "tables",
+    "PandasCsvCacher": "tables",
+    "PandasJsonCacher": "tables",
+    "ParquetCacher": "tables",
+    "PathRef": "references",
+    "RawJupyterNotebookCacher": "notebooks",
+}
+
+__all__ = [
+    "Cacheable",
+    "FileReferenceCacher",
+    "JsonCacher",
+    "Lazy",
+    "NumpyCacher",
+    "PandasCSVCacher",
+    "PandasCacher",
+    "PandasCsvCacher",
+    "PandasJsonCacher",
+    "ParquetCacher",
+    "PathRef",
+    "PickleCacher",
+    "RawJupyterNotebookCacher",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -7,10 +7,13 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from curidask.errors import CacheError
 from curidask.store.manifests import payload_name
+
+if TYPE_CHECKING:
+    from curidask.caching.references import StageFiles
 
 
 class Cacheable:
@@ -28,8 +31,9 @@ class Cacheable:
     Parameters
     ----------
     path_override : str or Path, optional
-        The file to use, when the cacher is used by itself. Its folder is made by `save`. On a stage it is a template
-        that may name parameters of the set, ``{stage}``, ``{name}`` and ``{params_hash}``: see `override_path`.
+        The file to use, when the cacher is used by itself. Its folder is made by `save`. On a stage, where a copy is
+        published for people, from the project's folder on; a template that may name parameters of the set,
+        ``{stage}``, ``{name}`` and ``{params_hash}``: see `override_path`.
     name : str, optional
         Name of the value; on a stage, the output's name.
     subdir : str, optional
@@ -49,6 +53,8 @@ class Cacheable:
         Facts that `save` wants to keep and `load` wants to see; JSON values.
     record, params, stage
         The record, its parameter set and the stage's name; None when the cacher is used by itself.
+    stage_files : StageFiles or None
+        What the stage wrote beside its outputs, for a class with ``refers = True``.
 
     Notes
     -----
@@ -58,7 +64,11 @@ class Cacheable:
 
     extension: str = ""
     exact: ClassVar[bool] = False
-    """Whether `load` gives a value that equals the saved one in all respects. Without, a first run reads back too."""
+    """Whether `load` gives a value that equals the saved one in all respects, whatever value it takes."""
+    refers: ClassVar[bool] = False
+    """Whether the payload refers to files outside of it, which `check_references` looks at."""
+    publishes: ClassVar[bool] = True
+    """Whether a copy of the payload is put where `path_override` says; without, the stage itself writes there."""
 
     path_override: str | Path | None = None
     name: str | None = None
@@ -67,6 +77,7 @@ class Cacheable:
     track: bool = True
     record: Any = None
     stage: str | None = None
+    stage_files: StageFiles | None = None
     _folder: str | None = None
     _basename: str = ""
 
@@ -104,6 +115,21 @@ class Cacheable:
     def load(self) -> Any:
         """Read the value back from where `save` wrote it."""
         raise CacheError(f"{type(self).__name__} does not say how to load.", fix="define `load(self)` in the class")
+
+    def check_ready(self) -> None:
+        """Raise a `CacheError` when `save` could not work here, since a package is missing, for one.
+
+        Called where the stage is about to run, so that nothing is computed for hours that cannot be stored then.
+        """
+
+    def check_references(self) -> None:
+        """Look at what the payload refers to; for classes with ``refers = True``.
+
+        Raises
+        ------
+        ArtifactMissingError
+            When it is gone or changed: the artifact is then made again.
+        """
 
     # --- what it uses ------------------------------------------------------------------------------------------------
     def get_path(self, suffix: str | None = None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -14,6 +14,7 @@ from typing import Any
 
 from curidask.caching import Lazy
 from curidask.caching.base import Cacheable
+from curidask.caching.references import StageFiles
 from curidask.errors import (
     ArtifactDamagedError,
     ArtifactMissingError,
@@ -49,7 +50,7 @@ from curidask.executors.values import pack, private_copy, unpack
 from curidask.graph import Literal, RecordInfo
 from curidask.store.artifacts import ArtifactStore, Workspace
 from curidask.store.claims import Claims, Held
-from curidask.store.manifests import Manifest, beside_name
+from curidask.store.manifests import FileEntry, Manifest, beside_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,19 +157,25 @@ class _Run:
     # --- look ------------------------------------------------------------------------------------------------------
     def reuse(self) -> tuple[ArtifactInfo, ...] | None:
         """What the store holds already, when it is all that the job would make."""
-        if not self.job.reusable:
+        job = self.job
+        if not job.reusable:
             return None
         found: list[ArtifactInfo] = []
-        for output in self.job.outputs or (self.job.marker,):
+        for output in job.outputs or (job.marker,):
+            source = Stored(job.id, output.name, output.stem, output.key, output.cacher, job.spec.name, job.record)
+            refers = False
             try:
-                checkout = self.env.store.checkout(output.stem, output.key, cacher=cacher_name(output.cacher))
+                cacher, manifest = find_stored(self.env.store, source)
+                refers = cacher.refers
+                cacher.check_references()
             except ArtifactMissingError as error:
-                if isinstance(error, ArtifactDamagedError):
+                if refers or isinstance(error, ArtifactDamagedError):
                     self.warnings.append(error.notice)
-                self.replace_whole = self._is_partly_there()
+                # What is whole itself, but not what it refers to, would win over what is made now.
+                self.replace_whole = refers or self._is_partly_there()
                 return None
-            found.append(artifact_info(checkout.manifest))
-        return tuple(found) if self.job.outputs else ()
+            found.append(artifact_info(manifest))
+        return tuple(found) if job.outputs else ()
 
     def _is_partly_there(self) -> bool:
         # All outputs of a stage come from one call: what is left of another call must not stay beside new ones.
@@ -194,6 +201,9 @@ class _Run:
     def compute(self) -> tuple[ArtifactInfo, ...]:
         """Call the stage's function and keep what it returns."""
         job = self.job
+        for output in job.outputs:
+            if output.keep is not Keep.PASS:
+                (output.cacher() if isinstance(output.cacher, type) else output.cacher).check_ready()
         with self.env.store.workspace(job.marker.stem, run=self.env.run) as files:
             record = StageRecord(job.record, self._state(job.inputs), job.spec.name, self._paths(files), self.reported)
             arguments: list[Any] = [record]
@@ -249,25 +259,42 @@ class _Run:
     def _keep(
         self, values: Sequence[Any], record: StageRecord, seconds: float, files: Workspace
     ) -> tuple[ArtifactInfo, ...]:
-        artifacts: list[ArtifactInfo] = []
-        stores_outputs = any(output.keep is Keep.COMMIT for output in self.job.outputs)
-        if not stores_outputs and not files.is_empty and self.job.marker.keep is Keep.COMMIT:
-            self._commit_files(files, seconds)
-        elif stores_outputs:
-            kept_reports.write(self.reported, files)
-        for index, (output, value) in enumerate(zip(self.job.outputs, values, strict=True)):
-            if output.keep is Keep.PASS:
-                self.values[index] = self._pack(output, value)
-                continue
-            with self.env.store.workspace(output.stem, run=self.env.run) as workspace:
-                cacher = self._save(output, value, record, workspace)
+        saved: list[tuple[JobOutput, Cacheable, Any, Workspace]] = []
+        with ExitStack() as workspaces:
+            # All are written before one is committed: an output may refer to the stage's files, which move then.
+            for index, (output, value) in enumerate(zip(self.job.outputs, values, strict=True)):
+                if output.keep is Keep.PASS:
+                    self.values[index] = self._pack(output, value)
+                    continue
+                workspace = workspaces.enter_context(self.env.store.workspace(output.stem, run=self.env.run))
+                cacher = self._save(output, value, record, workspace, files)
                 if output.keep is Keep.ROUND_TRIP:
                     self.values[index] = self._pack(output, cacher.load())
-                    continue
-                manifest = self._manifest(output, cacher, preview(value), seconds)
-                tracked = files if not artifacts else None
-                whole = self.env.store.commit(workspace, manifest, tracked=tracked, replace_whole=self.replace_whole)
-                artifacts.append(artifact_info(whole))
+                    files.stays |= cacher.refers
+                else:
+                    saved.append((output, cacher, value, workspace))
+            if saved:
+                return self._commit(saved, seconds, files)
+        if not files.is_empty and self.job.marker.keep is Keep.COMMIT:
+            self._commit_files(files, seconds)
+        return ()
+
+    def _commit(
+        self, saved: Sequence[tuple[JobOutput, Cacheable, Any, Workspace]], seconds: float, files: Workspace
+    ) -> tuple[ArtifactInfo, ...]:
+        kept_reports.write(self.reported, files)
+        artifacts = []
+        tracked: Workspace | tuple[FileEntry, ...] | None = files
+        for output, cacher, value, workspace in saved:
+            whole = self.env.store.commit(
+                workspace,
+                self._manifest(output, cacher, preview(value), seconds),
+                tracked=tracked if tracked is files or cacher.refers else None,
+                replace_whole=self.replace_whole,
+            )
+            artifacts.append(artifact_info(whole))
+            if tracked is files:  # the first one took them into the store
+                tracked = whole.tracked
         return tuple(artifacts)
 
     def _commit_files(self, files: Workspace, seconds: float) -> None:
@@ -278,8 +305,12 @@ class _Run:
             manifest = self._manifest(marker, None, "", seconds)
             self.env.store.commit(nothing, manifest, tracked=files, replace_whole=True)
 
-    def _save(self, output: JobOutput, value: Any, record: StageRecord, workspace: Workspace) -> Cacheable:
+    def _save(
+        self, output: JobOutput, value: Any, record: StageRecord, workspace: Workspace, files: Workspace
+    ) -> Cacheable:
         cacher = bind(output.cacher, workspace.folder, workspace.basename, output.name, self.job.spec.name, record)
+        if cacher.refers:
+            cacher.stage_files = StageFiles.being_made(files)
         try:
             cacher.save(value)
         except CuridaskError as error:
@@ -315,7 +346,7 @@ class _Run:
             params_hash=job.record.params_hash,
             set_name=job.record.name,
             components=dict(job.components),
-            cacher=type(cacher).__name__ if cacher is not None else "",
+            cacher=cacher_name(cacher),
             preview=text,
             params=describe_params(job.record.params),
             inputs=tuple(self._describe_inputs()),
@@ -347,10 +378,16 @@ def artifact_info(manifest: Manifest) -> ArtifactInfo:
 
 # --- values ----------------------------------------------------------------------------------------------------------
 def cacher_name(template: Any) -> str:
-    """The name of a cacher's class: an artifact that another class wrote is another's. Empty without a cacher."""
+    """What manifests call the writer of a payload; what another one wrote is another's, and counts as missing.
+
+    That is the class's name, with an extension that is not the class's own: a reader would look for other files. It is
+    empty where there is no cacher.
+    """
     if template is None:
         return ""
-    return template.__name__ if isinstance(template, type) else type(template).__name__
+    cacher = template() if isinstance(template, type) else template
+    kind, extension = type(cacher), getattr(cacher, "extension", "")
+    return kind.__name__ if extension == getattr(kind, "extension", "") else f"{kind.__name__}({extension!r})"
 
 
 def bind(
@@ -371,25 +408,42 @@ def load_stored(store: ArtifactStore, source: Stored) -> tuple[Any, Manifest]:
     CacheError
         When the bytes are right but the cacher cannot load them.
     """
-    checkout = store.checkout(source.stem, source.key, cacher=cacher_name(source.cacher))
-    cacher = bind(source.cacher, checkout.folder, checkout.basename, source.name, source.stage, source.record)
-    cacher.extra_metadata = dict(checkout.manifest.extra_metadata)
+    cacher, manifest = find_stored(store, source)
     if source.lazy:
-        return Lazy(source.name, resolve=False, cacher=cacher), checkout.manifest
+        cacher.check_references()
+        return Lazy(source.name, resolve=False, cacher=cacher), manifest
     try:
-        return cacher.load(), checkout.manifest
+        return cacher.load(), manifest
     except CuridaskError:
         raise
-    except FileNotFoundError as error:
-        # Race: verified, then removed by another process before it was opened. Gone is gone.
-        raise ArtifactMissingError(f"The artifact {source.stem} vanished while it was read.") from error
     except Exception as error:
+        if isinstance(error, FileNotFoundError):
+            # Race: verified, then removed by another process before it was opened. Gone is gone, and raises here.
+            store.checkout(source.stem, source.key)
         raise CacheError(
             f"{type(cacher).__name__} could not load the artifact {source.name!r}: {type(error).__name__}: {error}",
             where=source.stem,
             fix=f"its bytes are what was stored, so look at the cacher's load(), or recompute with "
             f"--overwrite-stage {source.stage}",
         ) from error
+
+
+def find_stored(store: ArtifactStore, source: Stored) -> tuple[Cacheable, Manifest]:
+    """Check a stored value against its manifest; gives what can load it.
+
+    Raises
+    ------
+    ArtifactMissingError
+        When it is gone or damaged.
+    """
+    checkout = store.checkout(source.stem, source.key, cacher=cacher_name(source.cacher))
+    if source.cacher is None:  # files of a stage without outputs
+        return Cacheable(), checkout.manifest
+    cacher = bind(source.cacher, checkout.folder, checkout.basename, source.name, source.stage, source.record)
+    cacher.extra_metadata = dict(checkout.manifest.extra_metadata)
+    if cacher.refers:
+        cacher.stage_files = StageFiles(tracked=checkout.tracked)
+    return cacher, checkout.manifest
 
 
 def split_outputs(job: Job, returned: Any) -> Sequence[Any]:

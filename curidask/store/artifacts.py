@@ -17,6 +17,7 @@ from typing import Any
 
 from curidask.errors import ArtifactDamagedError, ArtifactMissingError, CacheError, ObjectMissingError
 from curidask.store.manifests import (
+    FileEntry,
     Manifest,
     content_digest,
     manifest_name,
@@ -168,7 +169,12 @@ class ArtifactStore:
                     shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
 
     def commit(
-        self, workspace: Workspace, manifest: Manifest, *, tracked: Workspace | None = None, replace_whole: bool = False
+        self,
+        workspace: Workspace,
+        manifest: Manifest,
+        *,
+        tracked: Workspace | tuple[FileEntry, ...] | None = None,
+        replace_whole: bool = False,
     ) -> Manifest:
         """Store what lies in a workspace as the artifact that a manifest describes.
 
@@ -177,8 +183,9 @@ class ArtifactStore:
         workspace : Workspace
         manifest : Manifest
             Its `files` and `tracked` are filled in here.
-        tracked : Workspace, optional
-            What the stage wrote beside its outputs, to be kept, checked and removed together with this artifact.
+        tracked : Workspace or tuple of FileEntry, optional
+            What the stage wrote beside its outputs, to be kept, checked and removed together with this artifact. As
+            entries: another artifact of the stage has taken it into the store already.
         replace_whole : bool
             Put it in the place of a whole artifact with the same key. Without, that one stays: same key, same result.
 
@@ -199,7 +206,8 @@ class ArtifactStore:
         if not files:
             workspace.path(workspace.basename + PLACEHOLDER).touch()
             moves, files = scan(workspace, manifest.cacher)
-        beside = scan(tracked, f"The stage {manifest.stage!r}") if tracked is not None else ({}, ())
+        taken: tuple[FileEntry, ...] = tracked if isinstance(tracked, tuple) else ()
+        beside = scan(tracked, f"The stage {manifest.stage!r}") if isinstance(tracked, Workspace) else ({}, taken)
         start = len(workspace.stem)
         files = tuple(with_fields(entry, name=entry.name[start:]) for entry in files)
         manifest = with_fields(manifest, stem=workspace.stem, files=files, tracked=beside[1])
@@ -210,7 +218,7 @@ class ArtifactStore:
                 seen, old = self._examine(workspace.stem)
             if old is not None and not replace_whole and same_form(old, manifest):
                 return old
-            self._put(moves | beside[0], manifest, data, seen, old)
+            self._put(moves | beside[0], manifest, data, seen, old, {entry.name for entry in taken})
         return manifest
 
     def discard(self, stem: str) -> None:
@@ -221,7 +229,13 @@ class ArtifactStore:
             self.objects.remove(self._objects_of(stem))
 
     def _put(
-        self, moves: dict[str, str], manifest: Manifest, data: bytes, seen: bytes | None, old: Manifest | None
+        self,
+        moves: dict[str, str],
+        manifest: Manifest,
+        data: bytes,
+        seen: bytes | None,
+        old: Manifest | None,
+        taken: Collection[str],
     ) -> None:
         stem = manifest.stem
         if old is None or old.digest != manifest.digest or old.tracked != manifest.tracked:
@@ -229,7 +243,7 @@ class ArtifactStore:
             # and sees that it is gone or another: a miss, or the new artifact; see `checkout`. Were the old manifest
             # still there, it would report damage. A writer that dies from here on leaves no manifest: a miss.
             if seen is not None:
-                self._remove(stem, seen)
+                self._remove(stem, seen, taken)
             if self._folder is None:
                 # One listing. In a folder it would cost more than the commit, and a folder is replaced as a whole.
                 new = {stem + entry.name for entry in manifest.files}
@@ -242,7 +256,7 @@ class ArtifactStore:
     def _objects_of(self, stem: str) -> list[str]:
         return [name for name in self.objects.list(stem) if stem_of(name) == stem]
 
-    def _remove(self, stem: str, seen: bytes | None) -> None:
+    def _remove(self, stem: str, seen: bytes | None, spare: Collection[str] = ()) -> None:
         self.objects.remove([manifest_name(stem)])
         if seen is None:
             return
@@ -251,7 +265,7 @@ class ArtifactStore:
             names = [stem + entry.name for entry in manifest.files] + [entry.name for entry in manifest.tracked]
         except ArtifactDamagedError:
             names = self._objects_of(stem)
-        self.objects.remove(names)
+        self.objects.remove([name for name in names if name not in spare])
 
     # --- reading -----------------------------------------------------------------------------------------------------
     def checkout(self, stem: str, key: str, *, cacher: str = "") -> Checkout:

@@ -83,6 +83,7 @@ class Workspace:
         self.location = location
         self.mode = mode
         self.made = False
+        self.stays = False  # what refers to the files outlives this; `ArtifactStore.clean` removes the folder
         self._spare = [] if spare is None else spare
         self._reuses = spare is not None
 
@@ -90,7 +91,7 @@ class Workspace:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self.made:
+        if not self.made or self.stays:
             return
         if self._reuses and not self._spare and not os.listdir(self.location):
             self._spare.append(self.location)  # after a commit nothing is left in it

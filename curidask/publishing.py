@@ -1,0 +1,243 @@
+"""Publishing: copies of artifacts at the paths that `path_override` names, for people.
+
+The cache stays the one place that counts: a published file is only ever written, never read back into a run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from curidask.errors import CacheError
+from curidask.executors.base import Kind, Outcome
+from curidask.executors.worker import bind, cacher_name
+from curidask.graph import Graph, Task
+from curidask.planner import Action, Plan
+from curidask.runner import Listener
+from curidask.store.artifacts import ArtifactStore, Checkout
+from curidask.store.manifests import FileEntry
+from curidask.store.payload import check_file
+
+PLACEHOLDER = ".empty"
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """An output that is to be published.
+
+    Attributes
+    ----------
+    path : str
+        Where to, absolute.
+    stem, key, cacher : str
+        The artifact, and what writes it.
+    extension : str
+        Of its payload.
+    label : str
+        Output, stage and set, for messages.
+    """
+
+    path: str
+    stem: str
+    key: str
+    cacher: str
+    extension: str
+    label: str
+
+
+class Publisher:
+    """Keeps published files equal to their artifacts. It listens to the runner.
+
+    A file is published when its stage has run, and when the stage was reused, or not needed, and the file is missing
+    or is not what the artifact holds.
+
+    Parameters
+    ----------
+    store : ArtifactStore
+    root : Path
+        Where relative paths start.
+    listeners : sequence of Listener
+        Who is told what the user should know.
+
+    Notes
+    -----
+    A file is written beside and renamed, so nobody sees half of one; a folder is replaced as a whole.
+    """
+
+    def __init__(self, store: ArtifactStore, root: Path, listeners: Sequence[Listener] = ()) -> None:
+        self._store = store
+        self._root = root
+        self._listeners = listeners
+        self._by_path: dict[str, Publication] = {}
+        self._told: set[str] = set()
+
+    # --- Listener ----------------------------------------------------------------------------------------------------
+    def planned(self, graph: Graph, plan: Plan) -> None:
+        """Find the paths, and publish what is there already.
+
+        Raises
+        ------
+        CacheError
+            For a path that cannot be meant, before anything runs.
+        """
+        there = []
+        for task in sorted(plan.decisions):
+            for publication in self._publications(graph[task]):
+                self._claim(publication)
+                if plan.decisions[task].action is not Action.RUN:
+                    there.append(publication)
+        self._publish_changed([p for p in there if self._by_path[p.path] is p])
+
+    def started_executor(self, description: str) -> None:
+        """Nothing to do."""
+
+    def ended(self, task: Task, outcome: Outcome) -> None:
+        """Publish what a task made."""
+        if outcome.kind in (Kind.DONE, Kind.FOUND):
+            found = self._publications(task)
+            self._publish_changed([p for p in found if self._by_path.get(p.path, p).stem == p.stem])
+
+    def blocked(self, task: Task) -> None:
+        """Nothing to do."""
+
+    def waiting(self, task: Task, holder: str) -> None:
+        """Nothing to do."""
+
+    def warned(self, text: str) -> None:
+        """Nothing to do."""
+
+    # --- where to ----------------------------------------------------------------------------------------------------
+    def _publications(self, task: Task) -> list[Publication]:
+        found = []
+        for index, (output, stem) in enumerate(zip(task.outputs, task.stems, strict=True)):
+            if stem is None or getattr(output.cacher, "path_override", None) is None:
+                continue
+            cacher = bind(output.cacher, Path(), "", output.name, task.spec.name, task.record)
+            asked = cacher.override_path() if cacher.publishes else None
+            if asked is None:
+                continue
+            path = os.path.abspath(self._root / os.path.expanduser(asked))
+            label = f"output {output.name!r} of {task.label}"
+            self._check_path(path, asked, label)
+            name = cacher_name(output.cacher)
+            found.append(Publication(path, stem, task.ref(index).key, name, cacher.extension, label))
+        return found
+
+    def _check_path(self, path: str, asked: str, label: str) -> None:
+        if asked.endswith(("/", os.sep)) or os.path.isdir(path):
+            raise CacheError(
+                f"The path_override {asked!r} names a folder.",
+                where=label,
+                fix="name a file, such as 'results/best.json'",
+            )
+        cache = self._store.objects.local_root
+        if cache is not None and os.path.realpath(path).startswith(os.path.realpath(cache) + os.sep):
+            raise CacheError(
+                f"The path_override {asked!r} leads into the cache.",
+                where=label,
+                fix="name a path outside of it: the artifact is in the cache anyway, this is where a copy goes",
+            )
+
+    def _claim(self, publication: Publication) -> None:
+        path = publication.path
+        other = self._by_path.get(path)
+        self._by_path[path] = publication
+        if other is None or other.stem == publication.stem or path in self._told:
+            return
+        self._told.add(path)
+        self._warn(
+            f"{other.label} and {publication.label} are both published as {path!r}, where only the last one stays: "
+            "put {params_hash} or a field of the parameter set into the path_override"
+        )
+
+    # --- publishing --------------------------------------------------------------------------------------------------
+    def _publish_changed(self, publications: Sequence[Publication]) -> None:
+        if not publications:
+            return
+        manifests = self._store.manifests(p.stem for p in publications)
+        for publication in publications:
+            manifest = manifests.get(publication.stem)
+            if manifest is None or (manifest.key, manifest.cacher) != (publication.key, publication.cacher):
+                continue  # nothing is there (a stage that was not needed), or it is about to be made again
+            try:
+                if not _is_published(publication, manifest.files):
+                    publish(publication, self._store.checkout(publication.stem, publication.key))
+            except OSError as error:
+                reason = error.what if isinstance(error, CacheError) else error.strerror or str(error)
+                self._warn(f"{publication.label} could not be published as {publication.path!r}: {reason}")
+
+    def _warn(self, text: str) -> None:
+        for listener in self._listeners:
+            listener.warned(text)
+
+
+def publish(publication: Publication, checkout: Checkout) -> None:
+    """Copy the payload of an artifact to its published place."""
+    os.makedirs(os.path.dirname(publication.path), exist_ok=True)
+    for target, entries in _targets(publication, checkout.manifest.files):
+        beside = f"{os.path.dirname(target)}/.{os.path.basename(target)}.part-{os.getpid()}-{os.urandom(4).hex()}"
+        try:
+            for entry in entries:
+                inside = entry.name.partition("/")[2]
+                path = f"{beside}/{inside}" if inside else beside
+                if inside:
+                    os.makedirs(os.path.dirname(path), exist_ok=True)
+                shutil.copyfile(f"{checkout.folder}/{checkout.basename}{entry.name}", path)
+            _replace(beside, target)
+        finally:
+            _remove(beside)
+
+
+def _is_published(publication: Publication, files: Iterable[FileEntry]) -> bool:
+    """Whether the published files are what the artifact holds, by size and digest, and nothing else."""
+    for target, entries in _targets(publication, files):
+        for entry in entries:
+            inside = entry.name.partition("/")[2]
+            try:
+                check_file(f"{target}/{inside}" if inside else target, target, entry, "digest")
+            except OSError:
+                return False
+        if os.path.isdir(target) and sum(len(names) for _, _, names in os.walk(target)) != len(entries):
+            return False
+    return True
+
+
+def _targets(publication: Publication, files: Iterable[FileEntry]) -> list[tuple[str, list[FileEntry]]]:
+    """The files and folders to be published, by path, with what goes there."""
+    targets: dict[str, list[FileEntry]] = {}
+    for entry in files:
+        if entry.name != PLACEHOLDER:
+            targets.setdefault(_target(publication, entry.name), []).append(entry)
+    return list(targets.items())
+
+
+def _target(publication: Publication, name: str) -> str:
+    """Where a payload file, or the folder it is in, goes: where the cacher would look when it is used by itself."""
+    base, extension = os.path.splitext(publication.path)
+    top, slash, _ = name.partition("/")
+    if slash:
+        return base + top
+    own = publication.extension
+    if top.endswith(own) if own else "." not in top:
+        return base + top[: len(top) - len(own)] + extension
+    return base + top
+
+
+def _replace(new: str, target: str) -> None:
+    if not os.path.isdir(new):
+        os.replace(new, target)
+        return
+    old = f"{new}.old"
+    with suppress(FileNotFoundError):
+        os.rename(target, old)
+    os.rename(new, target)
+    _remove(old)
+
+
+def _remove(path: str) -> None:
+    with suppress(OSError):
+        shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)

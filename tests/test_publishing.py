@@ -1,0 +1,321 @@
+"""Published copies: where ``path_override`` says, equal to the artifact, written whole, and never the cache itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import curidask as cf
+from curidask.caching import Cacheable, JsonCacher, NumpyCacher, PickleCacher
+from curidask.config import Config
+from curidask.errors import CacheError
+from tests.conftest import Project
+
+Session = Callable[..., cf.ArtifactManager]
+
+
+@dataclass
+class Params(cf.ExperimentParameters):
+    x: int = 1
+
+
+class Heard:
+    """A listener that keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def planned(self, *_: Any) -> None:
+        pass
+
+    started_executor = ended = blocked = planned
+
+    def warned(self, text: str) -> None:
+        self.texts.append(text)
+
+
+class PartsCacher(Cacheable):
+    """Writes a file, another beside it, and a folder."""
+
+    extension = ".txt"
+
+    def save(self, obj: dict[str, str]) -> None:
+        Path(self.get_path()).write_text(",".join(obj))
+        Path(self.get_path("count")).write_text(str(len(obj)))
+        Path(self.get_path("more.csv")).write_text("a")
+        for name, text in obj.items():
+            path = Path(self.get_dir("parts"), name, "text")
+            path.parent.mkdir()
+            path.write_text(text)
+
+    def load(self) -> dict[str, str]:
+        folder = Path(self.get_dir("parts"))
+        assert int(Path(self.get_path("count")).read_text()) == len(os.listdir(folder))
+        return {name: (folder / name / "text").read_text() for name in Path(self.get_path()).read_text().split(",")}
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture(params=["folder", "memory"])
+def session(request: pytest.FixtureRequest, tmp_path: Path, heard: Heard) -> Iterator[Session]:
+    """Starts a session on one cache, in a project in ``tmp_path/project``."""
+    url = str(tmp_path / "cache") if request.param == "folder" else f"memory://{os.urandom(8).hex()}/cache"
+    opened = []
+
+    def start(**options: Any) -> cf.ArtifactManager:
+        manager = cf.ArtifactManager("p", cache=url, config=Config(tmp_path / "project"), listeners=[heard], **options)
+        opened.append(manager)
+        return manager
+
+    yield start
+    for manager in opened:
+        manager.close()
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Where the tests publish."""
+    return tmp_path / "project" / "out"
+
+
+def stage_of(cacher: Any, value: Any = None) -> Callable[..., Any]:
+    @cf.stage(None, ["a"], [cacher])
+    def make(record: Any) -> Any:
+        return {"x": record.params.x} if value is None else value
+
+    return make
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): p.read_text() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_an_artifact_is_published_where_the_template_says(session: Session, out: Path, heard: Heard) -> None:
+    make = stage_of(JsonCacher("out/{name}_{stage}_{x}.json"))
+    for x in (1, 2):
+        record = make(cf.Record(session(), Params("p", x=x)))
+        assert JsonCacher(out / f"a_make_{x}.json").load() == {"x": x}
+        assert record.state["a"] == {"x": x}
+    hashed = stage_of(JsonCacher("out/{params_hash}.json"))(cf.Record(session(), Params("p")))
+    assert JsonCacher(out / f"{hashed.get_hash()}.json").load() == {"x": 1}
+    assert heard.texts == []
+    assert len(tree(out)) == 3  # and nothing temporary
+
+
+@pytest.mark.parametrize("change", ["missing", "same size", "other size", "nothing"])
+def test_what_is_reused_is_published_when_it_is_not_there_as_it_should(
+    session: Session, out: Path, change: str
+) -> None:
+    make, path = stage_of(JsonCacher("out/a.json")), out / "a.json"
+    make(cf.Record(session(), Params("p")))
+    right = path.read_bytes()
+    if change == "missing":
+        path.unlink()
+    elif change != "nothing":
+        path.write_bytes(right.replace(b"1", b"2") if change == "same size" else b"")
+    before = path.stat().st_ino if path.exists() else 0
+    make(cf.Record(session(), Params("p")))
+    assert path.read_bytes() == right
+    assert (path.stat().st_ino == before) == (change == "nothing")
+
+
+def test_what_is_not_needed_is_published_too(session: Session, out: Path) -> None:
+    def trace(manager: cf.ArtifactManager) -> None:
+        @cf.stage(["a"], ["b"], [JsonCacher("out/b.json")])
+        def use(record: Any, a: Any) -> Any:
+            return a
+
+        use(stage_of(JsonCacher("out/a.json"))(cf.Record(manager, Params("p"))))
+        manager.finish()
+
+    trace(session(live=False))
+    assert list(tree(out)) == ["a.json", "b.json"]
+    for path in out.iterdir():
+        path.unlink()
+    trace(session(live=False))
+    assert list(tree(out)) == ["a.json", "b.json"]
+
+
+def test_several_files_and_folders_load_inline(session: Session, out: Path, tmp_path: Path) -> None:
+    value = {"one": "1", "two": "22"}
+    stage_of(PartsCacher("out/deep/result.text"), value)(cf.Record(session(), None))
+    expected = {
+        "deep/result.text": "one,two",
+        "deep/result_count.text": "2",
+        "deep/result_more.csv": "a",
+        "deep/result_parts/one/text": "1",
+        "deep/result_parts/two/text": "22",
+    }
+    assert tree(out) == expected
+    assert PartsCacher(out / "deep" / "result.text").load() == value
+    (out / "deep/result_parts/three").mkdir()
+    (out / "deep/result_parts/three/text").write_text("left from another time")
+    (out / "deep/result_more.csv").unlink()
+    stage_of(PartsCacher("out/deep/result.text"), value)(cf.Record(session(), None))
+    assert tree(out) == expected
+    arrays = {"w": np.arange(3.0)}
+    stage_of(NumpyCacher("out/arrays.npz", mmap_mode="r"), arrays)(cf.Record(session(), Params("other")))
+    assert (NumpyCacher(out / "arrays.npz").load()["w"] == arrays["w"]).all()
+
+
+def test_a_file_without_extension(session: Session, out: Path) -> None:
+    stage_of(PickleCacher("out/model"), [1])(cf.Record(session(), None))
+    assert list(tree_of_bytes(out)) == ["model"]
+    assert PickleCacher(out / "model").load() == [1]
+
+
+def tree_of_bytes(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("options", [{"dry": True}, {"dry_cache": True}, {"map_only": True}])
+def test_a_dry_run_publishes_nothing(session: Session, out: Path, options: dict[str, Any]) -> None:
+    make = stage_of(JsonCacher("out/a.json"))
+    make(cf.Record(session(**options), Params("p")))
+    assert not out.exists()
+    make(cf.Record(session(), Params("p")))
+    (out / "a.json").unlink()
+    make(cf.Record(session(**options), Params("p")))
+    assert not (out / "a.json").exists()
+
+
+def test_two_sets_at_one_path_are_named(session: Session, out: Path, heard: Heard) -> None:
+    manager = session(live=False)
+    make = stage_of(JsonCacher("out/a.json"))
+    for number, name in enumerate(["first", "second", "third"]):
+        make(cf.Record(manager, Params(name, x=number)))
+    make(cf.Record(manager, Params("equal to the third", x=2)))
+    manager.finish()
+    assert len(heard.texts) == 1
+    assert "(first)" in heard.texts[0]
+    assert "(second)" in heard.texts[0]
+    assert "{params_hash}" in heard.texts[0]
+    assert JsonCacher(out / "a.json").load() == {"x": 2}
+
+
+def test_a_new_value_takes_the_place_of_the_old_one(session: Session, out: Path, heard: Heard) -> None:
+    path = out / "a.json"
+    for x in (1, 2):
+        stage_of(JsonCacher("out/a.json"))(cf.Record(session(), Params("p", x=x)))
+        assert JsonCacher(path).load() == {"x": x}
+    assert heard.texts == []  # not in one run
+
+
+def test_absolute_paths_and_the_home_folder(session: Session, tmp_path: Path) -> None:
+    stage_of(JsonCacher(tmp_path / "elsewhere" / "{x}.json"))(cf.Record(session(), Params("p")))
+    stage_of(JsonCacher("~/home.json"))(cf.Record(session(), Params("p", x=2)))  # the tests' home is tmp_path
+    assert JsonCacher(tmp_path / "elsewhere" / "1.json").load() == {"x": 1}
+    assert JsonCacher(tmp_path / "home.json").load() == {"x": 2}
+
+
+def test_paths_that_cannot_be_meant_are_refused_before_anything_runs(session: Session, out: Path) -> None:
+    out.mkdir(parents=True)
+    ran: list[int] = []
+    for template, text in (("out/{y}.json", "'y'"), ("out", "names a folder"), ("new/", "names a folder")):
+
+        @cf.stage(None, ["a"], [JsonCacher(template)])
+        def make(record: Any) -> Any:
+            ran.append(1)
+
+        with pytest.raises(CacheError, match=text) as caught:
+            make(cf.Record(session(), Params("p")))
+        assert "make" in caught.value.where
+    assert ran == []
+
+
+def test_nothing_is_published_into_the_cache(tmp_path: Path) -> None:
+    make = stage_of(JsonCacher("cache/a.json"))
+    with (
+        cf.ArtifactManager("p", cache=str(tmp_path / "cache"), config=Config(tmp_path)) as manager,
+        pytest.raises(CacheError, match="into the cache"),
+    ):
+        make(cf.Record(manager, Params("p")))
+    assert list((tmp_path / "cache").glob("*")) == []
+
+
+def test_what_cannot_be_written_is_a_warning_and_the_artifact_is_kept(
+    session: Session, out: Path, heard: Heard
+) -> None:
+    out.parent.mkdir(parents=True)
+    out.write_text("a file, where a folder is needed")
+    record = stage_of(JsonCacher("out/a.json"))(cf.Record(session(), Params("p")))
+    assert record.state["a"] == {"x": 1}
+    assert len(heard.texts) == 1
+    assert str(out / "a.json") in heard.texts[0]
+    assert out.read_text().startswith("a file")
+
+
+def test_a_damaged_artifact_is_not_published(session: Session, out: Path) -> None:
+    make = stage_of(JsonCacher("out/a.json"))
+    manager = session()
+    make(cf.Record(manager, Params("p")))
+    (name,) = [n for n in manager.store.objects.list() if not n.endswith("_metadata.json")]
+    (out / "a.json").unlink()
+    manager.store.objects.write(name, b'{"x": 9}')
+    assert make(cf.Record(session(), Params("p"))).state["a"] == {"x": 1}
+    assert JsonCacher(out / "a.json").load() == {"x": 1}
+
+
+# --- an experiment ---------------------------------------------------------------------------------------------------
+EXPERIMENT = """
+from dataclasses import dataclass
+
+import curidask as cf
+from curidask.caching import JsonCacher, PickleCacher
+
+
+@dataclass
+class Params(cf.ExperimentParameters):
+    x: int = 1
+
+
+@cf.stage(None, ["data"], [PickleCacher])
+def load(record):
+    return list(range(record.params.x))
+
+
+@cf.stage(["data"], ["score"], [JsonCacher("results/{x}/score.json")])
+def score(record, data):
+    return sum(data)
+
+
+@cf.aggregate(["score"], ["table"], [JsonCacher("results/table.json")])
+def gather(record, records, score):
+    return list(score.values())
+
+
+def get_params():
+    return [Params(f"p{x}", x=x) for x in (3, 4, 5)]
+
+
+def run(param_sets, manager):
+    for params in param_sets:
+        score(load(cf.Record(manager, params)))
+    gather(cf.Record(manager, None))
+"""
+
+
+@pytest.mark.parametrize("parallel", ["0", "2"])
+def test_an_experiment_publishes_below_the_project(project: Project, parallel: str) -> None:
+    project.write("experiments/publish.py", EXPERIMENT)
+    results = project.root / "results"
+    expected = {"3/score.json": "3", "4/score.json": "6", "5/score.json": "10", "table.json": "[3, 6, 10]"}
+    for flag in ("--map", "--dry", "--dry-cache"):
+        assert project.experiment("publish", "--parallel", parallel, flag).returncode == 0
+        assert not results.exists()
+    assert project.experiment("publish", "--parallel", parallel).returncode == 0
+    assert tree(results) == expected
+    (results / "4" / "score.json").unlink()
+    (results / "table.json").write_text("[]")
+    done = project.command("experiment", "publish", "--parallel", parallel)
+    assert "everything was in the cache" in done.stderr
+    assert tree(results) == expected
