@@ -99,7 +99,7 @@ SETTINGS = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("roo
 def find_root(start: Path) -> Path:
     """The nearest folder upwards that has a configuration, else the start itself."""
     for folder in (start, *start.parents):
-        if any(_configures(folder / name) for name in FILES):
+        if any(configures(folder / name) for name in FILES):
             return folder
     return start
 
@@ -129,7 +129,7 @@ def load_config(start: Path | None = None, env: Mapping[str, str] | None = None)
     config = Config(root)
     for name in FILES:
         path = root / name
-        if _configures(path):
+        if configures(path):
             config = replace(config, **_checked(_read(path), str(path)), source=str(path))
             break
     for variable, key, value in _variables(os.environ if env is None else env):
@@ -158,7 +158,8 @@ def _parsed(key: str, text: str) -> Any:
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
-def _configures(path: Path) -> bool:
+def configures(path: Path) -> bool:
+    """Whether a file of one of the names in `FILES` is there and meant for us."""
     if not path.is_file():
         return False
     if path.name != "pyproject.toml":
@@ -236,13 +237,13 @@ def _checked(values: Mapping[str, Any], source: str) -> dict[str, Any]:
                 where=source,
                 fix=f"did you mean {near[0]!r}?" if near else f"use one of: {', '.join(SETTINGS)}",
             )
-        fix = _problem(key, value)
+        fix = problem(key, value)
         if fix:
             raise ConfigurationError(f"The setting {key!r} is {value!r}.", where=source, fix=fix)
     return dict(values)
 
 
-def _problem(key: str, value: Any) -> str:
+def problem(key: str, value: Any) -> str:
     """What to write instead of a value that cannot be used; empty for one that can."""
     if key == "verify":
         return "" if value in VERIFY else f"use one of {', '.join(VERIFY)}"

@@ -245,9 +245,11 @@ def project_modules(root: Path) -> list[ModuleType]:
 
 def _is_own(module: ModuleType, root: Path) -> bool:
     file = getattr(module, "__file__", None)
-    if not file or module.__name__.partition(".")[0] == "curidask":
-        return False
-    path = Path(file)
+    return bool(file) and module.__name__.partition(".")[0] != "curidask" and is_own_file(Path(str(file)), root)
+
+
+def is_own_file(path: Path, root: Path) -> bool:
+    """Whether a file is the project's own: below its folder, but not installed below it."""
     return path.is_relative_to(root) and not any(_is_installed(part, root) for part in _folders(path, root))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from curidask import clusters, history
+from curidask import clusters, history, param_registry
 from curidask.config import Config, load_config
 from curidask.errors import CacheError, RunFailedError
 from curidask.executors.base import Executor
@@ -119,6 +119,7 @@ class ArtifactManager:
         self.parallel = self._choose_parallel(parallel)
         number, self.reference = history.new_reference(experiment_name, self.config.path(self.config.runs))
         self.run_record = history.RunRecord(experiment_name, number, self.reference, self.store.url, sys.argv)
+        self.run_record.prefix = self.prefix
         self.runner = Runner(
             self.graph,
             self.store,
@@ -161,6 +162,8 @@ class ArtifactManager:
             self.run_record.status = "failed" if self.runner.failures and status == "done" else status
             self.run_record.ended_at = time.time()
             history.save(self.run_record, self.graph, self._param_sets(), self.config.path(self.config.runs))
+            sets = [record.params for record in self.records if record.params is not None]
+            param_registry.add(self.config.path(self.config.runs), self.experiment_name, self.reference, sets)
 
     # --- records and stages -------------------------------------------------------------------------------------------
     def add_record(self, record: Record) -> int:

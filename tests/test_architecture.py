@@ -18,8 +18,21 @@ GROUPS = [
     ["errors", "params", "args", "hashing", "code_identity", "staging", "graph", "planner", "runstate"],
     ["caching", "store"],
     ["executors", "clusters"],
-    ["config", "loading", "history", "tracing", "runner", "record", "manager", "procedure", "experiment"],
-    ["cli"],
+    [
+        "config",
+        "loading",
+        "history",
+        "tracing",
+        "logs",
+        "param_registry",
+        "run_folder",
+        "runner",
+        "record",
+        "manager",
+        "procedure",
+        "experiment",
+    ],
+    ["cli", "__main__"],
 ]
 LEVEL = {name: level for level, names in enumerate(GROUPS) for name in names}
 

@@ -20,6 +20,9 @@ PART_BYTES = 48
 HASH_BYTES = 40
 SUBDIR_BYTES = 200
 
+UNTRACKED = "-"
+"""Begins the names of files that full copies of a run leave out."""
+
 _UNSAFE_NAME = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)|[\\\0]")
 _PLAIN_PART = re.compile(r"(?!\.)[A-Za-z0-9._-]+")
 _KEY_LOOKALIKE = re.compile(r"\.(?=[0-9a-f]{12})")
