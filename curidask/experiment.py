@@ -145,7 +145,7 @@ def run_experiment(
     if manager.writable:
         manager.store.check_writable()
     if map_only:
-        value, stopped_at = _trace(module.run, param_sets, manager)
+        value, stopped_at = _mapped(module.run, param_sets, manager)
         return ExperimentResult(value, manager, stopped_at)
     manager.run_record.notes = (notes() if callable(notes) else notes).strip()
     manager.run_record.options = {key: list(value) for key, value in selection.items()} | {
@@ -158,11 +158,10 @@ def run_experiment(
         manager,
         _logged_error(wanted=log_errors),
     ):
-        try:
-            value = module.run(param_sets, manager)
-        except StageFailedError:
+        value, failed = _traced(module.run, param_sets, manager)
+        if failed is not None:
             manager.finish()  # what does not depend on the failure finishes first; raises with all failures
-            raise
+            raise failed
         _check_stage_names(overwrite_stages, manager)
         manager.finish()
     return ExperimentResult(value, manager) if mngr is True else value
@@ -206,11 +205,21 @@ def _prefix_of_run(config: Config, cache: str | None, name: str) -> str | None:
     return run_folder.prefix_of(config.path(cache), name)
 
 
-def _trace(run: Any, param_sets: list[ExperimentParameters], manager: ArtifactManager) -> tuple[Any, str]:
+def _mapped(run: Any, param_sets: list[ExperimentParameters], manager: ArtifactManager) -> tuple[Any, str]:
     try:
         return run(param_sets, manager), ""
     except MapStop as stop:
         return None, stop.artifact
+
+
+def _traced(
+    run: Any, param_sets: list[ExperimentParameters], manager: ArtifactManager
+) -> tuple[Any, StageFailedError | None]:
+    # The failure is given back, since what runs while it is handled would show it as its own errors' context.
+    try:
+        return run(param_sets, manager), None
+    except StageFailedError as error:
+        return None, error
 
 
 def _check_stage_names(names: Sequence[str], manager: ArtifactManager) -> None:
@@ -230,9 +239,13 @@ def _kept(manager: ArtifactManager, *, store_full: bool, report: bool) -> Iterat
         yield
     except (RunFailedError, StageFailedError) as error:
         failed = error
+    # The report is made here, before the folder is filled, so that the folder gets it.
     if store_full:
         for text in run_folder.fill(manager):
             warnings.warn(text, stacklevel=2)
+        if failed is not None:
+            folder = run_folder.run_path(manager.config, manager.reference)
+            warnings.warn(f"the run failed; what it has is stored in {folder}", stacklevel=2)
     if failed is not None:
         raise failed
 

@@ -82,10 +82,15 @@ STARTED: list[subprocess.Popen[str]] = []
 
 
 def end_group(process: subprocess.Popen[str]) -> None:
-    """Kill a started command with all its workers."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # it leads a session of its own, so this is its group's number
-    process.communicate()
+    """Kill a started command with all its workers.
+
+    Only when it was not waited for yet: until then nothing else can have its number, and after that it has ended its
+    workers itself.
+    """
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # it leads a session of its own, so this is its group's number
+        process.communicate()
 
 
 @dataclass

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from threading import RLock
 from typing import Any
 
 from curidask.cli.terminal import say
@@ -70,6 +71,7 @@ class Progress:
     _drawn: int = 0
     _last: float = 0.0
     _warned: set[str] = field(default_factory=set)
+    _lock: RLock = field(default_factory=RLock)
 
     # --- Listener ----------------------------------------------------------------------------------------------------
     def planned(self, graph: Graph, plan: Plan) -> None:
@@ -125,8 +127,9 @@ class Progress:
             now = time.monotonic()
             if now - self._last >= REFRESH_SECONDS or not count.left:
                 self._last = now
-                self._erase()
-                self._draw()
+                with self._lock:
+                    self._erase()
+                    self._draw()
         elif not count.left:
             say(self._line(stage, count))
 
@@ -159,15 +162,20 @@ class Progress:
         return "  ".join(parts)
 
     def _say(self, text: str, *, even_quiet: bool = False, **style: Any) -> None:
-        if self.quiet and not even_quiet:
-            return
-        self._erase()
-        say(text, **style)
+        if not self.quiet or even_quiet:
+            self.line(text, **style)
+
+    def line(self, text: str, **style: Any) -> None:
+        """Print a line above the moving ones; from any thread, since what workers log comes from another."""
+        with self._lock:
+            self._erase()
+            say(text, **style)
 
     def finish(self) -> None:
         """Take the moving lines away."""
         if self._is_drawing():
-            self._erase()
+            with self._lock:
+                self._erase()
 
     def table(self) -> str:
         """The closing table."""

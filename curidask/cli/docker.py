@@ -26,8 +26,8 @@ HOME = "/home/researcher"
 
 DOCKERFILE = """\
 # The run {reference}: its code, packages, artifacts and notebook. `docker run` gives its results again.
-# Build it with the run's folder as context:
-#   {command}
+# Build it in the run's folder, which is the context:
+#   docker build -t {tag} -f {folder}/Dockerfile .
 FROM python:{python}-slim
 
 RUN useradd --create-home --home-dir {home} researcher && install -d -o researcher {home}/project
@@ -149,7 +149,7 @@ def _dockerfile(manager: ArtifactManager, *, vendor: bool) -> str:
     entry = ["python", "-m", "curidask", "run", record.name, *run_folder.selection_arguments(record.options)]
     return DOCKERFILE.format(
         reference=manager.reference,
-        command=build_command(manager, "docker"),
+        tag=_tag(manager),
         python=platform.python_version(),
         home=HOME,
         folder=FOLDER,

@@ -52,13 +52,14 @@ def run_command(name: str, **options: Any) -> None:
     from curidask.cli.display import Progress
     from curidask.config import load_config
 
-    looks = any(options[query] for query in QUERIES)
+    looks = any(options[query] not in (None, False) for query in QUERIES)
     progress = Progress(
         quiet=options["quiet"] or looks, plain=options["plain"], moving=True if options["progress"] else None
     )
     show_warnings(progress.warned)
     config = load_config()
-    show_logs(config.root, verbose=options["verbose"] and not looks, everything=options["all_loggers"])
+    verbose = options["verbose"] and not looks
+    show_logs(progress.line, config.root, verbose=verbose, everything=options["all_loggers"])
     if looks:
         _look(config, name, options, progress)
     else:
@@ -76,7 +77,7 @@ def _check(options: dict[str, Any]) -> None:
         ("dry", "notebook"),
         ("dry", "docker"),
     ):
-        given = [name for name in (one, *others) if options[name]]
+        given = [name for name in (one, *others) if options[name] not in (None, False)]
         if len(given) > 1:
             flags = " and ".join(QUERIES.get(name, f"--{name.replace('_', '-')}") for name in given)
             raise click.UsageError(f"{flags} cannot go together; leave one of them out.")
@@ -94,7 +95,7 @@ def _run_options(options: dict[str, Any]) -> dict[str, Any]:
 def _look(config: Config, name: str, options: dict[str, Any], progress: Progress) -> None:
     from curidask.cli import queries
 
-    if options["hashes"] or options["print_params"]:
+    if options["hashes"] or options["print_params"] is not None:
         lines = _explained(queries.param_lines, config, name, options)
     else:
         result = _trace(config, name, options, progress)

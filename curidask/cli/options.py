@@ -62,7 +62,7 @@ class RunCommand(click.Command):
         """Parse, and explain a missing NAME that a flag with an optional value took."""
         args = [SYNONYMS.get(arg, arg) for arg in args]
         try:
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, list(args))  # the parser takes them out of the list
         except click.MissingParameter as error:
             taken = _taken_name(args)
             if error.param is not None and error.param.name == "name" and taken:

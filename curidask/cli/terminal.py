@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -28,11 +27,25 @@ def say(text: str = "", *, err: bool = True, nl: bool = True, **style: Any) -> N
     click.echo(click.style(text, **style) if style else text, err=err, nl=nl, color=_colour)
 
 
-def show_logs(root: Path, *, verbose: bool, everything: bool) -> None:
+class _LineHandler(logging.Handler):
+    """Hands each record over as a line of text."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__()
+        self._show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._show(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+
+def show_logs(show: Callable[[str], None], root: Path, *, verbose: bool, everything: bool) -> None:
     """Show warnings and errors that are logged; with `verbose` what is told, too."""
     from curidask.logs import ForFile, OwnRecords
 
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _LineHandler(show)
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     handler.setLevel(logging.INFO if verbose else logging.WARNING)
     handler.addFilter(OwnRecords(root, everything=everything))
