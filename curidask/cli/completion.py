@@ -43,15 +43,17 @@ def answer(run_command: click.Command, subcommands: Mapping[str, click.Command])
 
     The first word may be an experiment or a subcommand, so which command completes the rest depends on it.
     """
-    from click.shell_completion import shell_complete, split_arg_string
+    from click.shell_completion import get_completion_class, shell_complete
 
     mend_bash()
-    words = split_arg_string(os.environ.get("COMP_WORDS", ""))
-    before_cursor = words[1 : int(os.environ.get("COMP_CWORD") or len(words))]
+    instruction = os.environ[VARIABLE]
+    kind = get_completion_class(instruction.partition("_")[0])
     command = run_command
-    if before_cursor and before_cursor[0] in subcommands:
-        command = click.Group("experiment", commands=dict(subcommands))
-    return shell_complete(command, {"obj": subcommands}, "experiment", VARIABLE, os.environ[VARIABLE])
+    if kind is not None and instruction.endswith("_complete"):
+        before, _ = kind(run_command, {}, "experiment", VARIABLE).get_completion_args()
+        if before and before[0] in subcommands:
+            command = click.Group("experiment", commands=dict(subcommands))
+    return shell_complete(command, {"obj": subcommands}, "experiment", VARIABLE, instruction)
 
 
 def mend_bash() -> None:
@@ -63,7 +65,8 @@ def mend_bash() -> None:
             import re
 
             escaped = re.sub(r"([^\w.,:=/@%+-])", r"\\\1", str(item.value))
-            return f"{item.type},{escaped}"
+            doubled = escaped.replace("\\", "\\\\")  # click's script takes one level away when it reads them
+            return f"{item.type},{doubled}"
 
     add_completion_class(QuotingBash)
 

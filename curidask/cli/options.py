@@ -61,6 +61,8 @@ class RunCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, and explain a missing NAME that a flag with an optional value took."""
         args = [SYNONYMS.get(arg, arg) for arg in args]
+        if ctx.resilient_parsing and args and args[-1].startswith("-"):
+            args.pop()  # its value is being completed; click would stop at it and know no NAME
         try:
             return super().parse_args(ctx, list(args))  # the parser takes them out of the list
         except click.MissingParameter as error:

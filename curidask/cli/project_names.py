@@ -32,7 +32,9 @@ def sets(config: Config, experiment: str | None, modules: Sequence[str] = ()) ->
 
     runs = config.path(config.runs)
     listed = param_registry.listing(runs, _module_name(experiment)) if experiment else param_registry.listing(runs)
-    found = {name: hash_[:8] for hash_, name in listed.values()} if not modules else {}
+    found = {name: hash_[:8] for hash_, name in sorted(listed.values(), key=lambda item: item[1])}
+    if modules:
+        found = {}  # what earlier runs took from other modules would only mislead
     for module in modules or ([experiment] if experiment else []):
         for folder in (config.params, config.experiments):
             tree = _parsed(_file(config, folder, module))

@@ -248,8 +248,8 @@ def run_folder(project: Project) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("flag", ["-s", "--store-full", "--full-store"])
-def test_store_full_keeps_all_and_reproduces(project: Project, parallel: tuple[str, str], flag: str) -> None:
+def test_store_full_keeps_all_and_reproduces(project: Project, parallel: tuple[str, str]) -> None:
+    flag = "-s" if parallel == IN_PROCESS else "--full-store"
     change(project, ('return {"x": record.params.x}', BESIDE))
     good(project.experiment("demo", *parallel))
     # The second run needs only the table; the folder gets all that is in the cache all the same.
@@ -284,7 +284,7 @@ def hashes(project: Project) -> list[str]:
 
 
 def test_a_stored_run_brings_its_prefix_and_can_be_moved(project: Project, tmp_path: Path) -> None:
-    good(project.experiment("demo", "-s", "--prefix", "mine", *IN_PROCESS))
+    good(project.experiment("demo", "--store-full", "--prefix", "mine", *IN_PROCESS))
     moved = shutil.move(run_folder(project), tmp_path / "moved run")
     shutil.rmtree(project.root / "data")
     project.calls()
@@ -644,16 +644,16 @@ def test_a_terminal_gets_colour_and_moving_lines(project: Project, parallel: tup
 @pytest.mark.parametrize(
     ("flags", "env", "moves"),
     [
-        (("--plain",), {}, False),
-        (("--no-color",), {}, True),
-        ((), {"NO_COLOR": "1"}, True),
-        ((), {"TERM": "dumb"}, False),
+        (("--plain", "--parallel", "2"), {}, False),
+        (("--plain", "--parallel", "0"), {}, False),
+        (("--no-color", "--parallel", "2"), {}, True),
+        (("--no-color", "--parallel", "0"), {}, True),
+        (("--parallel", "0"), {"NO_COLOR": "1"}, True),
+        (("--parallel", "0"), {"TERM": "dumb"}, False),
     ],
 )
-def test_a_terminal_that_wants_less(
-    project: Project, parallel: tuple[str, str], flags: tuple[str, ...], env: dict[str, str], moves: bool
-) -> None:
-    shown = on_a_terminal(project, "demo", *flags, *parallel, env=env)
+def test_a_terminal_that_wants_less(project: Project, flags: tuple[str, ...], env: dict[str, str], moves: bool) -> None:
+    shown = on_a_terminal(project, "demo", *flags, env=env)
     assert not COLOUR.search(shown)
     assert bool(MOVES.search(shown)) is moves
     broken = on_a_terminal(project, "demoo", *flags, env=env)
