@@ -109,24 +109,29 @@ class Project:
         return self.command("experiment", *arguments, **options)
 
     def command(
-        self, name: str, *arguments: str, timeout: float = 90, env: dict[str, str] | None = None
+        self,
+        name: str,
+        *arguments: str,
+        timeout: float = 90,
+        env: dict[str, str] | None = None,
+        typed: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        process = self.start(*arguments, command=name, env=env)
+        process = self.start(*arguments, command=name, env=env, typed=typed is not None)
         try:
-            output, errors = process.communicate(timeout=timeout)
+            output, errors = process.communicate(typed, timeout=timeout)
         except BaseException:
             end_group(process)
             raise
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     def start(
-        self, *arguments: str, command: str = "experiment", env: dict[str, str] | None = None
+        self, *arguments: str, command: str = "experiment", env: dict[str, str] | None = None, typed: bool = False
     ) -> subprocess.Popen[str]:
         """Start a command in a process group of its own, which is ended after the test whatever becomes of the test."""
         process = subprocess.Popen(
             [COMMANDS / command, *arguments],
             cwd=self.root,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if typed else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

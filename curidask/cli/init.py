@@ -6,6 +6,7 @@ import json
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -95,7 +96,9 @@ def ask(folder: Path) -> dict[str, str]:
     dict of str to str
         Settings that differ from the defaults; `GIT` as ``"yes"``.
     """
-    click.confirm(f"Set up a curidask project in {folder.resolve()}?", default=True, abort=True)
+    if not click.confirm(f"Set up a curidask project in {folder.resolve()}?", default=True):
+        click.echo("nothing was written")
+        sys.exit(1)
     answers: dict[str, str] = {}
     if _configured(folder) is None:
         click.echo("Where things lie (Enter for what is in brackets):")
