@@ -146,6 +146,8 @@ def run_experiment(
         manager.store.check_writable()
     if map_only:
         value, stopped_at = _mapped(module.run, param_sets, manager)
+        if not stopped_at:
+            _check_stage_names(overwrite_stages, manager)
         return ExperimentResult(value, manager, stopped_at)
     manager.run_record.notes = (notes() if callable(notes) else notes).strip()
     manager.run_record.options = {key: list(value) for key, value in selection.items()} | {
