@@ -41,6 +41,12 @@ class RunRecord:
         Task to how it ended.
     described : dict
         Store name to what is known of an artifact that this run did not make.
+    prefix : str
+        How its artifacts' names begin.
+    notes : str
+        What the user says of the run; the first line is its title.
+    options : dict
+        What selects the parameter sets and decides what is computed, by the names of `run_experiment`.
     """
 
     name: str
@@ -57,6 +63,9 @@ class RunRecord:
     blocked_tasks: set[int] = field(default_factory=set)
     described: dict[str, ArtifactInfo] = field(default_factory=dict)
     ended_at: float | None = None
+    prefix: str = ""
+    notes: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
 
     # --- Listener ----------------------------------------------------------------------------------------------------
     def planned(self, graph: Graph, plan: Plan) -> None:
@@ -95,6 +104,9 @@ class RunRecord:
             "reference": self.reference,
             "status": self.status,
             "command": list(self.command),
+            "prefix": self.prefix,
+            "options": self.options,
+            "notes": self.notes,
             "started": datetime.fromtimestamp(self.started).astimezone().isoformat(timespec="seconds"),
             "seconds": round((self.ended_at or time.time()) - self.started, 3),
             "cache": self.cache,

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from curidask import clusters, history
+from curidask import clusters, history, param_registry
 from curidask.config import Config, load_config
 from curidask.errors import ArtifactMissingError, CacheError, RunFailedError
 from curidask.executors.base import Executor
@@ -139,6 +139,7 @@ class ArtifactManager:
         number, self.reference = history.new_reference(experiment_name, runs)
         self.claims = self._claims()
         self.run_record = history.RunRecord(experiment_name, number, self.reference, self.store.url, sys.argv)
+        self.run_record.prefix = self.prefix
         self.reported = ReportCollector(None if self.dry else runs / self.reference)
         told: list[Listener] = [self.run_record, self.reported, *listeners]
         if self.writable:
@@ -187,15 +188,12 @@ class ArtifactManager:
         if self.run_record.decisions and not self.dry:
             self.run_record.status = "failed" if self.runner.failures and status == "done" else status
             self.run_record.ended_at = time.time()
+            runs = self.config.path(self.config.runs)
             self.gather_reported()
             self._describe_reused()
-            history.save(
-                self.run_record,
-                self.graph,
-                self._param_sets(),
-                self.config.path(self.config.runs),
-                self.reported.rows,
-            )
+            history.save(self.run_record, self.graph, self._param_sets(), runs, self.reported.rows)
+            sets = [record.params for record in self.records if record.params is not None]
+            param_registry.add(runs, self.experiment_name, self.reference, sets)
 
     def gather_reported(self) -> list[dict[str, Any]]:
         """What was reported so far, also by the stages that are reused; see `ReportCollector`."""

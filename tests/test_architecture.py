@@ -28,6 +28,9 @@ GROUPS = [
         "tracing",
         "waiting",
         "reported",
+        "logs",
+        "param_registry",
+        "run_folder",
         "runner",
         "publishing",
         "record",
@@ -36,7 +39,7 @@ GROUPS = [
         "experiment",
         "utils",
     ],
-    ["reporting", "notebook", "cli"],
+    ["reporting", "notebook", "cli", "__main__"],
 ]
 LEVEL = {name: level for level, names in enumerate(GROUPS) for name in names}
 
