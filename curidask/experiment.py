@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from curidask.config import Config, load_config
@@ -56,6 +58,8 @@ def run_experiment(
     ignore_lazy: bool = False,
     parallel: int | None = None,
     map_only: bool = False,
+    report: bool = True,
+    on_report: Callable[[Path], None] | None = None,
     log: bool = True,
     mngr: ArtifactManager | bool | None = None,
     config: Config | None = None,
@@ -75,6 +79,10 @@ def run_experiment(
         See `ArtifactManager`.
     map_only : bool
         Trace and plan only; run nothing and write nothing. Implies that the manager is returned.
+    report : bool
+        Write the run's report, also when stages failed; not for a dry run.
+    on_report : callable, optional
+        Is given the report's page when it is written.
     log : bool
         Write a log file.
     mngr : ArtifactManager or bool, optional
@@ -121,7 +129,11 @@ def run_experiment(
     if map_only:
         value, stopped_at = _trace(module.run, param_sets, manager)
         return ExperimentResult(value, manager, stopped_at)
-    with _log_file(manager, wanted=log and not manager.dry), manager:
+    with (
+        _reported(manager, listeners, on_report, wanted=report and not manager.dry),
+        _log_file(manager, wanted=log and not manager.dry),
+        manager,
+    ):
         try:
             value = module.run(param_sets, manager)
         except StageFailedError:
@@ -162,6 +174,32 @@ def _check_stage_names(names: Sequence[str], manager: ArtifactManager) -> None:
         raise SelectionError(
             f"The experiment has no stage {unknown[0]!r}.", where="--overwrite-stage", fix=f"it has: {', '.join(there)}"
         )
+
+
+@contextmanager
+def _reported(
+    manager: ArtifactManager, listeners: Sequence[Listener], tell: Callable[[Path], None] | None, *, wanted: bool
+) -> Iterator[None]:
+    """Write the report when the run has ended, also when stages failed. One that cannot be written fails no run."""
+    try:
+        yield
+    finally:
+        interrupted = isinstance(sys.exception(), KeyboardInterrupt)
+        if wanted and not interrupted and manager.run_record.decisions:
+            try:
+                path = manager.generate_report()
+            except Exception as error:
+                _warn(f"the report could not be written: {error}", listeners)
+            else:
+                if tell is not None:
+                    tell(path)
+
+
+def _warn(text: str, listeners: Sequence[Listener]) -> None:
+    for listener in listeners:
+        listener.warned(text)
+    if not listeners:
+        logger.warning("%s", text)
 
 
 @contextmanager

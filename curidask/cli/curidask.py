@@ -10,6 +10,7 @@ import click
 from curidask import __version__
 from curidask.cli.errors import guarded
 from curidask.cli.experiment import SETTINGS, ls_command, run_command
+from curidask.cli.reports import reports_command
 
 
 @click.group(context_settings=SETTINGS)
@@ -36,6 +37,7 @@ def init(folder: Path, yes: bool) -> None:
 
 cli.add_command(run_command, "run")
 cli.add_command(ls_command, "ls")
+cli.add_command(reports_command, "reports")
 
 
 def main() -> None:

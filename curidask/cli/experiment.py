@@ -11,8 +11,11 @@ import click
 
 from curidask import __version__
 from curidask.cli.errors import guarded
+from curidask.cli.reports import reports_command
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from curidask.config import Config
     from curidask.manager import ArtifactManager
 
@@ -57,6 +60,7 @@ Exit codes: 0 done, 1 a stage failed (the others are in the cache), 2 it could n
 @click.option("-v", "--verbose", is_flag=True, help="Show what is logged.")
 @click.option("--quiet", is_flag=True, help="Show only what the experiment prints, warnings and errors.")
 @click.option("--plain", is_flag=True, help="No moving lines and no colour.")
+@click.option("--no-report", is_flag=True, help="Write no report.")
 @click.option("--no-log", is_flag=True, help="Write no log file.")
 @click.version_option(__version__, prog_name="curidask")
 def run_command(name: str, **options: Any) -> None:
@@ -68,7 +72,17 @@ def run_command(name: str, **options: Any) -> None:
     _run(name, **options)
 
 
-def _run(name: str, *, verbose: bool, quiet: bool, plain: bool, no_log: bool, map_only: bool, **options: Any) -> None:
+def _run(
+    name: str,
+    *,
+    verbose: bool,
+    quiet: bool,
+    plain: bool,
+    no_log: bool,
+    no_report: bool,
+    map_only: bool,
+    **options: Any,
+) -> None:
     from curidask.cli.display import Progress, map_lines
     from curidask.config import load_config
     from curidask.experiment import run_experiment
@@ -76,6 +90,7 @@ def _run(name: str, *, verbose: bool, quiet: bool, plain: bool, no_log: bool, ma
     config = load_config()
     progress = Progress(quiet=quiet or map_only, plain=plain)
     _show_logs(verbose, progress)
+    reports: list[Path] = []
     try:
         result = _explained(
             run_experiment,
@@ -84,6 +99,8 @@ def _run(name: str, *, verbose: bool, quiet: bool, plain: bool, no_log: bool, ma
             listeners=[progress],
             map_only=map_only,
             log=not no_log,
+            report=not no_report,
+            on_report=reports.append,
             mngr=True,
             **options,
         )
@@ -91,6 +108,7 @@ def _run(name: str, *, verbose: bool, quiet: bool, plain: bool, no_log: bool, ma
         progress.finish()
         if progress.decisions and not quiet:
             click.echo(progress.table(), err=True)
+            _name_report(reports)
         raise
     progress.finish()
     manager: ArtifactManager = result.manager
@@ -99,6 +117,12 @@ def _run(name: str, *, verbose: bool, quiet: bool, plain: bool, no_log: bool, ma
             click.echo(line)
     elif not quiet:
         _close(progress, manager, config)
+        _name_report(reports)
+
+
+def _name_report(reports: list[Path]) -> None:
+    for path in reports:
+        click.echo(f"report: {path}", err=True)
 
 
 def _close(progress: Any, manager: ArtifactManager, config: Config) -> None:
@@ -161,15 +185,15 @@ def _print_modules(title: str, entries: list[Any]) -> None:
         click.echo(f"  {entry.name:<{width}}  {text}".rstrip())
 
 
-SUBCOMMANDS = {"ls": ls_command}
+SUBCOMMANDS = {"ls": ls_command, "reports": reports_command}
 
 
 def main() -> None:
     """Run the command line."""
     arguments = sys.argv[1:]
     if arguments[:1] and arguments[0] in SUBCOMMANDS:
-        command, arguments = SUBCOMMANDS[arguments[0]], arguments[1:]
-        guarded(lambda: command.main(arguments, prog_name="experiment ls", standalone_mode=True))
+        name, command, arguments = arguments[0], SUBCOMMANDS[arguments[0]], arguments[1:]
+        guarded(lambda: command.main(arguments, prog_name=f"experiment {name}", standalone_mode=True))
     guarded(lambda: _main(arguments))
 
 

@@ -179,6 +179,8 @@ class ArtifactInfo:
     digest, preview : str
     run : str
         The run that made it.
+    files : tuple of str
+        Its files in the store.
     """
 
     name: str
@@ -187,6 +189,7 @@ class ArtifactInfo:
     digest: str
     preview: str
     run: str = ""
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
