@@ -48,11 +48,11 @@ class Card:
 
 @dataclass(slots=True)
 class Section:
-    """Cards under one heading; `part` counts when they go over several pages."""
+    """Cards under one heading, which may have begun on an earlier page."""
 
     title: str
     anchor: str
-    part: int = 0
+    continued: bool = False
     cards: list[Card] = field(default_factory=list)
 
 
@@ -115,16 +115,21 @@ class Cards:
         """Cards of these rows, under the headings of their groups."""
         found: dict[str, Section] = {}
         for number in numbers:
-            title = self.rows[number]["group"] or NO_GROUP
-            if title not in found:
-                found[title] = Section(title, f"group-{self.groups[self.rows[number]['group']]}")
-            found[title].cards.append(self.card(number))
+            group = self.rows[number]["group"]
+            if group not in found:
+                begun = number != self._first_of_group[group]
+                found[group] = Section(group or NO_GROUP, f"group-{self.groups[group]}", begun)
+            found[group].cards.append(self.card(number))
         return list(found.values())
 
     @cached_property
     def groups(self) -> dict[str, int]:
         """The groups as they are shown, numbered."""
         return {group: i for i, group in enumerate(dict.fromkeys(self.rows[n]["group"] for n in self.order))}
+
+    @cached_property
+    def _first_of_group(self) -> dict[str, int]:
+        return {self.rows[number]["group"]: number for number in reversed(self.order)}
 
     @cached_property
     def _stage_numbers(self) -> dict[str, int]:

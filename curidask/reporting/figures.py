@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from curidask.reporting.reportables import Reportable, image_tag
+from curidask.reporting.reportables import Reportable, image_size, image_tag
 
 LARGEST_SVG_BYTES = 2_000_000
 """A figure that is larger as SVG (hundreds of thousands of points) would make the report slow; it is shown as PNG."""
@@ -55,6 +55,7 @@ class FigureReporter(Reportable):
         self.dpi = dpi
         self.alt = alt
         self._file = ""
+        self._size: tuple[int, int] | None = None
 
     def render(self, folder: Path) -> None:
         """Draw the figure into a file."""
@@ -70,10 +71,11 @@ class FigureReporter(Reportable):
             path = folder / "figure.png"
             self._save(figure, path)
         self._file = path.name
+        self._size = image_size(path.read_bytes())
 
     def html(self) -> str:
         """The image."""
-        return image_tag(self._file, self.alt or f"Figure: {self.name}")
+        return image_tag(self._file, self.alt or f"Figure: {self.name}", self._size)
 
     def figure(self) -> Any:
         """The figure itself.
@@ -255,6 +257,7 @@ class ImageReporter(Reportable):
         self.image = image
         self.alt = alt
         self._file = ""
+        self._size: tuple[int, int] | None = None
 
     def render(self, folder: Path) -> None:
         """Copy the image."""
@@ -265,11 +268,12 @@ class ImageReporter(Reportable):
                 f"{self._given()} is no image that a browser shows.", "pass a PNG, JPEG, GIF, WebP or SVG image"
             )
         self._file = f"image.{suffix}"
+        self._size = image_size(data)
         (folder / self._file).write_bytes(data)
 
     def html(self) -> str:
         """The image."""
-        return image_tag(self._file, self.alt or f"Image: {self.name}")
+        return image_tag(self._file, self.alt or f"Image: {self.name}", self._size)
 
     def _data(self) -> bytes:
         if isinstance(self.image, bytes | bytearray | memoryview):

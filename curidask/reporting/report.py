@@ -113,7 +113,6 @@ def _pages(run: RunView, log: Path | None) -> Iterator[tuple[str, str]]:
     order = cards.order
     pages = [order[start : start + PAGE_SIZE] for start in range(0, len(order), PAGE_SIZE)] or [[]]
     page_of = {number: i for i, numbers in enumerate(pages) for number in numbers}
-    page_links = [(_page_name(i), _page_title(i, len(numbers))) for i, numbers in enumerate(pages)]
     shared: dict[str, Any] = {"run": run, "n_pages": len(pages)}
     yield (
         "index.html",
@@ -133,7 +132,7 @@ def _pages(run: RunView, log: Path | None) -> Iterator[tuple[str, str]]:
             sections=cards.sections(pages[0]),
             n_reportables=len(order),
             n_shown=len(pages[0]),
-            page_links=page_links[1:],
+            pager=_pager(0, len(pages)),
             records=records,
             records_note=records_note,
             shown_tasks=shown_tasks,
@@ -143,17 +142,19 @@ def _pages(run: RunView, log: Path | None) -> Iterator[tuple[str, str]]:
         ),
     )
     for i, numbers in enumerate(pages[1:], 1):
-        sections = cards.sections(numbers)
-        values = shared | {"page": i + 1, "page_title": page_links[i][1], "page_links": page_links}
-        yield _page_name(i), page("reportables.html", **values, sections=sections)
+        values = shared | {"page": i + 1, "pager": _pager(i, len(pages))}
+        yield _page_name(i), page("reportables.html", **values, sections=cards.sections(numbers))
 
 
 def _page_name(i: int) -> str:
     return f"reportables-{i + 1}.html" if i else "index.html#reportables"
 
 
-def _page_title(i: int, n: int) -> str:
-    return f"{i * PAGE_SIZE + 1:,} to {i * PAGE_SIZE + n:,}"
+def _pager(current: int, n: int) -> list[tuple[int, str, bool]]:
+    """The pages to offer: number, link, and whether some are left out before it."""
+    near = range(current - 2, current + 3)
+    shown = [i for i in range(n) if i in near or i in (0, n - 1) or (i + 1) % max(10, n // 100 * 10) == 0]
+    return [(i + 1, _page_name(i), k > 0 and shown[k - 1] != i - 1) for k, i in enumerate(shown)]
 
 
 def _contents(cards: Cards, page_of: dict[int, int]) -> dict[str, Any]:

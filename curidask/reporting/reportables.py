@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote
 
 from curidask.errors import ReportableError
 from curidask.executors.base import FILES_PREFIX, Reported
+from curidask.reporting.fragments import balanced
 
 IMAGE_SUFFIXES = (".png", ".svg", ".jpg", ".jpeg", ".gif", ".webp")
 LINKED_FILE = re.compile(re.escape(FILES_PREFIX) + r"([\w.~%-]+)", re.ASCII)
@@ -31,6 +32,8 @@ SIMPLER: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (int, int),
 )
 """How `JsonReporter` writes what JSON lacks."""
+
+SVG_LENGTH = rb'\b%s="([\d.]+)(pt|px)?"'
 
 SHOWN_JSON_CHARACTERS = 20_000
 FRAME_HEIGHT = 420
@@ -149,6 +152,8 @@ class Reportable:
             )
         self._check_links(fragment, files)
         shown = fragment or "".join(map(self._shown, files))
+        if not self._is_ours():
+            shown = balanced(shown)
         return Reported(self.name, self.group or "", type(self).__name__, shown, files)
 
     def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
@@ -162,8 +167,10 @@ class Reportable:
             raise refused.with_traceback(error.__traceback__) from error
 
     def _advice(self) -> str:
-        ours = type(self).__module__.startswith(__package__ or "curidask.")
-        return "check what it was given" if ours else f"correct {type(self).__name__}"
+        return "check what it was given" if self._is_ours() else f"correct {type(self).__name__}"
+
+    def _is_ours(self) -> bool:
+        return type(self).__module__.startswith("curidask.reporting.")
 
     def _check_names(self) -> None:
         for word in ("name", "group"):
@@ -194,9 +201,30 @@ def _kind(value: object) -> str:
     return f"{type(value).__name__} ({value!r:.60})"
 
 
-def image_tag(name: str, alt: str) -> str:
-    """An image among the reportable's files, on paper: what is drawn for white stays readable on a dark page."""
-    return f'<img class="paper" loading="lazy" src="{Reportable.link(name)}" alt="{html.escape(alt)}">'
+def image_tag(name: str, alt: str, size: tuple[int, int] | None = None) -> str:
+    """An image among the reportable's files, on paper: what is drawn for white stays readable on a dark page.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    alt : str
+        What it shows, in words.
+    size : (int, int), optional
+        Width and height in pixels, so that the page keeps the place free until it is loaded.
+    """
+    measured = f' width="{size[0]}" height="{size[1]}"' if size else ""
+    return f'<img class="paper" loading="lazy" src="{Reportable.link(name)}" alt="{html.escape(alt)}"{measured}>'
+
+
+def image_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height in pixels of a PNG or SVG image, None for what does not say it plainly."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) >= 24:
+        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    tag = re.search(rb"<svg[^>]*>", data[:4000])
+    found = [re.search(SVG_LENGTH % name, tag[0]) for name in (b"width", b"height")] if tag else [None]
+    lengths = [round(float(m[1]) * (4 / 3 if m[2] == b"pt" else 1)) for m in found if m is not None]
+    return (lengths[0], lengths[1]) if len(lengths) == 2 else None
 
 
 class HTMLReporter(Reportable):
