@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
-DROPPED = {"html", "head", "body", "script"}
+DROPPED = {"html", "head", "body", "script", "plaintext"}
 """A fragment stands within a page, whose policy lets no script of a fragment run."""
 
 
@@ -40,7 +40,8 @@ class _Balancer(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if not self._skipping:
-            self.parts.append(data)
+            # What is left of a tag that is not finished must not become one with what follows.
+            self.parts.append(data if self.open[-1:] == ["style"] else data.replace("<", "&lt;"))
 
     def handle_entityref(self, name: str) -> None:
         self.parts.append(f"&{name};")

@@ -178,7 +178,18 @@ def _places(n: int, edges: Sequence[Edge]) -> list[tuple[int, float]]:
     layers = _layers(n, edges) if graph.is_dag() else None
     found = graph.layout_sugiyama(layers=layers, hgap=1, vgap=1, maxiter=100).coords[:n]
     first = min(x for x, _ in found)
-    return [(round(y), x - first) for x, y in found]
+    return _apart([(round(y), x - first) for x, y in found])
+
+
+def _apart(places: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """The same places, with nodes of one column a row apart at least; igraph does not always keep to that."""
+    made = list(places)
+    free: dict[int, float] = {}
+    for node in sorted(range(len(made)), key=lambda node: made[node][1]):
+        column, row = made[node]
+        made[node] = column, max(row, free.get(column, 0.0))
+        free[column] = made[node][1] + 1
+    return made
 
 
 def _layers(n: int, edges: Iterable[Edge]) -> list[int]:

@@ -47,6 +47,16 @@ LOOK_OF_STATUS = {
 }
 """What is in no list (blocked, not run) did not run."""
 
+DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(("name", "status", "started", "cache", "executor", "user", "host", "python"), ""),
+    **dict.fromkeys(("curidask", "platform", "folder", "log", "notes"), ""),
+    **dict.fromkeys(("command", "warnings", "reportables", "records", "tasks"), ()),
+    **{name: {} for name in ("git", "packages", "param_sets", "stages")},
+    "number": 0,
+    "seconds": 0.0,
+}
+"""What a run record lacks that was written by another version."""
+
 NO_SET = "None"
 """What the record of no parameter set is named."""
 
@@ -219,7 +229,7 @@ class RunView:
     """
 
     def __init__(self, data: Mapping[str, Any], folder: Path | None = None) -> None:
-        self.data = data
+        self.data: Mapping[str, Any] = DEFAULTS | {name: value for name, value in data.items() if value is not None}
         self.folder = folder
         self.reference = str(data["reference"])
 
@@ -291,7 +301,7 @@ class RunView:
     @property
     def title(self) -> str:
         """The first line of the notes."""
-        return str(self.data.get("notes") or "").strip().partition("\n")[0]
+        return str(self.data["notes"]).strip().partition("\n")[0]
 
     @property
     def n_sets(self) -> int:
