@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from curidask import run_folder
@@ -62,6 +63,7 @@ def run_experiment(
     store_full: bool = False,
     notes: str | Callable[[], str] = "",
     report: bool = True,
+    on_report: Callable[[Path], None] | None = None,
     log: bool = True,
     log_errors: bool = False,
     all_loggers: bool = False,
@@ -93,7 +95,9 @@ def run_experiment(
         What to keep with the run, its first line as title; or a function that gives it, called when the parameter sets
         are selected and before anything runs.
     report : bool
-        Make the run's report.
+        Write the run's report, also when stages failed; not for a dry run.
+    on_report : callable, optional
+        Is given the report's page when it is written.
     log : bool
         Write a log file.
     log_errors : bool
@@ -155,7 +159,7 @@ def run_experiment(
     }  # fmt: skip
     log_to = run_folder.log_path(config, manager.reference) if log and not manager.dry else None
     with (
-        _kept(manager, store_full=store_full, report=report),
+        _kept(manager, store_full=store_full, report=report, on_report=on_report),
         log_file(log_to, config.root, everything=all_loggers),
         manager,
         _logged_error(wanted=log_errors),
@@ -234,14 +238,20 @@ def _check_stage_names(names: Sequence[str], manager: ArtifactManager) -> None:
 
 
 @contextmanager
-def _kept(manager: ArtifactManager, *, store_full: bool, report: bool) -> Iterator[None]:
+def _kept(
+    manager: ArtifactManager, *, store_full: bool, report: bool, on_report: Callable[[Path], None] | None
+) -> Iterator[None]:
     """Keep what is to be kept of a run when it has ended, also when stages failed."""
     failed: CuridaskError | None = None
+    report = report and not manager.dry
     try:
         yield
     except (RunFailedError, StageFailedError) as error:
         failed = error
-    # The report is made here, before the folder is filled, so that the folder gets it.
+    except Exception:
+        _report(manager, on_report, wanted=report)
+        raise
+    _report(manager, on_report, wanted=report)  # before the folder is filled, which gets a copy
     if store_full:
         for text in run_folder.fill(manager):
             warnings.warn(text, stacklevel=2)
@@ -250,6 +260,19 @@ def _kept(manager: ArtifactManager, *, store_full: bool, report: bool) -> Iterat
             warnings.warn(f"the run failed; what it has is stored in {folder}", stacklevel=2)
     if failed is not None:
         raise failed
+
+
+def _report(manager: ArtifactManager, tell: Callable[[Path], None] | None, *, wanted: bool) -> None:
+    """Write the report. One that cannot be written fails no run."""
+    if not wanted or not manager.run_record.decisions:
+        return
+    try:
+        path = manager.generate_report()
+    except Exception as error:
+        warnings.warn(f"the report could not be written: {error}", stacklevel=2)
+        return
+    if tell is not None:
+        tell(path)
 
 
 @contextmanager

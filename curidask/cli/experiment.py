@@ -12,9 +12,12 @@ from curidask import __version__
 from curidask.cli import completion
 from curidask.cli.errors import guarded
 from curidask.cli.options import RunCommand, run_options
+from curidask.cli.reports import reports_command
 from curidask.cli.terminal import choose_colour, say, show_logs, show_warnings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from curidask.cli.display import Progress
     from curidask.config import Config
     from curidask.experiment import ExperimentResult
@@ -118,6 +121,7 @@ def _run(config: Config, name: str, options: dict[str, Any], progress: Progress)
     from curidask.experiment import run_experiment
 
     store_full = options["store_full"] or options["docker"]
+    reports: list[Path] = []
     chosen = _run_options(options)
     if options["parallel_mode"] and chosen["parallel"] is None and config.parallel == 0:
         chosen["parallel"] = -1  # workers although the configuration says none
@@ -130,6 +134,7 @@ def _run(config: Config, name: str, options: dict[str, Any], progress: Progress)
             store_full=store_full,
             notes=keeping.notes(options["notes"], dry=options["dry"]),
             report=not options["no_report"],
+            on_report=reports.append,
             log=not options["no_log"],
             mngr=True,
             **chosen,
@@ -137,13 +142,19 @@ def _run(config: Config, name: str, options: dict[str, Any], progress: Progress)
     except BaseException:
         progress.finish()
         if progress.decisions and not options["quiet"]:
-            say(progress.table())
+            for line in (progress.table(), *_named(reports)):
+                say(line)
         raise
     progress.finish()
     kept = keeping.keep(result.manager, options, store_full=store_full)
     if not options["quiet"]:
-        for line in (progress.table(), progress.summary(), *keeping.places(result.manager), *kept):
+        places = [*keeping.places(result.manager), *_named(reports), *kept]
+        for line in (progress.table(), progress.summary(), *places):
             say(line)
+
+
+def _named(reports: list[Path]) -> list[str]:
+    return [f"report: {path}" for path in reports]
 
 
 def _explained(function: Any, *args: Any, **options: Any) -> Any:
@@ -184,7 +195,7 @@ def _print_modules(title: str, entries: list[Any]) -> None:
         say(f"  {entry.name:<{width}}  {text}".rstrip(), err=False)
 
 
-SUBCOMMANDS: dict[str, click.Command] = {"ls": ls_command}
+SUBCOMMANDS: dict[str, click.Command] = {"ls": ls_command, "reports": reports_command}
 """What stands in the place of an experiment's name; an experiment of such a name runs with `curidask run`."""
 
 
