@@ -16,6 +16,8 @@ from curidask.errors import ClusterError
 
 SILENT = logging.CRITICAL + 1
 
+CLOSE_SECONDS = 4.0
+
 SETTINGS = {
     # Measured: dask's default of 1.1 leaves a worker waiting for the scheduler between two short tasks. The run's
     # window bounds memory already, so workers may hold a queue.
@@ -105,7 +107,15 @@ def local(n_workers: int) -> Iterator[Connection]:
                 client.forward_logging(level=logging.INFO)  # what stages log shows here, before they are heard to end
                 yield Connection(client, n_workers, f"{n_workers} local worker processes", cluster)
         finally:
-            cluster.close(timeout=4)
+            _end(cluster)
+
+
+def _end(cluster: Any) -> None:
+    """Close a cluster. Where a machine is too busy for that, the workers are killed: what they did is committed."""
+    try:
+        cluster.close(timeout=CLOSE_SECONDS)
+    except TimeoutError:
+        Connection(None, 0, "", cluster).kill()
 
 
 @functools.cache

@@ -260,6 +260,30 @@ def test_iris_compares_its_models(tmp_path: Path) -> None:
     assert not project.ran()
 
 
+# --- texts -----------------------------------------------------------------------------------------------------------
+def test_texts_share_their_data_and_report_in_groups(tmp_path: Path) -> None:
+    project = copy_of("texts", tmp_path)
+    printed = project.experiment("texts", "-p", "quick", "--parallel", "2")
+    assert len(printed.splitlines()) == 7
+    counts = Counter(task["stage"] for task in project.last_run()["tasks"])
+    assert counts == {
+        "write": 1, "split": 1, "vectorise": 6, "train_bayes": 2, "train_linear": 4, "evaluate": 6, "compare": 1
+    }  # fmt: skip
+    (table,) = artifacts(project.cache, "compare", "table")
+    accuracies = [float(line.split(",")[4]) for line in table.read_text().splitlines()[1:]]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert accuracies[0] > 0.6 > accuracies[-1] > 0.25
+    reported = project.last_run()["reportables"]
+    groups = Counter(row["group"] for row in reported)
+    assert groups == {"data": 1, "bayes": 2, "logistic": 2, "hinge": 2, "result": 2}
+    page = (project.root / "reports" / "_latest" / "index.html").read_text()
+    assert all(row["name"] in page for row in reported)
+    assert project.experiment("texts", "-p", "quick", "--parallel", "0") == printed
+    assert not project.ran()
+    names = [(row["group"], row["name"]) for row in project.last_run()["reportables"]]
+    assert sorted(names) == sorted((row["group"], row["name"]) for row in reported)
+
+
 # --- the walk-through ------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Cell:

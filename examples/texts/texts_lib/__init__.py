@@ -1,0 +1,1 @@
+"""Plain Python that the experiment uses: the texts, the models, the scores."""
