@@ -15,6 +15,7 @@ from typing import Any
 from curidask.errors import ClusterError
 
 SILENT = logging.CRITICAL + 1
+CLOSE_SECONDS = 4.0
 
 SETTINGS = {
     # Measured: dask's default of 1.1 leaves a worker waiting for the scheduler between two short tasks. The run's
@@ -50,12 +51,7 @@ class Connection:
 
     def kill(self) -> None:
         """End the worker processes at once, in the middle of whatever they do."""
-        for nanny in list(getattr(self.cluster, "workers", {}).values()):
-            nanny.auto_restart = False
-            pid = nanny.pid
-            if pid:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        _kill(_nannies(self.cluster))
 
 
 def available_cores() -> int:
@@ -105,7 +101,33 @@ def local(n_workers: int) -> Iterator[Connection]:
                 client.forward_logging(level=logging.INFO)  # what stages log shows here, before they are heard to end
                 yield Connection(client, n_workers, f"{n_workers} local worker processes", cluster)
         finally:
-            cluster.close(timeout=4)
+            _end(cluster)
+
+
+def _end(cluster: Any) -> None:
+    """End a cluster; where the machine is so busy that its workers do not end in time, kill them.
+
+    The run is over by then, so this is no failure of it.
+    """
+    nannies = _nannies(cluster)  # before: it forgets them as soon as it is told to end
+    try:
+        cluster.close(timeout=CLOSE_SECONDS)
+    except TimeoutError:
+        _kill(nannies)
+        cluster.shutdown_on_close = False  # or dask would wait for it once more when the process ends
+
+
+def _nannies(cluster: Any) -> list[Any]:
+    return list(getattr(cluster, "workers", {}).values())
+
+
+def _kill(nannies: list[Any]) -> None:
+    for nanny in nannies:
+        nanny.auto_restart = False
+        pid = nanny.pid
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 @functools.cache
