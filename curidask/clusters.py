@@ -15,7 +15,6 @@ from typing import Any
 from curidask.errors import ClusterError
 
 SILENT = logging.CRITICAL + 1
-
 CLOSE_SECONDS = 4.0
 
 SETTINGS = {
@@ -52,12 +51,7 @@ class Connection:
 
     def kill(self) -> None:
         """End the worker processes at once, in the middle of whatever they do."""
-        for nanny in list(getattr(self.cluster, "workers", {}).values()):
-            nanny.auto_restart = False
-            pid = nanny.pid
-            if pid:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        _kill(_nannies(self.cluster))
 
 
 def available_cores() -> int:
@@ -111,11 +105,29 @@ def local(n_workers: int) -> Iterator[Connection]:
 
 
 def _end(cluster: Any) -> None:
-    """Close a cluster. Where a machine is too busy for that, the workers are killed: what they did is committed."""
+    """End a cluster; where the machine is so busy that its workers do not end in time, kill them.
+
+    The run is over by then, so this is no failure of it.
+    """
+    nannies = _nannies(cluster)  # before: it forgets them as soon as it is told to end
     try:
         cluster.close(timeout=CLOSE_SECONDS)
     except TimeoutError:
-        Connection(None, 0, "", cluster).kill()
+        _kill(nannies)
+        cluster.shutdown_on_close = False  # or dask would wait for it once more when the process ends
+
+
+def _nannies(cluster: Any) -> list[Any]:
+    return list(getattr(cluster, "workers", {}).values())
+
+
+def _kill(nannies: list[Any]) -> None:
+    for nanny in nannies:
+        nanny.auto_restart = False
+        pid = nanny.pid
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 @functools.cache

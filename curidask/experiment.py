@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,8 @@ def run_experiment(
         if not stopped_at:
             _check_stage_names(overwrite_stages, manager)
         return ExperimentResult(value, manager, stopped_at)
+    if store_full:
+        manager.full_store = run_folder.run_path(config, manager.reference)
     manager.run_record.notes = (notes() if callable(notes) else notes).strip()
     manager.run_record.options = {key: list(value) for key, value in selection.items()} | {
         "lazy": lazy, "ignore_lazy": ignore_lazy, "no_dag": no_dag
@@ -161,7 +163,7 @@ def run_experiment(
     with (
         _kept(manager, store_full=store_full, report=report, on_report=on_report),
         log_file(log_to, config.root, everything=all_loggers),
-        manager,
+        nullcontext() if manager is mngr else manager,  # one that was given stays open
         _logged_error(wanted=log_errors),
     ):
         value, failed = _traced(module.run, param_sets, manager)

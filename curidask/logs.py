@@ -102,7 +102,9 @@ class RunLog:
 
 
 @contextmanager
-def log_file(path: Path | None, root: Path, *, everything: bool = False) -> Iterator[None]:
+def log_file(
+    path: Path | None, root: Path, *, everything: bool = False, above: str = "", when_needed: bool = False
+) -> Iterator[None]:
     """Write what is logged meanwhile to a file.
 
     Parameters
@@ -113,6 +115,10 @@ def log_file(path: Path | None, root: Path, *, everything: bool = False) -> Iter
         The project's folder.
     everything : bool
         What all packages log, not only curidask and the project.
+    above : str
+        The logger whose records, and those of the loggers below it, are written; the root by default.
+    when_needed : bool
+        Make the file with the first record only.
 
     Raises
     ------
@@ -124,7 +130,7 @@ def log_file(path: Path | None, root: Path, *, everything: bool = False) -> Iter
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = logging.FileHandler(path, encoding="utf-8", delay=when_needed)
     except OSError as error:
         raise CacheError(
             f"The log cannot be written: {error.strerror or error}.",
@@ -134,7 +140,7 @@ def log_file(path: Path | None, root: Path, *, everything: bool = False) -> Iter
     handler.setFormatter(logging.Formatter(FORMAT))
     handler.setLevel(logging.INFO)
     handler.addFilter(OwnRecords(root, everything=everything))
-    top = logging.getLogger()
+    top = logging.getLogger(above)
     level = top.level
     top.addHandler(handler)
     top.setLevel(min(level, logging.INFO) if level else logging.INFO)

@@ -8,6 +8,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +24,7 @@ from curidask.executors.worker import Environment, artifact_info
 from curidask.files import plain_path
 from curidask.graph import ArtifactRef, Graph
 from curidask.loading import project_modules
+from curidask.logs import RunLog, log_file
 from curidask.planner import Action, Force, Plan
 from curidask.publishing import Publisher
 from curidask.record import Record
@@ -142,7 +144,7 @@ class ArtifactManager(Displays):
         self.run_record = history.RunRecord(experiment_name, number, self.reference, self.store.url, sys.argv)
         self.run_record.prefix = self.prefix
         self.reported = ReportCollector(None if self.dry else runs / self.reference)
-        told: list[Listener] = [self.run_record, self.reported, *listeners]
+        told: list[Listener] = [self.run_record, self.reported, *listeners, *([RunLog()] if live else [])]
         if self.writable:
             told.append(Publisher(self.store, self.config.root, tuple(told)))
         self.runner = Runner(
@@ -162,7 +164,12 @@ class ArtifactManager(Displays):
             strict_names=not live,
         )
         self._closed = False
+        self._log = ExitStack()
         if live:
+            log = self.config.path(self.config.logs) / f"{self.reference}.log"
+            self._log.enter_context(
+                log_file(None if self.dry else log, self.config.root, above="curidask", when_needed=True)
+            )
             atexit.register(_close, weakref.ref(self))
 
     # --- as a context manager -----------------------------------------------------------------------------------------
@@ -186,11 +193,14 @@ class ArtifactManager(Displays):
         self.store.clean(self.reference)
         if self.claims is not None:
             self.claims.close()
+        for record in self.records:
+            record.store_tracked_paths()
         if self.run_record.decisions:
             self.run_record.status = "failed" if self.runner.failures and status == "done" else status
             self.run_record.ended_at = time.time()
             if not self.dry:
                 self.save_run()
+        self._log.close()
 
     @property
     def run_folder(self) -> Path:

@@ -87,7 +87,7 @@ def add(runs: Path, experiment: str, run: str, sets: Iterable[ExperimentParamete
     try:
         known = set(os.listdir(folder)) if folder.is_dir() else set()
         for params in sets:
-            name = _file_name(params.params_hash(), params.name)
+            name = _file_name(params.hash or params.params_hash(), params.name)  # a record has filled the hash in
             if name not in known:
                 known.add(name)
                 _write(folder / name, describe(params, experiment, run))

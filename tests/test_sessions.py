@@ -518,3 +518,17 @@ def test_one_lazy_stage_on_two_records_gives_each_its_own(manager: cf.ArtifactMa
     records = [make(cf.Record(manager, Params(f"p{x}", x=x))) for x in (1, 2)]
     assert [record.state["big"].load() for record in records] == [1, 2]
     assert gather(cf.Record(manager, None), records).state["all"] == {"p1": 1, "p2": 2}
+
+
+def test_a_session_has_a_log(manager: cf.ArtifactManager, tmp_path: Path) -> None:
+    @cf.stage(None, ["a"])
+    def make(record: Any) -> Any:
+        record.logger.info("made for %s", record.name)
+        return 1
+
+    assert make(cf.Record(manager, Params("p"))).state["a"] == 1
+    manager.close()
+    (log,) = (tmp_path / "logs").iterdir()
+    assert log.name == f"{manager.reference}.log"
+    assert "1 to run" in log.read_text()
+    assert "made for p" in log.read_text()

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import COMMANDS, DEMO, TABLE, Project, clean_environment
+from tests.conftest import COMMANDS, DEMO, TABLE, Project, clean_environment, end_group
 
 IN_PROCESS = ("--parallel", "0")
 SETS = [f"set{i}" for i in range(4)]
@@ -611,22 +611,23 @@ def on_a_terminal(project: Project, *arguments: str, env: dict[str, str] | None 
     command = [str(COMMANDS / "experiment"), *arguments]
     everything = clean_environment() | {"TERM": "xterm-256color"} | (env or {})
     everything.pop("NO_COLOR", None) if not env or "NO_COLOR" not in env else None
-    with subprocess.Popen(
+    process = subprocess.Popen(
         command, cwd=project.root, env=everything, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
-    ) as process:
-        os.close(theirs)
-        shown = b""
-        end = time.monotonic() + 60
+    )
+    os.close(theirs)
+    shown = b""
+    end = time.monotonic() + 90
+    try:
         while time.monotonic() < end:
             if select.select([ours], [], [], 0.1)[0]:
                 try:
                     data = os.read(ours, 65536)
                 except OSError:  # the other end is closed
                     break
-                if not data:
-                    break
                 shown += data
-        process.wait(timeout=10)
+        process.wait(timeout=30)
+    finally:
+        end_group(process)
     os.close(ours)
     return shown.decode()
 
