@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curidask.caching._packages import is_installed, load_package, require
+from curidask.caching._packages import is_installed, load_package, require, type_name
 from curidask.caching.base import Cacheable
 from curidask.errors import CacheError, ConfigurationError
 
@@ -167,7 +167,7 @@ class PandasCacher(Cacheable):
             return
         is_series = isinstance(obj, pandas.Series)
         raise CacheError(
-            f"The value is a {type(obj).__module__}.{type(obj).__qualname__}, not a pandas DataFrame.",
+            f"The value is a {type_name(obj)}, not a pandas DataFrame.",
             where=self.name or "",
             fix="return series.to_frame(), or use format='pickle'" if is_series else "use a cacher for its type",
         )
@@ -309,7 +309,7 @@ class ParquetCacher(Cacheable):
         kind = _frame_kind(obj)
         if kind is None:
             raise CacheError(
-                f"The value is a {type(obj).__module__}.{type(obj).__qualname__}, not a frame of pandas or polars.",
+                f"The value is a {type_name(obj)}, not a frame of pandas or polars.",
                 where=self.name or "",
                 fix="call .collect() on a lazy frame, .to_frame() on a series; use another cacher for other types",
             )
