@@ -159,8 +159,8 @@ def test_in_a_dry_run_the_files_last_as_long_as_the_session(
     [
         (PathRef, "nothing/here", "nothing at the path"),
         (PathRef, ["a", "b"], "is a list, not a path"),
-        (FileReferenceCacher, {"a": 3}, "A int is no path"),
-        (FileReferenceCacher, {1: __file__}, "A dict is no path"),
+        (FileReferenceCacher, {"a": 3}, r"3 \(of type int\) is no path"),
+        (FileReferenceCacher, {1: __file__}, "type dict.* is no path"),
         (FileReferenceCacher, [__file__, "nothing"], "nothing at the path 'nothing'"),
         (PathRef(path_override="out/a.txt"), __file__, "asks for 'out/a.txt'"),
     ],

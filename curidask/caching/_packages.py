@@ -1,10 +1,11 @@
-"""Packages that only some cachers need: imported when they are first used."""
+"""What cachers for other packages share: a package is imported when it is first used."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 from types import ModuleType
+from typing import Any
 
 from curidask.errors import CacheError
 
@@ -49,3 +50,9 @@ def require(name: str, user: str) -> None:
 def is_installed(package: str) -> bool:
     """Whether a package could be imported; does not import it."""
     return importlib.util.find_spec(package) is not None
+
+
+def type_name(value: Any) -> str:
+    """The type of a value for messages, with its module where that tells more."""
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

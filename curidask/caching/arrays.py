@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from curidask.caching._packages import load_package, require
+from curidask.caching._packages import load_package, require, type_name
 from curidask.caching.base import Cacheable
 from curidask.errors import CacheError, ConfigurationError
 from curidask.store.manifests import payload_name, safe_part
@@ -141,13 +141,13 @@ class NumpyCacher(Cacheable):
             array, kind = item.view(numpy.ndarray), "array"
         else:
             raise self._refused(
-                f"The value{place} is a {type(item).__module__}.{type(item).__qualname__}, not a numpy array",
+                f"The value{place} is a {type_name(item)}, not a numpy array",
                 "convert it with numpy.asarray (its own type is then lost), or use another cacher, such as "
                 "ParquetCacher for tables and PickleCacher for anything",
             )
         if not _keeps(numpy, array.dtype):
             raise self._refused(
-                f"The array{place} has the dtype {array.dtype!r}, which numpy could only store as a pickle or as "
+                f"The array{place} has the dtype {array.dtype}, which numpy could only store as a pickle or as "
                 "something else",
                 "convert it with .astype(...) to numbers, fixed-width texts or dates, or use PickleCacher",
             )

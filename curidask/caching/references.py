@@ -139,7 +139,7 @@ class FileReferenceCacher(Cacheable):
         if type(value) is dict and all(isinstance(key, str) for key in value):
             return {"dict": {key: self._encoded(item) for key, item in value.items()}}
         raise CacheError(
-            f"A {type(value).__name__} is no path.",
+            f"{value!r:.60} (of type {type(value).__name__}) is no path.",
             where=self._where,
             fix="return a path (a text or a Path), or lists, tuples or dicts with text keys of paths",
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curidask.caching._packages import is_installed, load_package, require
+from curidask.caching._packages import is_installed, load_package, require, type_name
 from curidask.caching.base import Cacheable
 from curidask.errors import CacheError, ConfigurationError
 
@@ -141,13 +141,15 @@ class PandasCacher(Cacheable):
 
     def load(self) -> Any:
         """Read the frame."""
-        read = getattr(load_package("pandas", self._label), f"read_{self._format.method}")
+        pandas = load_package("pandas", self._label)
         arguments = dict(self._format.read_args)
         if self.format == "csv":
             arguments |= _csv_read_args(self.extra_metadata.get("csv"), self.to_args)
+            if "engine" not in self.read_args and [int(part) for part in pandas.__version__.split(".")[:2]] < [3, 1]:
+                arguments["float_precision"] = "round_trip"  # what newer versions do by themselves
         elif self.format == "json":
             arguments["orient"] = {**self._format.to_args, **self.to_args}["orient"]
-        frame = read(self.get_path(), **{**arguments, **self.read_args})
+        frame = getattr(pandas, f"read_{self._format.method}")(self.get_path(), **{**arguments, **self.read_args})
         return _with_dates(frame, self.extra_metadata["csv"]["dates"]) if "csv" in self.extra_metadata else frame
 
     @property
@@ -165,7 +167,7 @@ class PandasCacher(Cacheable):
             return
         is_series = isinstance(obj, pandas.Series)
         raise CacheError(
-            f"The value is a {type(obj).__module__}.{type(obj).__qualname__}, not a pandas DataFrame.",
+            f"The value is a {type_name(obj)}, not a pandas DataFrame.",
             where=self.name or "",
             fix="return series.to_frame(), or use format='pickle'" if is_series else "use a cacher for its type",
         )
@@ -176,6 +178,10 @@ class PandasCacher(Cacheable):
             raise self._no_table("its columns have several levels")
         if any(dtype.kind == "m" for dtype in frame.dtypes):
             raise self._no_table("it has time differences, which pandas writes but cannot read")
+        if any(_is_extreme(frame.iloc[:, place]) for place, dtype in enumerate(frame.dtypes) if dtype.kind == "f"):
+            raise self._no_table(
+                "it has numbers at the ends of the range of floats, which pandas writes but cannot read"
+            )
         if all(isinstance(label, str) for label in frame.columns):
             return frame
         labels = frame.columns.map(str)
@@ -303,7 +309,7 @@ class ParquetCacher(Cacheable):
         kind = _frame_kind(obj)
         if kind is None:
             raise CacheError(
-                f"The value is a {type(obj).__module__}.{type(obj).__qualname__}, not a frame of pandas or polars.",
+                f"The value is a {type_name(obj)}, not a frame of pandas or polars.",
                 where=self.name or "",
                 fix="call .collect() on a lazy frame, .to_frame() on a series; use another cacher for other types",
             )
@@ -352,6 +358,11 @@ def _is_from_polars(path: str) -> bool:
         footer_bytes = int.from_bytes(file.read(4), "little")
         file.seek(max(size - 8 - footer_bytes, 0))
         return POLARS_MARK.encode() in file.read(footer_bytes)
+
+
+def _is_extreme(column: Any) -> bool:
+    sizes = column.abs()
+    return bool((((sizes > 1.79e308) & (sizes < float("inf"))) | ((sizes < 2.3e-308) & (sizes > 0))).any())
 
 
 # --- CSV -------------------------------------------------------------------------------------------------------------

@@ -29,6 +29,8 @@ from curidask.store.objects import ObjectStore
 Verify = Literal["digest", "size", "off"]
 
 BLOCK_BYTES = 1 << 20
+SPARE_FOLDERS = 8
+"""Empty working folders that are kept for reuse: a stage has one for each of its outputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class Workspace:
     def __exit__(self, *_: object) -> None:
         if not self.made or self.stays:
             return
-        if self._reuses and not self._spare and not os.listdir(self.location):
+        if self._reuses and len(self._spare) < SPARE_FOLDERS and not os.listdir(self.location):
             self._spare.append(self.location)  # after a commit nothing is left in it
         else:
             shutil.rmtree(self.location, ignore_errors=True)
