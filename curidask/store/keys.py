@@ -7,6 +7,8 @@ keep, an object store can keep too, and every client finds it under the same key
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from curidask.errors import UnsafeNameError
 from curidask.store.manifests import check_object_name
 
@@ -39,3 +41,10 @@ def checked_key(name: str) -> str:
             f"{name!r} cannot be the name of an object: it has characters of private use.", fix="use other characters"
         )
     return key
+
+
+def common_beginning(names: Iterable[str]) -> str:
+    """What all names begin with."""
+    first, last = min(names, default=""), max(names, default="")
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[:length]

@@ -16,7 +16,7 @@ from typing import Any
 from curidask.errors import CacheError, ObjectMissingError
 from curidask.store import exclusive as exclusively
 from curidask.store.entries import Entry, Stored
-from curidask.store.keys import checked_key, to_key, to_name
+from curidask.store.keys import checked_key, common_beginning, to_key, to_name
 from curidask.store.manifests import check_object_name
 from curidask.store.requests import Client, Requests
 from curidask.store.storage_options import StorageOptions, refuse_password
@@ -144,8 +144,8 @@ class RemoteObjects:
 
     def fetch(self, name: str, target: str | Path, size_bytes: int | None = None) -> Stored:
         """Download an object into a local file, a large one in parallel parts, and take its digest on the way."""
-        key, requests = checked_key(name), self._requests()
         if size_bytes is None:
+            key, requests = checked_key(name), self._requests()
             size_bytes = requests.ask("read", name, lambda: requests.client.size(key))
         return self.fetch_many({name: target}, {name: size_bytes})[name]
 
@@ -247,10 +247,3 @@ class RemoteObjects:
 
 
 _locks = [threading.RLock() for _ in range(64)]
-
-
-def common_beginning(names: Iterable[str]) -> str:
-    """What all names begin with."""
-    first, last = min(names, default=""), max(names, default="")
-    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    return first[:length]

@@ -83,7 +83,7 @@ def download_all(
     stored = dict(zip(small, done, strict=True))
     for name, target in targets.items():
         if name not in stored:
-            stored[name] = _download(requests, name, keys[name], target, sizes[name])
+            stored[name] = _download(requests, name, keys[name], target)
     return stored
 
 
@@ -96,7 +96,9 @@ def _get(requests: Requests, name: str, key: str, target: LocalPath) -> Stored:
     return Stored(len(data), hashlib.sha256(data).hexdigest())
 
 
-def _download(requests: Requests, name: str, key: str, target: LocalPath, size: int) -> Stored:
+def _download(requests: Requests, name: str, key: str, target: LocalPath) -> Stored:
+    # Its own size: it may have been damaged, and is then to be found so by its digest.
+    size = requests.ask("read", name, lambda: requests.client.size(key))
     ranges = [(start, min(start + PART_BYTES, size)) for start in range(0, size, PART_BYTES)]
     digest = hashlib.sha256()
     with _writing(name, target) as file:
