@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.s3proxy import S3Proxy
+from tests.s3server import S3Server
 
 COMMANDS = Path(sys.executable).parent
 
@@ -166,6 +170,36 @@ class Project:
 def clean_environment() -> dict[str, str]:
     """The environment without this project's variables, and with no say of the test runner's."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("CURIDASK_", "DASK_", "PYTEST_"))}
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server, started when the first test of this process asks for it; `kill` and `restart` are allowed."""
+    folder = tmp_path_factory.mktemp("s3")
+    server = S3Server(folder)
+    server.start()
+    yield server
+    server.kill()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an empty place in the bucket, with the owner's credentials in the environment."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in s3_server.env.items():
+        monkeypatch.setenv(name, value)
+    s3_server.ensure_running()
+    return s3_server.url(f"test-{os.urandom(6).hex()}")
+
+
+@pytest.fixture
+def s3_proxy(s3: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
+    """A proxy before the server, through which all requests of this test go."""
+    with S3Proxy(s3_server.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield proxy
 
 
 @pytest.fixture

@@ -46,7 +46,8 @@ LEVEL = {name: level for level, names in enumerate(GROUPS) for name in names}
 
 IMPURE = {"os", "io", "socket", "time", "random", "logging", "subprocess", "tempfile", "shutil", "threading", "asyncio"}
 ONLY_IN = {
-    "fsspec": {"store/objects.py"},
+    "fsspec": {"store/fsspec_objects.py"},
+    "obstore": {"store/obstore_objects.py"},
     "distributed": {"executors/dask.py", "clusters.py"},
     "dask": {"executors/dask.py", "clusters.py"},
 }
@@ -124,7 +125,19 @@ def test_there_are_no_cycles() -> None:
             del edges[name]
 
 
-HEAVY = {"numpy", "pandas", "matplotlib", "distributed", "dask", "s3fs", "fsspec", "rich", "cloudpickle"}
+HEAVY = {
+    "numpy",
+    "pandas",
+    "matplotlib",
+    "distributed",
+    "dask",
+    "s3fs",
+    "obstore",
+    "botocore",
+    "fsspec",
+    "rich",
+    "cloudpickle",
+}
 
 
 @pytest.mark.parametrize(

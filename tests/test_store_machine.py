@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -19,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from curidask.errors import ArtifactMissingError
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.manifests import ArtifactName, Manifest, manifest_name
-from curidask.store.objects import ObjectStore, open_objects
+from curidask.store.objects import ObjectStore, Stored, open_objects
 
 FILE_EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "os.scandir", "os.listdir"}
 
@@ -93,6 +94,17 @@ class CrashingObjects:
             return
         CRASH.tick()
         self.inner.adopt(local, name)
+
+    def adopt_many(self, moves: dict[str, str]) -> dict[str, Stored]:
+        """Upload file by file, so that it can stop in between."""
+        stored = {}
+        for name, local in moves.items():
+            inside = [path for path in sorted(Path(local).rglob("*")) if path.is_file()] or [Path(local)]
+            for path in inside:
+                CRASH.tick()
+                below = path.relative_to(local).as_posix()
+                stored |= self.inner.adopt_many({name if below == "." else f"{name}/{below}": path})
+        return stored
 
     def remove(self, names: Any) -> None:
         """Remove one by one, so that it can stop in between."""
@@ -274,6 +286,22 @@ class MemoryStoreMachine(StoreMachine):
         return ArtifactStore(objects, near=Path(self.near))  # type: ignore[arg-type]
 
 
+class S3StoreMachine(StoreMachine):
+    """In a bucket of a real server, where the same things cost much more time."""
+
+    client = "fsspec"
+
+    def open_store(self) -> ArtifactStore:
+        objects = CrashingObjects(open_objects(f"s3://cache/{Path(self.folder).name}", client=self.client))
+        return ArtifactStore(objects, near=Path(self.near))  # type: ignore[arg-type]
+
+
+class FastS3StoreMachine(S3StoreMachine):
+    """The same through obstore."""
+
+    client = "obstore"
+
+
 SETTINGS = settings(
     max_examples=100,
     stateful_step_count=30,
@@ -285,3 +313,7 @@ TestFolderStore = FolderStoreMachine.TestCase
 TestFolderStore.settings = SETTINGS
 TestMemoryStore = MemoryStoreMachine.TestCase
 TestMemoryStore.settings = SETTINGS
+TestS3Store = pytest.mark.usefixtures("s3")(S3StoreMachine.TestCase)
+TestS3Store.settings = settings(SETTINGS, max_examples=5, stateful_step_count=12)
+TestFastS3Store = pytest.mark.usefixtures("s3")(FastS3StoreMachine.TestCase)
+TestFastS3Store.settings = settings(SETTINGS, max_examples=15, stateful_step_count=20)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace as with_fields
 from pathlib import Path
 from typing import Any
 
 from curidask.errors import ArtifactDamagedError, ArtifactMissingError, CacheError, ObjectMissingError
+from curidask.store.keys import common_beginning
 from curidask.store.manifests import (
     FileEntry,
     Manifest,
@@ -24,7 +25,7 @@ from curidask.store.manifests import (
     safe_part,
     stem_of,
 )
-from curidask.store.objects import ObjectStore, open_objects
+from curidask.store.objects import ObjectStore, Stored, open_objects
 from curidask.store.payload import (
     Checkout,
     Verify,
@@ -33,11 +34,13 @@ from curidask.store.payload import (
     checked_verify,
     damaged,
     download,
+    hash_moves,
     process_folder,
     same_form,
     scan,
     top_folder,
     whole_stems,
+    with_digests,
 )
 
 __all__ = ["ArtifactStore", "Checkout", "Verify", "Workspace"]
@@ -114,7 +117,7 @@ class ArtifactStore:
     def present(self, stems: Collection[str]) -> set[str]:
         """Those that have a manifest and payload; one listing, however many are asked for."""
         if len(stems) > FEW:
-            return whole_stems(self.objects.list()) & set(stems)
+            return whole_stems(self.objects.list(common_beginning(stems))) & set(stems)
         if self._folder is None:
             return {stem for stem in stems if stem in whole_stems(self.objects.list(stem))}
         # A listing of a large folder costs more than to read a few small manifests, which name the payload.
@@ -124,7 +127,7 @@ class ArtifactStore:
     def having(self, names: Collection[str]) -> set[str]:
         """Those of the object names that are there; one listing when they are many."""
         if len(names) > FEW:
-            return set(names).intersection(self.objects.list())
+            return set(names).intersection(self.objects.list(common_beginning(names)))
         return self.objects.exists(names)
 
     def manifest(self, stem: str) -> Manifest | None:
@@ -202,16 +205,20 @@ class ArtifactStore:
             When the cacher's `extra_metadata` is not JSON.
         """
         self._refuse_if_read_only()
-        moves, files = scan(workspace, manifest.cacher)
+        hashed = self._folder is not None  # else it is done on the way
+        moves, files = scan(workspace, manifest.cacher, hashed=hashed)
         if not files:
             workspace.path(workspace.basename + PLACEHOLDER).touch()
-            moves, files = scan(workspace, manifest.cacher)
+            moves, files = scan(workspace, manifest.cacher, hashed=hashed)
         taken: tuple[FileEntry, ...] = tracked if isinstance(tracked, tuple) else ()
-        beside = scan(tracked, f"The stage {manifest.stage!r}") if isinstance(tracked, Workspace) else ({}, taken)
+        what = f"The stage {manifest.stage!r}"
+        beside = scan(tracked, what, hashed=hashed) if isinstance(tracked, Workspace) else ({}, taken)
         start = len(workspace.stem)
         files = tuple(with_fields(entry, name=entry.name[start:]) for entry in files)
         manifest = with_fields(manifest, stem=workspace.stem, files=files, tracked=beside[1])
         data = manifest.to_bytes()
+        if not hashed:
+            return self._upload(moves | beside[0], manifest, replace_whole, {entry.name for entry in taken})
         seen, old = self._examine(workspace.stem)  # outside the lock: it may read a large payload
         with self.objects.lock():
             if self._raw(workspace.stem) != seen:
@@ -244,14 +251,33 @@ class ArtifactStore:
             # still there, it would report damage. A writer that dies from here on leaves no manifest: a miss.
             if seen is not None:
                 self._remove(stem, seen, taken)
-            if self._folder is None:
-                # One listing. In a folder it would cost more than the commit, and a folder is replaced as a whole.
-                new = {stem + entry.name for entry in manifest.files}
-                self.objects.remove([name for name in self._objects_of(stem) if name not in new])
-            for name, path in moves.items():
-                self.objects.adopt(path, name)
+            self.objects.adopt_many(moves)
         # With equal content the old payload stays, verified, and only the description is replaced, in one step.
         self.objects.write(manifest_name(stem), data)
+
+    def _upload(
+        self, moves: dict[str, str], manifest: Manifest, replace_whole: bool, taken: Collection[str]
+    ) -> Manifest:
+        """Do the same in a place in the network, with one listing, and each file is read once: while it is uploaded."""
+        stem = manifest.stem
+        with self.objects.lock(stem):
+            there = self._objects_of(stem)
+            if manifest_name(stem) in there:
+                seen, old = self._examine(stem)
+                if old is not None and not replace_whole and same_form(old, manifest):
+                    return old
+                if old is not None:
+                    manifest = _with_digests(manifest, hash_moves(moves))
+                    if old.digest == manifest.digest and old.tracked == manifest.tracked:
+                        # The old payload stays, verified, and only the description is replaced, in one step.
+                        self.objects.write(manifest_name(stem), manifest.to_bytes())
+                        return manifest
+                self._remove(stem, seen, taken)
+            new = {stem + entry.name for entry in manifest.files}
+            self.objects.remove([name for name in there if name not in new and name not in taken])
+            manifest = _with_digests(manifest, self.objects.adopt_many(moves))
+            self.objects.write(manifest_name(stem), manifest.to_bytes())
+        return manifest
 
     def _objects_of(self, stem: str) -> list[str]:
         return [name for name in self.objects.list(stem) if stem_of(name) == stem]
@@ -383,8 +409,8 @@ class ArtifactStore:
                 self._refuse_extra_files(names)
             return Checkout(manifest, Path(self._folder + subdir), basename, tracked)
         folder = f"{self._near_folder()}/{manifest.digest[:32]}"
-        for entry in manifest.files:
-            download(self.objects, stem + entry.name, f"{folder}/{basename}{entry.name}", entry, verify)
+        files = {stem + entry.name: (f"{folder}/{basename}{entry.name}", entry) for entry in manifest.files}
+        download(self.objects, files, verify)
         return Checkout(manifest, Path(folder), basename, tracked)
 
     def _bring_tracked(self, manifest: Manifest, verify: Verify) -> dict[str, Path]:
@@ -397,8 +423,7 @@ class ArtifactStore:
             return {name: Path(self._folder + name) for name in names}
         # One folder for all of them, so that a folder the stage made is a folder again.
         folder = f"{self._near_folder()}/{content_digest(manifest.tracked)[:32]}"
-        for entry in manifest.tracked:
-            download(self.objects, entry.name, f"{folder}/{entry.name}", entry, verify)
+        download(self.objects, {entry.name: (f"{folder}/{entry.name}", entry) for entry in manifest.tracked}, verify)
         return {name: Path(folder, name) for name in names}
 
     def _refuse_extra_files(self, names: list[str]) -> None:
@@ -425,3 +450,8 @@ class ArtifactStore:
 
 def _rebuild(objects: ObjectStore, verify: Verify, writable: bool, near: Path | None) -> ArtifactStore:
     return ArtifactStore(objects, verify=verify, writable=writable, near=near)
+
+
+def _with_digests(manifest: Manifest, stored: Mapping[str, Stored]) -> Manifest:
+    files = with_digests(manifest.files, stored, manifest.stem)
+    return with_fields(manifest, files=files, tracked=with_digests(manifest.tracked, stored))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import itertools
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from curidask.errors import CacheError, ObjectMissingError
+from curidask.store import exclusive
+from curidask.store.entries import Entry, Stored
 from curidask.store.manifests import check_object_name
 
 try:
@@ -21,6 +24,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK_PATIENCE_SECONDS = 10.0
+BLOCK_BYTES = 1 << 20
 
 T = TypeVar("T")
 
@@ -49,26 +53,34 @@ class LocalObjects:
 
     def list(self, prefix: str = "") -> list[str]:
         """Names that begin with a prefix; hidden entries at the root are not objects."""
+        return [name for name, _ in self._walk(prefix)]
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """The same with sizes and times."""
+        for name, entry in self._walk(prefix):
+            with suppress(FileNotFoundError):  # removed since it was seen
+                stat = entry.stat()
+                yield Entry(name, stat.st_size, stat.st_mtime)
+
+    def _walk(self, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
         below = check_object_name(prefix + "x").rpartition("/")[0]
-        names: list[str] = []
         pending = [below + "/" if below else ""]
         while pending:
             folder = pending.pop()
             try:
                 with os.scandir(self._folder + folder) as entries:
-                    found = [(folder + entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+                    found = [(folder + entry.name, entry) for entry in entries]
             except (FileNotFoundError, NotADirectoryError):  # not made yet, or removed since it was seen
                 continue
             except OSError as error:
                 raise explain(error, "list", folder or self.url, self.url) from error
-            for name, is_folder in found:
+            for name, entry in found:
                 if not name.startswith(prefix) or (name[0] == "." and prefix[:1] != "."):
                     continue
-                if is_folder:
+                if entry.is_dir(follow_symlinks=False):
                     pending.append(name + "/")
                 else:
-                    names.append(name)
-        return names
+                    yield name, entry
 
     def exists(self, names: Iterable[str]) -> set[str]:
         """Those of the names that are there."""
@@ -140,14 +152,58 @@ class LocalObjects:
         except OSError as error:
             raise explain(error, "write", name, self.url) from error
 
-    def fetch(self, name: str, target: str | Path) -> None:
-        """Copy an object into a local file."""
+    def adopt_many(self, moves: Mapping[str, str | Path]) -> dict[str, Stored]:
+        """Move files and folders; nothing is read on the way."""
+        for name, local in moves.items():
+            self.adopt(local, name)
+        return {}
+
+    def fetch(self, name: str, target: str | Path, size_bytes: int | None = None) -> Stored:
+        """Copy an object into a local file, and take its digest."""
+        digest, size = hashlib.sha256(), 0
         try:
-            shutil.copyfile(self._path(name), target)
+            with open(self._path(name), "rb", buffering=0) as source, open(target, "wb", buffering=0) as file:
+                while block := source.read(BLOCK_BYTES):
+                    digest.update(block)
+                    _write_all(file.fileno(), block)
+                    size += len(block)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ObjectMissingError(f"There is no object {name!r}.", where=self.url) from error
         except OSError as error:
             raise explain(error, "copy", name, self.url) from error
+        return Stored(size, digest.hexdigest())
+
+    def fetch_many(self, targets: Mapping[str, str | Path], sizes: Mapping[str, int]) -> dict[str, Stored]:
+        """Copy objects into local files."""
+        return {name: self.fetch(name, target) for name, target in targets.items()}
+
+    def copy_from(self, other: Any, names: Iterable[str]) -> None:
+        """Copy objects of another place to the same names here; each is there whole or not at all."""
+        for name in names:
+            target = self._path(name)
+            temporary = ""
+            try:
+                fd, temporary = self._open_beside(target)
+                os.close(fd)
+                other.fetch(name, temporary)
+                os.replace(temporary, target)
+                temporary = ""
+            except CacheError:
+                raise
+            except OSError as error:
+                raise explain(error, "write", name, self.url) from error
+            finally:
+                if temporary:
+                    with suppress(OSError):
+                        os.unlink(temporary)
+
+    def probe_exclusive(self) -> bool:
+        """Whether the file system of the folder creates files exclusively; tried once in each process."""
+        return exclusive.probe(self, "")
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Create a file exclusively, whether the file system is known to do so or not."""
+        return self.write(name, data, exclusive=True)
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove objects, and the folders that become empty."""
@@ -169,8 +225,8 @@ class LocalObjects:
                 folder = folder.rpartition("/")[0]
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold a lock on the folder itself; the system releases it when its holder dies.
+    def lock(self, name: str = "") -> Iterator[None]:
+        """Hold a lock on the folder itself, whatever it is for; the system releases it when its holder dies.
 
         Where a file system has no locks, and after waiting for a holder that hangs, it goes on without: then two
         writers of one artifact can leave a mismatch, which readers see and treat as a miss.
@@ -189,10 +245,6 @@ class LocalObjects:
         probe = f".probe-{os.getpid()}-{os.urandom(4).hex()}"
         self.write(probe, b"writable")
         self.remove([probe])
-
-    def probe_exclusive(self) -> bool:
-        """Links and exclusive creation are atomic in a folder."""
-        return True
 
     def _path(self, name: str) -> str:
         return self._folder + check_object_name(name)

@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -24,7 +24,8 @@ from curidask.store.manifests import (
     manifest_name,
     stem_of,
 )
-from curidask.store.objects import ObjectStore
+from curidask.store.objects import ObjectStore, Stored
+from curidask.store.transfers import files_in
 
 Verify = Literal["digest", "size", "off"]
 
@@ -179,23 +180,69 @@ def check_file(path: str, name: str, entry: FileEntry, verify: Verify) -> None:
         raise damaged(name, "was changed")
 
 
-def download(objects: ObjectStore, name: str, path: str, entry: FileEntry, verify: Verify) -> None:
-    """Bring an object to a path named by the digest of what must be in it; it is verified before it gets there."""
+def download(objects: ObjectStore, wanted: Mapping[str, tuple[str, FileEntry]], verify: Verify) -> None:
+    """Bring objects to paths named by the digest of what must be in them, verified before they get there.
+
+    Parameters
+    ----------
+    objects : ObjectStore
+    wanted : mapping of str to (str, FileEntry)
+        Paths, and what must be there, by the names of the objects.
+    verify : {"digest", "size", "off"}
+
+    Raises
+    ------
+    ArtifactDamagedError
+    """
+    missing = {name: file for name, file in wanted.items() if not _is_there(name, *file, verify)}
+    if not missing:
+        return
+    for path, _ in missing.values():
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    parts = {n: f"{os.path.dirname(p)}/.part-{os.getpid()}-{os.urandom(4).hex()}" for n, (p, _) in missing.items()}
+    try:
+        _fetch(objects, {name: (parts[name], entry) for name, (_, entry) in missing.items()}, verify)
+        for name, (path, _) in missing.items():
+            os.replace(parts[name], path)
+    finally:
+        for part in parts.values():
+            with suppress(OSError):
+                os.rmdir(part) if os.path.isdir(part) else os.unlink(part)
+
+
+def _is_there(name: str, path: str, entry: FileEntry, verify: Verify) -> bool:
     with suppress(ArtifactDamagedError):
         check_file(path, name, entry, "size" if verify == "off" else verify)
-        return
-    folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
-    part = f"{folder}/.part-{os.getpid()}-{os.urandom(4).hex()}"
-    try:
-        objects.fetch(name, part)
-        check_file(part, name, entry, verify)
-        os.replace(part, path)
-    except ObjectMissingError as error:
-        raise damaged(name, "is gone") from error
-    finally:
-        with suppress(OSError):
-            os.rmdir(part) if os.path.isdir(part) else os.unlink(part)
+        return True
+    return False
+
+
+def _fetch(objects: ObjectStore, files: Mapping[str, tuple[str, FileEntry]], verify: Verify) -> None:
+    """Fetch files and check their digests, which are taken on the way; what is wrong is fetched once more.
+
+    Bytes may be changed on their way too, which some clients do not notice.
+    """
+    wrong: dict[str, str] = {}
+    for _ in range(2):
+        names = wrong or files
+        targets = {name: files[name][0] for name in names}
+        try:
+            stored = objects.fetch_many(targets, {name: files[name][1].size_bytes for name in names})
+        except ObjectMissingError as error:
+            gone = sorted(set(names) - objects.exists(names)) or sorted(names)
+            raise damaged(gone[0], "is gone") from error
+        problems = {name: _difference(stored[name], files[name][1], verify) for name in names}
+        wrong = {name: problem for name, problem in problems.items() if problem}
+        if not wrong:
+            return
+    raise damaged(*next(iter(wrong.items())))
+
+
+def _difference(stored: Stored, entry: FileEntry, verify: Verify) -> str:
+    """How what is stored differs from what was committed; empty when it does not."""
+    if verify != "off" and stored.size_bytes != entry.size_bytes:
+        return f"has {stored.size_bytes} bytes instead of {entry.size_bytes}"
+    return "was changed" if verify == "digest" and stored.sha256 != entry.sha256 else ""
 
 
 def damaged(name: str, problem: str) -> ArtifactDamagedError:
@@ -207,8 +254,16 @@ def damaged(name: str, problem: str) -> ArtifactDamagedError:
     )
 
 
-def scan(workspace: Workspace, writer: str) -> tuple[dict[str, str], tuple[FileEntry, ...]]:
+def scan(workspace: Workspace, writer: str, *, hashed: bool = True) -> tuple[dict[str, str], tuple[FileEntry, ...]]:
     """What lies in a workspace.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    writer : str
+        Who wrote it, for errors.
+    hashed : bool
+        False leaves the digests empty: they are taken when the files are read anyway.
 
     Returns
     -------
@@ -236,7 +291,23 @@ def scan(workspace: Workspace, writer: str) -> tuple[dict[str, str], tuple[FileE
         files += inside
         if inside:
             moves[subdir + name] = f"{workspace.location}/{name}"
-    return moves, tuple(FileEntry(subdir + name, *hash_file(f"{workspace.location}/{name}")) for name in files)
+    look = hash_file if hashed else _size_only
+    return moves, tuple(FileEntry(subdir + name, *look(f"{workspace.location}/{name}")) for name in files)
+
+
+def _size_only(path: str) -> tuple[int, str]:
+    return os.path.getsize(path), ""
+
+
+def hash_moves(moves: Mapping[str, str]) -> dict[str, Stored]:
+    """Size and digest of files, and of all files in folders, by the names they are to have."""
+    files = {name: path for top, local in moves.items() for name, path in files_in(local, top).items()}
+    return {name: Stored(*hash_file(path)) for name, path in files.items()}
+
+
+def with_digests(entries: Iterable[FileEntry], stored: Mapping[str, Stored], before: str = "") -> tuple[FileEntry, ...]:
+    """Entries of files with what was found out when they were stored, under their names with `before` before them."""
+    return tuple(FileEntry(entry.name, *stored[before + entry.name]) for entry in entries)
 
 
 def _walk(location: str, top: str, writer: str) -> list[str]:

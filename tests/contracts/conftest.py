@@ -14,13 +14,18 @@ from curidask.store.artifacts import ArtifactStore
 from curidask.store.manifests import ArtifactName, Manifest
 from curidask.store.objects import ObjectStore, open_objects
 
+PLACES = ["folder", "memory", "s3-fsspec", "s3-obstore"]
 
-@pytest.fixture(params=["folder", "memory"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+
+@pytest.fixture(params=PLACES)
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of an empty place."""
     if request.param == "folder":
         return str(tmp_path / "some" / "cache")
-    return f"memory://{os.urandom(8).hex()}/cache"
+    if request.param == "memory":
+        return f"memory://{os.urandom(8).hex()}/cache"
+    monkeypatch.setenv("CURIDASK_OBJECT_CLIENT", request.param.removeprefix("s3-"))
+    return str(request.getfixturevalue("s3"))
 
 
 @pytest.fixture

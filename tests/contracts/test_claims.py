@@ -62,7 +62,7 @@ def test_claims_are_no_objects_of_a_listing(objects: ObjectStore) -> None:
     with mine.renewing(taken):
         pass
     mine.close()
-    assert objects.list(".") == []
+    assert objects.list(".claim") == []
 
 
 def test_many_who_take_at_once_have_one_winner(objects: ObjectStore) -> None:
@@ -90,7 +90,7 @@ def test_a_dead_worker_of_the_same_run_is_replaced_at_once(objects: ObjectStore)
     objects.write(claim_name(STEM, 0), owner_elsewhere(mine, session="run").to_bytes())
     assert mine.take(STEM) == Claim(STEM, 1)
     claims(objects, "run").close()
-    assert objects.list(".") == []
+    assert objects.list(".claim") == []
 
 
 def test_a_dead_process_of_this_host_is_replaced_at_once(objects: ObjectStore) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
+import random
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curidask.errors import CacheError, ObjectMissingError, UnsafeNameError
 from curidask.store.local import LocalObjects
-from curidask.store.objects import ObjectStore, open_objects
+from curidask.store.objects import ObjectStore, Stored, open_objects
 
 
 def test_an_empty_place_has_nothing_and_is_not_made_by_looking(objects: ObjectStore) -> None:
@@ -103,7 +106,8 @@ def test_fetching_copies_an_object(objects: ObjectStore, tmp_path: Path) -> None
 def test_the_same_place_is_there_after_pickling(objects: ObjectStore) -> None:
     objects.write("a", b"1")
     data = pickle.dumps(objects)
-    assert b"fsspec" not in data
+    assert b"fsspec." not in data  # no file system, no connection
+    assert len(data) < 300
     assert pickle.loads(data).read("a") == b"1"
     assert open_objects(objects.url).read("a") == b"1"
 
@@ -111,6 +115,149 @@ def test_the_same_place_is_there_after_pickling(objects: ObjectStore) -> None:
 def test_it_is_writable(objects: ObjectStore) -> None:
     objects.check_writable()
     assert objects.list() == []
+
+
+def test_a_listing_says_sizes_and_times(objects: ObjectStore) -> None:
+    before = time.time()
+    objects.write("a", b"123")
+    objects.write("sub/b", b"")
+    objects.write(".hidden", b"x")
+    entries = {entry.name: entry for entry in objects.entries()}
+    assert {name: entry.size_bytes for name, entry in entries.items()} == {"a": 3, "sub/b": 0}
+    assert all(before - 5 < entry.modified < time.time() + 5 for entry in entries.values())
+    assert [entry.name for entry in objects.entries("sub/")] == ["sub/b"]
+
+
+ODD_NAMES = [
+    "a b",
+    "a%25b",
+    "a%b",
+    "é/ü",
+    "~x",
+    "a*b",
+    "a?b",
+    "a?versionId=1",
+    "a#b",
+    "a[b",
+    "a{b}",
+    "a`b",
+    'a"b',
+    "a<b",
+]
+ODD_NAMES += [
+    "a^b",
+    "a|b",
+    "a:b",
+    "a&b=c+d@e",
+    "\U0001f600",
+    "-x",
+    "x.",
+    "ab c/c d",
+    "a\nb",
+    "a\tb",
+    "a\x7fb",
+    "\udcffx",
+]
+
+
+def test_odd_names_are_kept(objects: ObjectStore, tmp_path: Path) -> None:
+    for number, name in enumerate(ODD_NAMES):
+        objects.write(name, b"%d" % number)
+    assert sorted(objects.list()) == sorted(ODD_NAMES)
+    assert objects.exists(ODD_NAMES) == set(ODD_NAMES)
+    assert objects.read_many(ODD_NAMES) == {name: b"%d" % number for number, name in enumerate(ODD_NAMES)}
+    for name in ODD_NAMES:
+        assert name in objects.list(name)
+        objects.fetch(name, tmp_path / "copy")
+        assert (tmp_path / "copy").read_bytes() == objects.read(name)
+    objects.remove(ODD_NAMES)
+    assert objects.list() == []
+
+
+LISTED = st.text(st.sampled_from("ab-./0~é A"), min_size=1, max_size=6).filter(
+    lambda name: not any(part in ("", ".", "..") for part in name.split("/")) and not name.startswith(".")
+)
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(names=st.sets(LISTED, min_size=1, max_size=12), data=st.data())
+def test_a_listing_has_what_begins_with_a_prefix(objects: ObjectStore, names: set[str], data: st.DataObject) -> None:
+    names = {name for name in names if not any(other.startswith(f"{name}/") for other in names)}  # as in a folder
+    objects.remove(objects.list())
+    for name in names:
+        objects.write(name, b"")
+    for _ in range(3):
+        name = data.draw(st.sampled_from(sorted(names)))
+        prefix = name[: data.draw(st.integers(0, len(name)))]
+        assert sorted(objects.list(prefix)) == sorted(name for name in names if name.startswith(prefix))
+
+
+def test_many_names_are_looked_for_read_and_removed_at_once(objects: ObjectStore) -> None:
+    content = {f"sub/x{number:04}": b"%d" % number for number in range(150)}
+    for name, data in content.items():
+        objects.write(name, data)
+    others = [f"sub/y{number}" for number in range(100)]
+    assert objects.exists([*content, *others, ".hidden"]) == set(content)
+    assert objects.exists([*content, *others]) == set(content)
+    assert objects.read_many([*content, *others]) == content
+    objects.remove([*content, *others])
+    assert objects.list() == []
+
+
+SIZES = [0, 1, 1000, 16 << 20, (16 << 20) + 1, (25 << 20) + 7]
+
+
+def test_files_of_all_sizes_go_in_and_come_out_with_their_digests(objects: ObjectStore, tmp_path: Path) -> None:
+    digests = {}
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for size in SIZES:
+        data = random.Random(size).randbytes(size)
+        (tmp_path / "in" / "sub" / str(size)).write_bytes(data)
+        digests[f"f/sub/{size}"] = Stored(size, hashlib.sha256(data).hexdigest())
+    stored = objects.adopt_many({"f": tmp_path / "in"})
+    assert stored == (digests if objects.local_root is None else {})
+    assert {entry.name: entry.size_bytes for entry in objects.entries()} == {
+        n: d.size_bytes for n, d in digests.items()
+    }
+    targets = {name: tmp_path / f"out{entry.size_bytes}" for name, entry in digests.items()}
+    assert objects.fetch_many(targets, {name: entry.size_bytes for name, entry in digests.items()}) == digests
+    for name, target in targets.items():
+        assert hashlib.sha256(target.read_bytes()).hexdigest() == digests[name].sha256
+        target.unlink()
+        assert objects.fetch(name, target) == digests[name]
+    large = b"x" * (17 << 20)
+    objects.write("large", large)
+    assert objects.read("large") == large
+
+
+def test_copies_from_another_place(objects: ObjectStore, tmp_path: Path) -> None:
+    others = [LocalObjects(tmp_path / "other"), open_objects(f"memory://{os.urandom(6).hex()}")]
+    if objects.local_root is None:
+        others.append(open_objects(f"{objects.url}/inside"))
+    for number, other in enumerate(others):
+        content = {f"{number}/a": b"1", f"{number}/b/c": b"2" * 5000}
+        for name, data in content.items():
+            other.write(name, data)
+        objects.copy_from(other, content)
+        assert objects.read_many(content) == content
+        other.remove(other.list())
+        other.copy_from(objects, content)
+        assert other.read_many(content) == content
+        with pytest.raises(ObjectMissingError):
+            objects.copy_from(other, ["nothing"])
+
+
+def test_exclusive_creation_is_real_here_and_that_is_remembered(objects: ObjectStore) -> None:
+    assert objects.probe_exclusive() is True
+    assert objects.write("claim", b"mine", exclusive=True) is True
+    assert objects.write("claim", b"mine", exclusive=True) is False
+    assert objects.write("claim", b"other", exclusive=True) is False
+    assert objects.read("claim") == b"mine"
+    objects.remove(["claim"])
+    assert objects.write("claim", b"other", exclusive=True) is True
+    assert objects.list() == ["claim"]
 
 
 UNSAFE = ["", "/etc/passwd", "..", "../x", "a/../b", "a/..", "a//b", "a/", "./a", "a/./b", "a\\b", "a\0b", "..\\x"]
@@ -235,10 +382,25 @@ def test_an_unknown_protocol_says_what_is_known() -> None:
         open_objects("nonsense://bucket/path")
 
 
-def test_a_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(CacheError, match=r"curidask\[s3\]"):
-        open_objects("s3://bucket/path")
+MISSING = """
+import sys
+from curidask.errors import CacheError
+from curidask.store.objects import open_objects
+sys.modules[sys.argv[1]] = None  # as if it were not installed
+try:
+    open_objects("s3://bucket/path", client=sys.argv[2])
+except CacheError as error:
+    print(error.fix)
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "client", "extra"), [("s3fs", "fsspec", "curidask[s3]"), ("obstore", "obstore", "curidask[fast]")]
+)
+def test_a_missing_package_names_the_extra(package: str, client: str, extra: str) -> None:
+    command = [sys.executable, "-c", MISSING, package, client]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=_environment())
+    assert extra in done.stdout
 
 
 def test_a_file_url_is_a_folder(tmp_path: Path) -> None:
