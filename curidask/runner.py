@@ -22,6 +22,7 @@ from curidask.executors.base import (
     Source,
     Stored,
 )
+from curidask.executors.values import resolved
 from curidask.executors.worker import find_stored, load_stored
 from curidask.graph import ArtifactRef, Graph, Literal, Task
 from curidask.planner import Action, Force, Plan, plan
@@ -294,7 +295,7 @@ class Runner:
         source = self._source(ref)
         if isinstance(source, Stored):
             return load_stored(self.store, source)[0]
-        return self._running().fetch(ref.task, ref.index)
+        return resolved(self._running().fetch(ref.task, ref.index), self.store)
 
     def _lose(self, ref: ArtifactRef, text: str) -> None:
         self._warn(text)

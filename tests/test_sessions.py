@@ -532,3 +532,22 @@ def test_a_session_has_a_log(manager: cf.ArtifactManager, tmp_path: Path) -> Non
     assert log.name == f"{manager.reference}.log"
     assert "1 to run" in log.read_text()
     assert "made for p" in log.read_text()
+
+
+def test_a_path_into_a_stages_files_leads_there_whoever_reads_it(manager: cf.ArtifactManager) -> None:
+    @cf.stage(None, ["text", "folder", "plain"])
+    def make(record: Any) -> Any:
+        path = Path(record.get_path("model.txt"))
+        path.write_text(f"model {record.params.x}")
+        folder = record.get_dir("parts")
+        (Path(folder) / "one").write_text("1")
+        return str(path), Path(folder), "model.txt"
+
+    @cf.stage(["text", "folder", "plain"], ["read"])
+    def use(record: Any, text: str, folder: Path, plain: str) -> Any:
+        return Path(text).read_text(), [path.name for path in folder.iterdir()], plain
+
+    records = [use(make(cf.Record(manager, Params(x=x)))) for x in (1, 2)]
+    assert [r.state["read"] for r in records] == [(f"model {x}", ["one"], "model.txt") for x in (1, 2)]
+    assert Path(records[1].state["text"]).read_text() == "model 2"
+    assert records[1].state["folder"].is_dir()

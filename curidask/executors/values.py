@@ -6,7 +6,11 @@ import contextlib
 import copy
 import pickle
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from curidask.errors import ArtifactMissingError
+from curidask.store.artifacts import ArtifactStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +18,43 @@ class Packed:
     """A value as bytes: it travels without being understood on the way, and each reader gets a copy of its own."""
 
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StageFile:
+    """The path of a file or folder that a stage wrote: it stands for the place where that is by the time it is read.
+
+    Attributes
+    ----------
+    stem, key : str
+        The artifact that the file goes with.
+    name : str
+        Its name in the store.
+    as_path : bool
+        Whether the stage returned a `Path` rather than a text.
+    """
+
+    stem: str
+    key: str
+    name: str
+    as_path: bool
+
+    def resolve(self, store: ArtifactStore) -> str | Path:
+        """A local path at which it lies, verified.
+
+        Raises
+        ------
+        ArtifactMissingError
+        """
+        path = store.checkout(self.stem, self.key).tracked_path(self.name)
+        if path is None:
+            raise ArtifactMissingError(f"There is no file {self.name!r} of a stage.", where=store.url)
+        return path if self.as_path else str(path)
+
+
+def resolved(value: Any, store: ArtifactStore) -> Any:
+    """The value as its reader gets it."""
+    return value.resolve(store) if isinstance(value, StageFile) else value
 
 
 def pack(value: Any, *, portable: bool) -> Any:

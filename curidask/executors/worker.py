@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,7 +47,7 @@ from curidask.executors.describe import (
     worker_name,
 )
 from curidask.executors.stage_record import GatheredInputs, StageRecord, StageState
-from curidask.executors.values import pack, private_copy, unpack
+from curidask.executors.values import StageFile, pack, private_copy, resolved, unpack
 from curidask.graph import Literal, RecordInfo
 from curidask.store.artifacts import ArtifactStore, Workspace
 from curidask.store.claims import Claims, Held
@@ -188,8 +189,11 @@ class _Run:
         if isinstance(source, Literal):
             return private_copy(source.value)
         if isinstance(source, Passed):
-            packed = self.passed[source.task][source.index]
-            return unpack(packed, shared=source.shared)
+            value = unpack(self.passed[source.task][source.index], shared=source.shared)
+            try:
+                return resolved(value, self.env.store)
+            except ArtifactMissingError as error:
+                raise _InputLostSignal(source.task, error) from None
         try:
             value, manifest = load_stored(self.env.store, source)
         except ArtifactMissingError as error:
@@ -264,7 +268,7 @@ class _Run:
             # All are written before one is committed: an output may refer to the stage's files, which move then.
             for index, (output, value) in enumerate(zip(self.job.outputs, values, strict=True)):
                 if output.keep is Keep.PASS:
-                    self.values[index] = self._pack(output, value)
+                    self.values[index] = self._pack(output, self._without_folder(value, files))
                     continue
                 workspace = workspaces.enter_context(self.env.store.workspace(output.stem, run=self.env.run))
                 cacher = self._save(output, value, record, workspace, files)
@@ -278,6 +282,20 @@ class _Run:
         if not files.is_empty and self.job.marker.keep is Keep.COMMIT:
             self._commit_files(files, seconds)
         return ()
+
+    def _without_folder(self, value: Any, files: Workspace) -> Any:
+        """Let a path into the working folder, which the files leave, stand for the file."""
+        if not isinstance(value, str | Path) or not files.made:
+            return value
+        name = StageFiles.being_made(files).name_of(os.fspath(value))
+        if name is None:
+            return value
+        marker = self.job.marker
+        if marker.keep is not Keep.COMMIT:  # a dry run: they stay where they are until it ends
+            files.stays = True
+            return value
+        holder = next((output for output in self.job.outputs if output.keep is Keep.COMMIT), marker)
+        return StageFile(holder.stem, holder.key, name, isinstance(value, Path))
 
     def _commit(
         self, saved: Sequence[tuple[JobOutput, Cacheable, Any, Workspace]], seconds: float, files: Workspace
