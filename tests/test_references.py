@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import curidask as cf
@@ -294,6 +294,7 @@ def test_inline_use(tmp_path: Path) -> None:
         lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
     )
 )
+@settings(deadline=None)
 def test_any_form_of_paths_comes_back(tmp_path_factory: pytest.TempPathFactory, form: Any) -> None:
     base = tmp_path_factory.getbasetemp() / "forms"
     (base / "folder").mkdir(parents=True, exist_ok=True)

@@ -170,7 +170,7 @@ FRAMES = hpd.data_frames(COLUMNS, index=hpd.range_indexes(min_size=1, max_size=6
 
 
 @given(frame=FRAMES)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_frames_come_back_from_parquet_and_pickle(folder: Path, frame: pd.DataFrame) -> None:
     for cacher in (ParquetCacher(folder / "f.parquet"), PandasCacher(folder / "f.pkl")):
         cacher.save(frame)
@@ -178,7 +178,7 @@ def test_frames_come_back_from_parquet_and_pickle(folder: Path, frame: pd.DataFr
 
 
 @given(frame=FRAMES)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_frames_come_back_from_csv_and_json(folder: Path, frame: pd.DataFrame) -> None:
     csv = PandasCsvCacher(folder / "f.csv")
     csv.save(frame)
@@ -190,7 +190,7 @@ def test_frames_come_back_from_csv_and_json(folder: Path, frame: pd.DataFrame) -
 
 
 @given(frame=dataframes(max_cols=5, max_size=6, excluded_dtypes=[pl.Object, pl.Null]))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_polars_frames_come_back(folder: Path, frame: pl.DataFrame) -> None:
     cacher = ParquetCacher(folder / "p.parquet")
     cacher.save(frame)
@@ -273,7 +273,7 @@ FORMS = ARRAYS | st.lists(ARRAYS, max_size=3) | st.dictionaries(st.text(max_size
 
 
 @given(value=FORMS, compressed=st.booleans(), mapped=st.sampled_from([None, "r", "c"]))
-@settings(max_examples=120)
+@settings(max_examples=120, deadline=None)
 def test_arrays_come_back(folder: Path, value: Any, compressed: bool, mapped: str | None) -> None:
     options: dict[str, Any] = {"mmap_mode": mapped} if mapped else {"compressed": compressed}
     cacher = NumpyCacher(folder / "arrays.npz", **options)
@@ -362,6 +362,7 @@ CELL = st.text(max_size=20) | st.fixed_dictionaries(
 
 
 @given(cells=st.lists(CELL, max_size=5))
+@settings(deadline=None)
 def test_cells_come_back_and_the_notebook_is_valid(folder: Path, cells: list[Any]) -> None:
     path = folder / "cells.ipynb"
     RawJupyterNotebookCacher(path).save(cells)
