@@ -104,19 +104,6 @@ def local(n_workers: int) -> Iterator[Connection]:
             with Client(cluster, set_as_default=False) as client:
                 yield Connection(client, n_workers, f"{n_workers} local worker processes", cluster)
         finally:
-            _end(cluster)
-
-
-def _end(cluster: Any) -> None:
-    """End the workers; those that take long to go (a busy machine, threads of their own) are killed.
-
-    What is computed is stored or fetched by then, so nothing is lost.
-    """
-    try:
-        cluster.close(timeout=4)
-    except TimeoutError:
-        Connection(None, 0, "", cluster).kill()
-        with contextlib.suppress(TimeoutError):
             cluster.close(timeout=4)
 
 

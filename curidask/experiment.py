@@ -184,22 +184,23 @@ def _reported(
     try:
         yield
     finally:
-        interrupted = isinstance(sys.exception(), KeyboardInterrupt)
-        if wanted and not interrupted and manager.run_record.decisions:
-            try:
-                path = manager.generate_report()
-            except Exception as error:
-                _warn(f"the report could not be written: {error}", listeners)
-            else:
-                if tell is not None:
-                    tell(path)
+        if wanted and not isinstance(sys.exception(), KeyboardInterrupt):
+            _write_report(manager, listeners, tell)
 
 
-def _warn(text: str, listeners: Sequence[Listener]) -> None:
-    for listener in listeners:
-        listener.warned(text)
-    if not listeners:
-        logger.warning("%s", text)
+def _write_report(manager: ArtifactManager, listeners: Sequence[Listener], tell: Callable[[Path], None] | None) -> None:
+    if not manager.run_record.decisions:
+        return
+    try:
+        path = manager.generate_report()
+    except Exception as error:
+        for listener in listeners:
+            listener.warned(f"the report could not be written: {error}")
+        if not listeners:
+            logger.warning("the report could not be written: %s", error)
+    else:
+        if tell is not None:
+            tell(path)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from curidask.displays import RecordDisplay
 from curidask.errors import MissingInputError, ParametersChangedError
 from curidask.executors.stage_record import capture
 from curidask.graph import ArtifactRef, RecordInfo
@@ -115,7 +116,7 @@ class CacheAwareDict(dict[str, Any]):
         return repr(self._resolved(held))
 
 
-class Record:
+class Record(RecordDisplay):
     """A parameter set and the state that stages build up for it.
 
     Parameters

@@ -278,6 +278,7 @@ NOTEBOOK = [
     "manager.display_record_reportables(hostile)",
     "manager.display_stage_graph()",
     "print(manager.generate_report())",
+    "hostile",
 ]
 
 DOCUMENTED = """
@@ -323,8 +324,10 @@ def test_displays_in_a_notebook(project: Project, monkeypatch: pytest.MonkeyPatc
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells])
     NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     outputs = [cell.outputs for cell in notebook.cells[3:]]
-    assert [len(each) for each in outputs] == [1, 1, 1, 1, 1]
-    info, everything, of_one, graph = (each[0].data["text/html"] for each in outputs[:4])
+    assert [len(each) for each in outputs] == [1, 1, 1, 1, 1, 1]
+    info, everything, of_one, graph, record = (each[0].data["text/html"] for each in [*outputs[:4], outputs[5]])
+    assert "make_pretty_graphs" in record
+    assert "line_history" in record
     assert "notebook_example_1" in info
     assert "no command" not in info
     assert everything.count("data:image/svg+xml;base64,") == 4
@@ -333,7 +336,7 @@ def test_displays_in_a_notebook(project: Project, monkeypatch: pytest.MonkeyPatc
     assert 'sandbox="allow-scripts"' in of_one
     assert "data:text/html;base64," in of_one
     assert "<svg" in graph
-    for text in (info, everything, of_one, graph):
+    for text in (info, everything, of_one, graph, record):
         assert "<img src=x" not in text
         assert "curidask-files:" not in text
     assert "&lt;img src=x" in of_one
