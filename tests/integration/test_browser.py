@@ -27,6 +27,7 @@ from curidask.reporting.server import ReportServer
 from tests.conftest import Project
 from tests.run_folders import run_record, write_run
 
+pytestmark = pytest.mark.timeout(900)  # it may have to be installed first
 PACKAGES = ("chromium", "fonts-dejavu-core")
 
 EXPERIMENT = '''
