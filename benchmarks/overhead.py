@@ -60,7 +60,7 @@ class Bench:
     # --- whole processes ---------------------------------------------------------------------------------------------
     def experiment(self, records: int, parallel: int, cache: Path) -> float:
         """Wall time of ``experiment chain`` as a process."""
-        arguments = ["chain", "--parallel", str(parallel), "--cache", str(cache), "--plain"]
+        arguments = ["chain", "--parallel", str(parallel), "--cache", str(cache), "--plain", "--no-report"]
         return self._timed([str(console_script("experiment")), *arguments], records)[0]
 
     def cold_and_warm(self, records: int, parallel: int) -> tuple[float, float]:

@@ -18,6 +18,14 @@ def face(name: str) -> Any:
     return importlib.import_module(f"curidask.{name}")
 
 
+class RecordDisplay:
+    """How a record shows itself in a notebook."""
+
+    def _repr_html_(self) -> str:
+        markup: str = face("notebook").record_markup(self)
+        return markup
+
+
 class Displays:
     """The manager's displays and its report.
 

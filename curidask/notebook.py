@@ -115,6 +115,16 @@ def view(manager: ArtifactManager) -> RunView:
     return RunView(manager.describe_run(), manager.reported.folder)
 
 
+def record_markup(record: Record) -> str:
+    """A record with its stages and what its state holds; nothing is computed for it."""
+    run = view(record.manager)
+    tasks = [run.tasks[task] for task in record.tasks if task in run.tasks]
+    known = {a.name: a for task in tasks for a in task.artifacts}
+    return _wrap(
+        page("notebook.html", part="record", record=record, tasks=tasks, known=known, names=list(record.state))
+    )
+
+
 # --- what they show --------------------------------------------------------------------------------------------------
 def info(run: RunView) -> Display:
     """The facts about a run."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from curidask.displays import RecordDisplay
 from curidask.errors import ParametersChangedError
 from curidask.executors.stage_record import capture
 from curidask.files import copy_path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["ArtifactRepresentation", "CacheAwareDict", "Record"]
 
 
-class Record:
+class Record(RecordDisplay):
     """A parameter set and the state that stages build up for it.
 
     Parameters

@@ -161,6 +161,14 @@ def test_reportables_stand_by_group_and_are_listed_by_record(tmp_path: Path) -> 
     assert page.missing_targets() == []
 
 
+def test_without_groups_reportables_stand_by_record(tmp_path: Path) -> None:
+    page = make(tmp_path, run_record(), [(1, shown("a")), (3, shown("b")), (4, shown("c"))])
+    headings = [page.source.index(f">{title}</h3>") for title in ("Record 2 (aggregate)", "Record 0 (one)")]
+    assert headings == sorted(headings)
+    assert "Without a group" not in page.source
+    assert page.missing_targets() == []
+
+
 def test_reportables_of_stages_that_did_not_run_are_marked(tmp_path: Path) -> None:
     data = run_record()
     data["tasks"][1] |= {"status": "reused", "action": "reuse"}
@@ -690,7 +698,9 @@ def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-@pytest.mark.parametrize(("n", "text"), [(0, "0 bytes"), (999, "999 bytes"), (1000, "1 kB"), (2_500_000, "2.5 MB")])
+@pytest.mark.parametrize(
+    ("n", "text"), [(0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1000, "1 kB"), (2_500_000, "2.5 MB")]
+)
 def test_sizes(n: int, text: str) -> None:
     assert size(n) == text
 

@@ -59,7 +59,8 @@ class Section:
 class Cards:
     """The reportables of a run.
 
-    In order: groups before what has none, those with an aggregate's results first, records as they come.
+    In order: groups before what has none, those with an aggregate's results first, records as they come. Without any
+    group they stand by record.
 
     Parameters
     ----------
@@ -115,11 +116,10 @@ class Cards:
         """Cards of these rows, under the headings of their groups."""
         found: dict[str, Section] = {}
         for number in numbers:
-            group = self.rows[number]["group"]
-            if group not in found:
-                begun = number != self._first_of_group[group]
-                found[group] = Section(group or NO_GROUP, f"group-{self.groups[group]}", begun)
-            found[group].cards.append(self.card(number))
+            title, anchor = self.heading(number)
+            if anchor not in found:
+                found[anchor] = Section(title, anchor, number != self._firsts[anchor])
+            found[anchor].cards.append(self.card(number))
         return list(found.values())
 
     @cached_property
@@ -128,8 +128,19 @@ class Cards:
         return {group: i for i, group in enumerate(dict.fromkeys(self.rows[n]["group"] for n in self.order))}
 
     @cached_property
-    def _first_of_group(self) -> dict[str, int]:
-        return {self.rows[number]["group"]: number for number in reversed(self.order)}
+    def _firsts(self) -> dict[str, int]:
+        return {self.heading(number)[1]: number for number in reversed(self.order)}
+
+    def heading(self, number: int) -> tuple[str, str]:
+        """What a row stands under, and the anchor of that: its group, or its record where there are no groups."""
+        row = self.rows[number]
+        if not any(self.groups):
+            return self.label(row), f"of-record-{self._place_of_record(row)}"
+        return row["group"] or NO_GROUP, f"group-{self.groups[row['group']]}"
+
+    def _place_of_record(self, row: Row) -> int:
+        record = self.record(row)
+        return record.number if record is not None else len(self.run.records)
 
     @cached_property
     def _stage_numbers(self) -> dict[str, int]:
@@ -154,7 +165,7 @@ class Cards:
             record=self.label(row),
             stage=row["stage"],
             fragment=Markup(LINKED_FILE.sub(lambda match: self._linked(row, match[1]), fragment)),
-            record_order=record.number if record is not None else len(self.run.records),
+            record_order=self._place_of_record(row),
             stage_order=self._stage_numbers.get(row["stage"], len(self._stage_numbers)),
             reused=task is not None and task.look.key in ("reused", "unneeded"),
             record_link=self._record_links.get(record.number, "") if record is not None else "",

@@ -20,7 +20,9 @@ MOST_TASKS = 600
 NODE_WIDTH, NODE_HEIGHT = 150, 42
 STAGE_WIDTH, STAGE_HEIGHT = 186, 70
 GAP_X, GAP_Y = 34, 10
-LABEL_WIDTH = 136
+LETTER_WIDTH = 7
+MOST_LETTERS = 28
+"""Of a record's name, before the rest is cut off."""
 PADDING = 8
 BOX_GAP_X, BOX_GAP_Y = 64, 8
 MARGIN = 12
@@ -47,6 +49,8 @@ class MapLayout:
 
     Attributes
     ----------
+    label_width : float
+        The place for a record's name, within its box.
     nodes : dict of int to Box
         By task, or by the number of the stage.
     groups : list of Box
@@ -58,6 +62,7 @@ class MapLayout:
     by_stage: bool
     width: float
     height: float
+    label_width: float = 0
     nodes: dict[int, Box] = field(default_factory=dict)
     groups: list[Box] = field(default_factory=list)
     edges: list[tuple[int, int, int]] = field(default_factory=list)
@@ -103,18 +108,20 @@ def _by_record(run: RunView) -> MapLayout:
     owner = {task: record.number for task, record in run.record_of_task.items()}
     shown = [record for record in run.records if record.tasks]
     inner = {record.number: _inside(record.tasks) for record in shown}
-    sizes = {number: _box_size(places.values()) for number, places in inner.items()}
+    letters = max((len(record.title) for record in shown), default=0)
+    label_width = 24 + LETTER_WIDTH * min(max(letters, 11), MOST_LETTERS)
+    sizes = {number: _box_size(places.values(), label_width) for number, places in inner.items()}
     pairs = [(before, task.id) for task in run.tasks.values() for before in task.after if before in owner]
     between = {(owner[a], owner[b]) for a, b in pairs if owner[a] != owner[b]}
     place = {record.number: i for i, record in enumerate(shown)}
     outer = _places(len(shown), [(place[a], place[b]) for a, b in sorted(between)])
     corners = _pack([sizes[record.number] for record in shown], outer, [(place[a], place[b]) for a, b in between])
-    made = MapLayout(False, 0, 0, edges=[(a, b, 1) for a, b in pairs])
+    made = MapLayout(False, 0, 0, label_width, edges=[(a, b, 1) for a, b in pairs])
     for record, (x, y) in zip(shown, corners, strict=True):
         width, height = sizes[record.number]
         made.groups.append(Box(record.number, x, y, width, height))
         for task, (column, row) in inner[record.number].items():
-            left = x + LABEL_WIDTH + column * (NODE_WIDTH + GAP_X)
+            left = x + label_width + column * (NODE_WIDTH + GAP_X)
             top = y + PADDING + row * (NODE_HEIGHT + GAP_Y)
             made.nodes[task] = Box(task, left, top, NODE_WIDTH, NODE_HEIGHT)
     made.width, made.height = _extent(made.groups)
@@ -128,9 +135,9 @@ def _inside(tasks: Sequence[TaskView]) -> dict[int, tuple[int, float]]:
     return dict(zip(number, _places(len(tasks), edges), strict=True))
 
 
-def _box_size(places: Iterable[tuple[int, float]]) -> tuple[float, float]:
+def _box_size(places: Iterable[tuple[int, float]], label_width: float) -> tuple[float, float]:
     columns, rows = zip(*places, strict=True)
-    width = LABEL_WIDTH + max(columns) * (NODE_WIDTH + GAP_X) + NODE_WIDTH + PADDING
+    width = label_width + max(columns) * (NODE_WIDTH + GAP_X) + NODE_WIDTH + PADDING
     return width, max(rows) * (NODE_HEIGHT + GAP_Y) + NODE_HEIGHT + 2 * PADDING
 
 

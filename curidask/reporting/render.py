@@ -62,6 +62,8 @@ def duration(seconds: float | None) -> str:
 
 def size(n_bytes: int) -> str:
     """A number of bytes in the unit that suits it."""
+    if n_bytes == 1:
+        return "1 byte"
     value = float(n_bytes)
     for unit in ("bytes", "kB", "MB", "GB"):
         if value < 999.5:

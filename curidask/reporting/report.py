@@ -169,10 +169,9 @@ def _contents(cards: Cards, page_of: dict[int, int]) -> dict[str, Any]:
     links: dict[int, list[tuple[str, str]]] = {}
     for number in cards.order:
         row = cards.rows[number]
-        group = row["group"]
-        entry = {"title": group, "link": link(number, f"group-{cards.groups[group]}"), "count": 0}
-        if group:
-            by_group.setdefault(group, entry)["count"] += 1
+        if row["group"]:
+            entry = {"title": row["group"], "link": link(number, cards.heading(number)[1]), "count": 0}
+            by_group.setdefault(row["group"], entry)["count"] += 1
         entry = {"title": cards.label(row), "link": link(number, f"reportable-{number}"), "count": 0}
         by_record.setdefault(entry["title"], entry)["count"] += 1
         record = cards.record(row)

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from curidask.reporting.layout import LABEL_WIDTH, Box, LayoutUnavailableError, MapLayout, arrange
+from curidask.reporting.layout import MOST_LETTERS, Box, LayoutUnavailableError, MapLayout, arrange
 from curidask.reporting.render import duration, page
 from curidask.reporting.runview import LOOKS, RecordView, RunView, StageView, TaskView
 
@@ -48,7 +48,8 @@ def draw(run: RunView, shown_tasks: Collection[int] = (), *, linked: bool = True
             width=math.ceil(layout.width),
             height=math.ceil(layout.height),
             label=f"Map of {len(run.records)} records and {len(run.stages)} stages: {counts}",
-            label_width=LABEL_WIDTH,
+            label_width=layout.label_width,
+            most_letters=MOST_LETTERS,
             marker=f"arrow-{run.data.get('number', 0)}" if linked else f"arrow-{id(run)}",
             groups=[_group(run.records[box.ref], box) for box in layout.groups],
             nodes=nodes,
@@ -153,7 +154,7 @@ def _entries(run: RunView, layout: MapLayout) -> dict[int, Box]:
     for group in layout.groups:
         for task in run.records[group.ref].tasks:
             node = layout.nodes[task.id]
-            if node.x - group.x <= LABEL_WIDTH:
+            if node.x - group.x <= layout.label_width:
                 entries[task.id] = Box(task.id, group.x, node.y, node.width, node.height)
     return entries
 

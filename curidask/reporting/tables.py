@@ -81,8 +81,10 @@ class DFReporter(Reportable):
         ReportableError
             When it is no table.
         """
-        import pandas as pd
-
+        try:
+            import pandas as pd
+        except ImportError:
+            raise self.refuse("it needs pandas, which is not installed.", "pip install 'curidask[reports]'") from None
         df = self.df
         if type(df).__module__.partition(".")[0] == "polars":
             df = df.to_frame() if hasattr(df, "to_frame") else df

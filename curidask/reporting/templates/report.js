@@ -68,7 +68,7 @@ all("[data-arrange]").forEach((tools) => {
   const cards = all(".card", home);
   const places = new Map(cards.map((card) => [card, card.parentElement]));
   const arrange = (by) => {
-    if (by === "group") {
+    if (by === "home") {
       home.replaceChildren(...original);
       cards.forEach((card) => places.get(card).append(card));
       return;
