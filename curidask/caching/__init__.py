@@ -11,14 +11,9 @@ from curidask.caching.files import JsonCacher, PickleCacher
 if TYPE_CHECKING:
     from curidask.caching.arrays import NumpyCacher
     from curidask.caching.notebooks import RawJupyterNotebookCacher
+    from curidask.caching.parquet import ParquetCacher
     from curidask.caching.references import FileReferenceCacher, PathRef
-    from curidask.caching.tables import (
-        PandasCacher,
-        PandasCSVCacher,
-        PandasCsvCacher,
-        PandasJsonCacher,
-        ParquetCacher,
-    )
+    from curidask.caching.tables import PandasCacher, PandasCSVCacher, PandasCsvCacher, PandasJsonCacher
 
 _HOMES = {
     "FileReferenceCacher": "references",
@@ -27,7 +22,7 @@ _HOMES = {
     "PandasCacher": "tables",
     "PandasCsvCacher": "tables",
     "PandasJsonCacher": "tables",
-    "ParquetCacher": "tables",
+    "ParquetCacher": "parquet",
     "PathRef": "references",
     "RawJupyterNotebookCacher": "notebooks",
 }
