@@ -306,8 +306,11 @@ def hash_moves(moves: Mapping[str, str]) -> dict[str, Stored]:
 
 
 def with_digests(entries: Iterable[FileEntry], stored: Mapping[str, Stored], before: str = "") -> tuple[FileEntry, ...]:
-    """Entries of files with what was found out when they were stored, under their names with `before` before them."""
-    return tuple(FileEntry(entry.name, *stored[before + entry.name]) for entry in entries)
+    """Entries of files with what was found out when they were stored, under their names with `before` before them.
+
+    Entries that have their digest already are of files that another artifact of the stage has taken into the store.
+    """
+    return tuple(e if e.sha256 else FileEntry(e.name, *stored[before + e.name]) for e in entries)
 
 
 def _walk(location: str, top: str, writer: str) -> list[str]:
