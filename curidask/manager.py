@@ -140,6 +140,8 @@ class ArtifactManager(Displays):
         self.parallel = self._choose_parallel(parallel)
         runs = self.config.path(self.config.runs)
         number, self.reference = history.new_reference(experiment_name, runs)
+        self._session = uuid.uuid4().hex
+        self._work = f"{self.reference}-{self._session[:12]}"
         self.claims = self._claims()
         self.run_record = history.RunRecord(experiment_name, number, self.reference, self.store.url, sys.argv)
         self.run_record.prefix = self.prefix
@@ -190,7 +192,7 @@ class ArtifactManager(Displays):
         if self.live and status == "done":
             self.runner.wait(range(len(self.graph)))
         self.runner.close(now=status == "interrupted")
-        self.store.clean(self.reference)
+        self.store.clean(self._work)
         if self.claims is not None:
             self.claims.close()
         for record in self.records:
@@ -386,7 +388,7 @@ class ArtifactManager(Displays):
         """The right to compute is only asked for where others could want to compute the same."""
         if not self.writable or not self.store.objects.probe_exclusive():
             return None
-        return Claims(self.store.objects, uuid.uuid4().hex, user_name(), LEASE_SECONDS)
+        return Claims(self.store.objects, self._session, user_name(), LEASE_SECONDS)
 
     # --- parts --------------------------------------------------------------------------------------------------------
     def _choose_parallel(self, asked: int | None) -> int:
@@ -406,14 +408,16 @@ class ArtifactManager(Displays):
 
     def _make_executor(self) -> Executor:
         if self.parallel == 0:
-            return InProcessExecutor(Environment(self.store, self.reference, portable=False, claims=self.claims))
+            return InProcessExecutor(
+                Environment(self.store, self.reference, portable=False, claims=self.claims, work=self._work)
+            )
         from curidask.executors.dask import DaskExecutor
 
         n_workers = self.parallel
         if n_workers < 0:
             n_records = self.n_sets if self.n_sets is not None else len(self.records)
             n_workers = max(1, min(clusters.available_cores(), n_records))
-        env = Environment(self.store, self.reference, portable=True, claims=self.claims)
+        env = Environment(self.store, self.reference, portable=True, claims=self.claims, work=self._work)
         return DaskExecutor(clusters.local(n_workers), env, lambda: project_modules(self.config.root))
 
     def _param_sets(self) -> dict[str, Any]:

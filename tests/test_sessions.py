@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import curidask as cf
+from curidask import history
 from curidask.caching import JsonCacher, Lazy, PickleCacher
 from curidask.errors import (
     CachersMismatchError,
@@ -551,3 +552,20 @@ def test_a_path_into_a_stages_files_leads_there_whoever_reads_it(manager: cf.Art
     assert [r.state["read"] for r in records] == [(f"model {x}", ["one"], "model.txt") for x in (1, 2)]
     assert Path(records[1].state["text"]).read_text() == "model 2"
     assert records[1].state["folder"].is_dir()
+
+
+def test_sessions_of_one_reference_leave_each_others_work_alone(tmp_path: Path) -> None:
+    """Two projects that share a cache may start the same experiment in the same second."""
+
+    @cf.stage(None, ["a"], [JsonCacher])
+    def slow(record: Any) -> Any:
+        Path(record.get_path("note.txt")).write_text("mine")
+        other.close()
+        return 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(history, "new_reference", lambda *_: (1, "same_1_now"))
+        one, other = (cf.ArtifactManager("same", cache=str(tmp_path / "cache"), parallel=0) for _ in range(2))
+    assert one.reference == other.reference
+    assert slow(cf.Record(one, Params())).state["a"] == 1
+    one.close()

@@ -62,17 +62,20 @@ class Environment:
     ----------
     store : ArtifactStore
     run : str
-        Reference of the run, for manifests and work folders.
+        Reference of the run, for manifests.
     portable : bool
         Values that are not stored must travel between processes, so they are pickled as soon as they are made.
     claims : Claims or None
         None where a store cannot create exclusively, and where nothing is stored.
+    work : str
+        Begins the names of working folders. Unlike the reference it is no other run's, wherever that was started.
     """
 
     store: ArtifactStore
     run: str
     portable: bool
     claims: Claims | None = None
+    work: str = ""
 
 
 class _InputLostSignal(BaseException):
@@ -208,7 +211,7 @@ class _Run:
         for output in job.outputs:
             if output.keep is not Keep.PASS:
                 (output.cacher() if isinstance(output.cacher, type) else output.cacher).check_ready()
-        with self.env.store.workspace(job.marker.stem, run=self.env.run) as files:
+        with self.env.store.workspace(job.marker.stem, run=self.env.work) as files:
             record = StageRecord(job.record, self._state(job.inputs), job.spec.name, self._paths(files), self.reported)
             arguments: list[Any] = [record]
             named: dict[str, Any] = {}
@@ -270,7 +273,7 @@ class _Run:
                 if output.keep is Keep.PASS:
                     self.values[index] = self._pack(output, self._without_folder(value, files))
                     continue
-                workspace = workspaces.enter_context(self.env.store.workspace(output.stem, run=self.env.run))
+                workspace = workspaces.enter_context(self.env.store.workspace(output.stem, run=self.env.work))
                 cacher = self._save(output, value, record, workspace, files)
                 if output.keep is Keep.ROUND_TRIP:
                     self.values[index] = self._pack(output, cacher.load())
@@ -319,7 +322,7 @@ class _Run:
         """Store what a stage without stored outputs wrote, so that it is there later and, without outputs, reusable."""
         kept_reports.write(self.reported, files)
         marker = self.job.marker
-        with self.env.store.workspace(marker.stem, run=self.env.run) as nothing:
+        with self.env.store.workspace(marker.stem, run=self.env.work) as nothing:
             manifest = self._manifest(marker, None, "", seconds)
             self.env.store.commit(nothing, manifest, tracked=files, replace_whole=True)
 
