@@ -6,11 +6,12 @@ import dataclasses
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from curidask.errors import ConfigurationError
+from curidask.store.storage_options import CLIENTS, check_storage_table, options_for
 
 VERIFY = ("digest", "size", "off")
 FILES = ("curidask.toml", "pyproject.toml", "curidask_config.json", "curifactory_config.json")
@@ -47,6 +48,11 @@ class Config:
         Worker processes (0: in this process); None for as many as cores.
     verify : str
         What is checked before an artifact is loaded: ``digest``, ``size`` or ``off``.
+    object_client : str
+        What reaches a cache in the network: ``fsspec``, ``obstore`` or ``auto``.
+    storage : dict
+        How it is reached; see `curidask.store.storage_options.StorageOptions`. Tables in it, named by the beginnings of
+        addresses, hold for these.
     source : str
         The file it was read from, empty for the defaults.
     """
@@ -61,6 +67,8 @@ class Config:
     notebooks: str = "notebooks/experiments"
     parallel: int | None = None
     verify: str = "digest"
+    object_client: str = "auto"
+    storage: Mapping[str, Any] = field(default_factory=dict, repr=False)
     source: str = ""
 
     def path(self, relative: str) -> Path:
@@ -71,6 +79,10 @@ class Config:
         """The cache as an absolute folder or a URL."""
         cache = chosen or self.cache
         return cache if "://" in cache else str(self.path(cache))
+
+    def storage_options(self, url: str) -> dict[str, Any]:
+        """How the place behind a URL is reached, for `curidask.store.objects.open_objects`; empty for a folder."""
+        return {"client": self.object_client, **options_for(url, self.storage)} if "://" in url else {}
 
 
 SETTINGS = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("root", "source")}
@@ -148,8 +160,13 @@ def _checked(values: Mapping[str, Any], source: str) -> dict[str, Any]:
                 where=source,
                 fix=f"did you mean {near[0]!r}?" if near else f"use one of: {', '.join(SETTINGS)}",
             )
+        if key == "storage":
+            _check_storage(value, source)
+            continue
         if key == "verify":
             fits, fix = value in VERIFY, f"use one of {', '.join(VERIFY)}"
+        elif key == "object_client":
+            fits, fix = value in CLIENTS, f"use one of {', '.join(CLIENTS)}"
         elif key == "parallel":
             fits, fix = type(value) is int and value >= 0, "give a whole number from 0 on"
         else:
@@ -161,3 +178,10 @@ def _checked(values: Mapping[str, Any], source: str) -> dict[str, Any]:
 
 def _parsed(key: str, value: str) -> Any:
     return int(value) if key == "parallel" and value.lstrip("-").isdigit() else value
+
+
+def _check_storage(value: Any, source: str) -> None:
+    if not isinstance(value, Mapping):
+        fix = "write a table of options: [tool.curidask.storage], or [storage] in curidask.toml"
+        raise ConfigurationError(f"The setting 'storage' is {value!r}.", where=source, fix=fix)
+    check_storage_table(value, f"{source}, [storage]")

@@ -124,7 +124,9 @@ class ArtifactManager:
         self.map_only = map_only
         self.dry = dry or map_only
         self.writable = not (self.dry or dry_cache)
-        self.store = ArtifactStore.open(self.config.cache_url(cache), verify=self.config.verify, writable=self.writable)
+        url = self.config.cache_url(cache)
+        options = self.config.storage_options(url)
+        self.store = ArtifactStore.open(url, verify=self.config.verify, writable=self.writable, **options)
         self.n_sets = n_sets
         self.parallel = self._choose_parallel(parallel)
         runs = self.config.path(self.config.runs)

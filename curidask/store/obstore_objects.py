@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from curidask.errors import CacheError
 from curidask.store.entries import Entry
-from curidask.store.failures import KINDS, ShortBodyError, classify
+from curidask.store.failures import Failure, ShortBodyError, classify
 from curidask.store.fsspec_objects import make_client
 from curidask.store.remote import RemoteObjects
 from curidask.store.requests import TOKEN, Ask, Client
@@ -333,12 +333,15 @@ class BotocoreCredentials:
     """
 
     def __init__(self, profile: str, url: str) -> None:
+        import botocore.exceptions
         import botocore.session
 
-        self._found = botocore.session.Session(profile=profile or None).get_credentials()
+        try:
+            self._found = botocore.session.Session(profile=profile or None).get_credentials()
+        except botocore.exceptions.BotoCoreError as error:
+            raise classify(error).error("read", url, url) from error
         if self._found is None:
-            where = f"{url}, profile {profile!r}" if profile else url
-            raise CacheError(KINDS["none"].says, where=where, fix=KINDS["none"].fix)
+            raise Failure("none").error("read", url, url)
 
     def __call__(self) -> dict[str, Any]:
         """The credentials that hold now."""
