@@ -8,15 +8,17 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from curidask.errors import ConfigurationError
+from curidask.store.storage_options import CLIENTS, check_storage_table, options_for
 
 VERIFY = ("digest", "size", "off")
 FILES = ("curidask.toml", "pyproject.toml", "curidask_config.json", "curifactory_config.json")
 ENVIRONMENT_PREFIX = "CURIDASK_"
+WHOLE_NUMBERS = ("parallel", "lease_seconds")
 NOT_SETTINGS = frozenset({"cache_key"})
 """Variables with our prefix that are no settings: a secret does not belong into a configuration file."""
 
@@ -55,8 +57,15 @@ class Config:
         A style sheet to use in reports instead of the built-in one; empty for none.
     parallel : int or None
         Worker processes (0: in this process); None for as many as cores.
+    lease_seconds : int
+        How long the claim of a process that has died keeps others waiting; 0 for no claims.
     verify : str
         What is checked before an artifact is loaded: ``digest``, ``size`` or ``off``.
+    object_client : str
+        What reaches a cache in the network: ``fsspec``, ``obstore`` or ``auto``.
+    storage : dict
+        How it is reached; see `curidask.store.storage_options.StorageOptions`. Tables in it, named by the beginnings of
+        addresses, hold for these.
     source : str
         The file it was read from, empty for the defaults.
     """
@@ -71,7 +80,10 @@ class Config:
     report_css: str = ""
     notebooks: str = "notebooks/experiments"
     parallel: int | None = None
+    lease_seconds: int = 60
     verify: str = "digest"
+    object_client: str = "auto"
+    storage: Mapping[str, Any] = field(default_factory=dict, repr=False)
     source: str = ""
 
     def path(self, relative: str) -> Path:
@@ -91,6 +103,10 @@ class Config:
             return False
         folder = self.path(cache)
         return (folder / "run.json").is_file() and (folder / RUN_ARTIFACTS).is_dir()
+
+    def storage_options(self, url: str) -> dict[str, Any]:
+        """How the place behind a URL is reached, for `curidask.store.objects.open_objects`; empty for a folder."""
+        return {"client": self.object_client, **options_for(url, self.storage)} if "://" in url else {}
 
 
 SETTINGS = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("root", "source")}
@@ -154,7 +170,7 @@ def _variables(env: Mapping[str, str]) -> Iterator[tuple[str, str, Any]]:
 
 
 def _parsed(key: str, text: str) -> Any:
-    return int(text) if key == "parallel" and re.fullmatch(r"\s*-?\d+\s*", text, re.ASCII) else text
+    return int(text) if key in WHOLE_NUMBERS and re.fullmatch(r"\s*-?\d+\s*", text, re.ASCII) else text
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -237,6 +253,9 @@ def _checked(values: Mapping[str, Any], source: str) -> dict[str, Any]:
                 where=source,
                 fix=f"did you mean {near[0]!r}?" if near else f"use one of: {', '.join(SETTINGS)}",
             )
+        if key == "storage":
+            _check_storage(value, source)
+            continue
         fix = problem(key, value)
         if fix:
             raise ConfigurationError(f"The setting {key!r} is {value!r}.", where=source, fix=fix)
@@ -245,9 +264,10 @@ def _checked(values: Mapping[str, Any], source: str) -> dict[str, Any]:
 
 def problem(key: str, value: Any) -> str:
     """What to write instead of a value that cannot be used; empty for one that can."""
-    if key == "verify":
-        return "" if value in VERIFY else f"use one of {', '.join(VERIFY)}"
-    if key == "parallel":
+    choices = {"verify": VERIFY, "object_client": CLIENTS}.get(key)
+    if choices is not None:
+        return "" if value in choices else f"use one of {', '.join(choices)}"
+    if key in WHOLE_NUMBERS:
         return "" if type(value) is int and value >= 0 else "give a whole number from 0 on"
     if not isinstance(value, str) or (not value and key != "report_css"):
         return "give a text in quotes"
@@ -259,3 +279,10 @@ def problem(key: str, value: Any) -> str:
 def _is_package(folder: str) -> bool:
     parts = PurePosixPath(folder).parts
     return bool(parts) and not any(part == "/" or "." in part for part in parts)
+
+
+def _check_storage(value: Any, source: str) -> None:
+    if not isinstance(value, Mapping):
+        fix = "write a table of options: [tool.curidask.storage], or [storage] in curidask.toml"
+        raise ConfigurationError(f"The setting 'storage' is {value!r}.", where=source, fix=fix)
+    check_storage_table(value, f"{source}, [storage]")

@@ -155,7 +155,16 @@ class ReportableError(CuridaskError, TypeError):
 
 # --- storage ---------------------------------------------------------------------------------------------------------
 class CacheError(CuridaskError, OSError):
-    """The cache cannot be read or written."""
+    """The cache cannot be read or written.
+
+    Attributes
+    ----------
+    kind : str
+        For a place in the network, what kind of failure it was: a name in `curidask.store.failures.KINDS`, such as
+        ``denied``, ``credentials``, ``bucket`` or ``unreachable``. Empty otherwise.
+    """
+
+    kind: str = ""
 
     __str__ = CuridaskError.__str__  # OSError would show errno forms
 

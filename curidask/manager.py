@@ -40,10 +40,6 @@ DESCRIBED_AT_MOST = 500
 """Reused artifacts whose manifests are read for the run record."""
 
 
-LEASE_SECONDS = 60.0
-"""How long a claim holds that its owner does not renew."""
-
-
 class MapStop(BaseException):
     """Ends the tracing of an experiment whose next step needs a value that would have to be computed."""
 
@@ -135,7 +131,9 @@ class ArtifactManager(Displays):
         self.map_only = map_only
         self.dry = dry or map_only
         self.writable = not (self.dry or dry_cache)
-        self.store = ArtifactStore.open(self.config.cache_url(cache), verify=self.config.verify, writable=self.writable)
+        url = self.config.cache_url(cache)
+        options = self.config.storage_options(url)
+        self.store = ArtifactStore.open(url, verify=self.config.verify, writable=self.writable, **options)
         self.n_sets = n_sets
         self.parallel = self._choose_parallel(parallel)
         runs = self.config.path(self.config.runs)
@@ -386,9 +384,10 @@ class ArtifactManager(Displays):
 
     def _claims(self) -> Claims | None:
         """The right to compute is only asked for where others could want to compute the same."""
-        if not self.writable or not self.store.objects.probe_exclusive():
+        lease_seconds = self.config.lease_seconds
+        if not self.writable or not lease_seconds or not self.store.objects.probe_exclusive():
             return None
-        return Claims(self.store.objects, self._session, user_name(), LEASE_SECONDS)
+        return Claims(self.store.objects, self._session, user_name(), lease_seconds)
 
     # --- parts --------------------------------------------------------------------------------------------------------
     def _choose_parallel(self, asked: int | None) -> int:

@@ -197,7 +197,7 @@ class S3Proxy:
         target = to_server if refusal is None else None
         await _pass(reader, target, _length(request.headers), chunked=_is_chunked(request.headers))
         if refusal is not None:
-            writer.write(_refusal(*refusal))
+            writer.write(_refusal(*refusal, empty=request.method == "HEAD"))
             await writer.drain()
             return True
         return await self._answer(request, how, from_server, writer)
@@ -274,7 +274,9 @@ async def _move(source: asyncio.StreamReader, target: asyncio.StreamWriter | Non
             await target.drain()
 
 
-def _refusal(status: int, code: str) -> bytes:
-    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
+def _refusal(status: int, code: str, *, empty: bool) -> bytes:
+    body = (
+        b"" if empty else f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
+    )
     head = f"HTTP/1.1 {status} {code}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body

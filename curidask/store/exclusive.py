@@ -24,26 +24,28 @@ RACERS = 6
 def create(requests: Requests, name: str, key: str, data: bytes) -> bool:
     """Create an object with one conditional request.
 
-    The reply to a request that succeeded may be lost. The next attempt is then refused because of the caller's own
-    object, which shows in its bytes.
+    The reply to a request that succeeded may be lost, and a package may repeat a request unseen. The object then
+    refuses its own creator. So the request carries a token, which the object keeps; where a service does not keep it,
+    the bytes tell whose it is.
     """
-    in_doubt = False
+    token = os.urandom(12).hex()
+    in_doubt = requests.client.repeats
 
     def attempt() -> bool:
         nonlocal in_doubt
         try:
-            if requests.client.create(key, data):
+            if requests.client.create(key, data, token):
                 return True
         except Exception as error:
             in_doubt = in_doubt or requests.failure(error).transient
             raise
         try:
-            there = requests.client.get(key)
+            creator = requests.client.creator(key)
+            return creator == token if creator else in_doubt and requests.client.get(key) == data
         except Exception as error:
             if requests.failure(error).kind == "missing":
                 raise RefusedForNothingError(name) from error
             raise
-        return in_doubt and there == data
 
     return requests.ask("create", name, attempt)
 
@@ -120,7 +122,7 @@ def _tried(objects: Any) -> bool:
     try:
         return _one_after_the_other(objects, names[0]) and _raced(objects, names[1:])
     except CacheError as error:
-        if getattr(error.__cause__, "cannot_create", False) or isinstance(error.__cause__, NotImplementedError):
+        if error.kind == "unsupported":
             return False  # an answer, unlike no permission or no connection
         raise
     finally:

@@ -160,10 +160,11 @@ class Failure:
         """The error to raise for it."""
         kind = KINDS[self.kind]
         says, fix = (text.format(action=action, name=name) for text in (kind.says, kind.fix))
-        if self.kind == "missing":
-            return ObjectMissingError(says, where=url)
         detail = f" ({self.detail})" if self.detail else ""
-        return CacheError(says[:-1] + f"{detail}.", where=url, fix=fix)
+        error_class = ObjectMissingError if self.kind == "missing" else CacheError
+        error = error_class(says[:-1] + f"{detail}.", where=url, fix=fix)
+        error.kind = self.kind
+        return error
 
 
 class ShortBodyError(Exception):
@@ -220,8 +221,9 @@ def _codes(error: BaseException) -> Iterator[str]:
     if isinstance(response, dict):
         yield str(response.get("Error", {}).get("Code", ""))
         yield str(response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
+    own = getattr(error, "__dict__", {})  # a property of that name may be a deprecated one
     for attribute in ("error_code", "status_code", "status", "code"):
-        value = getattr(error, attribute, None)
+        value = own.get(attribute, getattr(type(error), attribute, None))
         if isinstance(value, str | int) and not isinstance(value, bool):
             yield str(value)
     text = str(error)

@@ -13,7 +13,7 @@ from curidask.store.entries import Entry
 from curidask.store.failures import classify
 from curidask.store.keys import checked_key
 from curidask.store.remote import RemoteObjects
-from curidask.store.requests import Ask, Client, thread_pool
+from curidask.store.requests import TOKEN, Ask, Client, thread_pool
 from curidask.store.storage_options import S3_PROTOCOLS, SERVICES, StorageOptions
 from curidask.store.transfers import PART_BYTES, PARTS_AT_ONCE
 
@@ -71,7 +71,9 @@ def make_client(url: str, options: StorageOptions) -> FsspecClient:
 
 
 class FsspecClient:
-    """The requests of a file system of fsspec; see `curidask.store.remote.Client`."""
+    """The requests of a file system of fsspec; see `curidask.store.requests.Client`."""
+
+    repeats = True
 
     def __init__(self, fs: Any, root: str, options: StorageOptions) -> None:
         self.fs = fs
@@ -111,7 +113,7 @@ class FsspecClient:
         """Write it in one step."""
         self.fs.pipe_file(self._path(key), data)
 
-    def create(self, key: str, data: bytes) -> bool:
+    def create(self, key: str, data: bytes, token: str) -> bool:
         """Write it on the condition that it is not there."""
         # The general `mode="create"` of fsspec looks and then writes; only a file system's own is worth trying.
         method = getattr(self.fs, "_pipe_file", None)
@@ -124,6 +126,10 @@ class FsspecClient:
                 return False
             raise
         return True
+
+    def creator(self, key: str) -> str:
+        """The token it was created with; empty where that is not known."""
+        return ""
 
     def upload(self, key: str, blocks: Callable[[], Iterator[bytes]], size: int, ask: Ask) -> None:
         """Write a large one from blocks."""
@@ -189,15 +195,20 @@ class S3Client(FsspecClient):
         """Write it in one step."""
         self._call("put_object", Key=self._below + key, Body=data)
 
-    def create(self, key: str, data: bytes) -> bool:
+    def create(self, key: str, data: bytes, token: str) -> bool:
         """Write it on the condition that it is not there."""
         try:
-            self._call("put_object", Key=self._below + key, Body=data, IfNoneMatch="*")
+            metadata = {TOKEN: token}
+            self._call("put_object", Key=self._below + key, Body=data, IfNoneMatch="*", Metadata=metadata)
         except Exception as error:
             if classify(error).kind == "exists":
                 return False
             raise
         return True
+
+    def creator(self, key: str) -> str:
+        """The token it was created with; empty where that is not known."""
+        return str(self._call("head_object", Key=self._below + key).get("Metadata", {}).get(TOKEN, ""))
 
     def upload(self, key: str, blocks: Callable[[], Iterator[bytes]], size: int, ask: Ask) -> None:
         """Upload in parts, each of which is repeated by itself; what fails leaves no parts behind."""

@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 
 from curidask.errors import CacheError
 from curidask.store.entries import Entry
-from curidask.store.failures import KINDS, ShortBodyError, classify
+from curidask.store.failures import Failure, ShortBodyError, classify
 from curidask.store.fsspec_objects import make_client
 from curidask.store.remote import RemoteObjects
-from curidask.store.requests import Ask, Client
+from curidask.store.requests import TOKEN, Ask, Client
 from curidask.store.storage_options import SERVICES, StorageOptions
 from curidask.store.transfers import PART_BYTES, PARTS_AT_ONCE
 
@@ -82,7 +82,9 @@ def suits(url: str, options: StorageOptions) -> bool:
 
 
 class ObstoreClient:
-    """The requests of obstore; see `curidask.store.remote.Client`."""
+    """The requests of obstore; see `curidask.store.requests.Client`."""
+
+    repeats = False
 
     def __init__(self, url: str, options: StorageOptions) -> None:
         global _used_in  # noqa: PLW0603 - from now on its threads belong to this process
@@ -151,18 +153,26 @@ class ObstoreClient:
 
         obstore.put(self._transfer_for(len(data)), self._prefix + key, data, use_multipart=False)
 
-    def create(self, key: str, data: bytes) -> bool:
+    def create(self, key: str, data: bytes, token: str) -> bool:
         """Write it on the condition that it is not there."""
         import obstore
 
         # Never repeated by obstore itself: a repetition could not tell its own object from another's.
         try:
-            obstore.put(self._once, self._prefix + key, data, mode="create", use_multipart=False)
+            attributes: Any = {TOKEN: token}
+            obstore.put(self._once, self._prefix + key, data, mode="create", use_multipart=False, attributes=attributes)
         except Exception as error:
             if classify(error).kind == "exists":
                 return False
             raise
         return True
+
+    def creator(self, key: str) -> str:
+        """The token it was created with; empty where that is not known."""
+        import obstore
+
+        attributes: Any = obstore.get(self._once, self._prefix + key, options={"head": True}).attributes
+        return str(attributes.get(TOKEN, ""))
 
     def upload(self, key: str, blocks: Callable[[], Iterator[bytes]], size: int, ask: Ask) -> None:
         """Write a large one from blocks."""
@@ -273,7 +283,7 @@ def _make_store(container: str, options: StorageOptions, seconds: float, retry_s
         return AzureStore(name, config=config, **rest)
     config |= _s3_config(options, endpoint)
     if not options.anon and not _has_credentials(options):
-        rest["credential_provider"] = BotocoreCredentials(options.profile)
+        rest["credential_provider"] = BotocoreCredentials(options.profile, container)
     return S3Store(parts.netloc, config=config, **rest)
 
 
@@ -318,15 +328,20 @@ class BotocoreCredentials:
     ----------
     profile : str
         Empty for the usual one.
+    url : str
+        What they are for.
     """
 
-    def __init__(self, profile: str) -> None:
+    def __init__(self, profile: str, url: str) -> None:
+        import botocore.exceptions
         import botocore.session
 
-        self._found = botocore.session.Session(profile=profile or None).get_credentials()
+        try:
+            self._found = botocore.session.Session(profile=profile or None).get_credentials()
+        except botocore.exceptions.BotoCoreError as error:
+            raise classify(error).error("read", url, url) from error
         if self._found is None:
-            where = f"profile {profile!r}" if profile else ""
-            raise CacheError(KINDS["none"].says, where=where, fix=KINDS["none"].fix)
+            raise Failure("none").error("read", url, url)
 
     def __call__(self) -> dict[str, Any]:
         """The credentials that hold now."""

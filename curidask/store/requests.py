@@ -17,6 +17,9 @@ from curidask.store.storage_options import StorageOptions
 T = TypeVar("T")
 R = TypeVar("R")
 
+TOKEN = "curidaskcall"
+"""Under this name an object keeps the token it was created with."""
+
 Ask = Callable[[Callable[[], Any]], Any]
 """Makes a request, again where that may help."""
 
@@ -26,9 +29,17 @@ class Client(Protocol):
 
     Each method makes one request, once, unless it is handed `ask`, through which it makes its requests. A missing
     object is an error of whatever kind that `classify` calls missing.
+
+    Attributes
+    ----------
+    parallel : int
+        How many requests may be made at the same time.
+    repeats : bool
+        Whether the package repeats requests on its own, so that it cannot be seen that a reply was lost.
     """
 
     parallel: int
+    repeats: bool
 
     def pages(self, prefix: str) -> Iterator[list[Entry]]:
         """The objects whose keys begin with a prefix."""
@@ -54,8 +65,12 @@ class Client(Protocol):
         """Write it in one step."""
         ...
 
-    def create(self, key: str, data: bytes) -> bool:
+    def create(self, key: str, data: bytes, token: str) -> bool:
         """Write it on the condition that it is not there; False when the place says that it is."""
+        ...
+
+    def creator(self, key: str) -> str:
+        """The token it was created with; empty where that is not known."""
         ...
 
     def upload(self, key: str, blocks: Callable[[], Iterator[bytes]], size: int, ask: Ask) -> None:

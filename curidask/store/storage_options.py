@@ -159,7 +159,7 @@ class StorageOptions:
         """
         found = dict(self.credentials)
         for name, variable in self.variables.items():
-            if variable not in os.environ:
+            if not os.environ.get(variable):
                 raise CacheError(
                     f"The environment variable {variable} is not set on this machine.",
                     where=f"[tool.curidask.storage], {name}_env",
@@ -187,7 +187,7 @@ NAMES = tuple(name for name in _FIELDS if name not in ("credentials", "variables
 _DEFAULTS = {name: _FIELDS[name].default for name in NAMES}
 
 
-def storage_options(url: str, table: Mapping[str, Any]) -> dict[str, Any]:
+def options_for(url: str, table: Mapping[str, Any]) -> dict[str, Any]:
     """The options that a configuration's table has for a URL.
 
     A table may hold further tables, named by the beginning of addresses; the longest one that fits is laid over it.
