@@ -86,7 +86,7 @@ CODES = {
     "denied": "AccessDenied 403 AllAccessDisabled AccountProblem UnauthorizedAccess AuthorizationPermissionMismatch "
     "InvalidObjectState",
     "credentials": "SignatureDoesNotMatch InvalidAccessKeyId InvalidToken 401 Unauthorized AuthenticationFailed "
-    "InvalidSecurity NotSignedUp UnrecognizedClientException InvalidClientTokenId",
+    "InvalidSecurity NotSignedUp AuthorizationFailure UnrecognizedClientException InvalidClientTokenId",
     "expired": "ExpiredToken ExpiredTokenException TokenRefreshRequired RequestExpired",
     "clock": "RequestTimeTooSkewed",
     "region": "PermanentRedirect 301 307 IllegalLocationConstraintException AuthorizationHeaderMalformed Redirect",
@@ -234,7 +234,7 @@ def _detail(error: BaseException) -> str:
         words = f"{code.group(1)}: {message.group(1)}" if code and code.group(1) else message.group(1)
     else:
         words = text.strip().partition("\n")[0] or type(error).__name__
-    return words.strip().rstrip(".")
+    return words.strip().partition("\n")[0].strip().rstrip(".")
 
 
 def shortened(text: str) -> str:
