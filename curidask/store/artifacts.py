@@ -118,9 +118,7 @@ class ArtifactStore:
         """Those that have a manifest and payload; one listing, however many are asked for."""
         if len(stems) > FEW:
             return whole_stems(self.objects.list(common_beginning(stems))) & set(stems)
-        if self._folder is None:
-            return {stem for stem in stems if stem in whole_stems(self.objects.list(stem))}
-        # A listing of a large folder costs more than to read a few small manifests, which name the payload.
+        # A listing costs more than to read a few small manifests, which name the payload.
         first = {stem + m.files[0].name: stem for stem, m in self.manifests(stems).items() if m.files}
         return {first[name] for name in self.objects.exists(first)}
 
@@ -258,12 +256,14 @@ class ArtifactStore:
     def _upload(
         self, moves: dict[str, str], manifest: Manifest, replace_whole: bool, taken: Collection[str]
     ) -> Manifest:
-        """Do the same in a place in the network, with one listing, and each file is read once: while it is uploaded."""
+        """Do the same in a place in the network: each file is read once, while it is uploaded.
+
+        Without a manifest nothing is looked for: what a writer that died left there is not in the new manifest either.
+        """
         stem = manifest.stem
         with self.objects.lock(stem):
-            there = self._objects_of(stem)
-            if manifest_name(stem) in there:
-                seen, old = self._examine(stem)
+            seen, old = self._examine(stem)
+            if seen is not None:
                 if old is not None and not replace_whole and same_form(old, manifest):
                     return old
                 if old is not None:
@@ -273,8 +273,9 @@ class ArtifactStore:
                         self.objects.write(manifest_name(stem), manifest.to_bytes())
                         return manifest
                 self._remove(stem, seen, taken)
-            new = {stem + entry.name for entry in manifest.files}
-            self.objects.remove([name for name in there if name not in new and name not in taken])
+            if seen is not None or not self.objects.shared:
+                new = {stem + entry.name for entry in manifest.files}
+                self.objects.remove([n for n in self._objects_of(stem) if n not in new and n not in taken])
             manifest = _with_digests(manifest, self.objects.adopt_many(moves))
             self.objects.write(manifest_name(stem), manifest.to_bytes())
         return manifest

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from curidask.errors import CacheError
+from curidask.store.failures import classify
 
 if TYPE_CHECKING:
     from curidask.store.requests import Requests
@@ -37,13 +38,13 @@ def create(requests: Requests, name: str, key: str, data: bytes) -> bool:
             if requests.client.create(key, data, token):
                 return True
         except Exception as error:
-            in_doubt = in_doubt or requests.failure(error).transient
+            in_doubt = in_doubt or classify(error).transient
             raise
         try:
             creator = requests.client.creator(key)
             return creator == token if creator else in_doubt and requests.client.get(key) == data
         except Exception as error:
-            if requests.failure(error).kind == "missing":
+            if classify(error).kind == "missing":
                 raise RefusedForNothingError(name) from error
             raise
 

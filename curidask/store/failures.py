@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from curidask.errors import CacheError, ObjectMissingError
 
@@ -86,7 +86,7 @@ CODES = {
     "denied": "AccessDenied 403 AllAccessDisabled AccountProblem UnauthorizedAccess AuthorizationPermissionMismatch "
     "InvalidObjectState",
     "credentials": "SignatureDoesNotMatch InvalidAccessKeyId InvalidToken 401 Unauthorized AuthenticationFailed "
-    "InvalidSecurity NotSignedUp UnrecognizedClientException InvalidClientTokenId",
+    "InvalidSecurity NotSignedUp AuthorizationFailure UnrecognizedClientException InvalidClientTokenId",
     "expired": "ExpiredToken ExpiredTokenException TokenRefreshRequired RequestExpired",
     "clock": "RequestTimeTooSkewed",
     "region": "PermanentRedirect 301 307 IllegalLocationConstraintException AuthorizationHeaderMalformed Redirect",
@@ -140,11 +140,11 @@ class Failure:
     kind : str
         One of `KINDS`.
     detail : str
-        The service's or the client's own words, shortened.
+        The service's or the client's own words. They may hold secrets.
     """
 
     kind: str
-    detail: str = ""
+    detail: str = field(default="", repr=False)
 
     @property
     def transient(self) -> bool:
@@ -156,11 +156,11 @@ class Failure:
         """Whether nothing at all can be expected of the place at the moment."""
         return self.kind in ("unreachable", "timeout")
 
-    def error(self, action: str, name: str, url: str) -> CacheError:
-        """The error to raise for it."""
+    def error(self, action: str, name: str, url: str, secrets: Collection[str] = ()) -> CacheError:
+        """The error to raise for it, in which none of the secrets shows."""
         kind = KINDS[self.kind]
         says, fix = (text.format(action=action, name=name) for text in (kind.says, kind.fix))
-        detail = f" ({self.detail})" if self.detail else ""
+        detail = f" ({shortened(redact(self.detail, secrets))})" if self.detail else ""
         error_class = ObjectMissingError if self.kind == "missing" else CacheError
         error = error_class(says[:-1] + f"{detail}.", where=url, fix=fix)
         error.kind = self.kind
@@ -171,16 +171,8 @@ class ShortBodyError(Exception):
     """Fewer bytes arrived than the service said."""
 
 
-def classify(error: BaseException, secrets: Collection[str] = ()) -> Failure:
-    """Tell what went wrong.
-
-    Parameters
-    ----------
-    error : BaseException
-        What a client raised; what it was raised from is looked at too.
-    secrets : collection of str
-        Texts that must not show in what is said about it.
-    """
+def classify(error: BaseException) -> Failure:
+    """Tell what went wrong from what a client raised, and what that was raised from."""
     chain = list(_chain(error))
     # A service's own code says most, then the status, then what kind of error it is.
     found = [_BY_CODE[code] for link in chain for code in _codes(link) if code in _BY_CODE]
@@ -191,8 +183,7 @@ def classify(error: BaseException, secrets: Collection[str] = ()) -> Failure:
         kind = "bucket"
     if kind == "region" and not re.search(r"region|redirect|endpoint", str(error), re.I):
         kind = "credentials"
-    detail = "" if kind in ("missing", "exists") else redact(_detail(error), secrets)
-    return Failure(kind, detail)
+    return Failure(kind, "" if kind in ("missing", "exists") else _detail(error))
 
 
 def redact(text: str, secrets: Collection[str]) -> str:
@@ -243,5 +234,9 @@ def _detail(error: BaseException) -> str:
         words = f"{code.group(1)}: {message.group(1)}" if code and code.group(1) else message.group(1)
     else:
         words = text.strip().partition("\n")[0] or type(error).__name__
-    words = words.strip().rstrip(".")
-    return words if len(words) <= DETAIL_CHARACTERS else words[: DETAIL_CHARACTERS - 1] + "…"
+    return words.strip().partition("\n")[0].strip().rstrip(".")
+
+
+def shortened(text: str) -> str:
+    """The beginning of a long text."""
+    return text if len(text) <= DETAIL_CHARACTERS else text[: DETAIL_CHARACTERS - 1] + "…"

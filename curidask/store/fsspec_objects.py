@@ -115,9 +115,10 @@ class FsspecClient:
 
     def create(self, key: str, data: bytes, token: str) -> bool:
         """Write it on the condition that it is not there."""
-        # The general `mode="create"` of fsspec looks and then writes; only a file system's own is worth trying.
-        method = getattr(self.fs, "_pipe_file", None)
-        if method is None or "mode" not in inspect.signature(method).parameters:
+        # fsspec's own `mode="create"` looks and then writes. One of a service may be right, or ignore it, which shows.
+        from fsspec.asyn import AsyncFileSystem
+
+        if not self.fs.async_impl or type(self.fs)._pipe_file is AsyncFileSystem._pipe_file:
             raise NotImplementedError(f"{type(self.fs).__name__} cannot create a file exclusively")
         try:
             self.fs.pipe_file(self._path(key), data, mode="create")

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from curidask.errors import CuridaskError
 from curidask.store.entries import Entry
-from curidask.store.failures import Failure, classify
+from curidask.store.failures import classify
 from curidask.store.retries import Patience
 from curidask.store.storage_options import StorageOptions
 
@@ -103,10 +103,6 @@ class Requests:
         self._options = options
         self._patience = Patience(options.retry_seconds)
 
-    def failure(self, error: BaseException) -> Failure:
-        """What an error of the client means."""
-        return classify(error, self._options.secrets())
-
     def ask(self, action: str, name: str, request: Callable[[], T]) -> T:
         """Make a request, again where that may help.
 
@@ -122,11 +118,12 @@ class Requests:
             except CuridaskError:
                 raise
             except Exception as error:
-                failure = self.failure(error)
+                failure = classify(error)
                 pause = self._patience.pause(failure, attempt, started)
                 if pause is None:
-                    secret = any(text in str(error) for text in self._options.secrets())
-                    raise failure.error(action, name, self.url) from (None if secret else error)
+                    secrets = self._options.secrets()
+                    shown = None if any(text in str(error) for text in secrets) else error
+                    raise failure.error(action, name, self.url, secrets) from shown
             else:
                 self._patience.succeeded()
                 return result
