@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from curidask.errors import ArtifactMissingError
+from curidask.store import near
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.manifests import ArtifactName, Manifest, manifest_name
 from curidask.store.objects import ObjectStore, open_objects
@@ -113,7 +114,7 @@ Files = dict[str, bytes]
 
 def make_files(shape: tuple[str, ...], content: int) -> Files:
     """Files of which each says to which artifact it belongs, so that a mixture shows."""
-    return {suffix: b"%d of %s" % (content, repr(shape).encode()) for suffix in shape}
+    return {suffix: b"%d of %s in %s" % (content, suffix.encode(), repr(shape).encode()) for suffix in shape}
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -267,7 +268,12 @@ class FolderStoreMachine(StoreMachine):
 
 
 class MemoryStoreMachine(StoreMachine):
-    """In an object store; each request may be the last."""
+    """In an object store; each request, and each file operation of the near cache, may be the last."""
+
+    @initialize()
+    def start(self) -> None:
+        near.FETCHES_AT_ONCE = 1  # in threads, another operation would be the last each time
+        super().start()
 
     def open_store(self) -> ArtifactStore:
         objects = CrashingObjects(open_objects(f"memory://{Path(self.folder).name}"))

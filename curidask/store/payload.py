@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import os
 import shutil
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from curidask.errors import ArtifactDamagedError, CacheError, ConfigurationError, ObjectMissingError
+from curidask.errors import ArtifactDamagedError, CacheError, ConfigurationError
 from curidask.store.local import explain
 from curidask.store.manifests import (
     MANIFEST_SUFFIX,
@@ -24,11 +21,11 @@ from curidask.store.manifests import (
     manifest_name,
     stem_of,
 )
-from curidask.store.objects import ObjectStore
 
 Verify = Literal["digest", "size", "off"]
 
 BLOCK_BYTES = 1 << 20
+PLACEHOLDER = ".empty"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +41,15 @@ class Checkout:
         How its names begin; a cacher bound to the folder and this finds its files.
     tracked : dict of str to Path
         The files the stage wrote beside its outputs, by their names in the store.
+    pin : object
+        Of files in the near cache: hold it as long as they are needed, beyond the job that asked for them.
     """
 
     manifest: Manifest
     folder: Path
     basename: str
     tracked: dict[str, Path] = field(default_factory=dict)
+    pin: object = field(default=None, repr=False, compare=False)
 
     def tracked_path(self, name: str) -> Path | None:
         """Where one of these files lies, or a folder of them, by its name in the store; None when there is none."""
@@ -83,6 +83,7 @@ class Workspace:
         self.location = location
         self.mode = mode
         self.made = False
+        self.stays = False  # what refers to the files outlives this; `ArtifactStore.clean` removes the folder
         self._spare = [] if spare is None else spare
         self._reuses = spare is not None
 
@@ -90,7 +91,7 @@ class Workspace:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self.made:
+        if not self.made or self.stays:
             return
         if self._reuses and not self._spare and not os.listdir(self.location):
             self._spare.append(self.location)  # after a commit nothing is left in it
@@ -176,25 +177,6 @@ def check_file(path: str, name: str, entry: FileEntry, verify: Verify) -> None:
         raise damaged(name, "was changed")
 
 
-def download(objects: ObjectStore, name: str, path: str, entry: FileEntry, verify: Verify) -> None:
-    """Bring an object to a path named by the digest of what must be in it; it is verified before it gets there."""
-    with suppress(ArtifactDamagedError):
-        check_file(path, name, entry, "size" if verify == "off" else verify)
-        return
-    folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
-    part = f"{folder}/.part-{os.getpid()}-{os.urandom(4).hex()}"
-    try:
-        objects.fetch(name, part)
-        check_file(part, name, entry, verify)
-        os.replace(part, path)
-    except ObjectMissingError as error:
-        raise damaged(name, "is gone") from error
-    finally:
-        with suppress(OSError):
-            os.rmdir(part) if os.path.isdir(part) else os.unlink(part)
-
-
 def damaged(name: str, problem: str) -> ArtifactDamagedError:
     """The error for a file that is not what was committed."""
     return ArtifactDamagedError(
@@ -202,6 +184,69 @@ def damaged(name: str, problem: str) -> ArtifactDamagedError:
         where=stem_of(name) or "",
         fix="nothing is needed: it counts as missing and is made again",
     )
+
+
+# --- what is to be committed ------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Files that are about to become an artifact.
+
+    Attributes
+    ----------
+    manifest : Manifest
+        Complete: with all files, their sizes and digests.
+    moves : mapping of str to str
+        Store names of files, and of folders with all in them, to where they lie now.
+    taken : frozenset of str
+        Names of tracked files that the store holds already.
+    """
+
+    manifest: Manifest
+    moves: Mapping[str, str]
+    taken: frozenset[str] = frozenset()
+
+    @property
+    def stem(self) -> str:
+        """The store name of the artifact to be."""
+        return self.manifest.stem
+
+
+def prepare(workspace: Workspace, manifest: Manifest, tracked: Workspace | tuple[FileEntry, ...] | None) -> Prepared:
+    """Look at what was written, and complete the manifest with it; see `ArtifactStore.commit`."""
+    moves, files = scan(workspace, manifest.cacher)
+    if not files:
+        workspace.path(workspace.basename + PLACEHOLDER).touch()
+        moves, files = scan(workspace, manifest.cacher)
+    taken: tuple[FileEntry, ...] = tracked if isinstance(tracked, tuple) else ()
+    beside = scan(tracked, f"The stage {manifest.stage!r}") if isinstance(tracked, Workspace) else ({}, taken)
+    start = len(workspace.stem)
+    files = tuple(replace(entry, name=entry.name[start:]) for entry in files)
+    complete = replace(manifest, stem=workspace.stem, files=files, tracked=beside[1])
+    return Prepared(complete, moves | beside[0], frozenset(entry.name for entry in taken))
+
+
+def duplicate(prepared: Prepared, folder: Path, *, link: bool) -> Prepared:
+    """The same files once more, in another folder: as hard links where that is asked for and possible, else as copies.
+
+    A link will do for files that are uploaded; two stores on one disk must not share a file, since what damages it
+    damages both.
+    """
+    copy = _link if link else shutil.copyfile
+    moves = {}
+    for number, (name, path) in enumerate(prepared.moves.items()):
+        moves[name] = f"{folder}/{number}"
+        if os.path.isdir(path):
+            shutil.copytree(path, moves[name], copy_function=copy)
+        else:
+            copy(path, moves[name])
+    return replace(prepared, moves=moves)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def scan(workspace: Workspace, writer: str) -> tuple[dict[str, str], tuple[FileEntry, ...]]:
@@ -271,15 +316,6 @@ def _foreign(name: str, writer: str, fix: str) -> CacheError:
 
 
 # --- names and places -------------------------------------------------------------------------------------------------
-@lru_cache(maxsize=1)
-def process_folder(pid: int) -> str:
-    """A folder of this process for downloads, removed at its end."""
-    # By process: a forked child must not share the folder, which its parent removes. The name only says so.
-    folder = tempfile.mkdtemp(prefix=f"curidask-near-{pid}-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
 def whole_stems(names: Iterable[str]) -> set[str]:
     """The stems that have a manifest and at least one other object."""
     with_manifest: set[str] = set()
