@@ -8,9 +8,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curidask.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from curidask.store.opening import StoreSettings
 
 VERIFY = ("digest", "size", "off")
 FILES = ("curidask.toml", "pyproject.toml", "curidask_config.json", "curifactory_config.json")
@@ -40,7 +43,16 @@ class Config:
     experiments, params : str
         Folders of the experiment and parameter modules.
     cache : str
-        Folder or URL of the artifact store.
+        Folder or URL of the artifact store; several, with commas between them, are tiers, the fastest first. In a file
+        also a list.
+    cache_mode : str
+        What the tiers are used for, ``rw``, ``ro`` or ``off``: one for all, or one for each with commas between them.
+    cache_key_file : str
+        A file with the keys that sign artifacts, one a line, where ``CURIDASK_CACHE_KEY`` is not set.
+    near_cache : str
+        Folder on each worker's own disk for what is downloaded; by default one in the system's temporary folder.
+    near_cache_size : str
+        What it may hold, as in ``20GB``.
     runs, logs, reports, notebooks : str
         Folders for run records, logs, reports and notebooks.
     parallel : int or None
@@ -55,6 +67,10 @@ class Config:
     experiments: str = "experiments"
     params: str = "params"
     cache: str = "data/cache"
+    cache_mode: str = ""
+    cache_key_file: str = ""
+    near_cache: str = ""
+    near_cache_size: str = ""
     runs: str = "data/runs"
     logs: str = "logs"
     reports: str = "reports"
@@ -71,6 +87,29 @@ class Config:
         """The cache as an absolute folder or a URL."""
         cache = chosen or self.cache
         return cache if "://" in cache else str(self.path(cache))
+
+    def cache_urls(self, chosen: str | None = None) -> list[str]:
+        """The tiers of the cache, each as an absolute folder or a URL; see `cache`."""
+        from curidask.store.opening import split_tiers
+
+        return [self.cache_url(place) for place in split_tiers(chosen or self.cache)]
+
+    def store_settings(self, mode: str | None = None) -> StoreSettings:
+        """What holds for the stores of the cache.
+
+        Parameters
+        ----------
+        mode : str, optional
+            Instead of `cache_mode`.
+        """
+        from curidask.store.near import NearSettings
+        from curidask.store.opening import StoreSettings
+        from curidask.store.units import parse_size
+
+        size = parse_size(self.near_cache_size, "near_cache_size") if self.near_cache_size else None
+        near = NearSettings(str(self.path(self.near_cache)) if self.near_cache else "", size)
+        key_file = str(self.path(self.cache_key_file)) if self.cache_key_file else ""
+        return StoreSettings(self.verify, self.cache_mode if mode is None else mode, near, key_file)
 
 
 SETTINGS = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("root", "source")}
@@ -104,7 +143,7 @@ def load_config(start: Path | None = None, env: Mapping[str, str] | None = None)
     for name in FILES:
         path = root / name
         if _configures(path):
-            config = replace(config, **_checked(_read(path), str(path)), source=str(path))
+            config = replace(config, **_checked(_with_tiers(_read(path), str(path)), str(path)), source=str(path))
             break
     variables = {
         key.removeprefix(ENVIRONMENT_PREFIX).lower(): value
@@ -137,6 +176,20 @@ def _read(path: Path) -> dict[str, Any]:
     if path.name == "pyproject.toml":
         content = content.get("tool", {}).get("curidask", {})
     return dict(content)
+
+
+def _with_tiers(values: dict[str, Any], source: str) -> dict[str, Any]:
+    """The settings with a list of tiers as one text."""
+    places = values.get("cache")
+    if not isinstance(places, list):
+        return values
+    if not places or not all(isinstance(place, str) and place and "," not in place for place in places):
+        raise ConfigurationError(
+            f"The setting 'cache' is {places!r}.",
+            where=source,
+            fix='list folders and URLs in quotes, the fastest first, as in ["data/cache", "s3://bucket/team"]',
+        )
+    return {**values, "cache": ",".join(places)}
 
 
 def _checked(values: Mapping[str, Any], source: str) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def run_experiment(
     overwrite: bool = False,
     overwrite_stages: Sequence[str] = (),
     cache: str | None = None,
+    cache_mode: str | None = None,
     dry: bool = False,
     dry_cache: bool = False,
     prefix: str | None = None,
@@ -71,7 +72,9 @@ def run_experiment(
         Parameter modules; the experiment's own ``get_params()`` by default.
     names, indices, global_indices : sequence of str
         Which parameter sets, see `curidask.params.select`.
-    overwrite, overwrite_stages, cache, dry, dry_cache, prefix, no_dag, lazy, ignore_lazy, parallel, config, listeners
+    overwrite, overwrite_stages, cache, cache_mode, dry, dry_cache, prefix, no_dag, lazy, ignore_lazy, parallel
+        See `ArtifactManager`.
+    config, listeners
         See `ArtifactManager`.
     map_only : bool
         Trace and plan only; run nothing and write nothing. Implies that the manager is returned.
@@ -101,6 +104,7 @@ def run_experiment(
         manager = ArtifactManager(
             experiment_name.removesuffix(".py").replace("/", "."),
             cache=cache,
+            cache_mode=cache_mode,
             prefix=prefix,
             parallel=parallel,
             overwrite=overwrite,
@@ -116,8 +120,7 @@ def run_experiment(
             listeners=listeners,
             n_sets=len(param_sets),
         )
-    if manager.writable:
-        manager.store.check_writable()
+    manager.check_cache()
     if map_only:
         value, stopped_at = _trace(module.run, param_sets, manager)
         return ExperimentResult(value, manager, stopped_at)

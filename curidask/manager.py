@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from curidask import clusters, history
+from curidask.cache_use import CacheUse
 from curidask.config import Config, load_config
 from curidask.errors import ArtifactMissingError, CacheError, RunFailedError
 from curidask.executors.base import Executor
@@ -26,7 +27,8 @@ from curidask.record import Record
 from curidask.reported import ReportCollector
 from curidask.runner import Listener, Policy, Runner
 from curidask.staging import StageSpec, check_name
-from curidask.store.artifacts import ArtifactStore
+from curidask.store.base import Store
+from curidask.store.opening import open_store
 from curidask.tracing import Tracer
 
 DESCRIBED_AT_MOST = 500
@@ -52,7 +54,9 @@ class ArtifactManager:
     experiment_name : str
         Names the run; also the beginning of its artifacts' names unless `prefix` is given.
     cache : str, optional
-        Folder or URL of the artifact store.
+        Folder or URL of the artifact store, or several with commas between them, the fastest first.
+    cache_mode : str, optional
+        ``rw``, ``ro`` or ``off`` for all tiers of the cache, or one for each with commas between them.
     prefix : str, optional
         Beginning of the artifacts' names, to share them between experiments.
     parallel : int, optional
@@ -86,7 +90,7 @@ class ArtifactManager:
     records : list of Record
     reference : str
         Names this run: experiment, number, time.
-    store : ArtifactStore
+    store : Store
     graph : Graph
     full_store : Path or None
         The folder that gets a copy of all that the run uses, for a store-full run.
@@ -97,6 +101,7 @@ class ArtifactManager:
         experiment_name: str = "session",
         *,
         cache: str | None = None,
+        cache_mode: str | None = None,
         prefix: str | None = None,
         parallel: int | None = None,
         overwrite: bool = False,
@@ -123,14 +128,22 @@ class ArtifactManager:
         self.live = live
         self.map_only = map_only
         self.dry = dry or map_only
-        self.writable = not (self.dry or dry_cache)
-        self.store = ArtifactStore.open(self.config.cache_url(cache), verify=self.config.verify, writable=self.writable)
+        settings = self.config.store_settings(cache_mode)
+        self.store: Store = open_store(self.config.cache_urls(cache), settings, writable=not (self.dry or dry_cache))
+        self.writable = self.store.writable
         self.n_sets = n_sets
         self.parallel = self._choose_parallel(parallel)
         runs = self.config.path(self.config.runs)
         number, self.reference = history.new_reference(experiment_name, runs)
         self.run_record = history.RunRecord(experiment_name, number, self.reference, self.store.url, sys.argv)
         self.reported = ReportCollector(None if self.dry else runs / self.reference)
+        self._use = CacheUse(
+            self.store,
+            reference=self.reference,
+            experiment=experiment_name,
+            project=str(self.config.root),
+            told=self.run_record.warned,
+        )
         self.runner = Runner(
             self.graph,
             self.store,
@@ -138,6 +151,7 @@ class ArtifactManager:
             self.prefix,
             self._make_executor,
             [self.run_record, self.reported, *listeners],
+            before_look=self._use.before_look,
         )
         self._tracer = Tracer(
             self.graph,
@@ -169,6 +183,7 @@ class ArtifactManager:
             self.runner.wait(range(len(self.graph)))
         self.runner.close(now=status == "interrupted")
         self.store.clean(self.reference)
+        self._use.end(self.graph, self.run_record.decisions)
         if self.run_record.decisions and not self.dry:
             self.run_record.status = "failed" if self.runner.failures and status == "done" else status
             self.run_record.ended_at = time.time()
@@ -187,6 +202,20 @@ class ArtifactManager:
         for text in self.reported.gather(self.store, [t for t in self.graph if t.id in self.run_record.decisions]):
             self.run_record.warned(text)
         return self.reported.rows
+
+    def check_cache(self) -> None:
+        """Look whether results can be stored, before anything is computed.
+
+        Where a shared cache lets this user only read, nothing is stored, and a warning says so.
+
+        Raises
+        ------
+        CacheError
+        """
+        if not self.writable:
+            return
+        self.store.check_writable()
+        self.writable = self.runner.policy.writable = self.store.writable
 
     def _describe_reused(self) -> None:
         """Let the run record say what was reused; of many artifacts it keeps the names only (a manifest each)."""

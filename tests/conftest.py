@@ -121,7 +121,8 @@ class Project:
 
     def artifacts(self, part: str = "") -> list[Path]:
         """Payload files, sorted, whose names have a part."""
-        return sorted(p for p in self.cache.glob(f"*{part}*" if part else "*") if not p.name.endswith("_metadata.json"))
+        found = (p for p in self.cache.glob(f"*{part}*" if part else "*") if not p.name.startswith("."))
+        return sorted(p for p in found if not p.name.endswith("_metadata.json"))
 
     def calls(self) -> dict[str, int]:
         """How often each stage ran for each set, as counted through files; and forget it."""
@@ -139,7 +140,9 @@ class Project:
 
 def clean_environment() -> dict[str, str]:
     """The environment without this project's variables, and with no say of the test runner's."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("CURIDASK_", "DASK_", "PYTEST_"))}
+    kept = ("CURIDASK_NEAR_CACHE",)  # the test's own
+    others = ("CURIDASK_", "DASK_", "PYTEST_")
+    return {k: v for k, v in os.environ.items() if k in kept or not k.startswith(others)}
 
 
 @pytest.fixture
@@ -168,4 +171,5 @@ def in_project(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 def _no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's home or the folder the tests are started from."""
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CURIDASK_NEAR_CACHE", str(tmp_path / "near cache"))
     monkeypatch.chdir(tmp_path)

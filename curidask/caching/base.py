@@ -49,6 +49,8 @@ class Cacheable:
         Facts that `save` wants to keep and `load` wants to see; JSON values.
     record, params, stage
         The record, its parameter set and the stage's name; None when the cacher is used by itself.
+    files : object
+        Keeps what it loads on this machine's disk, as long as the cacher is there.
 
     Notes
     -----
@@ -67,6 +69,7 @@ class Cacheable:
     track: bool = True
     record: Any = None
     stage: str | None = None
+    files: object = None
     _folder: str | None = None
     _basename: str = ""
 

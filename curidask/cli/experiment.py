@@ -38,7 +38,14 @@ Exit codes: 0 done, 1 a stage failed (the others are in the cache), 2 it could n
 @click.option("--indices", multiple=True, metavar="I or I-J", help="Indices or half-open ranges of each module's list.")
 @click.option("--global-indices", multiple=True, metavar="I or I-J", help="The same of the joined list.")
 @click.option("--map", "map_only", is_flag=True, help="Show what would run and why; run nothing, write nothing.")
-@click.option("-c", "--cache", metavar="PATH|URL", help="Another cache: a folder or any URL fsspec knows.")
+@click.option(
+    "-c", "--cache", metavar="PATH|URL[,…]",
+    help="Another cache: a folder or any URL fsspec knows; several with commas between them are tiers, fastest first.",
+)  # fmt: skip
+@click.option(
+    "--cache-mode", metavar="MODE[,…]",
+    help="Use of the cache, or of each of its tiers: rw (read and write), ro (read only) or off.",
+)  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Recompute everything.")
 @click.option(
     "--overwrite-stage", "overwrite_stages", multiple=True, metavar="NAME",

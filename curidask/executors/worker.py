@@ -46,8 +46,9 @@ from curidask.executors.describe import (
 from curidask.executors.stage_record import GatheredInputs, StageRecord, StageState
 from curidask.executors.values import pack, private_copy, unpack
 from curidask.graph import Literal, RecordInfo
-from curidask.store.artifacts import ArtifactStore, Workspace
+from curidask.store.base import Store
 from curidask.store.manifests import Manifest, beside_name
+from curidask.store.payload import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +57,14 @@ class Environment:
 
     Attributes
     ----------
-    store : ArtifactStore
+    store : Store
     run : str
         Reference of the run, for manifests and work folders.
     portable : bool
         Values that are not stored must travel between processes, so they are pickled as soon as they are made.
     """
 
-    store: ArtifactStore
+    store: Store
     run: str
     portable: bool
 
@@ -87,6 +88,11 @@ def run_job(job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]])
     passed : mapping of int to mapping
         Values of earlier jobs that are held in memory, by job and place.
     """
+    with env.store.using():
+        return _run_job(job, env, passed)
+
+
+def _run_job(job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]]) -> JobResult:
     started = time.perf_counter()
     result = _Run(job, env, passed)
     try:
@@ -108,7 +114,7 @@ def run_job(job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]])
         time.perf_counter() - started,
         worker_name(),
         artifacts=artifacts,
-        warnings=tuple(result.warnings),
+        warnings=(*result.warnings, *env.store.notices()),
         reported=tuple(result.reported),
     )
     return JobResult(outcome, result.values)
@@ -335,7 +341,7 @@ def bind(
     return cacher.bound(folder, basename, record=record, stage=stage, name=output)
 
 
-def load_stored(store: ArtifactStore, source: Stored) -> tuple[Any, Manifest]:
+def load_stored(store: Store, source: Stored) -> tuple[Any, Manifest]:
     """Load a stored value after checking it against its manifest.
 
     Raises
@@ -348,6 +354,7 @@ def load_stored(store: ArtifactStore, source: Stored) -> tuple[Any, Manifest]:
     checkout = store.checkout(source.stem, source.key, cacher=cacher_name(source.cacher))
     cacher = bind(source.cacher, checkout.folder, checkout.basename, source.name, source.stage, source.record)
     cacher.extra_metadata = dict(checkout.manifest.extra_metadata)
+    cacher.files = checkout.pin
     if source.lazy:
         return Lazy(source.name, resolve=False, cacher=cacher), checkout.manifest
     try:

@@ -6,9 +6,7 @@ checks each file against the manifest, so whatever went wrong between the two sh
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
+import threading
 from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
@@ -21,7 +19,8 @@ from curidask.errors import (
 )
 from curidask.store import bringing
 from curidask.store.catalog import FEW, Catalog
-from curidask.store.manifests import FileEntry, Manifest, manifest_name, safe_part, stem_of
+from curidask.store.local import is_refused
+from curidask.store.manifests import FileEntry, Manifest, manifest_name, stem_of
 from curidask.store.near import NearCache, NearSettings, near_cache
 from curidask.store.objects import ObjectStore, open_objects
 from curidask.store.payload import (
@@ -34,10 +33,13 @@ from curidask.store.payload import (
     same_form,
 )
 from curidask.store.signing import Keyring
+from curidask.store.workspaces import Workspaces
 
 __all__ = ["ArtifactStore", "Checkout", "Verify", "Workspace"]
 
 READ_ATTEMPTS = 3
+
+_stem_locks = [threading.RLock() for _ in range(64)]
 
 
 class ArtifactStore:
@@ -77,7 +79,7 @@ class ArtifactStore:
         self.near = near
         self.catalog = Catalog(objects, keys)
         self._folder = f"{objects.local_root}/" if objects.local_root is not None else None
-        self._spare: dict[str, list[str]] = {}
+        self._workspaces = Workspaces(self._folder if writable else None)
 
     @classmethod
     def open(
@@ -105,14 +107,32 @@ class ArtifactStore:
         return self.objects.url
 
     @property
+    def places(self) -> list[ObjectStore]:
+        """What is written to."""
+        return [self.objects] if self.writable else []
+
+    @property
     def reads_are_cheap(self) -> bool:
         """Whether a check of an artifact costs no request."""
         return self._folder is not None
 
     def check_writable(self) -> None:
-        """Raise a `CacheError` that says how to fix it, when artifacts cannot be stored."""
+        """Raise a `CacheError` that says how to fix it, when artifacts cannot be stored.
+
+        A place in the network without the permission to write is only read from then on: `writable` and `notices` say
+        so.
+        """
         self._refuse_if_read_only()
-        self.objects.check_writable()
+        try:
+            self.objects.check_writable()
+        except CacheError as error:
+            if self._folder is not None or not is_refused(error):
+                raise
+            self.writable = False
+            self.catalog.notices.append(
+                f"{self.url} is only read, so what this run computes is not kept: {error.what} (to keep it, put a "
+                f"folder before it: --cache data/cache,{self.url})"
+            )
 
     def notices(self) -> list[str]:
         """What the user should know that came up since the last call."""
@@ -147,27 +167,18 @@ class ArtifactStore:
 
         In a local store it lies in the store's own folder, so that a commit is a rename on the same disk.
         """
-        in_store = self._folder is not None and self.writable
-        location = f"{self._work_prefix(run)}{os.urandom(4).hex()}"
-        return Workspace(stem, location, 0o777 if in_store else 0o700, self._spare.setdefault(run, []))
+        return self._workspaces.new(stem, run)
 
     def tidy(self) -> None:
         """Remove the empty working folders that this process keeps for its next artifacts."""
-        for folders in self._spare.values():
-            while folders:
-                shutil.rmtree(folders.pop(), ignore_errors=True)
+        self._workspaces.tidy()
 
     def clean(self, run: str) -> None:
         """Remove the working folders that killed workers of a run left on this machine.
 
         Call it when no worker of that run is alive.
         """
-        self.tidy()
-        folder, _, prefix = self._work_prefix(run).rpartition("/")
-        with suppress(FileNotFoundError, NotADirectoryError):
-            for name in os.listdir(folder):
-                if name[:-8] == prefix:
-                    shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
+        self._workspaces.clean(run)
 
     def commit(
         self,
@@ -220,7 +231,7 @@ class ArtifactStore:
         stem = prepared.stem
         data = data or self.catalog.encode(prepared.manifest)
         seen, old = self._examine(stem)  # outside the lock: it may read a large payload
-        with self.objects.lock():
+        with self._exclusively(stem):
             if self.catalog.raw(stem) != seen:
                 seen, old = self._examine(stem)
             if old is not None and not replace_whole and same_form(old, prepared.manifest):
@@ -232,11 +243,18 @@ class ArtifactStore:
         """The manifest of an artifact when all its files are as committed, whatever copies of them are near."""
         return self._examine(stem)[1]
 
-    def discard(self, stem: str) -> None:
-        """Remove an artifact: the manifest first, so that it is never there in part."""
+    def discard(self, stem: str, *, spare: Collection[str] = ()) -> None:
+        """Remove an artifact: the manifest first, so that it is never there in part.
+
+        Parameters
+        ----------
+        stem : str
+        spare : collection of str
+            Names of files that another artifact has taken over.
+        """
         self._refuse_if_read_only()
-        with self.objects.lock():
-            self._remove(stem, self.catalog.raw(stem))
+        with self._exclusively(stem):
+            self._remove(stem, self.catalog.raw(stem), spare)
             self.objects.remove(self._objects_of(stem))
 
     def _put(self, prepared: Prepared, data: bytes, seen: bytes | None, old: Manifest | None) -> None:
@@ -255,6 +273,12 @@ class ArtifactStore:
                 self.objects.adopt(path, name)
         # With equal content the old payload stays, verified, and only the description is replaced, in one step.
         self.objects.write(manifest_name(stem), data)
+
+    def _exclusively(self, stem: str) -> AbstractContextManager[Any]:
+        """Keep other writers out: of a folder, or of an artifact in a store where only this process can be kept out."""
+        if self._folder is not None:
+            return self.objects.lock()
+        return _stem_locks[hash((self.url, stem)) % len(_stem_locks)]
 
     def _objects_of(self, stem: str) -> list[str]:
         return [name for name in self.objects.list(stem) if stem_of(name) == stem]
@@ -304,7 +328,7 @@ class ArtifactStore:
             if data is None:
                 raise ArtifactMissingError(f"There is no artifact {stem!r}.", where=self.url)
             try:
-                return self._bring(self._claimed(stem, data, key, cacher), self.verify)
+                return self._bring(self.catalog.claimed(stem, data, key, cacher), self.verify)
             except ArtifactDamagedError:
                 # Race: read the manifest here, another process replaces the artifact, then checked its new payload.
                 # Only when the manifest is still the same one, something is damaged.
@@ -339,15 +363,6 @@ class ArtifactStore:
             return bringing.tracked_in_place(self.objects, self._folder, manifest, self.verify)
         return bringing.tracked_through_near(self.objects, self._near(), manifest, self.verify)[0]
 
-    def _claimed(self, stem: str, data: bytes, key: str, cacher: str) -> Manifest:
-        manifest = self.catalog.parse(stem, data)
-        if manifest.key != key:
-            raise ArtifactMissingError(f"The artifact {stem!r} has another key.", where=self.url)
-        if cacher and manifest.cacher != cacher:
-            what = f"The artifact {stem!r} was written by {manifest.cacher}, not by {cacher}."
-            raise ArtifactMissingError(what, where=self.url)
-        return manifest
-
     def _examine(self, stem: str) -> tuple[bytes | None, Manifest | None]:
         """The manifest's bytes as they are, and the manifest when the artifact is whole."""
         data = self.catalog.raw(stem)
@@ -373,13 +388,6 @@ class ArtifactStore:
 
     def _near(self) -> NearCache:
         return near_cache(self.near) if isinstance(self.near, Path) else (self.near or NearSettings()).open()
-
-    def _work_prefix(self, run: str) -> str:
-        """How the paths of a run's working folders begin; eight random digits follow."""
-        name = safe_part(run, 60)
-        if self._folder is not None and self.writable:
-            return f"{self._folder}.work-{name}-"
-        return f"{tempfile.gettempdir()}/curidask-work-{name}-"
 
     def _refuse_if_read_only(self) -> None:
         if not self.writable:

@@ -117,6 +117,24 @@ class Catalog:
             )
         return manifest if manifest.stem == stem else replace(manifest, stem=stem)
 
+    def claimed(self, stem: str, data: bytes, key: str, cacher: str = "") -> Manifest:
+        """Decode the manifest of an artifact that is to be checked out.
+
+        Raises
+        ------
+        ArtifactMissingError
+            When it has another key, or another class of cacher wrote it.
+        ArtifactUntrustedError, ArtifactDamagedError
+            As for `parse`.
+        """
+        manifest = self.parse(stem, data)
+        if manifest.key != key:
+            raise ArtifactMissingError(f"The artifact {stem!r} has another key.", where=self._objects.url)
+        if cacher and manifest.cacher != cacher:
+            what = f"The artifact {stem!r} was written by {manifest.cacher}, not by {cacher}."
+            raise ArtifactMissingError(what, where=self._objects.url)
+        return manifest
+
     def _trust_problem(self, stem: str, data: bytes) -> str:
         """Why nothing that a manifest names may be loaded; empty when it may, or when no key says what may."""
         if self.keys is None:

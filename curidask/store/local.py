@@ -62,7 +62,7 @@ class LocalObjects:
             except OSError as error:
                 raise explain(error, "list", folder or self.url, self.url) from error
             for name, is_folder in found:
-                if name[0] == "." or not name.startswith(prefix):
+                if not name.startswith(prefix) or (name[0] == "." and prefix[:1] != "."):
                     continue
                 if is_folder:
                     pending.append(name + "/")
@@ -173,6 +173,10 @@ class LocalObjects:
         probe = f".probe-{os.getpid()}-{os.urandom(4).hex()}"
         self.write(probe, b"writable")
         self.remove([probe])
+
+    def probe_exclusive(self) -> bool:
+        """Links and exclusive creation are atomic in a folder."""
+        return True
 
     def _path(self, name: str) -> str:
         return self._folder + check_object_name(name)
@@ -309,3 +313,15 @@ def explain(error: OSError, action: str, name: str, url: str) -> CacheError:
     """The error to raise for one of the system: what could not be done, where, and what to do about it."""
     fix = _FIXES.get(error.errno or 0, "check that the place of the cache works, or choose another with --cache")
     return CacheError(f"The cache could not {action} {name!r}: {error.strerror or error}.", where=url, fix=fix)
+
+
+def is_refused(error: BaseException | None) -> bool:
+    """Whether the permission to do something is what was missing."""
+    while error is not None:
+        names = {cls.__name__ for cls in type(error).__mro__}
+        if names & {"PermissionError", "PermissionDeniedError"}:
+            return True
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

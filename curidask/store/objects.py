@@ -45,7 +45,10 @@ class ObjectStore(Protocol):
         ...
 
     def list(self, prefix: str = "") -> list[str]:
-        """Names that begin with a prefix, in no order, never from a cached listing; none that is hidden at the root."""
+        """Names that begin with a prefix, in no order, never from a cached listing.
+
+        Those that begin with a dot are hidden: only a prefix that begins with one finds them.
+        """
         ...
 
     def exists(self, names: Iterable[str]) -> set[str]:
@@ -82,6 +85,10 @@ class ObjectStore(Protocol):
 
     def check_writable(self) -> None:
         """Raise a `CacheError` that says how to fix it, when objects cannot be written."""
+        ...
+
+    def probe_exclusive(self) -> bool:
+        """Whether writing with `exclusive` can be relied on here; tried out once where it is not known."""
         ...
 
 
@@ -147,7 +154,7 @@ class FsspecObjects:
             found = self._fs().find(self._path(below) if below else self._root)
         start = len(self._root) + 1
         names = (path[start:] for path in found)
-        return [name for name in names if name[:1] != "." and name.startswith(prefix)]
+        return [name for name in names if name.startswith(prefix) and (name[:1] != "." or prefix[:1] == ".")]
 
     def exists(self, names: Iterable[str]) -> set[str]:
         """Those of the names that are there."""
@@ -228,6 +235,10 @@ class FsspecObjects:
         probe = f".probe-{os.getpid()}-{os.urandom(4).hex()}"
         self.write(probe, b"writable")
         self.remove([probe])
+
+    def probe_exclusive(self) -> bool:
+        """Within a process the lock does it; for a store in the network it is not known."""
+        return not self.shared
 
     def _upload(self, source: str, path: str) -> None:
         # In one request, which is one step, where that is possible; put_file makes a memory object grow in place.
