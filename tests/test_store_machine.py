@@ -112,9 +112,12 @@ STEPS = st.integers(0, 40)
 Files = dict[str, bytes]
 
 
-def make_files(shape: tuple[str, ...], content: int) -> Files:
-    """Files of which each says to which artifact it belongs, so that a mixture shows."""
-    return {suffix: b"%d of %s in %s" % (content, suffix.encode(), repr(shape).encode()) for suffix in shape}
+def make_files(index: int, shape: tuple[str, ...], content: int) -> Files:
+    """Files of which each says to which artifact it belongs, so that a mixture shows.
+
+    No two are equal, since the near cache rightly serves damaged content out of an equal file.
+    """
+    return {name: b"%d of %s in %s, %d" % (content, name.encode(), repr(shape).encode(), index) for name in shape}
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -151,12 +154,12 @@ class StoreMachine(RuleBasedStateMachine):
     # --- what happens ------------------------------------------------------------------------------------------------
     @rule(index=INDEX, shape=SHAPE, content=CONTENT, replace=st.booleans())
     def commit(self, index: int, shape: tuple[str, ...], content: int, replace: bool) -> None:
-        self._commit(index, make_files(shape, content), replace)
-        self._served(index, self._after_commit(index, make_files(shape, content), replace))
+        self._commit(index, make_files(index, shape, content), replace)
+        self._served(index, self._after_commit(index, make_files(index, shape, content), replace))
 
     @rule(index=INDEX, shape=SHAPE, content=CONTENT, replace=st.booleans(), steps=STEPS)
     def crash_in_commit(self, index: int, shape: tuple[str, ...], content: int, replace: bool, steps: int) -> None:
-        files = make_files(shape, content)
+        files = make_files(index, shape, content)
         after = self._after_commit(index, files, replace)
         self._maybe_crash(index, steps, after, lambda: self._commit(index, files, replace))
 

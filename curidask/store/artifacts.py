@@ -79,7 +79,7 @@ class ArtifactStore:
         self.near = near
         self.catalog = Catalog(objects, keys)
         self._folder = f"{objects.local_root}/" if objects.local_root is not None else None
-        self._workspaces = Workspaces(self._folder if writable else None)
+        self._workspaces = Workspaces(objects.url, self._folder if writable else None)
 
     @classmethod
     def open(

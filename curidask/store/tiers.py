@@ -213,14 +213,14 @@ class TieredStore:
         """
         tiers = [tier for tier in self.tiers if tier.takes_writes] or [self._first()]
         prepared = prepare(workspace, manifest, tracked)
-        if replace_whole:
-            # Nobody may go on with an old copy while the new one is on its way to the last tier.
-            for tier in tiers[:-1]:
-                tier.store.discard(prepared.stem, spare=prepared.taken)
-        else:
-            kept = self._keep_earlier(tiers, prepared)
+        for number, tier in enumerate(tiers[:-1]):
+            if tier.store.catalog.raw(prepared.stem) is None:
+                continue
+            kept = None if replace_whole else self._keep(tier, tiers[number + 1 :], prepared)
             if kept is not None:
                 return kept
+            # Nobody may go on with an old copy while the new one is on its way to the last tier.
+            tier.store.discard(prepared.stem, spare=prepared.taken)
         return self._put(tiers, prepared, replace_whole=replace_whole)
 
     def _put(self, tiers: list[Tier], prepared: Prepared, *, replace_whole: bool) -> Manifest:
@@ -251,21 +251,17 @@ class TieredStore:
         space = stack.enter_context(first.store.workspace(prepared.stem, run=prepared.manifest.run))
         return duplicate(prepared, space.folder, link=tier.store.objects.local_root is None)
 
-    def _keep_earlier(self, tiers: list[Tier], prepared: Prepared) -> Manifest | None:
-        """What an earlier tier holds under this key already: it stays, and the later ones get it too."""
-        for number, tier in enumerate(tiers[:-1]):
-            if tier.store.catalog.raw(prepared.stem) is None:
-                continue
-            old = tier.store.whole(prepared.stem)
-            if old is None or not same_form(old, prepared.manifest):
-                continue
-            for later in tiers[number + 1 :]:
-                try:
-                    copy_artifact(tier.store, later.store, prepared.stem)
-                except CacheError as error:
-                    self._failed(later, error)
-            return old
-        return None
+    def _keep(self, tier: Tier, later: Iterable[Tier], prepared: Prepared) -> Manifest | None:
+        """What a tier holds whole under this key already: it stays, and the later ones get it too."""
+        old = tier.store.whole(prepared.stem)
+        if old is None or not same_form(old, prepared.manifest):
+            return None
+        for other in later:
+            try:
+                copy_artifact(tier.store, other.store, prepared.stem)
+            except CacheError as error:
+                self._failed(other, error)
+        return old
 
     def discard(self, stem: str) -> None:
         """Remove an artifact from the tiers that are written to."""

@@ -14,6 +14,7 @@ from curidask.store.artifacts import READ_ATTEMPTS, ArtifactStore
 from curidask.store.bringing import all_files
 from curidask.store.manifests import Manifest, stem_of
 from curidask.store.payload import Prepared, Workspace, check_file, damaged
+from curidask.store.workspaces import copying
 
 FILES_AT_ONCE = 8
 ARTIFACTS_AT_ONCE = 16
@@ -87,16 +88,12 @@ def _copy(source: ArtifactStore, target: ArtifactStore, manifest: Manifest, data
     markers = {stem_of(entry.name) or manifest.stem: None for entry in manifest.tracked}
     with ExitStack() as stack:
         spaces = {
-            stem: stack.enter_context(target.workspace(stem, run=_run())) for stem in {manifest.stem: None, **markers}
+            stem: stack.enter_context(target.workspace(stem, run=copying()))
+            for stem in {manifest.stem: None, **markers}
         }
         paths = {name: _place(spaces, name) for name in all_files(manifest)}
         _fetch_all(source, manifest, paths)
         return target.put(Prepared(manifest, _tops(spaces)), data=data)
-
-
-def _run() -> str:
-    """Names the working folders."""
-    return f"copy-{os.getpid()}"
 
 
 def _place(spaces: Mapping[str, Workspace], name: str) -> str:
@@ -127,8 +124,9 @@ def _fetch_all(source: ArtifactStore, manifest: Manifest, paths: Mapping[str, st
             raise damaged(name, "is gone") from error
         check_file(paths[name], name, entries[name], "digest")
 
-    if len(entries) == 1:
-        fetch(next(iter(entries)))
+    if min(len(entries), FILES_AT_ONCE) < 2:
+        for name in entries:
+            fetch(name)
         return
     with ThreadPoolExecutor(min(FILES_AT_ONCE, len(entries)), "curidask-copy") as pool:
         list(pool.map(fetch, entries))
@@ -164,7 +162,7 @@ def copy_artifacts(
             told(done)
             results.append(done)
     finally:
-        target.clean(_run())
+        target.clean(copying())
     return results
 
 
