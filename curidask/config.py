@@ -10,15 +10,19 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curidask.errors import ConfigurationError
 from curidask.store.storage_options import CLIENTS, check_storage_table, options_for
+
+if TYPE_CHECKING:
+    from curidask.store.opening import StoreSettings
 
 VERIFY = ("digest", "size", "off")
 FILES = ("curidask.toml", "pyproject.toml", "curidask_config.json", "curifactory_config.json")
 ENVIRONMENT_PREFIX = "CURIDASK_"
 WHOLE_NUMBERS = ("parallel", "lease_seconds")
+MAY_BE_EMPTY = frozenset({"report_css", "cache_mode", "cache_key_file", "near_cache", "near_cache_size"})
 NOT_SETTINGS = frozenset({"cache_key"})
 """Variables with our prefix that are no settings: a secret does not belong into a configuration file."""
 
@@ -50,7 +54,16 @@ class Config:
     experiments, params : str
         Folders of the experiment and parameter modules, within the project.
     cache : str
-        Folder or URL of the artifact store.
+        Folder or URL of the artifact store; several, with commas between them, are tiers, the fastest first. In a file
+        also a list.
+    cache_mode : str
+        What the tiers are used for, ``rw``, ``ro`` or ``off``: one for all, or one for each with commas between them.
+    cache_key_file : str
+        A file with the keys that sign artifacts, one a line, where ``CURIDASK_CACHE_KEY`` is not set.
+    near_cache : str
+        Folder on each worker's own disk for what is downloaded; by default one in the system's temporary folder.
+    near_cache_size : str
+        What it may hold, as in ``20GB``.
     runs, logs, reports, notebooks : str
         Folders for run records, logs, reports and the notebooks of runs.
     report_css : str
@@ -74,6 +87,10 @@ class Config:
     experiments: str = "experiments"
     params: str = "params"
     cache: str = "data/cache"
+    cache_mode: str = ""
+    cache_key_file: str = ""
+    near_cache: str = ""
+    near_cache_size: str = ""
     runs: str = "data/runs"
     logs: str = "logs"
     reports: str = "reports"
@@ -107,6 +124,30 @@ class Config:
     def storage_options(self, url: str) -> dict[str, Any]:
         """How the place behind a URL is reached, for `curidask.store.objects.open_objects`; empty for a folder."""
         return {"client": self.object_client, **options_for(url, self.storage)} if "://" in url else {}
+
+    def cache_urls(self, chosen: str | None = None) -> list[str]:
+        """The tiers of the cache, each as an absolute folder or a URL; see `cache`."""
+        from curidask.store.opening import split_tiers
+
+        return [self.cache_url(place) for place in split_tiers(chosen or self.cache)]
+
+    def store_settings(self, mode: str | None = None) -> StoreSettings:
+        """What holds for the stores of the cache.
+
+        Parameters
+        ----------
+        mode : str, optional
+            Instead of `cache_mode`.
+        """
+        from curidask.store.near import NearSettings
+        from curidask.store.opening import StoreSettings
+        from curidask.store.units import parse_size
+
+        size = parse_size(self.near_cache_size, "near_cache_size") if self.near_cache_size else None
+        near = NearSettings(str(self.path(self.near_cache)) if self.near_cache else "", size)
+        key_file = str(self.path(self.cache_key_file)) if self.cache_key_file else ""
+        mode = self.cache_mode if mode is None else mode
+        return StoreSettings(self.verify, mode, near, key_file, self.storage_options)
 
 
 SETTINGS = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("root", "source")}
@@ -146,7 +187,7 @@ def load_config(start: Path | None = None, env: Mapping[str, str] | None = None)
     for name in FILES:
         path = root / name
         if configures(path):
-            config = replace(config, **_checked(_read(path), str(path)), source=str(path))
+            config = replace(config, **_checked(_with_tiers(_read(path), str(path)), str(path)), source=str(path))
             break
     for variable, key, value in _variables(os.environ if env is None else env):
         config = replace(config, **_checked({key: value}, f"the environment variable {variable}"))
@@ -244,6 +285,20 @@ def _modern(key: str, value: Any) -> Any:
 
 
 # --- checking --------------------------------------------------------------------------------------------------------
+def _with_tiers(values: dict[str, Any], source: str) -> dict[str, Any]:
+    """The settings with a list of tiers as one text."""
+    places = values.get("cache")
+    if not isinstance(places, list):
+        return values
+    if not places or not all(isinstance(place, str) and place and "," not in place for place in places):
+        raise ConfigurationError(
+            f"The setting 'cache' is {places!r}.",
+            where=source,
+            fix='list folders and URLs in quotes, the fastest first, as in ["data/cache", "s3://bucket/team"]',
+        )
+    return {**values, "cache": ",".join(places)}
+
+
 def _checked(values: Mapping[str, Any], source: str) -> dict[str, Any]:
     for key, value in values.items():
         if key not in SETTINGS:
@@ -269,7 +324,7 @@ def problem(key: str, value: Any) -> str:
         return "" if value in choices else f"use one of {', '.join(choices)}"
     if key in WHOLE_NUMBERS:
         return "" if type(value) is int and value >= 0 else "give a whole number from 0 on"
-    if not isinstance(value, str) or (not value and key != "report_css"):
+    if not isinstance(value, str) or (not value and key not in MAY_BE_EMPTY):
         return "give a text in quotes"
     if key in ("experiments", "params") and not _is_package(value):
         return "give a folder within the project, such as 'experiments' or 'src/experiments'"

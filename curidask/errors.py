@@ -181,12 +181,30 @@ class ArtifactMissingError(CacheError):
     @property
     def notice(self) -> str:
         """What to tell the user, since the artifact is made again without further ado."""
-        kind = "damaged" if isinstance(self, ArtifactDamagedError) else "lost"
-        return f"{kind} artifact, to be made again: {self.what} ({self.where})"
+        return f"{self.trouble} artifact, to be made again: {self.what} ({self.where})"
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it, in one word."""
+        return "lost"
 
 
 class ArtifactDamagedError(ArtifactMissingError):
     """An artifact's manifest or payload is not what was committed; it counts as missing."""
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it, in one word."""
+        return "damaged"
+
+
+class ArtifactUntrustedError(ArtifactMissingError):
+    """An artifact's manifest is not signed with a key of ours, so nothing of it is loaded; it counts as missing."""
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it, in one word."""
+        return "untrusted"
 
 
 # --- project ---------------------------------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ def run_experiment(
     overwrite: bool = False,
     overwrite_stages: Sequence[str] = (),
     cache: str | None = None,
+    cache_mode: str | None = None,
     dry: bool = False,
     dry_cache: bool = False,
     prefix: str | None = None,
@@ -81,7 +82,7 @@ def run_experiment(
         Parameter modules; the experiment's own ``get_params()`` by default.
     names, indices, global_indices : sequence of str
         Which parameter sets, see `curidask.params.select`.
-    overwrite, overwrite_stages, dry, dry_cache, no_dag, lazy, ignore_lazy, parallel, config, listeners
+    overwrite, overwrite_stages, cache_mode, dry, dry_cache, no_dag, lazy, ignore_lazy, parallel, config, listeners
         See `ArtifactManager`.
     cache : str, optional
         Folder or URL of the artifact store, or the folder of a store-full run.
@@ -131,6 +132,7 @@ def run_experiment(
         manager = ArtifactManager(
             name,
             cache=cache,
+            cache_mode=cache_mode,
             prefix=prefix or _prefix_of_run(config, cache, name),
             parallel=parallel,
             overwrite=overwrite,
@@ -146,8 +148,7 @@ def run_experiment(
             listeners=[*listeners, RunLog(tracebacks=log_errors)],
             n_sets=len(param_sets),
         )
-    if manager.writable:
-        manager.store.check_writable()
+    manager.check_cache()
     if map_only:
         value, stopped_at = _mapped(module.run, param_sets, manager)
         if not stopped_at:

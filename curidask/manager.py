@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from curidask import clusters, history, param_registry
+from curidask.cache_use import CacheUse
 from curidask.config import Config, load_config
 from curidask.displays import Displays
 from curidask.errors import ArtifactMissingError, CacheError, RunFailedError
@@ -31,8 +32,10 @@ from curidask.record import Record
 from curidask.reported import ReportCollector
 from curidask.runner import Listener, Policy, Runner
 from curidask.staging import StageSpec, check_name
-from curidask.store.artifacts import ArtifactStore
+from curidask.store.base import Store
 from curidask.store.claims import Claims
+from curidask.store.local import is_refused
+from curidask.store.opening import open_store
 from curidask.tracing import Tracer
 from curidask.waiting import Waiting
 
@@ -59,7 +62,9 @@ class ArtifactManager(Displays):
     experiment_name : str
         Names the run; also the beginning of its artifacts' names unless `prefix` is given.
     cache : str, optional
-        Folder or URL of the artifact store.
+        Folder or URL of the artifact store, or several with commas between them, the fastest first.
+    cache_mode : str, optional
+        ``rw``, ``ro`` or ``off`` for all tiers of the cache, or one for each with commas between them.
     prefix : str, optional
         Beginning of the artifacts' names, to share them between experiments.
     parallel : int, optional
@@ -93,7 +98,7 @@ class ArtifactManager(Displays):
     records : list of Record
     reference : str
         Names this run: experiment, number, time.
-    store : ArtifactStore
+    store : Store
     graph : Graph
     full_store : Path or None
         The folder that gets a copy of all that the run uses, for a store-full run.
@@ -104,6 +109,7 @@ class ArtifactManager(Displays):
         experiment_name: str = "session",
         *,
         cache: str | None = None,
+        cache_mode: str | None = None,
         prefix: str | None = None,
         parallel: int | None = None,
         overwrite: bool = False,
@@ -130,20 +136,27 @@ class ArtifactManager(Displays):
         self.live = live
         self.map_only = map_only
         self.dry = dry or map_only
-        self.writable = not (self.dry or dry_cache)
-        url = self.config.cache_url(cache)
-        options = self.config.storage_options(url)
-        self.store = ArtifactStore.open(url, verify=self.config.verify, writable=self.writable, **options)
+        settings = self.config.store_settings(cache_mode)
+        self.store: Store = open_store(self.config.cache_urls(cache), settings, writable=not (self.dry or dry_cache))
+        self.writable = self.store.writable
+        self._notices: list[str] = []
         self.n_sets = n_sets
         self.parallel = self._choose_parallel(parallel)
         runs = self.config.path(self.config.runs)
         number, self.reference = history.new_reference(experiment_name, runs)
         self._session = uuid.uuid4().hex
         self._work = f"{self.reference}-{self._session[:12]}"
-        self.claims = self._claims()
         self.run_record = history.RunRecord(experiment_name, number, self.reference, self.store.url, sys.argv)
         self.run_record.prefix = self.prefix
+        self.claims = self._claims()
         self.reported = ReportCollector(None if self.dry else runs / self.reference)
+        self._use = CacheUse(
+            self.store,
+            reference=self.reference,
+            experiment=experiment_name,
+            project=str(self.config.root),
+            told=self.run_record.warned,
+        )
         told: list[Listener] = [self.run_record, self.reported, *listeners, *([RunLog()] if live else [])]
         if self.writable:
             told.append(Publisher(self.store, self.config.root, tuple(told)))
@@ -155,7 +168,9 @@ class ArtifactManager(Displays):
             self._make_executor,
             told,
             None if self.claims is None else Waiting(self.store, self.claims),
+            before_look=self._use.before_look,
         )
+        self.runner.tell_once(self._notices)
         self._tracer = Tracer(
             self.graph,
             self.prefix,
@@ -195,6 +210,7 @@ class ArtifactManager(Displays):
             self.claims.close()
         for record in self.records:
             record.store_tracked_paths()
+        self._use.end(self.graph, self.run_record.decisions)
         if self.run_record.decisions:
             self.run_record.status = "failed" if self.runner.failures and status == "done" else status
             self.run_record.ended_at = time.time()
@@ -243,6 +259,22 @@ class ArtifactManager(Displays):
         for text in self.reported.gather(self.store, [t for t in self.graph if t.id in self.run_record.decisions]):
             self.run_record.warned(text)
         return self.reported.rows
+
+    def check_cache(self) -> None:
+        """Look whether results can be stored, before anything is computed.
+
+        Where a shared cache lets this user only read, nothing is stored, and a warning says so.
+
+        Raises
+        ------
+        CacheError
+        """
+        if not self.writable:
+            return
+        self.store.check_writable()
+        self.writable = self.runner.policy.writable = self.store.writable
+        if not self.writable:
+            self.claims = None
 
     def _describe_reused(self) -> None:
         """Let the run record say what was reused; of many artifacts it keeps the names only (a manifest each)."""
@@ -378,8 +410,8 @@ class ArtifactManager(Displays):
         """
         if store and self.full_store is not None:
             folder = self.full_store / "files"
-        elif self.writable and self.store.objects.local_root is not None:
-            folder = self.store.objects.local_root
+        elif self.writable and self.store.local_root is not None:
+            folder = self.store.local_root
         else:
             folder = self.reported.folder / "files"
         return plain_path(folder, prefix or self.prefix, record.get_hash(), stage_name, obj_name, subdir)
@@ -390,10 +422,23 @@ class ArtifactManager(Displays):
 
     def _claims(self) -> Claims | None:
         """The right to compute is only asked for where others could want to compute the same."""
-        lease_seconds = self.config.lease_seconds
-        if not self.writable or not lease_seconds or not self.store.objects.probe_exclusive():
+        lease_seconds, objects = self.config.lease_seconds, self.store.objects
+        if not self.writable or not lease_seconds:
             return None
-        return Claims(self.store.objects, self._session, user_name(), lease_seconds)
+        try:
+            if objects.probe_exclusive():
+                return Claims(objects, self._session, user_name(), lease_seconds)
+        except CacheError as error:
+            if not is_refused(error) or objects.local_root is not None:
+                raise
+            self.store.check_writable()  # a place in the network that this user may only read
+            self.writable = self.store.writable
+            return None
+        self._notices.append(
+            f"{objects.url} does not create objects exclusively, so runs at the same time may compute the same twice; "
+            "results stay right (`lease_seconds = 0` in the configuration ends this warning)"
+        )
+        return None
 
     # --- parts --------------------------------------------------------------------------------------------------------
     def _choose_parallel(self, asked: int | None) -> int:

@@ -18,9 +18,9 @@ from curidask.executors.worker import bind, cacher_name
 from curidask.graph import Graph, Task
 from curidask.planner import Action, Plan
 from curidask.runner import Listener
-from curidask.store.artifacts import ArtifactStore, Checkout
+from curidask.store.base import Store
 from curidask.store.manifests import FileEntry
-from curidask.store.payload import check_file
+from curidask.store.payload import Checkout, check_file
 
 PLACEHOLDER = ".empty"
 
@@ -57,7 +57,7 @@ class Publisher:
 
     Parameters
     ----------
-    store : ArtifactStore
+    store : Store
     root : Path
         Where relative paths start.
     listeners : sequence of Listener
@@ -68,7 +68,7 @@ class Publisher:
     A file is written beside and renamed, so nobody sees half of one; a folder is replaced as a whole.
     """
 
-    def __init__(self, store: ArtifactStore, root: Path, listeners: Sequence[Listener] = ()) -> None:
+    def __init__(self, store: Store, root: Path, listeners: Sequence[Listener] = ()) -> None:
         self._store = store
         self._root = root
         self._listeners = listeners
@@ -134,7 +134,7 @@ class Publisher:
                 where=label,
                 fix="name a file, such as 'results/best.json'",
             )
-        cache = self._store.objects.local_root
+        cache = self._store.local_root
         if cache is not None and os.path.realpath(path).startswith(os.path.realpath(cache) + os.sep):
             raise CacheError(
                 f"The path_override {asked!r} leads into the cache.",

@@ -14,7 +14,7 @@ from curidask.executors import kept_reports
 from curidask.executors.base import Kind, Outcome, Reported
 from curidask.graph import Graph, RecordInfo, Task
 from curidask.planner import Plan
-from curidask.store.artifacts import ArtifactStore
+from curidask.store.base import Store
 from curidask.store.manifests import safe_part
 
 FRAGMENT = "fragment.html"
@@ -104,12 +104,12 @@ class ReportCollector:
         self.rows.append(row)
         return row
 
-    def gather(self, store: ArtifactStore, tasks: Iterable[Task]) -> list[str]:
+    def gather(self, store: Store, tasks: Iterable[Task]) -> list[str]:
         """Fetch from the cache what tasks that did not run reported when they ran.
 
         Parameters
         ----------
-        store : ArtifactStore
+        store : Store
         tasks : iterable of Task
             Those that ran, or were fetched before, are passed over.
 

@@ -31,7 +31,7 @@ from curidask.errors import CacheError
 from curidask.history import git_state
 from curidask.manager import ArtifactManager
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.copying import copy_artifacts
+from curidask.store.transfer import Result, copy_artifacts
 
 ENVIRONMENT = "environment.json"
 REQUIREMENTS = "requirements.txt"
@@ -92,10 +92,12 @@ def _copy_artifacts(manager: ArtifactManager, folder: Path) -> list[str]:
                 stems.append(stem)
             untracked += stem is not None and not getattr(output.cacher, "track", True)
         stems.append(task.marker)
-    target = ArtifactStore.open(folder / RUN_ARTIFACTS)
+    keys = next((source.catalog.keys for source in manager.store.sources), None)
+    target = ArtifactStore.open(folder / RUN_ARTIFACTS, keys=keys)
     (folder / RUN_ARTIFACTS).mkdir(exist_ok=True)
-    warnings: list[str] = []
-    copied = {m.stem for m in copy_artifacts(manager.store, target, stems, notice=warnings.append)}
+    done = copy_artifacts(manager.store, target, stems, exact=True)
+    warnings = [one.problem for one in done if one.result is Result.FAILED]
+    copied = {one.stem for one in done if one.result is Result.COPIED}
     made = [t for t in manager.run_record.results if manager.run_record.status_of(t) in ("done", "found")]
     lost = sum(stem not in copied for t in made for stem in manager.graph[t].stems if stem is not None) - untracked
     if lost > 0 and not manager.writable:

@@ -27,7 +27,7 @@ from curidask.executors.worker import find_stored, load_stored
 from curidask.graph import ArtifactRef, Graph, Literal, Task
 from curidask.planner import Action, Force, Plan, plan
 from curidask.runstate import AVAILABLE, RunState, Status
-from curidask.store.artifacts import ArtifactStore
+from curidask.store.base import Store
 from curidask.waiting import Made, Waiting
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class Runner:
     Parameters
     ----------
     graph : Graph
-    store : ArtifactStore
+    store : Store
     policy : Policy
     prefix : str
         For the manifests.
@@ -101,17 +101,20 @@ class Runner:
     listeners : sequence of Listener
     waiting : Waiting or None
         Watches the claims of others; None where there are no claims.
+    before_look : callable, optional
+        Is called with the store names that a plan is about to rely on.
     """
 
     def __init__(
         self,
         graph: Graph,
-        store: ArtifactStore,
+        store: Store,
         policy: Policy,
         prefix: str,
         make_executor: Callable[[], Executor],
         listeners: Sequence[Listener] = (),
         waiting: Waiting | None = None,
+        before_look: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
         self.graph = graph
         self.store = store
@@ -123,6 +126,8 @@ class Runner:
         self.failures: dict[int, StageFailedError] = {}
         self._errors: dict[int, ErrorInfo] = {}
         self._listeners = list(listeners)
+        self._before_look = before_look
+        self._told: set[str] = set()
         self._make_executor = make_executor
         self._executor: Executor | None = None
         self._forced: set[int] = set()
@@ -144,12 +149,12 @@ class Runner:
         """Decide on the targets and what they need, leaving out what this run has dealt with unless `from_scratch`."""
         targets = list(targets)
         done = {} if from_scratch else self.state.status
-        stems = [
-            stem
-            for task in self.graph.order(targets, stop=done)
-            for stem in (self.graph[task].store_stems if self.graph[task].stored else ())
-        ]
+        tasks = [self.graph[task] for task in self.graph.order(targets, stop=done)]
+        if self._before_look is not None:
+            self._before_look([stem for task in tasks for stem in (*task.store_stems, task.marker)])
+        stems = [stem for task in tasks for stem in (task.store_stems if task.stored else ())]
         present = self.store.present(stems) - self._damaged
+        self.tell_once(self.store.notices())
         force = Force(self.policy.force.everything, self.policy.force.stages, frozenset(self._forced))
         made = plan(self.graph, present, force, targets, done=done, prune=self.policy.prune)
         damaged = self._damaged_targets(made, targets)
@@ -368,8 +373,7 @@ class Runner:
         for outcome in outcomes:
             if self.state.status.get(outcome.task) is not Status.SUBMITTED:
                 continue  # a late word about a task that was blocked meanwhile
-            for text in outcome.warnings:
-                self._warn(text)
+            self.tell_once(outcome.warnings)
             task = self.graph[outcome.task]
             events.append(self._event(task, outcome))
             if isinstance(events[-1], runstate.Finished | runstate.Failed):
@@ -426,6 +430,13 @@ class Runner:
         self._record_failure(self.graph[task], outcome)
         self._tell_ended(self.graph[task], outcome)
         self._carry_out(self.state.handle(runstate.Failed(task)))
+
+    def tell_once(self, texts: Iterable[str]) -> None:
+        """Warn of what several workers may have noticed, each for itself."""
+        for text in texts:
+            if text not in self._told:
+                self._told.add(text)
+                self._warn(text)
 
     def _warn(self, text: str) -> None:
         for listener in self._listeners:

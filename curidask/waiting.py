@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from curidask.graph import Task
-from curidask.store.artifacts import ArtifactStore
+from curidask.store.base import Store
 from curidask.store.claims import Claims, Held, Owner
 
 FIRST_PAUSE_SECONDS = 0.1
@@ -50,13 +50,13 @@ class Waiting:
 
     Parameters
     ----------
-    store : ArtifactStore
+    store : Store
     claims : Claims
     clock : callable
         Seconds, monotonic.
     """
 
-    def __init__(self, store: ArtifactStore, claims: Claims, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, store: Store, claims: Claims, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._claims = claims
         self._clock = clock

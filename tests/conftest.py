@@ -170,7 +170,9 @@ class Project:
 
 def clean_environment() -> dict[str, str]:
     """The environment without this project's variables, and with no say of the test runner's."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("CURIDASK_", "DASK_", "PYTEST_"))}
+    kept = ("CURIDASK_NEAR_CACHE",)  # the test's own
+    others = ("CURIDASK_", "DASK_", "PYTEST_")
+    return {k: v for k, v in os.environ.items() if k in kept or not k.startswith(others)}
 
 
 @pytest.fixture(scope="session")
@@ -237,4 +239,5 @@ def _no_process_is_left() -> Iterator[None]:
 def _no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's home or the folder the tests are started from."""
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CURIDASK_NEAR_CACHE", str(tmp_path / "near cache"))
     monkeypatch.chdir(tmp_path)

@@ -19,6 +19,7 @@ GROUPS = [
     ["caching", "store"],
     ["executors", "clusters"],
     [
+        "cache_use",
         "config",
         "files",
         "representation",

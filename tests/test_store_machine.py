@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from curidask.errors import ArtifactMissingError
+from curidask.store import near
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.manifests import ArtifactName, Manifest, manifest_name
 from curidask.store.objects import ObjectStore, Stored, open_objects
@@ -123,9 +124,12 @@ STEPS = st.integers(0, 40)
 Files = dict[str, bytes]
 
 
-def make_files(shape: tuple[str, ...], content: int) -> Files:
-    """Files of which each says to which artifact it belongs, so that a mixture shows."""
-    return {suffix: b"%d of %s" % (content, repr(shape).encode()) for suffix in shape}
+def make_files(index: int, shape: tuple[str, ...], content: int) -> Files:
+    """Files of which each says to which artifact it belongs, so that a mixture shows.
+
+    No two are equal, since the near cache rightly serves damaged content out of an equal file.
+    """
+    return {name: b"%d of %s in %s, %d" % (content, name.encode(), repr(shape).encode(), index) for name in shape}
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -162,12 +166,12 @@ class StoreMachine(RuleBasedStateMachine):
     # --- what happens ------------------------------------------------------------------------------------------------
     @rule(index=INDEX, shape=SHAPE, content=CONTENT, replace=st.booleans())
     def commit(self, index: int, shape: tuple[str, ...], content: int, replace: bool) -> None:
-        self._commit(index, make_files(shape, content), replace)
-        self._served(index, self._after_commit(index, make_files(shape, content), replace))
+        self._commit(index, make_files(index, shape, content), replace)
+        self._served(index, self._after_commit(index, make_files(index, shape, content), replace))
 
     @rule(index=INDEX, shape=SHAPE, content=CONTENT, replace=st.booleans(), steps=STEPS)
     def crash_in_commit(self, index: int, shape: tuple[str, ...], content: int, replace: bool, steps: int) -> None:
-        files = make_files(shape, content)
+        files = make_files(index, shape, content)
         after = self._after_commit(index, files, replace)
         self._maybe_crash(index, steps, after, lambda: self._commit(index, files, replace))
 
@@ -279,7 +283,12 @@ class FolderStoreMachine(StoreMachine):
 
 
 class MemoryStoreMachine(StoreMachine):
-    """In an object store; each request may be the last."""
+    """In an object store; each request, and each file operation of the near cache, may be the last."""
+
+    @initialize()
+    def start(self) -> None:
+        near.FETCHES_AT_ONCE = 1  # in threads, another operation would be the last each time
+        super().start()
 
     def open_store(self) -> ArtifactStore:
         objects = CrashingObjects(open_objects(f"memory://{Path(self.folder).name}"))

@@ -55,6 +55,8 @@ class Cacheable:
         The record, its parameter set and the stage's name; None when the cacher is used by itself.
     stage_files : StageFiles or None
         What the stage wrote beside its outputs, for a class with ``refers = True``.
+    pin : object
+        Keeps what it loads on this machine's disk, as long as the cacher is there.
 
     Notes
     -----
@@ -78,6 +80,7 @@ class Cacheable:
     record: Any = None
     stage: str | None = None
     stage_files: StageFiles | None = None
+    pin: object = None
     _folder: str | None = None
     _basename: str = ""
 

@@ -177,8 +177,7 @@ def _requirements(path: Path, root: Path) -> tuple[list[str], bool, list[str]]:
 def project_files(config: Config) -> list[str]:
     """The project's own files, relative to its folder: what git knows or would take, else all that is no result."""
     made = [config.path(folder) for folder in (config.runs, config.logs, config.reports)]
-    if "://" not in config.cache:
-        made.append(config.path(config.cache))
+    made += [Path(place) for place in config.cache_urls() if "://" not in place]
     names = _git_files(config.root)
     if names is None:
         names = list(_walk(config.root))

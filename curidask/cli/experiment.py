@@ -89,8 +89,8 @@ def _check(options: dict[str, Any]) -> None:
 def _run_options(options: dict[str, Any]) -> dict[str, Any]:
     """What `run_experiment` takes of the flags."""
     names = (
-        "params", "names", "indices", "global_indices", "overwrite", "overwrite_stages", "cache", "prefix", "dry",
-        "dry_cache", "lazy", "ignore_lazy", "no_dag", "parallel", "log_errors", "all_loggers",
+        "params", "names", "indices", "global_indices", "overwrite", "overwrite_stages", "cache", "cache_mode",
+        "prefix", "dry", "dry_cache", "lazy", "ignore_lazy", "no_dag", "parallel", "log_errors", "all_loggers",
     )  # fmt: skip
     return {name: options[name] for name in names}
 

@@ -139,8 +139,13 @@ OPTIONS = (
     _option(COMPUTE, "--parallel-mode", is_flag=True, hidden=True),
     _option(COMPUTE, "--parallel-safe", is_flag=True, hidden=True),
     _option(
-        CACHE, "-c", "--cache", metavar="PATH|URL", shell_complete=completion.folders,
-        help="Another cache: a folder, the folder of a run stored with -s, or any URL fsspec knows, as s3://bucket/path.",
+        CACHE, "-c", "--cache", metavar="PATH|URL[,…]", shell_complete=completion.folders,
+        help="Another cache: a folder, the folder of a run stored with -s, or any URL fsspec knows, as "
+        "s3://bucket/path; several with commas between them are tiers, the fastest first.",
+    ),
+    _option(
+        CACHE, "--cache-mode", metavar="MODE[,…]",
+        help="Use of the cache, or of each of its tiers: rw (read and write), ro (read only) or off.",
     ),
     _option(
         CACHE, "--prefix", metavar="NAME",

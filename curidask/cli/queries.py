@@ -65,7 +65,7 @@ def path_lines(result: ExperimentResult) -> list[str]:
             elif output is not None and task.id in needed:
                 names |= dict.fromkeys((stem + _extension(output), manifest_name(stem)))
     _say_where_it_stopped(result, "the paths of what it makes after that are missing")
-    return [f"{manager.store.url.rstrip('/')}/{name}" for name in names]
+    return [f"{source.url.rstrip('/')}/{name}" for source in manager.store.sources for name in names]
 
 
 def _extension(output: OutputSpec) -> str:

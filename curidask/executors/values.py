@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from curidask.errors import ArtifactMissingError
-from curidask.store.artifacts import ArtifactStore
+from curidask.store.base import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class StageFile:
     name: str
     as_path: bool
 
-    def resolve(self, store: ArtifactStore) -> str | Path:
+    def resolve(self, store: Store) -> str | Path:
         """A local path at which it lies, verified.
 
         Raises
@@ -52,7 +52,7 @@ class StageFile:
         return path if self.as_path else str(path)
 
 
-def resolved(value: Any, store: ArtifactStore) -> Any:
+def resolved(value: Any, store: Store) -> Any:
     """The value as its reader gets it."""
     return value.resolve(store) if isinstance(value, StageFile) else value
 

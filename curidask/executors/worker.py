@@ -49,9 +49,10 @@ from curidask.executors.describe import (
 from curidask.executors.stage_record import GatheredInputs, StageRecord, StageState
 from curidask.executors.values import StageFile, pack, private_copy, resolved, unpack
 from curidask.graph import Literal, RecordInfo
-from curidask.store.artifacts import ArtifactStore, Workspace
+from curidask.store.base import Store
 from curidask.store.claims import Claims, Held
 from curidask.store.manifests import FileEntry, Manifest, beside_name
+from curidask.store.payload import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Environment:
 
     Attributes
     ----------
-    store : ArtifactStore
+    store : Store
     run : str
         Reference of the run, for manifests.
     portable : bool
@@ -71,7 +72,7 @@ class Environment:
         Begins the names of working folders. Unlike the reference it is no other run's, wherever that was started.
     """
 
-    store: ArtifactStore
+    store: Store
     run: str
     portable: bool
     claims: Claims | None = None
@@ -97,6 +98,11 @@ def run_job(job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]])
     passed : mapping of int to mapping
         Values of earlier jobs that are held in memory, by job and place.
     """
+    with env.store.using():
+        return _run_job(job, env, passed)
+
+
+def _run_job(job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]]) -> JobResult:
     started = time.perf_counter()
     result = _Run(job, env, passed)
     try:
@@ -121,7 +127,7 @@ def run_job(job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]])
         time.perf_counter() - started,
         worker_name(),
         artifacts=artifacts,
-        warnings=tuple(result.warnings),
+        warnings=(*result.warnings, *env.store.notices()),
         reported=tuple(result.reported),
     )
     return JobResult(outcome, result.values)
@@ -425,7 +431,7 @@ def bind(
     return cacher.bound(folder, basename, record=record, stage=stage, name=output)
 
 
-def load_stored(store: ArtifactStore, source: Stored) -> tuple[Any, Manifest]:
+def load_stored(store: Store, source: Stored) -> tuple[Any, Manifest]:
     """Load a stored value after checking it against its manifest.
 
     Raises
@@ -455,7 +461,7 @@ def load_stored(store: ArtifactStore, source: Stored) -> tuple[Any, Manifest]:
         ) from error
 
 
-def find_stored(store: ArtifactStore, source: Stored) -> tuple[Cacheable, Manifest]:
+def find_stored(store: Store, source: Stored) -> tuple[Cacheable, Manifest]:
     """Check a stored value against its manifest; gives what can load it.
 
     Raises
@@ -468,6 +474,7 @@ def find_stored(store: ArtifactStore, source: Stored) -> tuple[Cacheable, Manife
         return Cacheable(), checkout.manifest
     cacher = bind(source.cacher, checkout.folder, checkout.basename, source.name, source.stage, source.record)
     cacher.extra_metadata = dict(checkout.manifest.extra_metadata)
+    cacher.pin = checkout.pin
     if cacher.refers:
         cacher.stage_files = StageFiles(tracked=checkout.tracked)
     return cacher, checkout.manifest

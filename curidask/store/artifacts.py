@@ -6,48 +6,40 @@ checks each file against the manifest, so whatever went wrong between the two sh
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import replace as with_fields
+from collections.abc import Collection, Iterable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from curidask.errors import ArtifactDamagedError, ArtifactMissingError, CacheError, ObjectMissingError
-from curidask.store.keys import common_beginning
-from curidask.store.manifests import (
-    FileEntry,
-    Manifest,
-    content_digest,
-    manifest_name,
-    safe_part,
-    stem_of,
+from curidask.errors import (
+    ArtifactDamagedError,
+    ArtifactMissingError,
+    CacheError,
 )
-from curidask.store.objects import ObjectStore, Stored, open_objects
+from curidask.store import bringing
+from curidask.store.catalog import FEW, Catalog
+from curidask.store.keys import common_beginning
+from curidask.store.local import is_refused
+from curidask.store.manifests import FileEntry, Manifest, manifest_name, stem_of
+from curidask.store.near import NearCache, NearSettings, near_cache
+from curidask.store.objects import ObjectStore, open_objects
 from curidask.store.payload import (
     Checkout,
+    Prepared,
     Verify,
     Workspace,
-    check_file,
     checked_verify,
-    damaged,
-    download,
     hash_moves,
-    process_folder,
+    prepare,
     same_form,
-    scan,
-    top_folder,
-    whole_stems,
     with_digests,
 )
+from curidask.store.signing import Keyring
+from curidask.store.workspaces import Workspaces
 
 __all__ = ["ArtifactStore", "Checkout", "Verify", "Workspace"]
 
-FEW = 16
 READ_ATTEMPTS = 3
-PLACEHOLDER = ".empty"
 
 
 class ArtifactStore:
@@ -60,24 +52,34 @@ class ArtifactStore:
         What reading checks of each file.
     writable : bool
         False refuses every change; workspaces then lie outside the store.
-    near : Path, optional
-        Where files of a store that is no local folder are downloaded to. By default a folder of the process, removed
-        at its end.
+    near : Path or NearSettings, optional
+        The near cache: where files of a store that is no local folder are kept on this machine. The variables
+        ``CURIDASK_NEAR_CACHE`` and so on of each process win over settings, not over a path.
+    keys : Keyring, optional
+        Manifests are signed with the first one; what is not signed with one of them counts as missing.
 
     Notes
     -----
-    Safe to use from several threads and processes. It pickles as its address and options, not as open connections.
+    Safe to use from several threads and processes. It pickles as its address and options, not as open connections, and
+    without the keys.
     """
 
     def __init__(
-        self, objects: ObjectStore, *, verify: str = "digest", writable: bool = True, near: Path | None = None
+        self,
+        objects: ObjectStore,
+        *,
+        verify: str = "digest",
+        writable: bool = True,
+        near: Path | NearSettings | None = None,
+        keys: Keyring | None = None,
     ) -> None:
         self.objects = objects
         self.verify = checked_verify(verify)
         self.writable = writable
         self.near = near
+        self.catalog = Catalog(objects, keys)
         self._folder = f"{objects.local_root}/" if objects.local_root is not None else None
-        self._spare: dict[str, list[str]] = {}
+        self._workspaces = Workspaces(objects.url, self._folder if writable else None)
 
     @classmethod
     def open(
@@ -86,14 +88,15 @@ class ArtifactStore:
         *,
         verify: str = "digest",
         writable: bool = True,
-        near: Path | None = None,
+        near: Path | NearSettings | None = None,
+        keys: Keyring | None = None,
         **options: Any,
     ) -> ArtifactStore:
         """Open the store at a folder or URL; nothing is made or requested yet."""
-        return cls(open_objects(url, **options), verify=verify, writable=writable, near=near)
+        return cls(open_objects(url, **options), verify=verify, writable=writable, near=near, keys=keys)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (self.objects, self.verify, self.writable, self.near))
+        return (_rebuild, (self.objects, self.verify, self.writable, self.near, self.catalog.keys))
 
     def __repr__(self) -> str:
         return f"<ArtifactStore {self.objects.url}>"
@@ -104,23 +107,55 @@ class ArtifactStore:
         return self.objects.url
 
     @property
+    def places(self) -> list[ObjectStore]:
+        """What is written to."""
+        return [self.objects] if self.writable else []
+
+    @property
+    def sources(self) -> list[ArtifactStore]:
+        """What is read."""
+        return [self]
+
+    @property
+    def local_root(self) -> Path | None:
+        """The folder that holds the artifacts as files of their names, if there is one."""
+        return self.objects.local_root
+
+    @property
     def reads_are_cheap(self) -> bool:
         """Whether a check of an artifact costs no request."""
         return self._folder is not None
 
     def check_writable(self) -> None:
-        """Raise a `CacheError` that says how to fix it, when artifacts cannot be stored."""
+        """Raise a `CacheError` that says how to fix it, when artifacts cannot be stored.
+
+        A place in the network without the permission to write is only read from then on: `writable` and `notices` say
+        so.
+        """
         self._refuse_if_read_only()
-        self.objects.check_writable()
+        try:
+            self.objects.check_writable()
+        except CacheError as error:
+            if self._folder is not None or not is_refused(error):
+                raise
+            self.writable = False
+            self.catalog.notices.append(
+                f"{self.url} is only read, so what this run computes is not kept: {error.what} (to keep it, put a "
+                f"folder before it: --cache data/cache,{self.url})"
+            )
+
+    def notices(self) -> list[str]:
+        """What the user should know that came up since the last call."""
+        notices, self.catalog.notices = self.catalog.notices, []
+        return notices
 
     # --- looking -----------------------------------------------------------------------------------------------------
     def present(self, stems: Collection[str]) -> set[str]:
-        """Those that have a manifest and payload; one listing, however many are asked for."""
-        if len(stems) > FEW:
-            return whole_stems(self.objects.list(common_beginning(stems))) & set(stems)
-        # A listing costs more than to read a few small manifests, which name the payload.
-        first = {stem + m.files[0].name: stem for stem, m in self.manifests(stems).items() if m.files}
-        return {first[name] for name in self.objects.exists(first)}
+        """Those that have a manifest and payload; one listing, however many are asked for.
+
+        With keys, those whose manifests are signed with one of them: each manifest is read once a process.
+        """
+        return self.catalog.present(stems)
 
     def having(self, names: Collection[str]) -> set[str]:
         """Those of the object names that are there; one listing when they are many."""
@@ -133,13 +168,8 @@ class ArtifactStore:
         return self.manifests([stem]).get(stem)
 
     def manifests(self, stems: Iterable[str]) -> dict[str, Manifest]:
-        """The manifests of those that have a whole one, read together."""
-        by_name = {manifest_name(stem): stem for stem in stems}
-        found = {}
-        for name, data in self.objects.read_many(by_name).items():
-            with suppress(ArtifactDamagedError):
-                found[by_name[name]] = self._parse(by_name[name], data)
-        return found
+        """The manifests of those that have a whole one, read together; with keys, a signed one."""
+        return self.catalog.read_many(stems)
 
     # --- writing -----------------------------------------------------------------------------------------------------
     def workspace(self, stem: str, *, run: str) -> Workspace:
@@ -147,27 +177,18 @@ class ArtifactStore:
 
         In a local store it lies in the store's own folder, so that a commit is a rename on the same disk.
         """
-        in_store = self._folder is not None and self.writable
-        location = f"{self._work_prefix(run)}{os.urandom(4).hex()}"
-        return Workspace(stem, location, 0o777 if in_store else 0o700, self._spare.setdefault(run, []))
+        return self._workspaces.new(stem, run)
 
     def tidy(self) -> None:
         """Remove the empty working folders that this process keeps for its next artifacts."""
-        for folders in self._spare.values():
-            while folders:
-                shutil.rmtree(folders.pop(), ignore_errors=True)
+        self._workspaces.tidy()
 
     def clean(self, run: str) -> None:
         """Remove the working folders that killed workers of a run left on this machine.
 
         Call it when no worker of that run is alive.
         """
-        self.tidy()
-        folder, _, prefix = self._work_prefix(run).rpartition("/")
-        with suppress(FileNotFoundError, NotADirectoryError):
-            for name in os.listdir(folder):
-                if name[:-8] == prefix:
-                    shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
+        self._workspaces.clean(run)
 
     def commit(
         self,
@@ -203,81 +224,89 @@ class ArtifactStore:
             When the cacher's `extra_metadata` is not JSON.
         """
         self._refuse_if_read_only()
-        hashed = self._folder is not None  # else it is done on the way
-        moves, files = scan(workspace, manifest.cacher, hashed=hashed)
-        if not files:
-            workspace.path(workspace.basename + PLACEHOLDER).touch()
-            moves, files = scan(workspace, manifest.cacher, hashed=hashed)
-        taken: tuple[FileEntry, ...] = tracked if isinstance(tracked, tuple) else ()
-        what = f"The stage {manifest.stage!r}"
-        beside = scan(tracked, what, hashed=hashed) if isinstance(tracked, Workspace) else ({}, taken)
-        start = len(workspace.stem)
-        files = tuple(with_fields(entry, name=entry.name[start:]) for entry in files)
-        manifest = with_fields(manifest, stem=workspace.stem, files=files, tracked=beside[1])
-        data = manifest.to_bytes()
-        if not hashed:
-            return self._upload(moves | beside[0], manifest, replace_whole, {entry.name for entry in taken})
-        seen, old = self._examine(workspace.stem)  # outside the lock: it may read a large payload
-        with self.objects.lock():
-            if self._raw(workspace.stem) != seen:
-                seen, old = self._examine(workspace.stem)
-            if old is not None and not replace_whole and same_form(old, manifest):
-                return old
-            self._put(moves | beside[0], manifest, data, seen, old, {entry.name for entry in taken})
-        return manifest
+        # What goes into the network is read once: its digests are taken while it is uploaded.
+        prepared = prepare(workspace, manifest, tracked, hashed=self._folder is not None)
+        return self.put(prepared, replace_whole=replace_whole)
 
-    def discard(self, stem: str) -> None:
-        """Remove an artifact: the manifest first, so that it is never there in part."""
+    def put(self, prepared: Prepared, *, data: bytes = b"", replace_whole: bool = False) -> Manifest:
+        """Store prepared files; see `commit`.
+
+        Parameters
+        ----------
+        prepared : Prepared
+            Its files are moved into the store.
+        data : bytes
+            The encoded manifest, where it is to stay as another store has it.
+        replace_whole : bool
+        """
         self._refuse_if_read_only()
+        prepared.manifest.to_bytes()  # what cannot be written shows before anything is
+        if self._folder is None:
+            return self._upload(prepared, data, replace_whole)
+        stem = prepared.stem
+        data = data or self.catalog.encode(prepared.manifest)
+        seen, old = self._examine(stem)  # outside the lock: it may read a large payload
         with self.objects.lock():
-            self._remove(stem, self._raw(stem))
+            if self.catalog.raw(stem) != seen:
+                seen, old = self._examine(stem)
+            if old is not None and not replace_whole and same_form(old, prepared.manifest):
+                return old
+            self._put(prepared, data, seen, old)
+        return prepared.manifest
+
+    def whole(self, stem: str) -> Manifest | None:
+        """The manifest of an artifact when all its files are as committed, whatever copies of them are near."""
+        return self._examine(stem)[1]
+
+    def discard(self, stem: str, *, spare: Collection[str] = ()) -> None:
+        """Remove an artifact: the manifest first, so that it is never there in part.
+
+        Parameters
+        ----------
+        stem : str
+        spare : collection of str
+            Names of files that another artifact has taken over.
+        """
+        self._refuse_if_read_only()
+        with self.objects.lock(stem):
+            self._remove(stem, self.catalog.raw(stem), spare)
             self.objects.remove(self._objects_of(stem))
 
-    def _put(
-        self,
-        moves: dict[str, str],
-        manifest: Manifest,
-        data: bytes,
-        seen: bytes | None,
-        old: Manifest | None,
-        taken: Collection[str],
-    ) -> None:
-        stem = manifest.stem
+    def _put(self, prepared: Prepared, data: bytes, seen: bytes | None, old: Manifest | None) -> None:
+        manifest, stem = prepared.manifest, prepared.stem
         if old is None or old.digest != manifest.digest or old.tracked != manifest.tracked:
             # Readers hold no lock. One that read the old manifest and then finds new payload reads the manifest again
             # and sees that it is gone or another: a miss, or the new artifact; see `checkout`. Were the old manifest
             # still there, it would report damage. A writer that dies from here on leaves no manifest: a miss.
             if seen is not None:
-                self._remove(stem, seen, taken)
-            self.objects.adopt_many(moves)
+                self._remove(stem, seen, prepared.taken)
+            self.objects.adopt_many(prepared.moves)
         # With equal content the old payload stays, verified, and only the description is replaced, in one step.
         self.objects.write(manifest_name(stem), data)
 
-    def _upload(
-        self, moves: dict[str, str], manifest: Manifest, replace_whole: bool, taken: Collection[str]
-    ) -> Manifest:
+    def _upload(self, prepared: Prepared, data: bytes, replace_whole: bool) -> Manifest:
         """Do the same in a place in the network: each file is read once, while it is uploaded.
 
         Without a manifest nothing is looked for: what a writer that died left there is not in the new manifest either.
         """
-        stem = manifest.stem
+        stem, manifest = prepared.stem, prepared.manifest
         with self.objects.lock(stem):
             seen, old = self._examine(stem)
+            if old is not None and not replace_whole and same_form(old, manifest):
+                return old
+            if old is not None:
+                manifest = with_digests(manifest, hash_moves(prepared.moves))
+                if old.digest == manifest.digest and old.tracked == manifest.tracked:
+                    # The old payload stays, verified, and only the description is replaced, in one step.
+                    self.objects.write(manifest_name(stem), data or self.catalog.encode(manifest))
+                    return manifest
             if seen is not None:
-                if old is not None and not replace_whole and same_form(old, manifest):
-                    return old
-                if old is not None:
-                    manifest = _with_digests(manifest, hash_moves(moves))
-                    if old.digest == manifest.digest and old.tracked == manifest.tracked:
-                        # The old payload stays, verified, and only the description is replaced, in one step.
-                        self.objects.write(manifest_name(stem), manifest.to_bytes())
-                        return manifest
-                self._remove(stem, seen, taken)
+                self._remove(stem, seen, prepared.taken)
             if seen is not None or not self.objects.shared:
-                new = {stem + entry.name for entry in manifest.files}
-                self.objects.remove([n for n in self._objects_of(stem) if n not in new and n not in taken])
-            manifest = _with_digests(manifest, self.objects.adopt_many(moves))
-            self.objects.write(manifest_name(stem), manifest.to_bytes())
+                new = {stem + entry.name for entry in manifest.files} | prepared.taken
+                self.objects.remove([name for name in self._objects_of(stem) if name not in new])
+            manifest = with_digests(manifest, self.objects.adopt_many(prepared.moves))
+            self.objects.write(manifest_name(stem), data or self.catalog.encode(manifest))
         return manifest
 
     def _objects_of(self, stem: str) -> list[str]:
@@ -288,13 +317,16 @@ class ArtifactStore:
         if seen is None:
             return
         try:
-            manifest = Manifest.from_bytes(seen)
-            names = [stem + entry.name for entry in manifest.files] + [entry.name for entry in manifest.tracked]
-        except ArtifactDamagedError:
+            names = list(bringing.all_files(self.catalog.parse(stem, seen)))
+        except ArtifactMissingError:
             names = self._objects_of(stem)
         self.objects.remove([name for name in names if name not in spare])
 
     # --- reading -----------------------------------------------------------------------------------------------------
+    def using(self) -> AbstractContextManager[None]:
+        """What is checked out within the block stays where it is at least until the block ends."""
+        return nullcontext() if self._folder is not None else self._near().using()
+
     def checkout(self, stem: str, key: str, *, cacher: str = "") -> Checkout:
         """Bring an artifact's files into a local folder and verify them.
 
@@ -309,6 +341,8 @@ class ArtifactStore:
         ------
         ArtifactMissingError
             When it is not there.
+        ArtifactUntrustedError
+            When there are keys, and its manifest is not signed with one of them. No file of it was looked at.
         ArtifactDamagedError
             Naming the file that is not what was committed.
 
@@ -318,16 +352,16 @@ class ArtifactStore:
         load, the load sees the new files: same key, so another result only where the stage gives another each time,
         and then still one that was committed under this key. Removed files raise FileNotFoundError when opened.
         """
-        data = self._raw(stem)
+        data = self.catalog.raw(stem)
         for _ in range(READ_ATTEMPTS):
             if data is None:
                 raise ArtifactMissingError(f"There is no artifact {stem!r}.", where=self.url)
             try:
-                return self._bring(stem, self._claimed(stem, data, key, cacher), self.verify)
+                return self._bring(self.catalog.claimed(stem, data, key, cacher), self.verify)
             except ArtifactDamagedError:
                 # Race: read the manifest here, another process replaces the artifact, then checked its new payload.
                 # Only when the manifest is still the same one, something is damaged.
-                before, data = data, self._raw(stem)
+                before, data = data, self.catalog.raw(stem)
                 if data == before:
                     raise
         raise ArtifactMissingError(f"The artifact {stem!r} is being replaced again and again.", where=self.url)
@@ -337,14 +371,13 @@ class ArtifactStore:
 
         Raises
         ------
-        ArtifactMissingError, ArtifactDamagedError
+        ArtifactMissingError, ArtifactUntrustedError, ArtifactDamagedError
         """
-        data = self._raw(stem)
+        data = self.catalog.raw(stem)
         if data is None:
             raise ArtifactMissingError(f"There is no artifact {stem!r}.", where=self.url)
-        manifest = self._parse(stem, data)
-        with self._unshared() as store:
-            store._bring(stem, manifest, "digest")
+        manifest = self.catalog.parse(stem, data)
+        self._check_in_store(manifest, "digest")
         return manifest
 
     def restore_tracked(self, manifest: Manifest) -> dict[str, Path]:
@@ -355,104 +388,42 @@ class ArtifactStore:
         ArtifactDamagedError
             Naming the file that is gone or changed.
         """
-        return self._bring_tracked(manifest, self.verify)
-
-    def _raw(self, stem: str) -> bytes | None:
-        try:
-            return self.objects.read(manifest_name(stem))
-        except ObjectMissingError:
-            return None
-
-    def _parse(self, stem: str, data: bytes) -> Manifest:
-        manifest = Manifest.from_bytes(data, where=stem)
-        if not stem.endswith("." + manifest.key[:12]):
-            raise ArtifactDamagedError(f"The manifest of {stem!r} is that of another artifact.", where=self.url)
-        return manifest
-
-    def _claimed(self, stem: str, data: bytes, key: str, cacher: str) -> Manifest:
-        manifest = self._parse(stem, data)
-        if manifest.key != key:
-            raise ArtifactMissingError(f"The artifact {stem!r} has another key.", where=self.url)
-        if cacher and manifest.cacher != cacher:
-            what = f"The artifact {stem!r} was written by {manifest.cacher}, not by {cacher}."
-            raise ArtifactMissingError(what, where=self.url)
-        return manifest
+        if self._folder is not None:
+            return bringing.tracked_in_place(self.objects, self._folder, manifest, self.verify)
+        return bringing.tracked_through_near(self.objects, self._near(), manifest, self.verify)[0]
 
     def _examine(self, stem: str) -> tuple[bytes | None, Manifest | None]:
         """The manifest's bytes as they are, and the manifest when the artifact is whole."""
-        data = self._raw(stem)
+        data = self.catalog.raw(stem)
         if data is None:
             return None, None
-        verify: Verify = "size" if self.verify == "off" else self.verify
-        with suppress(ArtifactDamagedError), self._unshared() as store:
-            manifest = self._parse(stem, data)
-            store._bring(stem, manifest, verify)
+        with suppress(ArtifactMissingError):
+            manifest = self.catalog.parse(stem, data)
+            self._check_in_store(manifest, "size" if self.verify == "off" else self.verify)
             return data, manifest
         return data, None
 
-    @contextmanager
-    def _unshared(self) -> Iterator[ArtifactStore]:
-        """The store without what was downloaded before: a good copy here says nothing about the store's own."""
-        if self._folder is not None:
-            yield self
-            return
-        with tempfile.TemporaryDirectory(prefix="curidask-check-") as folder:
-            yield ArtifactStore(self.objects, verify="digest", writable=False, near=Path(folder))
+    def _check_in_store(self, manifest: Manifest, verify: Verify) -> None:
+        # A good copy in the near cache says nothing about the store's own.
+        if self._folder is None:
+            bringing.check_in_store(self.objects, manifest, verify)
+        else:
+            bringing.in_place(self.objects, self._folder, manifest, verify)
 
-    def _bring(self, stem: str, manifest: Manifest, verify: Verify) -> Checkout:
-        subdir, _, basename = stem.rpartition("/")
-        tracked = self._bring_tracked(manifest, verify) if manifest.tracked else {}
-        if self._folder is not None:
-            names = [stem + entry.name for entry in manifest.files]
-            for name, entry in zip(names, manifest.files, strict=True):
-                check_file(self._folder + name, name, entry, verify)
-            if verify != "off":
-                self._refuse_extra_files(names)
-            return Checkout(manifest, Path(self._folder + subdir), basename, tracked)
-        folder = f"{self._near_folder()}/{manifest.digest[:32]}"
-        files = {stem + entry.name: (f"{folder}/{basename}{entry.name}", entry) for entry in manifest.files}
-        download(self.objects, files, verify)
-        return Checkout(manifest, Path(folder), basename, tracked)
+    def _bring(self, manifest: Manifest, verify: Verify) -> Checkout:
+        if self._folder is None:
+            return bringing.through_near(self.objects, self._near(), manifest, verify)
+        return bringing.in_place(self.objects, self._folder, manifest, verify)
 
-    def _bring_tracked(self, manifest: Manifest, verify: Verify) -> dict[str, Path]:
-        names = [entry.name for entry in manifest.tracked]
-        if self._folder is not None:
-            for entry in manifest.tracked:
-                check_file(self._folder + entry.name, entry.name, entry, verify)
-            if verify != "off":
-                self._refuse_extra_files(names)
-            return {name: Path(self._folder + name) for name in names}
-        # One folder for all of them, so that a folder the stage made is a folder again.
-        folder = f"{self._near_folder()}/{content_digest(manifest.tracked)[:32]}"
-        download(self.objects, {entry.name: (f"{folder}/{entry.name}", entry) for entry in manifest.tracked}, verify)
-        return {name: Path(folder, name) for name in names}
-
-    def _refuse_extra_files(self, names: list[str]) -> None:
-        """A loader may list a folder, so what else lies in it is not what was committed either."""
-        for folder in {top_folder(name) for name in names if "/" in name}:
-            extra = set(self.objects.list(folder)) - set(names) if folder else ()
-            for name in extra:
-                raise damaged(name, "does not belong to it")
-
-    def _near_folder(self) -> str:
-        return os.fspath(self.near or process_folder(os.getpid()))
-
-    def _work_prefix(self, run: str) -> str:
-        """How the paths of a run's working folders begin; eight random digits follow."""
-        name = safe_part(run, 60)
-        if self._folder is not None and self.writable:
-            return f"{self._folder}.work-{name}-"
-        return f"{tempfile.gettempdir()}/curidask-work-{name}-"
+    def _near(self) -> NearCache:
+        return near_cache(self.near) if isinstance(self.near, Path) else (self.near or NearSettings()).open()
 
     def _refuse_if_read_only(self) -> None:
         if not self.writable:
             raise CacheError("The cache was opened for reading only.", where=self.url, fix="leave out --dry-cache")
 
 
-def _rebuild(objects: ObjectStore, verify: Verify, writable: bool, near: Path | None) -> ArtifactStore:
-    return ArtifactStore(objects, verify=verify, writable=writable, near=near)
-
-
-def _with_digests(manifest: Manifest, stored: Mapping[str, Stored]) -> Manifest:
-    files = with_digests(manifest.files, stored, manifest.stem)
-    return with_fields(manifest, files=files, tracked=with_digests(manifest.tracked, stored))
+def _rebuild(
+    objects: ObjectStore, verify: Verify, writable: bool, near: Path | NearSettings | None, keys: Keyring | None
+) -> ArtifactStore:
+    return ArtifactStore(objects, verify=verify, writable=writable, near=near, keys=keys)

@@ -381,3 +381,14 @@ def explain(error: OSError, action: str, name: str, url: str) -> CacheError:
     """The error to raise for one of the system: what could not be done, where, and what to do about it."""
     fix = _FIXES.get(error.errno or 0, "check that the place of the cache works, or choose another with --cache")
     return CacheError(f"The cache could not {action} {name!r}: {error.strerror or error}.", where=url, fix=fix)
+
+
+def is_refused(error: BaseException | None) -> bool:
+    """Whether the permission to do something is what was missing."""
+    while error is not None:
+        if isinstance(error, CacheError) and error.kind == "denied":
+            return True
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -29,6 +29,7 @@ _KEY_LOOKALIKE = re.compile(r"\.(?=[0-9a-f]{12})")
 _STEM = re.compile(r"(?!\.)(?:.*?/)??[^/.][^/]*?\.[0-9a-f]{12}")
 _HEAD = b'{"checksum": "'
 _TAIL = b'",\n'
+_SIGNATURE = b'"signature": "'
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
@@ -297,7 +298,7 @@ class Manifest:
             body = text.encode()
         except UnicodeEncodeError:  # half a surrogate pair, out of a file name that is not UTF-8
             body = re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match.group()):04x}", text).encode()
-        return b"".join([_HEAD, hashlib.sha256(body).hexdigest().encode(), _TAIL, body])
+        return _sealed(body)
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str = "") -> Manifest:
@@ -306,18 +307,43 @@ class Manifest:
         Raises
         ------
         ArtifactDamagedError
-            For anything that is not, byte for byte, what `to_bytes` gives.
+            For anything that is not, byte for byte, what `to_bytes` or `with_signature` gives.
         """
-        start = len(_HEAD) + 64
-        body = data[start + len(_TAIL) :]
-        whole = data.startswith(_HEAD) and data[start : start + len(_TAIL)] == _TAIL
-        if not whole or hashlib.sha256(body).hexdigest().encode() != data[len(_HEAD) : start]:
-            raise _damaged("is cut off or changed", where)
+        _, body = split_signature(data, where)
         try:
             values = json.loads(b"{" + body)
         except (ValueError, RecursionError) as error:
             raise _damaged(f"cannot be read ({error})", where) from error
         return _checked(values, where)
+
+
+def with_signature(data: bytes, signature: str) -> bytes:
+    """An encoded manifest with another signature, of letters, digits, colons and spaces."""
+    _, body = split_signature(data)
+    return _sealed(_SIGNATURE + signature.encode() + _TAIL + body)
+
+
+def split_signature(data: bytes, where: str = "") -> tuple[str, bytes]:
+    """The signature of an encoded manifest, empty where there is none, and what it is about: all the rest.
+
+    Raises
+    ------
+    ArtifactDamagedError
+        When the checksum is not right.
+    """
+    start = len(_HEAD) + 64
+    body = data[start + len(_TAIL) :]
+    whole = data.startswith(_HEAD) and data[start : start + len(_TAIL)] == _TAIL
+    if not whole or hashlib.sha256(body).hexdigest().encode() != data[len(_HEAD) : start]:
+        raise _damaged("is cut off or changed", where)
+    if not body.startswith(_SIGNATURE):
+        return "", body
+    signature, _, body = body[len(_SIGNATURE) :].partition(_TAIL)
+    return signature.decode("ascii", "replace"), body
+
+
+def _sealed(body: bytes) -> bytes:
+    return b"".join([_HEAD, hashlib.sha256(body).hexdigest().encode(), _TAIL, body])
 
 
 _FIELD_NAMES = tuple(sorted(f.name for f in fields(Manifest)))

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import os
 import shutil
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from curidask.errors import ArtifactDamagedError, CacheError, ConfigurationError, ObjectMissingError
+from curidask.store.entries import Stored
 from curidask.store.local import explain
 from curidask.store.manifests import (
     MANIFEST_SUFFIX,
@@ -24,14 +22,17 @@ from curidask.store.manifests import (
     manifest_name,
     stem_of,
 )
-from curidask.store.objects import ObjectStore, Stored
 from curidask.store.transfers import files_in
 
 Verify = Literal["digest", "size", "off"]
 
+Fetch = Callable[[str, str, int], Stored]
+"""Brings the file of a name, which should be so large, to a path; `ObjectMissingError` when there is none."""
+
 BLOCK_BYTES = 1 << 20
 SPARE_FOLDERS = 8
 """Empty working folders that are kept for reuse: a stage has one for each of its outputs."""
+PLACEHOLDER = ".empty"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,15 @@ class Checkout:
         How its names begin; a cacher bound to the folder and this finds its files.
     tracked : dict of str to Path
         The files the stage wrote beside its outputs, by their names in the store.
+    pin : object
+        Of files in the near cache: hold it as long as they are needed, beyond the job that asked for them.
     """
 
     manifest: Manifest
     folder: Path
     basename: str
     tracked: dict[str, Path] = field(default_factory=dict)
+    pin: object = field(default=None, repr=False, compare=False)
 
     def tracked_path(self, name: str) -> Path | None:
         """Where one of these files lies, or a folder of them, by its name in the store; None when there is none."""
@@ -180,69 +184,30 @@ def check_file(path: str, name: str, entry: FileEntry, verify: Verify) -> None:
         raise damaged(name, "was changed")
 
 
-def download(objects: ObjectStore, wanted: Mapping[str, tuple[str, FileEntry]], verify: Verify) -> None:
-    """Bring objects to paths named by the digest of what must be in them, verified before they get there.
+def difference(stored: Stored, entry: FileEntry, verify: Verify) -> str:
+    """How what was stored, or fetched, differs from what was committed; empty when it does not."""
+    if verify != "off" and stored.size_bytes != entry.size_bytes:
+        return f"has {stored.size_bytes} bytes instead of {entry.size_bytes}"
+    return "was changed" if verify == "digest" and stored.sha256 != entry.sha256 else ""
 
-    Parameters
-    ----------
-    objects : ObjectStore
-    wanted : mapping of str to (str, FileEntry)
-        Paths, and what must be there, by the names of the objects.
-    verify : {"digest", "size", "off"}
+
+def fetch_verified(fetch: Fetch, entry: FileEntry, path: str, verify: Verify) -> None:
+    """Fetch a file and check it by the digest that is taken on the way; what is wrong is fetched once more.
+
+    Bytes may be changed on their way too, which some clients do not notice.
 
     Raises
     ------
     ArtifactDamagedError
     """
-    missing = {name: file for name, file in wanted.items() if not _is_there(name, *file, verify)}
-    if not missing:
-        return
-    for path, _ in missing.values():
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-    parts = {n: f"{os.path.dirname(p)}/.part-{os.getpid()}-{os.urandom(4).hex()}" for n, (p, _) in missing.items()}
     try:
-        _fetch(objects, {name: (parts[name], entry) for name, (_, entry) in missing.items()}, verify)
-        for name, (path, _) in missing.items():
-            os.replace(parts[name], path)
-    finally:
-        for part in parts.values():
-            with suppress(OSError):
-                os.rmdir(part) if os.path.isdir(part) else os.unlink(part)
-
-
-def _is_there(name: str, path: str, entry: FileEntry, verify: Verify) -> bool:
-    with suppress(ArtifactDamagedError):
-        check_file(path, name, entry, "size" if verify == "off" else verify)
-        return True
-    return False
-
-
-def _fetch(objects: ObjectStore, files: Mapping[str, tuple[str, FileEntry]], verify: Verify) -> None:
-    """Fetch files and check their digests, which are taken on the way; what is wrong is fetched once more.
-
-    Bytes may be changed on their way too, which some clients do not notice.
-    """
-    wrong: dict[str, str] = {}
-    for _ in range(2):
-        names = wrong or files
-        targets = {name: files[name][0] for name in names}
-        try:
-            stored = objects.fetch_many(targets, {name: files[name][1].size_bytes for name in names})
-        except ObjectMissingError as error:
-            gone = sorted(set(names) - objects.exists(names)) or sorted(names)
-            raise damaged(gone[0], "is gone") from error
-        problems = {name: _difference(stored[name], files[name][1], verify) for name in names}
-        wrong = {name: problem for name, problem in problems.items() if problem}
-        if not wrong:
-            return
-    raise damaged(*next(iter(wrong.items())))
-
-
-def _difference(stored: Stored, entry: FileEntry, verify: Verify) -> str:
-    """How what is stored differs from what was committed; empty when it does not."""
-    if verify != "off" and stored.size_bytes != entry.size_bytes:
-        return f"has {stored.size_bytes} bytes instead of {entry.size_bytes}"
-    return "was changed" if verify == "digest" and stored.sha256 != entry.sha256 else ""
+        problem = difference(fetch(entry.name, path, entry.size_bytes), entry, verify)
+        if problem:
+            problem = difference(fetch(entry.name, path, entry.size_bytes), entry, verify)
+    except ObjectMissingError as error:
+        raise damaged(entry.name, "is gone") from error
+    if problem:
+        raise damaged(entry.name, problem)
 
 
 def damaged(name: str, problem: str) -> ArtifactDamagedError:
@@ -252,6 +217,75 @@ def damaged(name: str, problem: str) -> ArtifactDamagedError:
         where=stem_of(name) or "",
         fix="nothing is needed: it counts as missing and is made again",
     )
+
+
+# --- what is to be committed ------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Files that are about to become an artifact.
+
+    Attributes
+    ----------
+    manifest : Manifest
+        With all files and their sizes; digests are empty where they are to be taken on the way into the store.
+    moves : mapping of str to str
+        Store names of files, and of folders with all in them, to where they lie now.
+    taken : frozenset of str
+        Names of tracked files that the store holds already.
+    """
+
+    manifest: Manifest
+    moves: Mapping[str, str]
+    taken: frozenset[str] = frozenset()
+
+    @property
+    def stem(self) -> str:
+        """The store name of the artifact to be."""
+        return self.manifest.stem
+
+
+def prepare(
+    workspace: Workspace, manifest: Manifest, tracked: Workspace | tuple[FileEntry, ...] | None, *, hashed: bool = True
+) -> Prepared:
+    """Look at what was written, and complete the manifest with it; see `ArtifactStore.commit`.
+
+    Without `hashed` the digests are left empty, for a store that takes them while it reads the files.
+    """
+    moves, files = scan(workspace, manifest.cacher, hashed=hashed)
+    if not files:
+        workspace.path(workspace.basename + PLACEHOLDER).touch()
+        moves, files = scan(workspace, manifest.cacher, hashed=hashed)
+    taken: tuple[FileEntry, ...] = tracked if isinstance(tracked, tuple) else ()
+    what = f"The stage {manifest.stage!r}"
+    beside = scan(tracked, what, hashed=hashed) if isinstance(tracked, Workspace) else ({}, taken)
+    start = len(workspace.stem)
+    files = tuple(replace(entry, name=entry.name[start:]) for entry in files)
+    complete = replace(manifest, stem=workspace.stem, files=files, tracked=beside[1])
+    return Prepared(complete, moves | beside[0], frozenset(entry.name for entry in taken))
+
+
+def duplicate(prepared: Prepared, folder: Path, *, link: bool) -> Prepared:
+    """The same files once more, in another folder: as hard links where that is asked for and possible, else as copies.
+
+    A link will do for files that are uploaded; two stores on one disk must not share a file, since what damages it
+    damages both.
+    """
+    copy = _link if link else shutil.copyfile
+    moves = {}
+    for number, (name, path) in enumerate(prepared.moves.items()):
+        moves[name] = f"{folder}/{number}"
+        if os.path.isdir(path):
+            shutil.copytree(path, moves[name], copy_function=copy)
+        else:
+            copy(path, moves[name])
+    return replace(prepared, moves=moves)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def scan(workspace: Workspace, writer: str, *, hashed: bool = True) -> tuple[dict[str, str], tuple[FileEntry, ...]]:
@@ -305,12 +339,16 @@ def hash_moves(moves: Mapping[str, str]) -> dict[str, Stored]:
     return {name: Stored(*hash_file(path)) for name, path in files.items()}
 
 
-def with_digests(entries: Iterable[FileEntry], stored: Mapping[str, Stored], before: str = "") -> tuple[FileEntry, ...]:
-    """Entries of files with what was found out when they were stored, under their names with `before` before them.
+def with_digests(manifest: Manifest, stored: Mapping[str, Stored]) -> Manifest:
+    """The manifest with what was found out when its files were stored.
 
     Entries that have their digest already are of files that another artifact of the stage has taken into the store.
     """
-    return tuple(e if e.sha256 else FileEntry(e.name, *stored[before + e.name]) for e in entries)
+
+    def complete(entries: Iterable[FileEntry], before: str = "") -> tuple[FileEntry, ...]:
+        return tuple(e if e.sha256 else FileEntry(e.name, *stored[before + e.name]) for e in entries)
+
+    return replace(manifest, files=complete(manifest.files, manifest.stem), tracked=complete(manifest.tracked))
 
 
 def _walk(location: str, top: str, writer: str) -> list[str]:
@@ -348,15 +386,6 @@ def _foreign(name: str, writer: str, fix: str) -> CacheError:
 
 
 # --- names and places -------------------------------------------------------------------------------------------------
-@lru_cache(maxsize=1)
-def process_folder(pid: int) -> str:
-    """A folder of this process for downloads, removed at its end."""
-    # By process: a forked child must not share the folder, which its parent removes. The name only says so.
-    folder = tempfile.mkdtemp(prefix=f"curidask-near-{pid}-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
 def whole_stems(names: Iterable[str]) -> set[str]:
     """The stems that have a manifest and at least one other object."""
     with_manifest: set[str] = set()

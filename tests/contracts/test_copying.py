@@ -10,8 +10,8 @@ import pytest
 
 from curidask.errors import ArtifactDamagedError, ArtifactMissingError, CacheError
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.copying import copy_artifact, copy_artifacts
 from curidask.store.manifests import FileEntry, Manifest, manifest_name
+from curidask.store.transfer import Result, copy_artifact, copy_artifacts
 from tests.contracts.conftest import make_manifest, read_checkout
 
 FILES = {".txt": b"one", "_two.txt": b"two", "_folder/deep/three": b"3" * 3000}
@@ -54,7 +54,7 @@ def test_a_copy_has_the_same_bytes_under_the_same_names(
 
 def test_tracked_files_go_along_but_for_those_that_are_not_to(store: ArtifactStore, target: ArtifactStore) -> None:
     manifest = with_tracked(store, make_manifest(), {"_log": b"a", "_plots/p.png": b"b", "-big": b"c", "-t/x": b"d"})
-    copied = copy_artifact(store, target, manifest.stem)
+    copied = copy_artifact(store, target, manifest.stem, exact=True)
     names = [entry.name for entry in copied.tracked]
     assert sorted(name.rpartition("_")[2] for name in names) == ["log", "plots/p.png"]
     assert not [name for name in target.objects.list() if "-big" in name or "-t" in name]
@@ -67,8 +67,14 @@ def test_what_is_not_there_is_left_out_of_many(
 ) -> None:
     manifests = [commit(store, make_manifest(str(i)), {".txt": bytes([i])}) for i in range(20)]
     absent = make_manifest("absent").stem
-    copied = copy_artifacts(store, target, [absent, *[m.stem for m in manifests], manifests[0].stem])
-    assert copied == manifests
+    done = copy_artifacts(store, target, [absent, *[m.stem for m in manifests], manifests[0].stem])
+    assert [(one.stem, one.result) for one in done] == [
+        (absent, Result.MISSING),
+        *[(manifest.stem, Result.COPIED) for manifest in manifests],
+    ]
+    assert target.manifests(m.stem for m in manifests) == {m.stem: m for m in manifests}
+    again = copy_artifacts(store, target, [m.stem for m in manifests])
+    assert {one.result for one in again} == {Result.THERE}
     with pytest.raises(ArtifactMissingError):
         copy_artifact(store, target, absent)
     assert target.manifest(absent) is None
@@ -80,10 +86,9 @@ def test_damage_is_noticed_and_nothing_of_it_is_served(
     good, bad = (commit(store, make_manifest(seed), FILES) for seed in "ab")
     torn = commit(store, make_manifest("c"), FILES)
     store.objects.write(bad.stem + "_two.txt", b"TWO")
-    notices: list[str] = []
-    assert copy_artifacts(store, target, [good.stem, bad.stem], notice=notices.append) == [good]
-    assert len(notices) == 1
-    assert bad.stem in notices[0]
+    done = copy_artifacts(store, target, [good.stem, bad.stem])
+    assert [one.result for one in done] == [Result.COPIED, Result.FAILED]
+    assert bad.stem in done[1].problem
     assert target.manifest(bad.stem) is None
     store.objects.remove([torn.stem + ".txt"])
     with pytest.raises(ArtifactDamagedError):
@@ -95,14 +100,14 @@ def test_a_whole_copy_stays_and_a_torn_one_is_replaced(
     store: ArtifactStore, target: ArtifactStore, commit: Callable[..., Manifest]
 ) -> None:
     manifest = commit(store, make_manifest(), FILES)
-    copy_artifact(store, target, manifest.stem)
+    copy_artifact(store, target, manifest.stem, exact=True)
     path = target.objects.local_root / (manifest.stem + ".txt")  # type: ignore[operator]
     before = path.stat().st_ino
-    copy_artifact(store, target, manifest.stem)
+    copy_artifact(store, target, manifest.stem, exact=True)
     assert path.stat().st_ino == before
     path.write_bytes(b"torn")
     target.objects.write(manifest.stem + "_left_over.txt", b"of an older form")
-    copy_artifact(store, target, manifest.stem)
+    copy_artifact(store, target, manifest.stem, exact=True)
     assert objects(target) == objects(store)
 
 
@@ -110,9 +115,9 @@ def test_another_result_under_the_key_replaces_what_was_copied(
     store: ArtifactStore, target: ArtifactStore, commit: Callable[..., Manifest]
 ) -> None:
     first = commit(store, make_manifest(), FILES)
-    copy_artifact(store, target, first.stem)
+    copy_artifact(store, target, first.stem, exact=True)
     second = commit(store, make_manifest(), {".txt": b"other"}, replace_whole=True)
-    assert copy_artifact(store, target, second.stem) == second
+    assert copy_artifact(store, target, second.stem, exact=True) == second
     assert objects(target) == objects(store)
 
 
@@ -123,7 +128,7 @@ def test_a_manifest_that_names_a_file_outside_is_no_manifest(
     forged = replace(manifest, tracked=(FileEntry("../../escaped", 3, "0" * 64),))
     store.objects.write(manifest_name(manifest.stem), forged.to_bytes())
     with pytest.raises(ArtifactMissingError):
-        copy_artifact(store, target, manifest.stem)
+        copy_artifact(store, target, manifest.stem, exact=True)
     assert not target.objects.list()
 
 

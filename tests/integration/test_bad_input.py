@@ -245,10 +245,10 @@ def test_configuration_mistakes(project: Project) -> None:
 
 def test_mistakes_leave_the_cache_as_it_was(project: Project) -> None:
     project.experiment("demo", *GOOD)
-    before = {p: p.read_bytes() for p in project.cache.iterdir()}
+    before = {p: p.read_bytes() for p in project.cache.iterdir() if p.is_file()}
     replaced(project, ("score(change(load(", "score((load("))
     project.experiment("demo", *GOOD)
-    assert {p: p.read_bytes() for p in Path(project.cache).iterdir()} == before
+    assert {p: p.read_bytes() for p in Path(project.cache).iterdir() if p.is_file()} == before
     project.write("experiments/demo.py", DEMO)
     assert project.experiment("demo", *GOOD).returncode == 0
     assert TABLE

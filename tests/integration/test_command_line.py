@@ -152,7 +152,7 @@ def test_dry_cache_reads_but_never_writes(project: Project, parallel: tuple[str,
 def test_cache_and_prefix(project: Project, parallel: tuple[str, str]) -> None:
     done = project.experiment("demo", "--cache", "elsewhere/cache", "--prefix", "shared", *parallel)
     assert done.returncode == 0
-    names = [p.name for p in (project.root / "elsewhere/cache").iterdir()]
+    names = [p.name for p in (project.root / "elsewhere/cache").iterdir() if not p.name.startswith(".")]
     assert names
     assert all(name.startswith("shared_") for name in names)
     assert not project.cache.exists()

@@ -1,0 +1,146 @@
+"""What artifacts a store holds, by its listing and its manifests; whether they may be trusted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from dataclasses import replace
+
+from curidask.errors import ArtifactDamagedError, ArtifactMissingError, ArtifactUntrustedError, ObjectMissingError
+from curidask.store.keys import common_beginning
+from curidask.store.manifests import Manifest, manifest_name
+from curidask.store.objects import ObjectStore
+from curidask.store.payload import whole_stems
+from curidask.store.signing import Keyring
+
+FEW = 16
+
+
+class Catalog:
+    """Reads manifests and says which of them count.
+
+    Parameters
+    ----------
+    objects : ObjectStore
+    keys : Keyring, optional
+        What is not signed with one of them is not trusted, and counts as missing.
+
+    Attributes
+    ----------
+    notices : list of str
+        What the user should know, for somebody to take.
+    """
+
+    def __init__(self, objects: ObjectStore, keys: Keyring | None = None) -> None:
+        self.keys = keys
+        self.notices: list[str] = []
+        self._objects = objects
+        self._trusted: set[str] = set()
+        self._refused: set[str] = set()
+
+    # --- many --------------------------------------------------------------------------------------------------------
+    def present(self, stems: Collection[str]) -> set[str]:
+        """See `ArtifactStore.present`."""
+        found = self._listed(stems)
+        return found if self.keys is None else self._only_trusted(found)
+
+    def _listed(self, stems: Collection[str]) -> set[str]:
+        if len(stems) > FEW:
+            return whole_stems(self._objects.list(common_beginning(stems))) & set(stems)
+        # A listing costs more than to read a few small manifests, which name the payload.
+        manifests = self._read_manifests(stems, trusted=False)
+        first = {stem + m.files[0].name: stem for stem, m in manifests.items() if m.files}
+        return {first[name] for name in self._objects.exists(first)}
+
+    def _only_trusted(self, stems: set[str]) -> set[str]:
+        reasons: Counter[str] = Counter()
+        names = {manifest_name(stem): stem for stem in stems - self._trusted}
+        for name, data in self._objects.read_many(names).items():
+            stem = names[name]
+            problem = self._trust_problem(stem, data)
+            if not problem:
+                self._trusted.add(stem)
+            elif stem not in self._refused:
+                self._refused.add(stem)
+                reasons[problem] += 1
+        if reasons:
+            why = ", ".join(f"{count} {problem}" for problem, count in sorted(reasons.items()))
+            n = reasons.total()
+            artifacts = "1 artifact is" if n == 1 else f"{n} artifacts are"
+            self.notices.append(f"{artifacts} not trusted and counted as missing in {self._objects.url}: {why}")
+        return stems & self._trusted
+
+    def read_many(self, stems: Iterable[str]) -> dict[str, Manifest]:
+        """The manifests that count, of those, read together."""
+        return self._read_manifests(stems, trusted=True)
+
+    def _read_manifests(self, stems: Iterable[str], *, trusted: bool) -> dict[str, Manifest]:
+        by_name = {manifest_name(stem): stem for stem in stems}
+        found = {}
+        for name, data in self._objects.read_many(by_name).items():
+            with suppress(ArtifactMissingError):
+                found[by_name[name]] = self.parse(by_name[name], data, trusted=trusted)
+        return found
+
+    # --- one ---------------------------------------------------------------------------------------------------------
+    def raw(self, stem: str) -> bytes | None:
+        """An encoded manifest as it lies in the store, checked in no way; None when there is none."""
+        try:
+            return self._objects.read(manifest_name(stem))
+        except ObjectMissingError:
+            return None
+
+    def encode(self, manifest: Manifest) -> bytes:
+        """Encode a manifest, signed where there are keys."""
+        data = manifest.to_bytes()
+        return data if self.keys is None else self.keys.sign(data)
+
+    def parse(self, stem: str, data: bytes, *, trusted: bool = True) -> Manifest:
+        """Decode the manifest that lies under a store name.
+
+        Raises
+        ------
+        ArtifactUntrustedError
+            When there are keys, and it is not signed with one of them, or for another store name.
+        ArtifactDamagedError
+            When it is cut off or changed, or belongs to an artifact of another key.
+        """
+        problem = self._trust_problem(stem, data) if trusted else ""
+        if problem:
+            raise ArtifactUntrustedError(f"The manifest of {stem!r} is {problem}.", where=self._objects.url)
+        manifest = Manifest.from_bytes(data, where=stem)
+        if not stem.endswith("." + manifest.key[:12]):
+            raise ArtifactDamagedError(
+                f"The manifest of {stem!r} is that of another artifact.", where=self._objects.url
+            )
+        return manifest if manifest.stem == stem else replace(manifest, stem=stem)
+
+    def claimed(self, stem: str, data: bytes, key: str, cacher: str = "") -> Manifest:
+        """Decode the manifest of an artifact that is to be checked out.
+
+        Raises
+        ------
+        ArtifactMissingError
+            When it has another key, or another class of cacher wrote it.
+        ArtifactUntrustedError, ArtifactDamagedError
+            As for `parse`.
+        """
+        manifest = self.parse(stem, data)
+        if manifest.key != key:
+            raise ArtifactMissingError(f"The artifact {stem!r} has another key.", where=self._objects.url)
+        if cacher and manifest.cacher != cacher:
+            what = f"The artifact {stem!r} was written by {manifest.cacher}, not by {cacher}."
+            raise ArtifactMissingError(what, where=self._objects.url)
+        return manifest
+
+    def _trust_problem(self, stem: str, data: bytes) -> str:
+        """Why nothing that a manifest names may be loaded; empty when it may, or when no key says what may."""
+        if self.keys is None:
+            return ""
+        try:
+            return self.keys.problem(data) or (
+                "" if Manifest.from_bytes(data).stem == stem else "signed for another artifact"
+            )
+        except ArtifactDamagedError:
+            return ""  # told as damage, when it is read

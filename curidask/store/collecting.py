@@ -1,0 +1,328 @@
+"""Removing what nobody uses any longer: a pure plan, and carrying it out beside runs that go on."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from curidask.store.artifacts import ArtifactStore
+from curidask.store.bringing import all_files
+from curidask.store.inventory import Entry, Inventory
+from curidask.store.manifests import manifest_name, safe_part
+from curidask.store.usage import LEASE_SECONDS, Removal, Use, Uses
+
+BATCH = 200
+GRACE_SECONDS = 86400.0
+_WORK_FOLDER = re.compile(r"\.(?:work-(?P<run>.*)-[0-9a-f]{8}|tmp-.*|probe-.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is to be removed. What runs that may be going on use stays, whatever this says.
+
+    Attributes
+    ----------
+    unused_seconds : float or None
+        Remove what was neither made nor used for so long.
+    keep_runs : int or None
+        Keep what the last so many runs of each experiment used; without `unused_seconds`, remove all else.
+    max_bytes : int or None
+        Then remove more, the least recently used first, until no more than this is left.
+    grace_seconds : float
+        Nothing that was made or used within it is removed.
+    """
+
+    unused_seconds: float | None = None
+    keep_runs: int | None = None
+    max_bytes: int | None = None
+    grace_seconds: float = GRACE_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """An artifact to be removed.
+
+    Attributes
+    ----------
+    entry : Entry
+    last_used : float
+        Seconds since 1970.
+    reason : str
+    """
+
+    entry: Entry
+    last_used: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to remove, and what stays.
+
+    Attributes
+    ----------
+    remove : list of Doomed
+    halves : dict of str to tuple of str
+        Objects of commits that were broken off by runs that are over.
+    runs : list of str
+        Runs whose word on what they use is no longer needed, by id.
+    total_bytes, left_bytes : int
+        Of all artifacts, before and after.
+    protected : dict of str to int
+        How many artifacts would go but for what protects them.
+    made : float
+        When, in seconds since 1970.
+    """
+
+    remove: list[Doomed] = field(default_factory=list)
+    halves: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    runs: list[str] = field(default_factory=list)
+    total_bytes: int = 0
+    left_bytes: int = 0
+    protected: dict[str, int] = field(default_factory=dict)
+    made: float = 0.0
+
+
+def plan_gc(inventory: Inventory, uses: Sequence[Use], policy: Policy, now: float) -> Plan:
+    """Decide what goes; a pure function.
+
+    Parameters
+    ----------
+    inventory : Inventory
+    uses : sequence of Use
+    policy : Policy
+    now : float
+        Seconds since 1970.
+    """
+    last_used = _last_used(inventory, uses)
+    kept_runs = _last_runs(uses, policy.keep_runs)
+    protection = _Protection(
+        active=set().union(*(use.stems for use in uses if use.is_active(now))),
+        kept=set().union(*(use.stems for use in kept_runs)),
+        last_used=last_used,
+        young_since=now - policy.grace_seconds,
+    )
+    remove = [
+        Doomed(entry, last_used[entry.stem], reason)
+        for entry in inventory.artifacts
+        if (reason := _reason(last_used[entry.stem], policy, now)) and protection.allows(entry.stem)
+    ]
+    total = inventory.size_bytes
+    left = _left_bytes(inventory, remove)
+    if policy.max_bytes is not None:
+        remove, left = _shrink(inventory, remove, protection, policy.max_bytes)
+    known = {stem for use in uses for stem in use.stems}
+    halves = {s: names for s, names in inventory.halves.items() if s in known and protection.allows_half(s, uses)}
+    protected = {why: len(stems) for why, stems in protection.stays.items()}
+    return Plan(remove, halves, _spent(uses, kept_runs, policy, now), total, left, protected, now)
+
+
+@dataclass(slots=True)
+class _Protection:
+    """What keeps artifacts that would otherwise go, and how many of them."""
+
+    active: set[str]
+    kept: set[str]
+    last_used: Mapping[str, float]
+    young_since: float
+    stays: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    def allows(self, stem: str) -> bool:
+        """Whether it may go; notes why when it may not."""
+        if stem in self.active:
+            self.stays["in use by a run"].add(stem)
+        elif stem in self.kept:
+            self.stays["used by a run that is kept"].add(stem)
+        elif self.last_used[stem] > self.young_since:
+            self.stays["within the grace period"].add(stem)
+        else:
+            return True
+        return False
+
+    def allows_half(self, stem: str, uses: Iterable[Use]) -> bool:
+        """Whether what is left of a commit is nobody's: all runs that could be making it are over, for a while."""
+        return stem not in self.active and all(use.seen <= self.young_since for use in uses if stem in use.stems)
+
+
+def _last_used(inventory: Inventory, uses: Iterable[Use]) -> dict[str, float]:
+    found = {entry.stem: entry.created for entry in inventory.artifacts}
+    for use in uses:
+        for stem in use.stems:
+            if stem in found:
+                found[stem] = max(found[stem], use.seen)
+    return found
+
+
+def _last_runs(uses: Iterable[Use], count: int | None) -> list[Use]:
+    by_experiment: dict[str, list[Use]] = defaultdict(list)
+    for use in sorted(uses, key=lambda use: use.started, reverse=True):
+        by_experiment[use.experiment].append(use)
+    return [use for runs in by_experiment.values() for use in runs[: count or 0]]
+
+
+def _reason(last_used: float, policy: Policy, now: float) -> str:
+    if policy.unused_seconds is not None:
+        return "unused" if now - last_used > policy.unused_seconds else ""
+    return "not used by the last runs" if policy.keep_runs is not None and policy.max_bytes is None else ""
+
+
+def _left_bytes(inventory: Inventory, remove: Iterable[Doomed]) -> int:
+    gone = {doomed.entry.stem for doomed in remove}
+    return Inventory([entry for entry in inventory.artifacts if entry.stem not in gone]).size_bytes
+
+
+def _shrink(
+    inventory: Inventory, remove: list[Doomed], protection: _Protection, max_bytes: int
+) -> tuple[list[Doomed], int]:
+    """Remove more, the least recently used first, until what is left is small enough."""
+    gone = {doomed.entry.stem for doomed in remove}
+    left = _left_bytes(inventory, remove)
+    by_age = sorted(inventory.artifacts, key=lambda entry: protection.last_used[entry.stem])
+    more = []
+    for entry in by_age:
+        if left <= max_bytes:
+            break
+        if entry.stem not in gone and protection.allows(entry.stem):
+            more.append(Doomed(entry, protection.last_used[entry.stem], "too much is stored"))
+            left -= entry.size_bytes
+    return remove + more, left
+
+
+def _spent(uses: Iterable[Use], kept: Iterable[Use], policy: Policy, now: float) -> list[str]:
+    """Runs that say nothing any more: over, not kept, and too long ago to keep anything."""
+    if policy.unused_seconds is None:
+        return []
+    needed = {use.id for use in kept}
+    limit = now - max(policy.unused_seconds, policy.grace_seconds)
+    return [u.id for u in uses if u.id not in needed and not u.is_active(now) and u.seen < limit]
+
+
+# --- carrying it out --------------------------------------------------------------------------------------------------
+@dataclass(slots=True)
+class Collected:
+    """What was removed.
+
+    Attributes
+    ----------
+    stems : list of str
+    size_bytes : int
+    spared : list of str
+        What a run began to use since the plan.
+    leftovers : int
+        Working folders of processes that died, and objects of commits that were broken off.
+    """
+
+    stems: list[str] = field(default_factory=list)
+    size_bytes: int = 0
+    spared: list[str] = field(default_factory=list)
+    leftovers: int = 0
+
+
+def collect(
+    store: ArtifactStore,
+    inventory: Inventory,
+    plan: Plan,
+    uses: Uses,
+    *,
+    who: str,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> Collected:
+    """Remove what a plan says, but for what a run has begun to use since; manifests first.
+
+    Parameters
+    ----------
+    store : ArtifactStore
+    inventory : Inventory
+    plan : Plan
+    uses : Uses
+        Of the store; brought up to date.
+    who : str
+        For those who wait.
+    told : callable
+        Is called with how many artifacts are done, and how many there are.
+    """
+    done = Collected()
+    files = _Files(inventory)
+    for start in range(0, len(plan.remove), BATCH):
+        batch = plan.remove[start : start + BATCH]
+        with Removal(store.objects, [doomed.entry.stem for doomed in batch], who) as removal:
+            used = _in_use(uses)
+            free = [doomed for doomed in batch if doomed.entry.stem not in used] if removal.holds else []
+            _remove(store, [doomed.entry.stem for doomed in free], files)
+        done.stems += [doomed.entry.stem for doomed in free]
+        done.size_bytes += sum(doomed.entry.size_bytes for doomed in free)
+        done.spared += [doomed.entry.stem for doomed in batch if doomed not in free]
+        told(start + len(batch), len(plan.remove))
+    done.leftovers = _remove_halves(store, plan, uses, who) + remove_leftovers(store, uses)
+    uses.forget(plan.runs)
+    return done
+
+
+def _in_use(uses: Uses) -> set[str]:
+    now = time.time()
+    return set().union(*(use.stems for use in uses.refresh() if use.is_active(now)))
+
+
+class _Files:
+    """Who owns which files: several outputs of a stage may share those that the stage wrote beside them."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self._of = {
+            entry.stem: {*entry.names, *(all_files(entry.manifest) if entry.manifest else ())}
+            for entry in inventory.artifacts
+        }
+        self._owners = Counter(name for names in self._of.values() for name in names)
+
+    def release(self, stems: Iterable[str]) -> list[str]:
+        """The files that nobody owns once these artifacts are gone."""
+        names = [name for stem in stems for name in self._of.pop(stem)]
+        self._owners.subtract(names)
+        return [name for name in dict.fromkeys(names) if not self._owners[name]]
+
+
+def _remove(store: ArtifactStore, stems: Sequence[str], files: _Files) -> None:
+    store.objects.remove([manifest_name(stem) for stem in stems])
+    store.objects.remove(files.release(stems))
+
+
+def _remove_halves(store: ArtifactStore, plan: Plan, uses: Uses, who: str) -> int:
+    if not plan.halves:
+        return 0
+    with Removal(store.objects, list(plan.halves), who) as removal:
+        # Since the inventory, a run may have begun, have made one of them whole, and have ended.
+        spare = set().union(*(use.stems for use in uses.refresh() if use.seen > plan.made - LEASE_SECONDS))
+        names = [name for stem, names in plan.halves.items() if stem not in spare for name in names]
+        if not removal.holds:
+            return 0
+        store.objects.remove(names)
+    return len(names)
+
+
+def remove_leftovers(store: ArtifactStore, uses: Uses, age_seconds: float = GRACE_SECONDS) -> int:
+    """Remove what killed processes left in the folder of a local store; how many there were."""
+    root = store.objects.local_root
+    if root is None or not root.is_dir():
+        return 0
+    now = time.time()
+    running = {safe_part(use.reference, 60) for use in uses.by_id.values() if use.is_active(now)}
+    count = 0
+    for path in root.iterdir():
+        match = _WORK_FOLDER.fullmatch(path.name)
+        if match is None or match["run"] in running:
+            continue
+        with suppress(OSError):
+            if now - path.stat().st_mtime > age_seconds:
+                _remove_path(path)
+                count += 1
+    return count
+
+
+def _remove_path(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else os.unlink(path)

@@ -1,0 +1,364 @@
+"""Several stores as one: a fast one of this machine before one that a team shares.
+
+Reading takes the first tier that holds an artifact whole, and brings it to the writable ones before it, so a damaged or
+forged copy is replaced by a good one. Writing goes to the *last* tier first. That one is where the team meets, so:
+
+- A process that dies in between leaves the artifact where everybody finds it, and this machine fetches it from there.
+  The other way round the machine would go on with its own copy, and the team would never get it.
+- When somebody else has stored a result under the same key meanwhile, the shared tier says so (the first one stays),
+  and the tiers before it take that one: all tiers, and all machines, go on with the same bytes.
+
+When a tier cannot be written, the artifact is kept in the others, and the user is told.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from curidask.errors import ArtifactMissingError, CacheError
+from curidask.store.artifacts import ArtifactStore
+from curidask.store.local import is_refused
+from curidask.store.manifests import FileEntry, Manifest
+from curidask.store.objects import ObjectStore
+from curidask.store.payload import Checkout, Prepared, Workspace, duplicate, prepare, same_form
+from curidask.store.transfer import copy_artifact
+
+PAUSE_SECONDS = 60.0
+"""How long a tier that failed is not written to."""
+
+T = TypeVar("T")
+
+
+class Mode(Enum):
+    """What a tier is used for."""
+
+    READ_WRITE = "rw"
+    READ_ONLY = "ro"
+    OFF = "off"
+
+
+@dataclass(slots=True)
+class Tier:
+    """One of the stores.
+
+    Attributes
+    ----------
+    store : ArtifactStore
+        Writable when the mode says so.
+    mode : Mode
+    paused_until : float
+        After a failure to write; a reading of this process's monotonic clock.
+    """
+
+    store: ArtifactStore
+    mode: Mode = Mode.READ_WRITE
+    paused_until: float = field(default=0.0, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Tier, (self.store, self.mode))
+
+    @property
+    def takes_writes(self) -> bool:
+        """Whether it is to be written to now."""
+        return self.mode is Mode.READ_WRITE and time.monotonic() >= self.paused_until
+
+    def only_read(self) -> None:
+        """Write to it no more."""
+        self.mode = Mode.READ_ONLY
+        self.store.writable = False
+
+
+class TieredStore:
+    """Artifact stores one behind the other, with the interface of one; see the module for what it promises.
+
+    Parameters
+    ----------
+    tiers : sequence of Tier
+        The fastest first, the one that others share last.
+
+    Notes
+    -----
+    Safe to use from several threads and processes, as the stores are. It pickles as they do.
+    """
+
+    def __init__(self, tiers: Sequence[Tier]) -> None:
+        self.tiers = list(tiers)
+        self._notices: list[str] = []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (TieredStore, (self.tiers,))
+
+    def __repr__(self) -> str:
+        return f"<TieredStore {', '.join(f'{t.store.url} ({t.mode.value})' for t in self.tiers)}>"
+
+    @property
+    def url(self) -> str:
+        """Where the tiers are, with commas between them."""
+        return ",".join(tier.store.url for tier in self.tiers)
+
+    @property
+    def objects(self) -> ObjectStore:
+        """Those of the last tier that is written to, where the team meets: claims lie there."""
+        last = next((t for t in reversed(self.tiers) if t.mode is Mode.READ_WRITE), self.tiers[-1])
+        return last.store.objects
+
+    @property
+    def sources(self) -> list[ArtifactStore]:
+        """What is read, in this order."""
+        return [tier.store for tier in self._read()]
+
+    @property
+    def local_root(self) -> Path | None:
+        """The folder of the first tier that is one."""
+        return next((s.local_root for s in self.sources if s.local_root is not None), None)
+
+    @property
+    def places(self) -> list[ObjectStore]:
+        """What is written to."""
+        return [place for tier in self.tiers for place in tier.store.places]
+
+    @property
+    def writable(self) -> bool:
+        """Whether there is a tier to write to."""
+        return any(tier.mode is Mode.READ_WRITE for tier in self.tiers)
+
+    @property
+    def reads_are_cheap(self) -> bool:
+        """Whether a check of an artifact costs no request."""
+        return all(tier.store.reads_are_cheap for tier in self._read())
+
+    def check_writable(self) -> None:
+        """Look whether the tiers can be written to.
+
+        One without the permission is only read from then on, and `notices` says so.
+
+        Raises
+        ------
+        CacheError
+            When no tier can be written to, and for any other failure.
+        """
+        problem: CacheError | None = None
+        for tier in [tier for tier in self.tiers if tier.mode is Mode.READ_WRITE]:
+            try:
+                tier.store.check_writable()
+            except CacheError as error:
+                if not is_refused(error):
+                    raise
+                problem = error
+                self._failed(tier, error)
+            if not tier.store.writable:
+                tier.only_read()
+        if problem is not None and not self.writable:
+            raise problem
+
+    def notices(self) -> list[str]:
+        """What the user should know that came up since the last call."""
+        notices, self._notices = self._notices, []
+        return notices + [text for tier in self.tiers for text in tier.store.notices()]
+
+    # --- looking -----------------------------------------------------------------------------------------------------
+    def present(self, stems: Collection[str]) -> set[str]:
+        """Those that have a manifest and payload in some tier; one listing a tier, none for what an earlier one has."""
+        return self._gather(set(stems), lambda store, left: store.present(left))
+
+    def having(self, names: Collection[str]) -> set[str]:
+        """Those of the object names that are in some tier."""
+        return self._gather(set(names), lambda store, left: store.having(left))
+
+    def _gather(self, wanted: set[str], look: Callable[[ArtifactStore, set[str]], set[str]]) -> set[str]:
+        left = set(wanted)
+        for tier in self._read():
+            if not left:
+                break
+            left -= look(tier.store, left)
+        return wanted - left
+
+    def manifest(self, stem: str) -> Manifest | None:
+        """The manifest of an artifact in the first tier that has one."""
+        return self.manifests([stem]).get(stem)
+
+    def manifests(self, stems: Iterable[str]) -> dict[str, Manifest]:
+        """The manifests in the first tiers that have them."""
+        left = dict.fromkeys(stems)
+        found: dict[str, Manifest] = {}
+        for tier in self._read():
+            found.update(tier.store.manifests(stem for stem in left if stem not in found))
+        return found
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+    def workspace(self, stem: str, *, run: str) -> Workspace:
+        """A private folder for what will be committed, where that costs the first writable tier a rename only."""
+        return self._first().store.workspace(stem, run=run)
+
+    def tidy(self) -> None:
+        """Remove the empty working folders that this process keeps for its next artifacts."""
+        for tier in self.tiers:
+            tier.store.tidy()
+
+    def clean(self, run: str) -> None:
+        """Remove the working folders that killed workers of a run left on this machine."""
+        for tier in self.tiers:
+            tier.store.clean(run)
+
+    def commit(
+        self,
+        workspace: Workspace,
+        manifest: Manifest,
+        *,
+        tracked: Workspace | tuple[FileEntry, ...] | None = None,
+        replace_whole: bool = False,
+    ) -> Manifest:
+        """Store what lies in a workspace in every writable tier, the last one first; see `ArtifactStore.commit`.
+
+        Raises
+        ------
+        CacheError
+            When no tier took it. One that did not is told by `notices`.
+        """
+        tiers = [tier for tier in self.tiers if tier.takes_writes] or [self._first()]
+        prepared = prepare(workspace, manifest, tracked)
+        for number, tier in enumerate(tiers[:-1]):
+            if tier.store.catalog.raw(prepared.stem) is None:
+                continue
+            kept = None if replace_whole else self._keep(tier, tiers[number + 1 :], prepared)
+            if kept is not None:
+                return kept
+            # Nobody may go on with an old copy while the new one is on its way to the last tier.
+            tier.store.discard(prepared.stem, spare=prepared.taken)
+        return self._put(tiers, prepared, replace_whole=replace_whole)
+
+    def _put(self, tiers: list[Tier], prepared: Prepared, *, replace_whole: bool) -> Manifest:
+        stem = prepared.stem
+        data = tiers[0].store.catalog.encode(prepared.manifest)
+        agreed: tuple[Tier, Manifest] | None = None
+        problem: CacheError | None = None
+        for number, tier in reversed(list(enumerate(tiers))):
+            try:
+                if agreed is not None and agreed[1] is not prepared.manifest:
+                    copy_artifact(agreed[0].store, tier.store, stem)  # somebody else was first
+                    continue
+                with ExitStack() as stack:
+                    mine = self._duplicate(stack, tiers[0], tier, prepared) if number else prepared
+                    now = tier.store.put(mine, data=data, replace_whole=replace_whole)
+                agreed = agreed or (tier, prepared.manifest if now == prepared.manifest else now)
+            except ArtifactMissingError:
+                continue  # removed again before it could be copied
+            except CacheError as error:
+                problem = error
+                self._failed(tier, error)
+        if agreed is None:
+            raise problem or CacheError("The cache was opened for reading only.", where=self.url)
+        return agreed[1]
+
+    def _duplicate(self, stack: ExitStack, first: Tier, tier: Tier, prepared: Prepared) -> Prepared:
+        """The files once more, since storing them moves them."""
+        space = stack.enter_context(first.store.workspace(prepared.stem, run=prepared.manifest.run))
+        return duplicate(prepared, space.folder, link=tier.store.objects.local_root is None)
+
+    def _keep(self, tier: Tier, later: Iterable[Tier], prepared: Prepared) -> Manifest | None:
+        """What a tier holds whole under this key already: it stays, and the later ones get it too."""
+        old = tier.store.whole(prepared.stem)
+        if old is None or not same_form(old, prepared.manifest):
+            return None
+        for other in later:
+            try:
+                copy_artifact(tier.store, other.store, prepared.stem)
+            except CacheError as error:
+                self._failed(other, error)
+        return old
+
+    def discard(self, stem: str) -> None:
+        """Remove an artifact from the tiers that are written to."""
+        for tier in self.tiers:
+            if tier.mode is Mode.READ_WRITE:
+                tier.store.discard(stem)
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+    @contextmanager
+    def using(self) -> Iterator[None]:
+        """What is checked out within the block stays where it is at least until the block ends."""
+        with ExitStack() as stack:
+            for tier in self._read():
+                stack.enter_context(tier.store.using())
+            yield
+
+    def checkout(self, stem: str, key: str, *, cacher: str = "") -> Checkout:
+        """Bring an artifact's files into a local folder and verify them; see `ArtifactStore.checkout`.
+
+        What a later tier has is copied to the writable ones before it.
+        """
+        problem: ArtifactMissingError | None = None
+        before: list[Tier] = []
+        for tier in self._read():
+            try:
+                self._bring_forward(tier, before, stem, key, cacher)
+                for nearer in [*before, tier]:
+                    try:
+                        return self._mended(nearer.store.checkout(stem, key, cacher=cacher), problem, tier)
+                    except ArtifactMissingError:
+                        if nearer is tier:
+                            raise
+            except ArtifactMissingError as error:
+                if problem is None or type(problem) is ArtifactMissingError:
+                    problem = error
+                before.append(tier)
+        raise problem or ArtifactMissingError(f"There is no artifact {stem!r}.", where=self.url)
+
+    def _bring_forward(self, tier: Tier, before: list[Tier], stem: str, key: str, cacher: str) -> None:
+        source = tier.store
+        for target in reversed([target for target in before if target.takes_writes]):
+            try:
+                copy_artifact(source, target.store, stem, key=key, cacher=cacher)
+                source = target.store
+            except ArtifactMissingError:
+                raise
+            except CacheError as error:
+                self._failed(target, error)
+
+    def _mended(self, checkout: Checkout, problem: ArtifactMissingError | None, tier: Tier) -> Checkout:
+        if problem is not None and type(problem) is not ArtifactMissingError:
+            self._notices.append(f"{problem.what[:-1]} in {problem.where}; the copy in {tier.store.url} is used")
+        return checkout
+
+    def verify_artifact(self, stem: str) -> Manifest:
+        """Check an artifact in full, in the first tier that has it whole."""
+        return self._first_that(lambda store: store.verify_artifact(stem), stem)
+
+    def restore_tracked(self, manifest: Manifest) -> dict[str, Path]:
+        """Bring the files that a stage wrote beside its outputs, out of the first tier that has them whole."""
+        return self._first_that(lambda store: store.restore_tracked(manifest), manifest.stem)
+
+    def _first_that(self, read: Callable[[ArtifactStore], T], stem: str) -> T:
+        problem: ArtifactMissingError | None = None
+        for tier in self._read():
+            try:
+                return read(tier.store)
+            except ArtifactMissingError as error:
+                problem = error if problem is None or type(problem) is ArtifactMissingError else problem
+        raise problem or ArtifactMissingError(f"There is no artifact {stem!r}.", where=self.url)
+
+    # --- tiers -------------------------------------------------------------------------------------------------------
+    def _read(self) -> list[Tier]:
+        return [tier for tier in self.tiers if tier.mode is not Mode.OFF]
+
+    def _first(self) -> Tier:
+        """The first tier to write to; without one, the first of all, which refuses."""
+        return next((tier for tier in self.tiers if tier.mode is Mode.READ_WRITE), self.tiers[0])
+
+    def _failed(self, tier: Tier, error: CacheError) -> None:
+        what = error.what.rstrip(".")
+        if is_refused(error):
+            tier.only_read()
+            self._notices.append(f"{tier.store.url} is only read: {what}")
+            return
+        tier.paused_until = time.monotonic() + PAUSE_SECONDS
+        self._notices.append(
+            f"{tier.store.url} could not be written ({what}); the results are in the other tiers, and "
+            "`curidask cache push` or `pull` copies them later"
+        )

@@ -1,0 +1,303 @@
+"""Checking every artifact of a store against its manifest, and a place for what a cache needs of it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from curidask.errors import (
+    ArtifactDamagedError,
+    ArtifactMissingError,
+    ArtifactUntrustedError,
+    CacheError,
+    CuridaskError,
+)
+from curidask.store.artifacts import ArtifactStore
+from curidask.store.inventory import Entry
+from curidask.store.objects import ObjectStore
+
+ARTIFACTS_AT_ONCE = 8
+RACERS = 16
+SMALL_BYTES = 1000
+LARGE_BYTES = 8 << 20
+N_SMALL = 10
+
+
+# --- artifacts --------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What checking an artifact gave.
+
+    Attributes
+    ----------
+    stem : str
+    size_bytes : int
+    kind : str
+        Empty when it is whole; ``damaged`` or ``untrusted``.
+    problem : str
+    """
+
+    stem: str
+    size_bytes: int = 0
+    kind: str = ""
+    problem: str = ""
+
+
+def verify_all(
+    store: ArtifactStore, entries: Sequence[Entry], told: Callable[[Checked], None] = lambda checked: None
+) -> list[Checked]:
+    """Read and hash all files of artifacts, several at a time.
+
+    Parameters
+    ----------
+    store : ArtifactStore
+    entries : sequence of Entry
+    told : callable
+        Is called with each artifact when it is done.
+
+    Returns
+    -------
+    list of Checked
+        What was removed meanwhile is not in it.
+
+    Raises
+    ------
+    CacheError
+        When the store fails.
+    """
+
+    def check(entry: Entry) -> Checked | None:
+        try:
+            # The manifest is read again: it may have been replaced since the listing.
+            return Checked(entry.stem, store.verify_artifact(entry.stem).size_bytes)
+        except ArtifactUntrustedError as error:
+            return Checked(entry.stem, entry.size_bytes, "untrusted", error.what)
+        except ArtifactDamagedError as error:
+            return Checked(entry.stem, entry.size_bytes, "damaged", error.what)
+        except ArtifactMissingError:
+            return None
+
+    found = []
+    with ThreadPoolExecutor(ARTIFACTS_AT_ONCE, "curidask-verify") as pool:
+        for checked in pool.map(check, entries):
+            if checked is not None:
+                told(checked)
+                found.append(checked)
+    return found
+
+
+# --- a place ----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that a cache needs of a place.
+
+    Attributes
+    ----------
+    name : str
+    ok : bool
+    says : str
+        What was found.
+    fix : str
+    needed : bool
+        Whether the place cannot serve without it.
+    """
+
+    name: str
+    ok: bool
+    says: str = ""
+    fix: str = ""
+    needed: bool = True
+
+
+def check_place(objects: ObjectStore, *, read_only: bool = False) -> Iterator[Step]:
+    """Try out what a cache needs of a place; what is written is removed again.
+
+    Parameters
+    ----------
+    objects : ObjectStore
+    read_only : bool
+        Try only what somebody needs who reads.
+
+    Yields
+    ------
+    Step
+    """
+    trial = _Trial(objects)
+    try:
+        steps = [trial.list] if read_only else [trial.list, trial.write, trial.read, trial.see, trial.replace]
+        for step in steps:
+            done = step()
+            yield done
+            if not done.ok and done.needed:
+                return
+        if read_only:
+            return
+        yield trial.create()
+        yield trial.remove()
+        yield trial.time_small()
+        yield trial.time_large()
+    finally:
+        trial.clean()
+
+
+class _Trial:
+    def __init__(self, objects: ObjectStore) -> None:
+        self.objects = objects
+        self.prefix = f".check-{os.getpid()}-{os.urandom(4).hex()}-"
+        self.name = self.prefix + "a"
+
+    def _try(self, name: str, action: Callable[[], str], fix: str, *, needed: bool = True) -> Step:
+        try:
+            return Step(name, True, action())
+        except _NotAsNeededError as error:
+            return Step(name, False, str(error), fix, needed)
+        except CuridaskError as error:
+            return Step(name, False, error.what, error.fix or fix, needed)
+
+    def list(self) -> Step:
+        """List."""
+        fix = "check the address; give the right to list (s3:ListBucket, or Storage Blob Data Reader)"
+        return self._try("list", lambda: f"{len(self.objects.list())} objects", fix)
+
+    def write(self) -> Step:
+        """Write a small object."""
+        fix = "give the right to write (s3:PutObject), or use the place with the mode ro"
+
+        def write() -> str:
+            self.objects.write(self.name, b"one")
+            return ""
+
+        return self._try("write", write, fix)
+
+    def read(self) -> Step:
+        """Read it."""
+        return self._try("read", lambda: self._expect(b"one"), "give the right to read (s3:GetObject)")
+
+    def see(self) -> Step:
+        """Find it in a listing at once."""
+
+        def see() -> str:
+            if self.name not in self.objects.list(self.prefix):
+                raise _NotAsNeededError("what was written is not in a listing made after it")
+            return ""
+
+        fix = "the place must show what was written at once: take another, or one without a cache before it"
+        return self._try("list what was written", see, fix)
+
+    def replace(self) -> Step:
+        """Replace it."""
+
+        def replace() -> str:
+            self.objects.write(self.name, b"two")
+            return self._expect(b"two")
+
+        fix = "the place must give what was written last: take another, or one without a cache before it"
+        return self._try("replace", replace, fix)
+
+    def create(self) -> Step:
+        """Have several create one object of which only one may succeed."""
+
+        def create() -> str:
+            if not self.objects.probe_exclusive():
+                raise _NotAsNeededError("an object that is there is created again")
+            won = self._race()
+            if won != 1:
+                raise _NotAsNeededError(f"{won} of {RACERS} that created one object at one time succeeded")
+            return f"1 of {RACERS} at one time"
+
+        fix = (
+            "nothing, if you can live with it: two machines that want one artifact at one time both compute it; "
+            "results stay right. S3, Google and Azure create exclusively, and so do MinIO and SeaweedFS"
+        )
+        return self._try("create exclusively", create, fix, needed=False)
+
+    def _race(self) -> int:
+        start = threading.Barrier(RACERS)
+        won = []
+
+        def create(racer: int) -> None:
+            start.wait()
+            with suppress(CacheError):
+                if self.objects.write(self.prefix + "race", b"%d" % racer, exclusive=True):
+                    won.append(racer)
+
+        threads = [threading.Thread(target=create, args=(racer,)) for racer in range(RACERS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return len(won)
+
+    def remove(self) -> Step:
+        """Remove it."""
+
+        def remove() -> str:
+            self.objects.remove([self.name])
+            if self.objects.exists([self.name]):
+                raise _NotAsNeededError("what was removed is still there")
+            return ""
+
+        fix = "give the right to delete (s3:DeleteObject): damaged artifacts are replaced, and old ones removed"
+        return self._try("delete", remove, fix)
+
+    def time_small(self) -> Step:
+        """Time small objects, one after the other."""
+
+        def measure() -> str:
+            writes, reads = [], []
+            for number in range(N_SMALL):
+                name = f"{self.prefix}{number}"
+                writes.append(_seconds(partial(self.objects.write, name, os.urandom(SMALL_BYTES))))
+                reads.append(_seconds(partial(self.objects.read, name)))
+            return f"write {_median(writes) * 1000:.1f} ms, read {_median(reads) * 1000:.1f} ms (1 kB, median)"
+
+        return self._try("latency", measure, "", needed=False)
+
+    def time_large(self) -> Step:
+        """Time a larger object."""
+
+        def measure() -> str:
+            data = os.urandom(LARGE_BYTES)
+            up = _seconds(lambda: self.objects.write(self.name, data))
+            down = _seconds(lambda: self._expect(data))
+            return f"write {LARGE_BYTES / up / 1e6:.0f} MB/s, read {LARGE_BYTES / down / 1e6:.0f} MB/s (8 MB)"
+
+        return self._try("throughput", measure, "", needed=False)
+
+    def clean(self) -> None:
+        """Remove what is left."""
+        names = [self.prefix + str(part) for part in ("a", "race", *range(N_SMALL))]
+        with suppress(CuridaskError):
+            self.objects.remove(names)
+
+    def _expect(self, data: bytes) -> str:
+        if self.objects.read(self.name) != data:
+            raise _NotAsNeededError("what was read is not what was written last")
+        return ""
+
+
+class _NotAsNeededError(Exception):
+    """The place answers, but not as a cache needs it."""
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return max(time.perf_counter() - started, 1e-9)
+
+
+def _median(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def is_empty_folder(objects: ObjectStore) -> bool:
+    """Whether a local place is not there yet."""
+    root: Path | None = objects.local_root
+    return root is not None and not root.exists()

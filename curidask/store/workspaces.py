@@ -1,0 +1,81 @@
+"""The working folders of a store: where they lie, and removing those that killed workers left."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import socket
+import tempfile
+from contextlib import suppress
+
+from curidask.store.manifests import safe_part
+from curidask.store.payload import Workspace
+
+_COPYING = re.compile(r"(?:\.|curidask-[0-9a-f]{8}-)work-copy-(?P<host>.*)-(?P<pid>\d+)-[0-9a-f]{8}")
+
+
+def copying() -> str:
+    """What the working folders are called in which this process brings artifacts from one store to another."""
+    return f"copy-{socket.gethostname()[:30]}-{os.getpid()}"
+
+
+class Workspaces:
+    """Makes working folders.
+
+    Parameters
+    ----------
+    url : str
+        Of the store: runs of one name in other stores of this machine are others' runs.
+    folder : str or None
+        That of a local store, with a slash at its end, so that a commit is a rename on the same disk. None for others:
+        they lie in the system's folder for temporary files.
+    """
+
+    def __init__(self, url: str, folder: str | None) -> None:
+        self._url = url
+        self._folder = folder
+        self._spare: dict[str, list[str]] = {}
+
+    def new(self, stem: str, run: str) -> Workspace:
+        """A private folder, not made yet, for what a run will commit."""
+        mode = 0o700 if self._folder is None else 0o777
+        return Workspace(stem, f"{self._prefix(run)}{os.urandom(4).hex()}", mode, self._spare.setdefault(run, []))
+
+    def tidy(self) -> None:
+        """Remove the empty folders that this process keeps for its next artifacts."""
+        for folders in self._spare.values():
+            while folders:
+                shutil.rmtree(folders.pop(), ignore_errors=True)
+
+    def clean(self, run: str) -> None:
+        """Remove what killed workers of a run left on this machine, and what killed processes were copying."""
+        self.tidy()
+        folder, _, prefix = self._prefix(run).rpartition("/")
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for name in os.listdir(folder):
+                if name[:-8] == prefix or _was_copying(name):
+                    shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
+
+    def _prefix(self, run: str) -> str:
+        """How the paths of a run's working folders begin; eight random digits follow."""
+        name = safe_part(run, 60)
+        if self._folder is not None:
+            return f"{self._folder}.work-{name}-"
+        place = hashlib.sha256(self._url.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        return f"{tempfile.gettempdir()}/curidask-{place}-work-{name}-"
+
+
+def _was_copying(name: str) -> bool:
+    """Whether a folder is that of a process of this host which is no more."""
+    match = _COPYING.fullmatch(name)
+    if match is None or match["host"] != socket.gethostname()[:30]:
+        return False
+    try:
+        os.kill(int(match["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
