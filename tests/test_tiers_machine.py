@@ -43,7 +43,7 @@ class TiersMachine(MemoryStoreMachine):
     @rule()
     def clean(self) -> None:  # type: ignore[override]
         self.store.clean("run")
-        root = self.store.objects.local_root
+        root = self.store.local_root
         assert root is not None
         left = [path.name for path in root.iterdir() if path.name.startswith(".work-")] if root.exists() else []
         assert not [name for name in left if not name.startswith(".work-copy-")]  # of this process, which lives

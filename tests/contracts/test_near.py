@@ -23,6 +23,7 @@ import pytest
 from curidask.errors import ArtifactDamagedError, CacheError, ConfigurationError, ObjectMissingError
 from curidask.store import nearfiles
 from curidask.store.artifacts import ArtifactStore
+from curidask.store.entries import Stored
 from curidask.store.manifests import FileEntry, Manifest
 from curidask.store.near import NearCache, NearSettings, Pin, near_cache
 from curidask.store.objects import open_objects
@@ -43,11 +44,13 @@ class Source:
         self.content[name] = data
         return FileEntry(name, len(data), hashlib.sha256(data).hexdigest())
 
-    def fetch(self, name: str, path: str) -> None:
+    def fetch(self, name: str, path: str, size_bytes: int) -> Stored:
         self.fetched.append(name)
         if name not in self.content:
             raise ObjectMissingError(f"There is no object {name!r}.")
-        Path(path).write_bytes(self.content[name])
+        data = self.content[name]
+        Path(path).write_bytes(data)
+        return Stored(len(data), hashlib.sha256(data).hexdigest())
 
 
 @pytest.fixture
@@ -220,7 +223,7 @@ def test_a_full_disk_makes_room_once(near: NearCache, source: Source) -> None:
         bring(near, source, "old", b"old" * 100)
     full = 1
 
-    def fetch(name: str, path: str) -> None:
+    def fetch(name: str, path: str, size_bytes: int) -> Stored:
         nonlocal full
         if full:
             full -= 1
@@ -228,7 +231,7 @@ def test_a_full_disk_makes_room_once(near: NearCache, source: Source) -> None:
                 raise OSError(errno.ENOSPC, "No space left on device")
             except OSError as error:
                 raise CacheError("The cache could not read.") from error
-        source.fetch(name, path)
+        return source.fetch(name, path, size_bytes)
 
     entry = source.entry("new", b"new")
     near.bring("new", {"new": entry}, fetch, "digest")
@@ -293,11 +296,12 @@ def test_a_folder_that_cannot_be_made_says_what_to_set(tmp_path: Path, source: S
 FETCHER = """
 import os, sys, time, hashlib
 from pathlib import Path
+from curidask.store.entries import Stored
 from curidask.store.manifests import FileEntry
 from curidask.store.near import near_cache
 folder, counts, seconds, names = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), sys.argv[4].split(",")
 
-def fetch(name, path):
+def fetch(name, path, size_bytes):
     with open(counts / name, "a") as file:
         file.write("x")
     with open(path, "wb") as file:
@@ -305,6 +309,7 @@ def fetch(name, path):
             file.write(bytes([byte]))
             file.flush()
             time.sleep(seconds / (50 * len(name)))
+    return Stored(size_bytes, hashlib.sha256(name.encode() * 50).hexdigest())
 
 near = near_cache(folder, 10**6)
 print("ready", flush=True)
