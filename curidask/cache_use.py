@@ -19,17 +19,31 @@ class CacheUse:
     Parameters
     ----------
     store : Store
-    reference, experiment, project : str
-        Of the run.
+    reference, experiment, project, session, work : str
+        Of the run; see `RunUse`.
     told : callable
         Is told what the user should know.
     """
 
     def __init__(
-        self, store: Store, *, reference: str, experiment: str, project: str, told: Callable[[str], None]
+        self,
+        store: Store,
+        *,
+        reference: str,
+        experiment: str,
+        project: str,
+        session: str,
+        work: str,
+        told: Callable[[str], None],
     ) -> None:
         self._store = store
-        self._about = {"reference": reference, "experiment": experiment, "project": project}
+        self._about = {
+            "reference": reference,
+            "experiment": experiment,
+            "project": project,
+            "session": session,
+            "work": work,
+        }
         self._told = told
         self._use: RunUse | None = None
 
@@ -48,6 +62,7 @@ class CacheUse:
             return
         used = [graph[task] for task, (action, _) in decisions.items() if action is not Action.PRUNE]
         try:
-            self._use.end(stem for task in used for stem in (*task.store_stems, task.marker))
+            stems = [stem for task in used for stem in task.store_stems]
+            self._use.end(stems, {task.marker for task in used}.difference(stems))
         except CacheError as error:
             self._told(f"the cache was not told what this run used: {error.what}")

@@ -28,6 +28,8 @@ RACERS = 16
 SMALL_BYTES = 1000
 LARGE_BYTES = 8 << 20
 N_SMALL = 10
+TRIALS = ".check-"
+"""How the objects that trying out a place makes are named; the time follows."""
 
 
 # --- artifacts --------------------------------------------------------------------------------------------------------
@@ -150,7 +152,7 @@ def check_place(objects: ObjectStore, *, read_only: bool = False) -> Iterator[St
 class _Trial:
     def __init__(self, objects: ObjectStore) -> None:
         self.objects = objects
-        self.prefix = f".check-{os.getpid()}-{os.urandom(4).hex()}-"
+        self.prefix = f"{TRIALS}{int(time.time())}-{os.urandom(6).hex()}-"
         self.name = self.prefix + "a"
 
     def _try(self, name: str, action: Callable[[], str], fix: str, *, needed: bool = True) -> Step:
