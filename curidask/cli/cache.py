@@ -58,9 +58,11 @@ Examples:
 """
 
 
-@cache_group.command("ls", context_settings=SETTINGS, epilog=LS_EPILOG)
+@cache_group.command("ls", short_help="List artifacts.", context_settings=SETTINGS, epilog=LS_EPILOG)
 @filter_options
-@click.option("--sort", type=click.Choice(list(SORTS)), default="age", help="Newest, largest, or by name. Default: age.")
+@click.option(
+    "--sort", type=click.Choice(list(SORTS)), default="age", help="Newest, largest, or by name. Default: age."
+)
 @click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N.")
 @cache_options
 def ls_command(
@@ -78,21 +80,27 @@ def ls_command(
     now = time.time()
     chosen = Filter(experiment, stage, user, older)
     tiers = view.tiers_to_read(cache, tier)
-    found = [(t, e) for t in tiers for e in chosen.select(view.take(t, quiet=as_json).artifacts, now)]
-    found.sort(key=lambda pair: SORTS[sort](pair[1]))
+    holders: dict[str, list[int]] = defaultdict(list)
+    by_stem: dict[str, Entry] = {}
+    for one in tiers:
+        for entry in chosen.select(view.take(one, quiet=as_json).artifacts, now):
+            holders[entry.stem].append(one.number)
+            by_stem.setdefault(entry.stem, entry)
+    found = sorted(by_stem.values(), key=SORTS[sort])
     shown = found[:limit]
     if as_json:
-        view.print_json([_described(t, e) for t, e in shown])
+        view.print_json([_described(entry, holders[entry.stem]) for entry in shown])
         return
     if not found:
         click.echo(view.nothing(tiers, filtered=chosen != Filter()))
         return
     headers = ["SIZE", "AGE", "USER", "EXPERIMENT", "STAGE", "OUTPUT", "SET", "NAME"]
-    rows = [_row(e, now) for _, e in shown]
+    rows = [_row(entry, now) for entry in shown]
     if len(tiers) > 1:
-        headers, rows = ["TIER", *headers], [[str(t.number), *row] for (t, _), row in zip(shown, rows, strict=True)]
+        headers = ["TIERS", *headers]
+        rows = [[",".join(map(str, holders[e.stem])), *row] for e, row in zip(shown, rows, strict=True)]
     view.print_table(headers, rows, right=("SIZE", "AGE"))
-    click.echo(_total([e for _, e in found], len(shown)))
+    click.echo(_total(found, len(shown)))
 
 
 def _row(entry: Entry, now: float) -> list[str]:
@@ -114,9 +122,9 @@ def _total(entries: Sequence[Entry], n_shown: int) -> str:
     return f"{view.count(len(entries), 'artifact')}, {size}{shown}"
 
 
-def _described(tier: NumberedTier, entry: Entry) -> dict[str, Any]:
+def _described(entry: Entry, holders: list[int]) -> dict[str, Any]:
     manifest = entry.manifest
-    known: dict[str, Any] = {"tier": tier.number, "place": tier.store.url, "name": entry.stem}
+    known: dict[str, Any] = {"name": entry.stem, "tiers": holders}
     if manifest is None:
         return {**known, "problem": entry.problem}
     names = ("key", "prefix", "stage", "output", "set_name", "params_hash", "user", "host", "run", "created", "cacher")
@@ -148,7 +156,9 @@ class _Sum:
         return Inventory(self.entries).size_bytes
 
 
-@cache_group.command("du", context_settings=SETTINGS, epilog=DU_EPILOG)
+@cache_group.command(
+    "du", short_help="Sum up what is stored, and by whom.", context_settings=SETTINGS, epilog=DU_EPILOG
+)
 @click.option("--by", "groupings", type=click.Choice(GROUPINGS), multiple=True, help="Repeatable. Default: experiment.")
 @filter_options
 @cache_options
@@ -238,7 +248,9 @@ Examples:
 """
 
 
-@cache_group.command("show", context_settings=SETTINGS, epilog=SHOW_EPILOG)
+@cache_group.command(
+    "show", short_help="Show all that is known of an artifact.", context_settings=SETTINGS, epilog=SHOW_EPILOG
+)
 @click.argument("name", metavar="NAME")
 @cache_options
 def show_command(name: str, cache: str | None, tier: str | None, as_json: bool) -> None:

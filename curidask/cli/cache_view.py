@@ -139,6 +139,23 @@ def only_there(tiers: Sequence[NumberedTier]) -> list[NumberedTier]:
     return there
 
 
+def refuse_read_only(tier: NumberedTier, consequence: str) -> None:
+    """Raise for a tier that is not to be written to.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    if not tier.store.writable:
+        from curidask.errors import ConfigurationError
+
+        raise ConfigurationError(
+            f"The cache mode of {tier.label} is {tier.tier.mode.value!r}, so {consequence}.",
+            where="`cache_mode` in the configuration",
+            fix=f"change it, or name the place itself: --cache {tier.store.url}",
+        )
+
+
 def nothing(tiers: Sequence[NumberedTier], *, filtered: bool) -> str:
     """What to say where there is nothing to show."""
     places = ", ".join(tier.store.url for tier in tiers)

@@ -258,7 +258,7 @@ class _Trial:
                 name = f"{self.prefix}{number}"
                 writes.append(_seconds(partial(self.objects.write, name, os.urandom(SMALL_BYTES))))
                 reads.append(_seconds(partial(self.objects.read, name)))
-            return f"write {_median(writes) * 1000:.1f} ms, read {_median(reads) * 1000:.1f} ms (1 kB, median)"
+            return f"write {_median(writes) * 1000:.2g} ms, read {_median(reads) * 1000:.2g} ms (1 kB, median)"
 
         return self._try("latency", measure, "", needed=False)
 
