@@ -193,7 +193,9 @@ def _shrink(
     inventory: Inventory, remove: list[Doomed], protection: _Protection, max_bytes: int
 ) -> tuple[list[Doomed], int]:
     """Remove more, the least recently used first, until what is left is small enough."""
+    files = _Files(inventory)
     gone = {doomed.entry.stem for doomed in remove}
+    files.release(gone)
     left = _left_bytes(inventory, remove)
     by_age = sorted(inventory.artifacts, key=lambda entry: protection.last_used[entry.stem])
     more = []
@@ -202,7 +204,7 @@ def _shrink(
             break
         if entry.stem not in gone and protection.allows(entry.stem):
             more.append(Doomed(entry, protection.last_used[entry.stem], "too much is stored"))
-            left -= entry.size_bytes
+            left -= files.release_bytes(entry)
     return remove + more, left
 
 
@@ -305,6 +307,11 @@ class _Files:
         names = [name for stem in stems for name in self._of.pop(stem)]
         self._owners.subtract(names)
         return [name for name in dict.fromkeys(names) if not self._owners[name]]
+
+    def release_bytes(self, entry: Entry) -> int:
+        """The size of the files that nobody owns once this artifact is gone."""
+        sizes = all_files(entry.manifest) if entry.manifest else {}
+        return sum(sizes[name].size_bytes for name in self.release([entry.stem]) if name in sizes)
 
 
 def _remove(store: ArtifactStore, stems: Sequence[str], files: _Files) -> None:
