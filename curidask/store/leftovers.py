@@ -9,18 +9,18 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.claims import OWNERS, PREFIX, Owner
+from curidask.store.local import is_temporary
 from curidask.store.manifests import safe_part
 from curidask.store.usage import Uses
 from curidask.store.verifying import TRIALS
 
-_TEMPORARY = re.compile(r"\.(?:tmp|probe)-.*")
 _TRIAL = re.compile(re.escape(TRIALS) + r"(\d+)-.*")
 
 
@@ -81,15 +81,9 @@ def _paths(store: ArtifactStore) -> Iterator[tuple[str, Path]]:
     """Working folders with the run they are named after, and files that a write was to replace others with."""
     yield from store.work_folders()
     root = store.objects.local_root
-    for path in _children(root) if root is not None else ():
-        if _TEMPORARY.fullmatch(path.name):
-            yield "", path
-
-
-def _children(folder: Path) -> Iterable[Path]:
-    with suppress(OSError):
-        return list(folder.iterdir())
-    return []
+    if root is not None:
+        yield from (("", path) for path in root.glob(".probe-*"))
+        yield from (("", path) for path in root.rglob(".tmp-*") if is_temporary(path.name))
 
 
 def _is_over(data: bytes, sessions: set[str], old: float) -> bool:

@@ -264,8 +264,8 @@ def test_gc_removes_what_dead_runs_left(team: Project, curidask: Command) -> Non
         objects.write(f".claimant-{letter * 32}-{letter}", owners[letter])
     young = Claims(objects, "y" * 32, "ann", 60).owner.to_bytes()
     objects.write(claim_name("stemy", 0), young)
-    for name in (".work-alive_1-aaaaaaaaaaaa-00000000", ".work-dead_1-dddddddddddd-00000000", ".tmp-1-2-3"):
-        (team.cache / name).mkdir()
+    for name in (".work-alive_1-aaaaaaaaaaaa-00000000", ".work-dead_1-dddddddddddd-00000000", "sub/.tmp-1-2-00000003"):
+        (team.cache / name).mkdir(parents=True)
         os.utime(team.cache / name, (LONG_AGO, LONG_AGO))
     (team.cache / ".work-young_1-cccccccccccc-00000000").mkdir()
     before = stems(team.cache)
