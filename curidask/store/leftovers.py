@@ -83,7 +83,13 @@ def _paths(store: ArtifactStore) -> Iterator[tuple[str, Path]]:
     root = store.objects.local_root
     if root is not None:
         yield from (("", path) for path in root.glob(".probe-*"))
-        yield from (("", path) for path in root.rglob(".tmp-*") if is_temporary(path.name))
+        yield from (("", path) for path in _temporary(root))
+
+
+def _temporary(root: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(root):  # unlike Path.rglob, it passes over what vanishes meanwhile
+        yield from (Path(folder, name) for name in (*folders, *files) if is_temporary(name))
+        folders[:] = [name for name in folders if not name.startswith((".work-", ".tmp-"))]
 
 
 def _is_over(data: bytes, sessions: set[str], old: float) -> bool:

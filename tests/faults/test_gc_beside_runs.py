@@ -22,7 +22,7 @@ from curidask.store.usage import GC, Removal, RunUse, Uses
 from tests.conftest import clean_environment
 from tests.contracts.conftest import make_manifest
 
-PROCESSES, ROUNDS, SETS = 20, 3, 8
+PROCESSES, ROUNDS, SETS = 20, 2, 8
 
 RUNS = """
 import json, os, random, sys, time
