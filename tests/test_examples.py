@@ -284,6 +284,32 @@ def test_texts_share_their_data_and_report_in_groups(tmp_path: Path) -> None:
     assert sorted(names) == sorted((row["group"], row["name"]) for row in reported)
 
 
+# --- a team's cache --------------------------------------------------------------------------------------------------
+def test_two_machines_share_a_bucket_and_a_third_finds_all_of_it_there(tmp_path: Path) -> None:
+    folder = copy_of("team_cache", tmp_path).root
+    done = subprocess.run(
+        [sys.executable, "team.py"],
+        cwd=folder,
+        env={**clean_environment(), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = dict(re.findall(r"^  (\w+): (\d+) computed here", done.stdout, re.MULTILINE))
+    assert int(counts["ann"]) + int(counts["ben"]) == 8 + 8 + 1
+    assert min(int(counts["ann"]), int(counts["ben"])) > 0
+    assert counts["eve"] == "0"
+    assert "All three read: the same table" in done.stdout
+    assert len(re.findall(r"^load \d\d%", done.stdout, re.MULTILINE)) == 8
+    assert "17 artifacts" in done.stdout
+    assert list(tmp_path.glob("team-cache-*")) == []
+    assert not (folder / "data").exists()
+    readme = (folder / "README.md").read_text()
+    assert all(line in readme for line in done.stdout.splitlines()[:1])
+
+
 # --- the walk-through ------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Cell:
