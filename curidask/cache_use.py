@@ -57,7 +57,8 @@ class CacheUse:
 
     def end(self, graph: Graph, decisions: Mapping[int, tuple[Action, str]]) -> None:
         """Say what the run did use: all but what turned out to be needed by nothing."""
-        if not self._store.writable:
+        root = self._store.local_root
+        if not self._store.writable or (self._late and root is not None and not root.exists()):
             return
         tasks = [graph[task] for task, (action, _) in decisions.items() if action is not Action.PRUNE]
         used = [stem for task in tasks for stem in (*task.store_stems, task.marker)]
