@@ -61,6 +61,8 @@ class TiersMachine(MemoryStoreMachine):
             names = [manifest_name(STEMS[index]), *(STEMS[index] + entry.name for entry in manifest.files)]
             name = names[which % len(names)]
             data = store.objects.read(name)
+            if not data:
+                return  # all empty files are equal, and the near cache rightly serves one for another
             store.objects.write(name, data[:cut] if data[:cut] != data else data + b"x")
         # Downloads from before the damage are still right, so it shows only where there are none.
         self.near = tempfile.mkdtemp(dir=self.folder)
@@ -103,6 +105,6 @@ class TiersReversedMachine(TiersMachine):
 
 
 TestTiers = TiersMachine.TestCase
-TestTiers.settings = settings(SETTINGS, max_examples=60)
+TestTiers.settings = settings(SETTINGS, max_examples=25)
 TestTiersReversed = TiersReversedMachine.TestCase
-TestTiersReversed.settings = settings(SETTINGS, max_examples=30)
+TestTiersReversed.settings = settings(SETTINGS, max_examples=12)
