@@ -1,4 +1,4 @@
-"""Runs killed at 200 random points: what is there afterwards is whole, the rest is made again, nothing is in the way."""
+"""Runs killed at 200 random points: what is there afterwards is whole, and the rest is made again."""
 
 from __future__ import annotations
 
