@@ -193,6 +193,29 @@ main()
 """
 
 
+SKEWED = """
+import time
+now = time.time
+time.time = lambda: now() + SKEW
+"""
+
+
+@pytest.mark.parametrize("hours", [-30, 30])
+def test_clocks_that_differ_change_nothing(tmp_path: Path, shared: str, hours: int) -> None:
+    first, second = team(tmp_path, shared, SLOW_STAGES, 2)
+    script = SKEWED.replace("SKEW", str(hours * 3600)) + ELSEWHERE
+    arguments = [sys.executable, "-c", script, "demo", "--parallel", "0"]
+    skewed = subprocess.Popen(arguments, cwd=first.root, env=clean_environment(), start_new_session=True, text=True)
+    STARTED.append(skewed)
+    other = start(second, "0")
+    _, errors = other.communicate(timeout=90)
+    assert [other.returncode, skewed.wait(90)] == [0, 0], errors
+    assert {name for name, n in calls_of(tmp_path).items() if n > 1 and not name.startswith("change")} == set()
+    again = second.experiment("demo", "--parallel", "0")
+    assert "everything was in the cache" in again.stderr
+    assert left_behind(shared) == []
+
+
 def test_a_killed_run_of_another_machine_is_replaced_within_two_leases(tmp_path: Path, shared: str) -> None:
     lease_seconds = 3
     first, second = team(tmp_path, shared, GATED, 2, f"lease_seconds = {lease_seconds}")
