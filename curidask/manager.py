@@ -156,6 +156,7 @@ class ArtifactManager(Displays):
             experiment=experiment_name,
             project=str(self.config.root),
             told=self.run_record.warned,
+            late=live and self.store.local_root is not None,
         )
         told: list[Listener] = [self.run_record, self.reported, *listeners, *([RunLog()] if live else [])]
         if self.writable:
