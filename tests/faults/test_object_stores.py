@@ -196,6 +196,15 @@ def test_a_server_that_does_not_keep_the_condition_is_found_out(
         assert objects.list() == ["other"]
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_changed_body_is_not_taken_for_a_condition_that_was_not_kept(
+    objects: ObjectStore, s3_proxy: S3Proxy, times: int
+) -> None:
+    s3_proxy.fail("corrupted", "get", times=times, name=".probe-")
+    assert objects.probe_exclusive() is True
+    assert s3_proxy.injected["corrupted"] == times
+
+
 def test_what_was_found_out_is_remembered_for_others(client: str, s3_proxy: S3Proxy, s3: str) -> None:
     assert open_objects(s3).probe_exclusive() is True
     exclusive.forget()  # as another process
