@@ -23,6 +23,9 @@ class CacheUse:
         Of the run; see `RunUse`.
     told : callable
         Is told what the user should know.
+    late : bool
+        Say it at the end only, so that until then there is nothing but artifacts in the cache. For a session, whose
+        user looks into the folder: what it reads it reads right after it looked, and makes again what is gone.
     """
 
     def __init__(
@@ -35,8 +38,10 @@ class CacheUse:
         session: str,
         work: str,
         told: Callable[[str], None],
+        late: bool = False,
     ) -> None:
         self._store = store
+        self._late = late
         self._about = {
             "reference": reference,
             "experiment": experiment,
@@ -49,8 +54,10 @@ class CacheUse:
 
     def before_look(self, stems: Sequence[str]) -> None:
         """Say that the run may use these artifacts; a store that is only read is told nothing."""
-        if not self._store.writable:
-            return
+        if self._store.writable and not self._late:
+            self._register(stems)
+
+    def _register(self, stems: Sequence[str]) -> None:
         if self._use is None:
             places = self._store.places
             self._use = RunUse(places, user=user_name(), host=socket.gethostname(), told=self._told, **self._about)
@@ -58,11 +65,15 @@ class CacheUse:
 
     def end(self, graph: Graph, decisions: Mapping[int, tuple[Action, str]]) -> None:
         """Say what the run did use: all but what turned out to be needed by nothing."""
-        if self._use is None:
+        root = self._store.local_root
+        if not self._store.writable or (self._late and root is not None and not root.exists()):
             return
-        used = [graph[task] for task, (action, _) in decisions.items() if action is not Action.PRUNE]
+        tasks = [graph[task] for task, (action, _) in decisions.items() if action is not Action.PRUNE]
         try:
-            stems = [stem for task in used for stem in task.store_stems]
-            self._use.end(stems, {task.marker for task in used}.difference(stems))
+            stems = [stem for task in tasks for stem in task.store_stems]
+            if self._late:
+                self._register(stems)
+            if self._use is not None:
+                self._use.end(stems, {task.marker for task in tasks}.difference(stems))
         except CacheError as error:
             self._told(f"the cache was not told what this run used: {error.what}")

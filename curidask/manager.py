@@ -7,8 +7,8 @@ import sys
 import time
 import uuid
 import weakref
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -158,6 +158,7 @@ class ArtifactManager(Displays):
             session=self._session,
             work=self._work,
             told=self.run_record.warned,
+            late=live and self.store.local_root is not None,
         )
         told: list[Listener] = [self.run_record, self.reported, *listeners, *([RunLog()] if live else [])]
         if self.writable:
@@ -209,7 +210,8 @@ class ArtifactManager(Displays):
         self.runner.close(now=status == "interrupted")
         self.store.clean(self._work)
         if self.claims is not None:
-            self.claims.close()
+            with self._without_cache("its claims were not removed and end by themselves"):
+                self.claims.close()
         for record in self.records:
             record.store_tracked_paths()
         self._use.end(self.graph, self.run_record.decisions)
@@ -256,10 +258,20 @@ class ArtifactManager(Displays):
             "tasks": list(dict.fromkeys(record.tasks)),
         }
 
+    @contextmanager
+    def _without_cache(self, what: str) -> Iterator[None]:
+        """Go on though the cache cannot be reached: it must not keep a run from being recorded."""
+        try:
+            yield
+        except CacheError as error:
+            self.run_record.warned(f"{what}: {error.what}")
+
     def gather_reported(self) -> list[dict[str, Any]]:
         """What was reported so far, also by the stages that are reused; see `ReportCollector`."""
-        for text in self.reported.gather(self.store, [t for t in self.graph if t.id in self.run_record.decisions]):
-            self.run_record.warned(text)
+        tasks = [task for task in self.graph if task.id in self.run_record.decisions]
+        with self._without_cache("what reused stages reported was not fetched"):
+            for text in self.reported.gather(self.store, tasks):
+                self.run_record.warned(text)
         return self.reported.rows
 
     def check_cache(self) -> None:
@@ -284,8 +296,9 @@ class ArtifactManager(Displays):
         stems = [stem for t in self.graph if t.id in rows and t.id not in self.run_record.results for stem in t.stems]
         wanted = [stem for stem in stems if stem is not None]
         if len(wanted) <= DESCRIBED_AT_MOST:
-            manifests = self.store.manifests(wanted)
-            self.run_record.described = {stem: artifact_info(manifest) for stem, manifest in manifests.items()}
+            with self._without_cache("what was reused is not described"):
+                manifests = self.store.manifests(wanted)
+                self.run_record.described = {stem: artifact_info(manifest) for stem, manifest in manifests.items()}
 
     # --- records and stages -------------------------------------------------------------------------------------------
     def add_record(self, record: Record) -> int:

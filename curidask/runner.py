@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from curidask import runstate
-from curidask.errors import ArtifactMissingError, CuridaskError, StageFailedError
+from curidask.errors import ArtifactMissingError, CacheError, CuridaskError, StageFailedError
 from curidask.executors.base import (
     ErrorInfo,
     Executor,
@@ -28,6 +28,8 @@ from curidask.graph import ArtifactRef, Graph, Literal, Task
 from curidask.planner import Action, Force, Plan, plan
 from curidask.runstate import AVAILABLE, RunState, Status
 from curidask.store.base import Store
+from curidask.store.failures import OUTAGES
+from curidask.store.retries import expect_outage
 from curidask.waiting import Made, Waiting
 
 logger = logging.getLogger(__name__)
@@ -409,6 +411,8 @@ class Runner:
 
     def _record_failure(self, task: Task, outcome: Outcome) -> None:
         error = outcome.error or ErrorInfo("Error", "the stage failed without a word")
+        if isinstance(error.exception, CacheError) and error.exception.kind in OUTAGES:
+            expect_outage(error.exception.where)
         self._errors[task.id] = error
         self.failures[task.id] = StageFailedError(
             f"{error.type}: {error.message}",

@@ -12,6 +12,8 @@ from curidask.store.claims import Claims, Held, Owner
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
+LOOKS_A_LEASE = 4
+"""At least: what is seen late of an owner's last sign of life, and of its lease's end, must not take another lease."""
 PAUSE_GROWTH = 1.3
 
 
@@ -100,9 +102,13 @@ class Waiting:
         changes += self._released(gone)
         for change in changes:
             self.drop(change.task)
-        self._pause = min(self._pause * PAUSE_GROWTH, LONGEST_PAUSE_SECONDS) if not changes else FIRST_PAUSE_SECONDS
+        self._pause = min(self._pause * PAUSE_GROWTH, self._longest_pause()) if not changes else FIRST_PAUSE_SECONDS
         self._next_look = self._clock() + self._pause
         return changes
+
+    def _longest_pause(self) -> float:
+        lease_seconds = min((watched.held.lease_seconds for watched in self._watched.values()), default=float("inf"))
+        return min(LONGEST_PAUSE_SECONDS, lease_seconds / LOOKS_A_LEASE)
 
     def _released(self, tasks: list[Task]) -> list[Made | Free]:
         present = self._store.present([stem for task in tasks for stem in task.store_stems])

@@ -7,7 +7,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 Way = Literal["ignores", "races"]
 
@@ -93,9 +93,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         bucket = urlsplit(self.path).path.strip("/")
-        for part in self.body().decode().split("<Key>")[1:]:
-            self.careless.content.pop(f"/{bucket}/{part.partition('</Key>')[0]}", None)
-        self.answer(200, b"<DeleteResult></DeleteResult>")
+        keys = [part.partition("</Key>")[0] for part in self.body().decode().split("<Key>")[1:]]
+        for key in keys:
+            self.careless.content.pop(f"/{bucket}/{unescape(key)}", None)
+        deleted = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
+        self.answer(200, f"<DeleteResult>{deleted}</DeleteResult>".encode())
 
     def body(self) -> bytes:
         return self.rfile.read(int(self.headers.get("Content-Length", "0")))

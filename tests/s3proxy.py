@@ -12,10 +12,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
-How = Literal["slow_down", "internal_error", "reset", "lost_reply", "truncated", "corrupted", "stall"]
+How = Literal["slow_down", "internal_error", "expired", "reset", "lost_reply", "truncated", "corrupted", "stall"]
 
 BLOCK_BYTES = 1 << 16
-REFUSALS = {"slow_down": (503, "SlowDown"), "internal_error": (500, "InternalError")}
+REFUSALS = {
+    "slow_down": (503, "SlowDown"),
+    "internal_error": (500, "InternalError"),
+    "expired": (400, "ExpiredToken"),
+}
 
 
 @dataclass(frozen=True)

@@ -239,7 +239,7 @@ def test_nothing_is_published_into_the_cache(tmp_path: Path) -> None:
         pytest.raises(CacheError, match="into the cache"),
     ):
         make(cf.Record(manager, Params("p")))
-    assert list((tmp_path / "cache").glob("*")) == []
+    assert list((tmp_path / "cache").glob("[!.]*")) == []
 
 
 def test_what_cannot_be_written_is_a_warning_and_the_artifact_is_kept(

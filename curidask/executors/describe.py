@@ -18,6 +18,7 @@ from curidask.errors import CuridaskError
 from curidask.executors.base import ErrorInfo
 
 FRAMEWORK = str(Path(__file__).resolve().parents[1]) + os.sep
+STANDARD = os.path.dirname(os.__file__) + os.sep
 
 
 def describe_error(error: BaseException, *, portable: bool) -> ErrorInfo:
@@ -34,9 +35,18 @@ def describe_error(error: BaseException, *, portable: bool) -> ErrorInfo:
             exception = None
     # Our own errors say what is behind them; of their traceback only the user's frames could help.
     text = user_traceback(error, chain=not isinstance(error, CuridaskError))
-    if isinstance(error, CuridaskError) and "  File " not in text:
+    if isinstance(error, CuridaskError) and not _passed_users_code(error):
         text = ""
     return ErrorInfo(type(error).__name__, message, text, fix, exception)
+
+
+def _passed_users_code(error: BaseException) -> bool:
+    """Whether the error came through code that is neither ours nor the standard library's on our behalf."""
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(
+        not file.startswith(FRAMEWORK) and (not file.startswith((STANDARD, "<frozen ")) or "site-packages" in file)
+        for file in files
+    )
 
 
 def user_traceback(error: BaseException, *, chain: bool = True) -> str:

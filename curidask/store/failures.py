@@ -79,6 +79,8 @@ KINDS = {
     "other": Kind("The cache could not {action} {name!r}.", "check the address, the network and the credentials"),
 }
 
+OUTAGES = ("unreachable", "timeout")
+
 CODES = {
     "missing": "NoSuchKey NotFound 404 BlobNotFound",
     "exists": "PreconditionFailed 412 BlobAlreadyExists ConditionNotMet",
@@ -154,7 +156,7 @@ class Failure:
     @property
     def is_outage(self) -> bool:
         """Whether nothing at all can be expected of the place at the moment."""
-        return self.kind in ("unreachable", "timeout")
+        return self.kind in OUTAGES
 
     def error(self, action: str, name: str, url: str, secrets: Collection[str] = ()) -> CacheError:
         """The error to raise for it, in which none of the secrets shows."""

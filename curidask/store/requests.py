@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from curidask.errors import CuridaskError
 from curidask.store.entries import Entry
 from curidask.store.failures import classify
-from curidask.store.retries import Patience
+from curidask.store.retries import patience_with
 from curidask.store.storage_options import StorageOptions
 
 T = TypeVar("T")
@@ -101,7 +101,7 @@ class Requests:
         self.client = client
         self.url = url
         self._options = options
-        self._patience = Patience(options.retry_seconds)
+        self._patience = patience_with(url, options.retry_seconds)
 
     def ask(self, action: str, name: str, request: Callable[[], T]) -> T:
         """Make a request, again where that may help.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 
@@ -59,3 +60,22 @@ class Patience:
     def succeeded(self) -> None:
         """The service answers."""
         self._out_since = None
+
+    def expect_outage(self) -> None:
+        """Act as if an outage had been waited for in vain: another process has."""
+        self._out_since = time.monotonic()
+
+
+_of_places: dict[tuple[int, str, float], Patience] = {}
+
+
+def patience_with(url: str, seconds: float) -> Patience:
+    """The one that all of this process have who make requests to a place."""
+    return _of_places.setdefault((os.getpid(), url, seconds), Patience(seconds))
+
+
+def expect_outage(url: str) -> None:
+    """Let nobody of this process wait for a place that another process, a worker for one, has waited for in vain."""
+    for (pid, place, _), patience in list(_of_places.items()):
+        if (pid, place) == (os.getpid(), url):
+            patience.expect_outage()

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ import pytest
 from curidask.errors import ArtifactDamagedError, ArtifactMissingError, CacheError, ObjectMissingError
 from curidask.store import exclusive
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifests import Manifest
+from curidask.store.manifests import FileEntry, Manifest, manifest_name
 from curidask.store.objects import ObjectStore, Stored, open_objects
 from tests.careless_s3 import CarelessS3, Way
 from tests.contracts.conftest import make_manifest
@@ -194,6 +195,15 @@ def test_a_server_that_does_not_keep_the_condition_is_found_out(
             objects.write("claim", b"1", exclusive=True)
         assert objects.write("other", b"1") is True
         assert objects.list() == ["other"]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_changed_body_is_not_taken_for_a_condition_that_was_not_kept(
+    objects: ObjectStore, s3_proxy: S3Proxy, times: int
+) -> None:
+    s3_proxy.fail("corrupted", "get", times=times, name=".probe-")
+    assert objects.probe_exclusive() is True
+    assert s3_proxy.injected["corrupted"] == times
 
 
 def test_what_was_found_out_is_remembered_for_others(client: str, s3_proxy: S3Proxy, s3: str) -> None:
@@ -407,7 +417,9 @@ def _copy_in_child(objects: ObjectStore) -> None:
 
 
 # --- what it costs ---------------------------------------------------------------------------------------------------
-MANY = [make_manifest(f"many {number}") for number in range(10_000)]
+PAYLOAD = b"1"
+FILES = (FileEntry(".json", len(PAYLOAD), hashlib.sha256(PAYLOAD).hexdigest()),)
+MANY = [replace(make_manifest(f"many {number}"), files=FILES) for number in range(10_000)]
 
 
 @pytest.fixture(scope="module")
@@ -417,7 +429,8 @@ def many(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> str:
     options = {"endpoint_url": s3_server.endpoint, "region": "us-east-1", "client": "obstore"}
     place = open_objects(url, **options, key=s3_server.owner.key, secret=s3_server.owner.secret)
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda m: [place.write(m.stem + end, b"1") for end in (".json", "_metadata.json")], MANY))
+        list(pool.map(lambda m: place.write(m.stem + ".json", PAYLOAD), MANY))
+        list(pool.map(lambda m: place.write(manifest_name(m.stem), m.to_bytes()), MANY))
     return url
 
 

@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 import curidask as cf
-from curidask.store.claims import Claims, claim_name
+from curidask.store.artifacts import ArtifactStore
+from curidask.store.claims import RENEWALS_A_LEASE, Claims, Held, claim_name
 from curidask.store.objects import open_objects
-from tests.conftest import DEMO, TABLE, Project, clean_environment
+from curidask.waiting import Waiting
+from tests.conftest import DEMO, STARTED, TABLE, Project, clean_environment
 from tests.faults.test_runs import wait_for
 
 SETS = 12
@@ -28,27 +30,44 @@ SLOW_STAGES = (
 )
 
 
-def team(tmp_path: Path, text: str, n_projects: int) -> list[Project]:
+@pytest.fixture(params=["folder", "s3"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty cache that several machines reach."""
+    return str(tmp_path / "team") if request.param == "folder" else str(request.getfixturevalue("s3"))
+
+
+def team(tmp_path: Path, cache: str, text: str, n_projects: int, settings: str = "") -> list[Project]:
     """Copies of a project, as on several machines, with one cache; calls are counted in one place."""
     projects = [Project(tmp_path / f"machine{i}") for i in range(n_projects)]
     for project in projects:
-        project.write("curidask.toml", f'cache = "{tmp_path / "team"}"')
+        project.write("curidask.toml", f'cache = "{cache}"\n{settings}')
         project.write("experiments/demo.py", text.replace("CALLS_FOLDER", str(tmp_path / "calls")))
     return projects
+
+
+def start(machine: Project, parallel: str, command: str = "experiment") -> subprocess.Popen[str]:
+    """Start the demo on one of the machines, which has a near cache of its own."""
+    return machine.start("demo", "--parallel", parallel, env={"CURIDASK_NEAR_CACHE": str(machine.root / "near")})
 
 
 def calls_of(tmp_path: Path) -> dict[str, int]:
     return {path.name: len(path.read_text()) for path in (tmp_path / "calls").iterdir()}
 
 
-def no_claims_are_left(cache: Path) -> bool:
-    return not [path.name for path in cache.iterdir() if path.name.startswith(".")]
+def left_behind(cache: str) -> list[str]:
+    """What those who work in a cache leave there only when they are killed."""
+    objects = open_objects(cache)
+    return [name for beginning in (".claim", ".work", ".probe", ".gc") for name in objects.list(beginning)]
 
 
-@pytest.mark.parametrize("parallel", [("0", "0"), ("2", "2"), ("0", "2")])
-def test_two_runs_share_the_work(tmp_path: Path, parallel: tuple[str, str]) -> None:
-    projects = team(tmp_path, SLOW_STAGES, 2)
-    runs = [p.start("demo", "--parallel", n) for p, n in zip(projects, parallel, strict=True)]
+@pytest.mark.parametrize(
+    ("shared", "parallel"),
+    [("folder", ("0", "0")), ("folder", ("2", "2")), ("folder", ("0", "2")), ("s3", ("0", "2"))],
+    indirect=["shared"],
+)
+def test_two_runs_share_the_work(tmp_path: Path, shared: str, parallel: tuple[str, str]) -> None:
+    projects = team(tmp_path, shared, SLOW_STAGES, 2)
+    runs = [start(p, n) for p, n in zip(projects, parallel, strict=True)]
     errors = [run.communicate(timeout=90)[1] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], errors
     counted = calls_of(tmp_path)
@@ -56,7 +75,7 @@ def test_two_runs_share_the_work(tmp_path: Path, parallel: tuple[str, str]) -> N
     assert once == dict.fromkeys([f"{s}_set{i}" for s in ("load", "score") for i in range(SETS)] + ["gather_None"], 1)
     done_by = [{t["status"] for t in p.last_run()["tasks"]} for p in projects]
     assert all("failed" not in statuses for statuses in done_by)
-    assert no_claims_are_left(tmp_path / "team")
+    assert left_behind(shared) == []
 
 
 def read_until(run: subprocess.Popen[str], text: str) -> None:
@@ -97,8 +116,12 @@ def work():
     assert [record.state["value"] for record in records] == list(range(artifacts))
     manager.close()
 
+# What is imported here is not imported once a process.
+import psutil, curidask.manager, curidask.store.exclusive
 from curidask.config import load_config
-config = load_config(Path(cache).parent)
+if "://" in cache:
+    import obstore, curidask.store.obstore_objects
+config = load_config(calls.parent)
 children = []
 for _ in range(processes):
     pid = os.fork()
@@ -114,9 +137,10 @@ sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in childre
 """
 
 
-def test_64_processes_compute_20_artifacts_once(tmp_path: Path) -> None:
+def test_64_processes_compute_20_artifacts_once(tmp_path: Path, shared: str) -> None:
     (tmp_path / "calls").mkdir()
-    arguments = [str(tmp_path / "cache"), str(tmp_path / "calls"), "64", "20"]
+    open_objects(shared).probe_exclusive()  # found out once for all
+    arguments = [shared, str(tmp_path / "calls"), "64", "20"]
     done = subprocess.run(
         [sys.executable, "-c", MANY, *arguments],
         capture_output=True,
@@ -127,7 +151,7 @@ def test_64_processes_compute_20_artifacts_once(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert calls_of(tmp_path) == {str(x): 1 for x in range(20)}
-    assert no_claims_are_left(tmp_path / "cache")
+    assert left_behind(shared) == []
 
 
 GATED = SLOW_STAGES.replace(
@@ -141,10 +165,10 @@ GATED = SLOW_STAGES.replace(
 
 @pytest.mark.parametrize("parallel", ["0", "2"])
 def test_a_killed_run_is_replaced_by_the_one_that_waits(tmp_path: Path, parallel: str) -> None:
-    first, second = team(tmp_path, GATED, 2)
-    dying = first.start("demo", "--parallel", parallel)
+    first, second = team(tmp_path, str(tmp_path / "team"), GATED, 2)
+    dying = start(first, parallel)
     wait_for(lambda: (tmp_path / "calls" / "load_set1").exists())
-    waiting = second.start("demo", "--parallel", "2")
+    waiting = start(second, "2")
     read_until(waiting, "waiting for")
     wait_for(lambda: len(list((tmp_path / "calls").glob("score_set*"))) == 3)  # all but the one that is held
     assert calls_of(tmp_path)["load_set1"] == 1
@@ -160,6 +184,85 @@ def test_a_killed_run_is_replaced_by_the_one_that_waits(tmp_path: Path, parallel
     assert [json.loads(path.read_text()) for path in tables] == [TABLE]
 
 
+ELSEWHERE = """
+import sys
+from curidask.cli.experiment import main
+from curidask.store import claims
+claims._place = lambda: "lab7/boot/pids"  # nobody here can look whether its processes are alive
+main()
+"""
+
+
+SKEWED = """
+import time
+now = time.time
+time.time = lambda: now() + SKEW
+"""
+
+
+@pytest.mark.parametrize("hours", [-30, 30])
+def test_clocks_that_differ_change_nothing(tmp_path: Path, shared: str, hours: int) -> None:
+    first, second = team(tmp_path, shared, SLOW_STAGES, 2)
+    script = SKEWED.replace("SKEW", str(hours * 3600)) + ELSEWHERE
+    arguments = [sys.executable, "-c", script, "demo", "--parallel", "0"]
+    skewed = subprocess.Popen(arguments, cwd=first.root, env=clean_environment(), start_new_session=True, text=True)
+    STARTED.append(skewed)
+    other = start(second, "0")
+    _, errors = other.communicate(timeout=90)
+    assert [other.returncode, skewed.wait(90)] == [0, 0], errors
+    assert {name for name, n in calls_of(tmp_path).items() if n > 1 and not name.startswith("change")} == set()
+    again = second.experiment("demo", "--parallel", "0")
+    assert "everything was in the cache" in again.stderr
+    assert left_behind(shared) == []
+
+
+def test_a_killed_run_of_another_machine_is_replaced_within_two_leases(tmp_path: Path, shared: str) -> None:
+    lease_seconds = 3
+    first, second = team(tmp_path, shared, GATED, 2, f"lease_seconds = {lease_seconds}")
+    arguments = [sys.executable, "-c", ELSEWHERE, "demo", "--parallel", "0"]
+    dying = subprocess.Popen(arguments, cwd=first.root, env=clean_environment(), start_new_session=True, text=True)
+    STARTED.append(dying)
+    wait_for(lambda: (tmp_path / "calls" / "load_set1").exists())
+    waiting = start(second, "0")
+    read_until(waiting, "waiting for")
+    wait_for(lambda: len(list((tmp_path / "calls").glob("score_set*"))) == 3)
+    time.sleep(lease_seconds)  # a lease passes, and the owner, who is alive, keeps what it has
+    assert calls_of(tmp_path)["load_set1"] == 1
+    dying.kill()
+    dying.communicate()
+    died = time.monotonic()
+    wait_for(lambda: calls_of(tmp_path)["load_set1"] == 2, seconds=2 * lease_seconds)
+    assert time.monotonic() - died > 0.5 * lease_seconds  # by the lease, not by a look at its process
+    (tmp_path / "calls" / "open").touch()
+    _, errors = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0, errors
+    assert {name: n for name, n in calls_of(tmp_path).items() if n > 1} == {"load_set1": 2}
+    assert open_objects(shared).list(".claim-") == []
+
+
+@pytest.mark.parametrize("lease_seconds", [1.0, 3.0, 60.0])
+@pytest.mark.parametrize("lives_seconds", [0.0, 0.7, 7.3, 101.0])
+def test_whoever_waits_goes_on_within_two_leases(
+    in_project: Project, lease_seconds: float, lives_seconds: float
+) -> None:
+    """However long it has waited, and looks the less often for that."""
+    task = cf.run_experiment("demo", map_only=True).manager.graph[0]
+    now = 0.0
+    store = ArtifactStore.open(in_project.cache)
+    waiting = Waiting(store, mine := Claims(store.objects, "mine", "ada", lease_seconds), clock=lambda: now)
+    owner = replace(mine.owner, id="other", session="other", host="lab7", place="lab7")
+    waiting.add(task, Held(0, "ada on lab7", lease_seconds))
+    renewed = 0.0
+    while True:
+        if renewed <= now <= lives_seconds:
+            store.objects.write(claim_name(task.marker, 0), owner.to_bytes(int(now * 1000)))
+            renewed += lease_seconds / RENEWALS_A_LEASE
+        if not waiting.seconds_left and waiting.look():
+            break
+        now = round(now + 0.05, 3)
+    assert lease_seconds / 2 < now - lives_seconds < 2 * lease_seconds
+
+
 @pytest.mark.parametrize("parallel", [0, 2])
 def test_an_owner_that_is_silent_for_a_lease_is_replaced(in_project: Project, parallel: int) -> None:
     graph = cf.run_experiment("demo", map_only=True).manager.graph
@@ -171,7 +274,7 @@ def test_an_owner_that_is_silent_for_a_lease_is_replaced(in_project: Project, pa
     assert cf.run_experiment("demo", parallel=parallel) == TABLE
     assert 1.0 < time.monotonic() - started < 30
     assert in_project.calls()["load_set0"] == 1
-    assert objects.list(".") == []
+    assert left_behind(str(in_project.cache)) == []
 
 
 def test_what_somebody_else_commits_is_used(in_project: Project) -> None:
