@@ -1,4 +1,4 @@
-"""How many requests runs make to an S3 bucket, counted at a proxy before a real server: what a cache in the cloud costs.
+"""How many requests runs make to an S3 bucket, counted at a proxy before a real server: what a team's cache costs.
 
 Run it from the repository: ``python benchmarks/requests.py``. It needs the packages of the dependency group ``test``.
 """
@@ -40,6 +40,9 @@ def run(param_sets, manager):
         make(cf.Record(manager, params))
 """
 
+FIRST = "first run ever, of one artifact"
+"""It also finds out how the place behaves, once a week."""
+
 PUTS = ("put", "part", "multipart", "copy", "list")
 """What S3 counts as the dearer kind of request; reads are the other kind, and deletions cost nothing."""
 
@@ -67,10 +70,10 @@ def measure(folder: Path, server: S3Server, proxy: S3Proxy, size: int) -> dict[s
     (folder / "experiments" / "many.py").write_text(EXPERIMENT.replace("{sets}", str(size)))
     url = server.url(f"many-{size}")
     steps = {
-        "first run of a bucket": ["experiment", "many", "--parallel", "0", "--no-report"],
-        "cold run": ["experiment", "many", "--parallel", "0", "--no-report", "--prefix", "again"],
-        "warm run": ["experiment", "many", "--parallel", "0", "--no-report", "--prefix", "again"],
-        "plan (--map)": ["experiment", "many", "--map", "--prefix", "again"],
+        FIRST: ["experiment", "many", "--parallel", "0", "--no-report", "--names", "x0", "--prefix", "first"],
+        "cold run": ["experiment", "many", "--parallel", "0", "--no-report"],
+        "warm run": ["experiment", "many", "--parallel", "0", "--no-report"],
+        "plan (--map)": ["experiment", "many", "--map"],
         "cache pull": ["curidask", "cache", "pull", "--to", str(folder / "laptop")],
         "cache du": ["curidask", "cache", "du"],
         "cache gc": ["curidask", "cache", "gc"],

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from curidask.cli.cache import cache_group
 from curidask.cli.experiment import SUBCOMMANDS, run_command
 from curidask.config import SETTINGS, Config
 
@@ -35,17 +36,26 @@ def test_each_flag_has_an_example_that_uses_it() -> None:
 
 def test_flags_in_the_text_exist() -> None:
     known = {name for flag in flags_of(run_command) for name in flag}
+    known |= {name for command in cache_group.commands.values() for flag in flags_of(command) for name in flag}
     known |= {"--full-store", "--parallel-mode", "--parallel-safe", "--yes", "--rm"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", PAGE)) <= known
 
 
 def test_settings_with_their_defaults() -> None:
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", PAGE, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) ?\|", PAGE, re.MULTILINE))
     assert set(rows) == set(SETTINGS)
     defaults = Config(Path())
     for name, shown in rows.items():
         if name not in ("parallel", "report_css", "storage"):
             assert shown.strip("`") == str(getattr(defaults, name))
+
+
+def test_each_flag_of_a_cache_command_that_is_told_with_it_is_one_of_its_flags() -> None:
+    rows = dict(re.findall(r"^\| `curidask cache ([a-z]+).*?` \| (.*) \|$", PAGE, re.MULTILINE))
+    assert set(rows) == set(cache_group.commands)
+    for name, text in rows.items():
+        known = {flag for flags in flags_of(cache_group.commands[name]) for flag in flags}
+        assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text)) <= known
 
 
 def test_subcommands_are_listed() -> None:
