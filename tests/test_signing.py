@@ -1,0 +1,155 @@
+"""Keys, signatures, and what each forgery looks like."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from curidask.errors import ArtifactMissingError, ArtifactUntrustedError, ConfigurationError
+from curidask.store.artifacts import ArtifactStore
+from curidask.store.manifests import Manifest, manifest_name, split_signature, with_signature
+from curidask.store.signing import VARIABLE, Keyring, signature_state
+from tests.conftest import clean_environment
+from tests.contracts.conftest import make_manifest
+
+OURS, THEIRS = "the key of our team", "the key of another team"
+
+
+def signed(manifest: Manifest, *keys: str) -> bytes:
+    return Keyring(keys).sign(manifest.to_bytes())
+
+
+def test_a_signature_is_ours_or_not() -> None:
+    manifest, ours = make_manifest(), Keyring([OURS])
+    good = signed(manifest, OURS)
+    signature, _ = split_signature(good)
+    moved = with_signature(replace(manifest, run="another").to_bytes(), signature)
+    renamed = with_signature(manifest.to_bytes(), f"{ours.ids[0]}:{'0' * 64}")
+    assert ours.problem(good) == ""
+    assert Manifest.from_bytes(good) == manifest
+    assert ours.problem(manifest.to_bytes()) == "not signed"
+    assert ours.problem(signed(manifest, THEIRS)) == "signed with another key"
+    assert ours.problem(moved) == ours.problem(renamed) == "forged"
+    assert ours.problem(with_signature(manifest.to_bytes(), "no signature at all")) == "signed with another key"
+
+
+def test_the_first_key_signs_and_all_verify() -> None:
+    manifest = make_manifest()
+    both = Keyring([OURS, THEIRS])
+    assert both.sign(manifest.to_bytes()) == signed(manifest, OURS) != signed(manifest, THEIRS)
+    assert both.problem(signed(manifest, THEIRS)) == ""
+    assert both.sign(signed(manifest, THEIRS)) == signed(manifest, OURS)  # signed anew, not twice
+
+
+def test_what_people_are_told_of_a_signature() -> None:
+    manifest, ours = make_manifest(), Keyring([OURS])
+    assert signature_state(manifest.to_bytes(), None) == "not signed"
+    assert ours.ids[0] in signature_state(signed(manifest, OURS), None)
+    assert signature_state(signed(manifest, OURS), ours).startswith("signed")
+    assert signature_state(signed(manifest, THEIRS), ours).startswith("signed with another key")
+    assert signature_state(b"torn", ours) == "damaged"
+
+
+def test_keys_come_from_the_environment_or_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"# ours first\n{OURS}\n\n{THEIRS}\n")
+    file.chmod(0o600)
+    of_file = Keyring.load(str(file), {})
+    of_variable = Keyring.load(str(file), {VARIABLE: f" {THEIRS} ,"})
+    assert of_file is not None
+    assert of_variable is not None
+    assert of_file.ids == Keyring([OURS, THEIRS]).ids
+    assert of_variable.ids == Keyring([THEIRS]).ids
+    assert Keyring.load("", {}) is Keyring.load("", {VARIABLE: " , "}) is None
+
+
+@pytest.mark.parametrize(("text", "mode"), [(None, 0), ("", 0o600), ("short", 0o600), (OURS, 0o644), (OURS, 0o660)])
+def test_a_file_that_cannot_serve(tmp_path: Path, text: str | None, mode: int) -> None:
+    file = tmp_path / "keys"
+    if text is not None:
+        file.write_text(text)
+        file.chmod(mode)
+    with pytest.raises(ConfigurationError) as caught:
+        Keyring.load(str(file), {})
+    assert str(file) in str(caught.value)
+    assert OURS not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "made", [repr, str, pickle.dumps, lambda keys: pickle.dumps(ArtifactStore.open("x", keys=keys))]
+)
+def test_a_key_is_in_nothing_that_travels_or_is_shown(made: Callable[[Keyring], str | bytes]) -> None:
+    shown = made(Keyring([OURS]))
+    assert OURS not in (shown if isinstance(shown, str) else shown.decode("latin-1"))
+
+
+@pytest.mark.parametrize("there", [OURS, THEIRS, ""])
+def test_another_process_reads_the_key_itself_or_refuses_to_work(there: str) -> None:
+    code = (
+        "import pickle, sys\n"
+        "from curidask.errors import ConfigurationError\n"
+        "keys = pickle.loads(bytes.fromhex(sys.argv[1]))\n"
+        "try:\n    print(keys.problem(bytes.fromhex(sys.argv[2])) or 'ours')\n"
+        "except ConfigurationError as error:\n    print('refused', error.fix)\n"
+    )
+    data = [pickle.dumps(Keyring([OURS])).hex(), signed(make_manifest(), OURS).hex()]
+    env = clean_environment() | ({VARIABLE: there} if there else {})
+    done = subprocess.run([sys.executable, "-c", code, *data], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("ours" if there == OURS else "refused")
+    assert (VARIABLE in done.stdout) == (there != OURS)
+
+
+# --- in a store ------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def commit(store: ArtifactStore, seed: str, data: bytes) -> Manifest:
+    manifest = make_manifest(seed)
+    with store.workspace(manifest.stem, run="run_1") as space:
+        (space.folder / (space.basename + ".bin")).write_bytes(data)
+        return store.commit(space, manifest)
+
+
+def test_a_store_with_a_key_reads_what_the_key_signed(place: Path) -> None:
+    ours = ArtifactStore.open(place, keys=Keyring([OURS]))
+    manifest = commit(ours, "a", b"data")
+    assert ours.present([manifest.stem]) == {manifest.stem}
+    assert ours.checkout(manifest.stem, manifest.key).manifest == manifest
+    open_to_all = ArtifactStore.open(place)
+    assert open_to_all.checkout(manifest.stem, manifest.key).manifest == manifest  # without a key all is trusted
+    assert ArtifactStore.open(place, keys=Keyring([THEIRS, OURS])).present([manifest.stem]) == {manifest.stem}
+    assert ArtifactStore.open(place, keys=Keyring([THEIRS])).present([manifest.stem]) == set()
+
+
+@pytest.mark.parametrize("keys", [(), (THEIRS,)])
+def test_what_is_not_signed_by_us_is_not_there(place: Path, keys: tuple[str, ...]) -> None:
+    manifest = commit(ArtifactStore.open(place, keys=Keyring(keys) if keys else None), "a", b"data")
+    ours = ArtifactStore.open(place, keys=Keyring([OURS]))
+    assert ours.present([manifest.stem]) == set()
+    assert ours.manifest(manifest.stem) is None
+    assert "1 artifact is not trusted" in ours.notices()[0]
+    for read in (lambda: ours.checkout(manifest.stem, manifest.key), lambda: ours.verify_artifact(manifest.stem)):
+        with pytest.raises(ArtifactUntrustedError):
+            read()
+    assert commit(ours, "a", b"data") == ours.manifest(manifest.stem)  # made again, it takes the place
+
+
+def test_a_signed_manifest_holds_for_its_own_artifact_only(place: Path) -> None:
+    ours = ArtifactStore.open(place, keys=Keyring([OURS]))
+    one, other = commit(ours, "a", b"one"), commit(ours, "b", b"other")
+    for suffix in (".bin",):
+        os.replace(f"{place}/{other.stem}{suffix}", f"{place}/{one.stem}{suffix}")
+    os.replace(place / manifest_name(other.stem), place / manifest_name(one.stem))
+    fresh = ArtifactStore.open(place, keys=Keyring([OURS]))
+    assert fresh.present([one.stem]) == set()
+    with pytest.raises(ArtifactMissingError):
+        fresh.checkout(one.stem, one.key)
