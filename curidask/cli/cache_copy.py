@@ -142,7 +142,7 @@ def _end(config: Config, tiers: list[NumberedTier], asked: str | None, default: 
     found = view.open_cache(config, asked)
     if len(found) > 1:
         raise click.UsageError(f"{asked!r} is several places; name one.")
-    return found[0]
+    return NumberedTier(0, found[0].tier)
 
 
 # --- what ------------------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def _wanted(
 
     if everything:
         stems = [entry.stem for entry in view.take(way.source, quiet=quiet).artifacts]
-        return [KnownRun("all", "", frozenset(stems), frozenset())]
+        return [KnownRun("", "", frozenset(stems), frozenset())]
     return find_runs(config, [way.source, way.target], asked, experiment)
 
 
@@ -219,7 +219,7 @@ def _say(
     if as_json:
         view.print_json(_as_json(way, wanted, there, dry_run=dry_run))
         return bad
-    names = ", ".join(run.reference for run in wanted)
+    names = ", ".join(run.reference or "all" for run in wanted)
     if dry_run:
         number = len({stem for run in wanted for stem in run.stems - run.optional})
         click.echo(f"would {verb} {names}: {view.count(number, 'artifact')} to {way.target.label}")

@@ -86,6 +86,7 @@ def _told(tiers: Iterable[NumberedTier]) -> Iterator[KnownRun]:
         if not is_empty_folder(tier.store.objects):
             for use in Uses(tier.store.objects).refresh():
                 by_reference.setdefault(use.reference, []).append(use)
+    by_reference.pop("", None)  # somebody copied all there was
     for reference, uses in by_reference.items():
         whole = [use for use in uses if use.ended] or uses
         stems = frozenset().union(*(use.stems for use in whole))

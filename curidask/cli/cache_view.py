@@ -53,7 +53,7 @@ def filter_options(command: F) -> F:
 # --- tiers -----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class NumberedTier:
-    """A tier with its number, from 1 on."""
+    """A tier with its number, from 1 on; 0 for a place that is no tier of the cache."""
 
     number: int
     tier: Tier
@@ -66,7 +66,7 @@ class NumberedTier:
     @property
     def label(self) -> str:
         """What it is called in messages."""
-        return f"tier {self.number} ({self.store.url})"
+        return f"tier {self.number} ({self.store.url})" if self.number else self.store.url
 
 
 def load_config() -> Config:

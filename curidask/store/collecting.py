@@ -161,7 +161,8 @@ def _last_used(inventory: Inventory, uses: Iterable[Use]) -> dict[str, float]:
 
 def _last_runs(uses: Iterable[Use], count: int | None) -> list[Use]:
     by_experiment: dict[str, list[Use]] = defaultdict(list)
-    for use in sorted(uses, key=lambda use: use.started, reverse=True):
+    runs = [use for use in uses if use.reference]  # and not what somebody says who copies all that is there
+    for use in sorted(runs, key=lambda use: use.started, reverse=True):
         by_experiment[use.experiment].append(use)
     return [use for runs in by_experiment.values() for use in _first_references(runs, count or 0)]
 

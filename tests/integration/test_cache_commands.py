@@ -348,12 +348,18 @@ def test_what_is_pulled_counts_as_used(team: Project, curidask: Command) -> None
 
 def test_all_of_a_cache_is_copied_and_damage_is_not(team: Project, curidask: Command) -> None:
     spoil(team, "gather_table")
+    reference = team.last_run()["reference"]
     done = curidask("cache", "push", "--all", "--to", "copy", "--json")
     assert done.code == 1
     (failed,) = [row for row in done.json["artifacts"] if row["result"] == "failed"]
     assert "gather_table" in failed["name"]
     assert len(stems("copy")) == N_ARTIFACTS - 1
     assert "not copied" in curidask("cache", "push", "--all", "--to", "copy").out
+    # It is no run: neither the latest one, nor one of the last ones to be kept.
+    assert curidask("cache", "push", "--to", "other", "--dry-run", "--json").json["runs"][0]["reference"] == reference
+    make_old("copy")
+    assert curidask("cache", "gc", "--cache", "copy", "--unused", "30d", "--keep-runs", "5").code == 0
+    assert stems("copy") == set()
 
 
 def test_what_is_gone_is_told(team: Project, curidask: Command) -> None:
