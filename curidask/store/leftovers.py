@@ -6,6 +6,7 @@ store what its claims and its working folders are known by, before it makes one 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ from curidask.store.artifacts import ArtifactStore
 from curidask.store.claims import OWNERS, PREFIX, Owner
 from curidask.store.local import is_temporary
 from curidask.store.manifests import safe_part
-from curidask.store.usage import Uses
+from curidask.store.usage import GC, Uses
 from curidask.store.verifying import TRIALS
 
 _TRIAL = re.compile(re.escape(TRIALS) + r"(\d+)-.*")
@@ -60,6 +61,7 @@ def find_leftovers(store: ArtifactStore, uses: Uses, now: float, age_seconds: fl
     paths = list(_paths(store))
     claims = store.objects.read_many([*store.objects.list(PREFIX), *store.objects.list(OWNERS)])
     trials = store.objects.list(TRIALS)
+    removals = store.objects.read_many(store.objects.list(GC))
     active = [use for use in uses.refresh() if use.is_active(now)]
     running = {safe_part(use.work, 60) for use in active}
     sessions = {use.session for use in active}
@@ -67,6 +69,7 @@ def find_leftovers(store: ArtifactStore, uses: Uses, now: float, age_seconds: fl
     return Leftovers(
         [path for run, path in paths if run not in running and _changed(path) < old],
         [name for name, data in claims.items() if _is_over(data, sessions, old)]
+        + [name for name, data in removals.items() if _since(data) < old]
         + [name for name in trials if (match := _TRIAL.fullmatch(name)) and int(match[1]) < old],
     )
 
@@ -96,6 +99,14 @@ def _is_over(data: bytes, sessions: set[str], old: float) -> bool:
     """Whether a claim is that of a run which is over. One that cannot be read may be one that is being written."""
     owner = Owner.from_bytes(data)
     return owner is not None and owner.session not in sessions and owner.since < old
+
+
+def _since(data: bytes) -> float:
+    """When somebody said that he is about to remove something."""
+    try:
+        return float(json.loads(data)["since"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
 
 
 def _changed(path: Path) -> float:

@@ -244,7 +244,8 @@ class Removal:
     def __init__(self, objects: ObjectStore, stems: Collection[str], who: str) -> None:
         self._objects = objects
         self._name = f"{GC}{os.urandom(8).hex()}.json"
-        self._data = json.dumps({"who": who, "stems": sorted(stems)}, separators=(",", ":")).encode()
+        about = {"who": who, "since": time.time(), "stems": sorted(stems)}
+        self._data = json.dumps(about, separators=(",", ":")).encode()
         self._since = 0.0
 
     def __enter__(self) -> Removal:

@@ -262,6 +262,8 @@ def test_gc_removes_what_dead_runs_left(team: Project, curidask: Command) -> Non
         owners[letter] = json.dumps(json.loads(owner) | {"since": LONG_AGO}).encode()
         objects.write(claim_name(f"stem{letter}", 0), owners[letter])
         objects.write(f".claimant-{letter * 32}-{letter}", owners[letter])
+    for name, since in (("old", LONG_AGO), ("young", time.time())):  # of a clean-up that was killed, and one under way
+        objects.write(f".gc/{name}.json", json.dumps({"who": "ann", "since": since, "stems": []}).encode())
     young = Claims(objects, "y" * 32, "ann", 60).owner.to_bytes()
     objects.write(claim_name("stemy", 0), young)
     for name in (".work-alive_1-aaaaaaaaaaaa-00000000", ".work-dead_1-dddddddddddd-00000000", "sub/.tmp-1-2-00000003"):
@@ -270,8 +272,9 @@ def test_gc_removes_what_dead_runs_left(team: Project, curidask: Command) -> Non
     (team.cache / ".work-young_1-cccccccccccc-00000000").mkdir()
     before = stems(team.cache)
     planned = curidask("cache", "gc", "--dry-run", "--json").json["leftovers"]
-    assert len(planned) == 4
-    assert curidask("cache", "gc", "--json").json["n_leftovers"] == 4
+    assert len(planned) == 5
+    assert curidask("cache", "gc", "--json").json["n_leftovers"] == 5
+    assert objects.list(".gc/") == [".gc/young.json"]
     left = sorted(path.name for path in team.cache.iterdir() if path.name.startswith((".c", ".w", ".t")))
     assert left == [
         ".claim-stema.0",
