@@ -49,8 +49,9 @@ def twice(record, value):
 
 def run(number, chance):
     chosen = chance.sample(range(sets), sets // 2)
-    with cf.ArtifactManager("team", cache=cache) as manager:
+    with cf.ArtifactManager("team", cache=cache, live=False, parallel=0) as manager:
         records = [twice(make(cf.Record(manager, Params(f"x{x}", x=x)))) for x in chosen]
+        manager.finish()
         time.sleep(chance.random() * 0.1)
         for x, record in zip(chosen, records):
             assert record.state["twice"] == 2 * x
