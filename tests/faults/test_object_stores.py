@@ -415,50 +415,6 @@ def _copy_in_child(objects: ObjectStore) -> None:
     objects.write("child", objects.read("parent"))
 
 
-# --- what it costs ---------------------------------------------------------------------------------------------------
-MANY = [make_manifest(f"many {number}") for number in range(10_000)]
-
-
-@pytest.fixture(scope="module")
-def many(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The address of a place with many artifacts."""
-    url = s3_server.url(f"many-{os.urandom(6).hex()}")
-    options = {"endpoint_url": s3_server.endpoint, "region": "us-east-1", "client": "obstore"}
-    place = open_objects(url, **options, key=s3_server.owner.key, secret=s3_server.owner.secret)
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda m: [place.write(m.stem + end, b"1") for end in (".json", "_metadata.json")], MANY))
-    return url
-
-
-@pytest.mark.timeout(600)
-def test_asking_for_ten_thousand_artifacts_costs_pages(client: str, s3_proxy: S3Proxy, many: str) -> None:
-    store = ArtifactStore(open_objects(many))
-    s3_proxy.reset_counts()
-    stems = {manifest.stem for manifest in MANY}
-    assert store.present(stems) == stems
-    assert s3_proxy.counts.keys() == {"list"}
-    assert s3_proxy.counts["list"] <= 2 * len(MANY) // 1000 + 5
-
-
-@pytest.mark.timeout(600)
-def test_a_few_artifacts_cost_few_requests_among_many_others(client: str, s3_proxy: S3Proxy, many: str) -> None:
-    store = ArtifactStore(open_objects(many))
-    s3_proxy.reset_counts()
-    few = {manifest.stem for manifest in MANY[700:703]}
-    assert store.present(few) == few
-    assert s3_proxy.counts == {"get": 3, "head": 3}
-
-
-def test_a_commit_costs_a_look_and_a_request_a_file(client: str, s3_proxy: S3Proxy, s3: str, tmp_path: Path) -> None:
-    store = ArtifactStore(open_objects(s3), near=tmp_path / "near")
-    s3_proxy.reset_counts()
-    write_artifact(store, make_manifest(), {".json": b"1", "_b.bin": b"2"})
-    assert s3_proxy.counts == {"get": 1, "put": 3}
-    s3_proxy.reset_counts()
-    read_artifact(store, make_manifest())
-    assert s3_proxy.counts == {"get": 3}
-
-
 # --- wrappers --------------------------------------------------------------------------------------------------------
 def test_an_artifact_is_whole_or_missing_whatever_its_place_does(tmp_path: Path) -> None:
     """The store over a place that fails at random: nothing wrong is served, and in the end all is there."""
