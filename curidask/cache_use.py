@@ -19,8 +19,8 @@ class CacheUse:
     Parameters
     ----------
     store : Store
-    reference, experiment, project : str
-        Of the run.
+    reference, experiment, project, session, work : str
+        Of the run; see `RunUse`.
     told : callable
         Is told what the user should know.
     late : bool
@@ -35,12 +35,20 @@ class CacheUse:
         reference: str,
         experiment: str,
         project: str,
+        session: str,
+        work: str,
         told: Callable[[str], None],
         late: bool = False,
     ) -> None:
         self._store = store
         self._late = late
-        self._about = {"reference": reference, "experiment": experiment, "project": project}
+        self._about = {
+            "reference": reference,
+            "experiment": experiment,
+            "project": project,
+            "session": session,
+            "work": work,
+        }
         self._told = told
         self._use: RunUse | None = None
 
@@ -57,14 +65,15 @@ class CacheUse:
 
     def end(self, graph: Graph, decisions: Mapping[int, tuple[Action, str]]) -> None:
         """Say what the run did use: all but what turned out to be needed by nothing."""
-        if not self._store.writable:
+        root = self._store.local_root
+        if not self._store.writable or (self._late and root is not None and not root.exists()):
             return
         tasks = [graph[task] for task, (action, _) in decisions.items() if action is not Action.PRUNE]
-        used = [stem for task in tasks for stem in (*task.store_stems, task.marker)]
         try:
+            stems = [stem for task in tasks for stem in task.store_stems]
             if self._late:
-                self._register(used)
+                self._register(stems)
             if self._use is not None:
-                self._use.end(used)
+                self._use.end(stems, {task.marker for task in tasks}.difference(stems))
         except CacheError as error:
             self._told(f"the cache was not told what this run used: {error.what}")

@@ -152,6 +152,7 @@ class RunRecord:
             "inputs": _input_tasks(task),
             "outputs": [o.name for o in task.outputs],
             "artifacts": list(task.stems),
+            "marker": task.marker,
             "described": {info.name: _described(info) for info in self._artifacts(task)},
             "action": action.value,
             "reason": reason,

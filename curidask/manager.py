@@ -155,6 +155,8 @@ class ArtifactManager(Displays):
             reference=self.reference,
             experiment=experiment_name,
             project=str(self.config.root),
+            session=self._session,
+            work=self._work,
             told=self.run_record.warned,
             late=live and self.store.local_root is not None,
         )

@@ -147,6 +147,7 @@ HEAVY = {
         ("import curidask", set()),
         ("from curidask import stage, aggregate, Record, ExperimentParameters, ArtifactManager, run_experiment", set()),
         ("import curidask.cli.experiment", set()),
+        ("import curidask.cli.curidask", set()),
     ],
 )
 def test_heavy_packages_load_when_they_are_used(statement: str, allowed: set[str]) -> None:

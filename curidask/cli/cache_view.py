@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
 PROBLEM_LINES = 50
 """Lines about single artifacts that are printed of one kind; --json has all."""
 
@@ -27,7 +29,7 @@ def cache_options(command: F) -> F:
     """The options of all commands: which cache, which tier, and how to print."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print JSON."),
-        click.option("--tier", metavar="N|all", help="Only the N-th tier of the cache, counted from 1."),
+        click.option("--tier", metavar="N", help="Only the N-th tier of the cache, counted from 1."),
         click.option(
             "-c", "--cache", metavar="PATH|URL[,…]", help="Another cache than the configured one; tiers with commas."
         ),
@@ -67,6 +69,15 @@ class NumberedTier:
         return f"tier {self.number} ({self.store.url})"
 
 
+def load_config() -> Config:
+    """The configuration around the current folder; from here on warnings show as lines."""
+    from curidask.cli.terminal import say, show_warnings
+    from curidask.config import load_config
+
+    show_warnings(lambda text: say(f"warning: {text}", fg="yellow"))
+    return load_config()
+
+
 def open_cache(config: Config, cache: str | None) -> list[NumberedTier]:
     """The tiers of the chosen or the configured cache."""
     from curidask.store.opening import open_tiers
@@ -77,7 +88,7 @@ def open_cache(config: Config, cache: str | None) -> list[NumberedTier]:
 
 def choose_tiers(tiers: Sequence[NumberedTier], asked: str | None) -> list[NumberedTier]:
     """Those that ``--tier`` names; all without it."""
-    if asked in (None, "all"):
+    if asked is None:
         return list(tiers)
     chosen = [tier for tier in tiers if str(tier.number) == asked]
     if not chosen:
@@ -93,6 +104,62 @@ def one_tier(tiers: Sequence[NumberedTier], asked: str | None, what: str) -> Num
         numbers = ", ".join(f"--tier {tier.number} is {tier.store.url}" for tier in chosen)
         raise click.UsageError(f"The cache has {len(chosen)} tiers: say which one {what} ({numbers}).")
     return chosen[0]
+
+
+def tiers_to_read(cache: str | None, asked: str | None) -> list[NumberedTier]:
+    """The chosen tiers of the chosen cache, those that are there.
+
+    Raises
+    ------
+    ConfigurationError
+        When none is.
+    """
+    return only_there(choose_tiers(open_cache(load_config(), cache), asked))
+
+
+def only_there(tiers: Sequence[NumberedTier]) -> list[NumberedTier]:
+    """Those that are no folder, or one that is there.
+
+    Raises
+    ------
+    ConfigurationError
+        When none is.
+    """
+    from curidask.errors import ConfigurationError
+    from curidask.store.verifying import is_empty_folder
+
+    there = [tier for tier in tiers if not is_empty_folder(tier.store.objects)]
+    if not there:
+        places = ", ".join(tier.store.url for tier in tiers)
+        raise ConfigurationError(
+            "There is no cache.",
+            where=places,
+            fix="run an experiment first, go to the project's folder, or name another place with --cache",
+        )
+    return there
+
+
+def refuse_read_only(tier: NumberedTier, consequence: str) -> None:
+    """Raise for a tier that is not to be written to.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    if not tier.store.writable:
+        from curidask.errors import ConfigurationError
+
+        raise ConfigurationError(
+            f"The cache mode of {tier.label} is {tier.tier.mode.value!r}, so {consequence}.",
+            where="`cache_mode` in the configuration",
+            fix=f"change it, or name the place itself: --cache {tier.store.url}",
+        )
+
+
+def nothing(tiers: Sequence[NumberedTier], *, filtered: bool) -> str:
+    """What to say where there is nothing to show."""
+    places = ", ".join(tier.store.url for tier in tiers)
+    return f"no artifact in {places} fits" if filtered else f"no artifacts in {places}"
 
 
 def take(tier: NumberedTier, *, quiet: bool) -> Inventory:
@@ -137,9 +204,20 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=1, ensure_ascii=False))
 
 
+def printable(text: str) -> str:
+    """A text without what moves the cursor or changes colours: names in a shared cache are anybody's."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in str(text))
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Iterable[str] = ()) -> None:
     """Print columns, as wide as what is in them."""
     aligned_right = set(right)
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
@@ -160,7 +238,7 @@ def print_problems(title: str, lines: Sequence[str], **style: Any) -> None:
         return
     click.secho(f"{title}: {len(lines)}", **style)
     for line in lines[:PROBLEM_LINES]:
-        click.echo(f"  {line}")
+        click.echo(f"  {printable(line)}")
     if len(lines) > PROBLEM_LINES:
         click.echo(f"  … and {len(lines) - PROBLEM_LINES} more (--json has all)")
 

@@ -10,6 +10,7 @@ import click
 
 from curidask import __version__
 from curidask.cli import completion
+from curidask.cli.cache import cache_group
 from curidask.cli.errors import guarded
 from curidask.cli.experiment import SETTINGS, SUBCOMMANDS, run_click, run_command
 from curidask.cli.terminal import choose_colour, say
@@ -50,6 +51,7 @@ def completion_command(shell: str) -> None:
     say(completion.script(shell), err=False)
 
 
+cli.add_command(cache_group)
 cli.add_command(run_command, "run")
 for _name, _command in SUBCOMMANDS.items():
     cli.add_command(_command, _name)

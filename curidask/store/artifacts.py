@@ -6,7 +6,7 @@ checks each file against the manifest, so whatever went wrong between the two sh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -189,6 +189,10 @@ class ArtifactStore:
         Call it when no worker of that run is alive.
         """
         self._workspaces.clean(run)
+
+    def work_folders(self) -> Iterator[tuple[str, Path]]:
+        """All working folders of this store on this machine; see `Workspaces.folders`."""
+        return self._workspaces.folders()
 
     def commit(
         self,

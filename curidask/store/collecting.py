@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.bringing import all_files
 from curidask.store.inventory import Entry, Inventory
-from curidask.store.manifests import manifest_name, safe_part
+from curidask.store.leftovers import find_leftovers, remove_leftovers
+from curidask.store.manifests import manifest_name
 from curidask.store.usage import LEASE_SECONDS, Removal, Use, Uses
 
 BATCH = 200
 GRACE_SECONDS = 86400.0
-_WORK_FOLDER = re.compile(r"\.(?:work-(?P<run>.*)-[0-9a-f]{8}|tmp-.*|probe-.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +27,8 @@ class Policy:
     unused_seconds : float or None
         Remove what was neither made nor used for so long.
     keep_runs : int or None
-        Keep what the last so many runs of each experiment used; without `unused_seconds`, remove all else.
+        Keep what the last so many runs of each experiment used; without `unused_seconds` and `max_bytes`, remove what
+        earlier runs used and these did not. What no run ever said to use is not judged by this.
     max_bytes : int or None
         Then remove more, the least recently used first, until no more than this is left.
     grace_seconds : float
@@ -103,6 +99,7 @@ def plan_gc(inventory: Inventory, uses: Sequence[Use], policy: Policy, now: floa
     """
     last_used = _last_used(inventory, uses)
     kept_runs = _last_runs(uses, policy.keep_runs)
+    known = {stem for use in uses for stem in use.stems}
     protection = _Protection(
         active=set().union(*(use.stems for use in uses if use.is_active(now))),
         kept=set().union(*(use.stems for use in kept_runs)),
@@ -112,16 +109,18 @@ def plan_gc(inventory: Inventory, uses: Sequence[Use], policy: Policy, now: floa
     remove = [
         Doomed(entry, last_used[entry.stem], reason)
         for entry in inventory.artifacts
-        if (reason := _reason(last_used[entry.stem], policy, now)) and protection.allows(entry.stem)
+        if (reason := _reason(entry.stem in known, last_used[entry.stem], policy, now))
+        and protection.allows(entry.stem)
     ]
     total = inventory.size_bytes
     left = _left_bytes(inventory, remove)
     if policy.max_bytes is not None:
         remove, left = _shrink(inventory, remove, protection, policy.max_bytes)
-    known = {stem for use in uses for stem in use.stems}
     halves = {s: names for s, names in inventory.halves.items() if s in known and protection.allows_half(s, uses)}
     protected = {why: len(stems) for why, stems in protection.stays.items()}
-    return Plan(remove, halves, _spent(uses, kept_runs, policy, now), total, left, protected, now)
+    gone = {doomed.entry.stem for doomed in remove}
+    stays = {entry.stem for entry in inventory.artifacts}.union(inventory.halves) - gone - halves.keys()
+    return Plan(remove, halves, _spent(uses, kept_runs, stays, policy, now), total, left, protected, now)
 
 
 @dataclass(slots=True)
@@ -164,13 +163,25 @@ def _last_runs(uses: Iterable[Use], count: int | None) -> list[Use]:
     by_experiment: dict[str, list[Use]] = defaultdict(list)
     for use in sorted(uses, key=lambda use: use.started, reverse=True):
         by_experiment[use.experiment].append(use)
-    return [use for runs in by_experiment.values() for use in runs[: count or 0]]
+    return [use for runs in by_experiment.values() for use in _first_references(runs, count or 0)]
 
 
-def _reason(last_used: float, policy: Policy, now: float) -> str:
+def _first_references(runs: Iterable[Use], count: int) -> list[Use]:
+    """The runs of the first so many references: a run that was copied here is known several times."""
+    references: set[str] = set()
+    found = []
+    for use in runs:
+        if use.reference in references or len(references) < count:
+            references.add(use.reference)
+            found.append(use)
+    return found
+
+
+def _reason(known: bool, last_used: float, policy: Policy, now: float) -> str:
     if policy.unused_seconds is not None:
         return "unused" if now - last_used > policy.unused_seconds else ""
-    return "not used by the last runs" if policy.keep_runs is not None and policy.max_bytes is None else ""
+    by_runs = policy.keep_runs is not None and policy.max_bytes is None
+    return "not used by the last runs" if by_runs and known else ""
 
 
 def _left_bytes(inventory: Inventory, remove: Iterable[Doomed]) -> int:
@@ -182,7 +193,9 @@ def _shrink(
     inventory: Inventory, remove: list[Doomed], protection: _Protection, max_bytes: int
 ) -> tuple[list[Doomed], int]:
     """Remove more, the least recently used first, until what is left is small enough."""
+    files = _Files(inventory)
     gone = {doomed.entry.stem for doomed in remove}
+    files.release(gone)
     left = _left_bytes(inventory, remove)
     by_age = sorted(inventory.artifacts, key=lambda entry: protection.last_used[entry.stem])
     more = []
@@ -191,17 +204,17 @@ def _shrink(
             break
         if entry.stem not in gone and protection.allows(entry.stem):
             more.append(Doomed(entry, protection.last_used[entry.stem], "too much is stored"))
-            left -= entry.size_bytes
+            left -= files.release_bytes(entry)
     return remove + more, left
 
 
-def _spent(uses: Iterable[Use], kept: Iterable[Use], policy: Policy, now: float) -> list[str]:
-    """Runs that say nothing any more: over, not kept, and too long ago to keep anything."""
-    if policy.unused_seconds is None:
-        return []
+def _spent(uses: Iterable[Use], kept: Iterable[Use], stays: set[str], policy: Policy, now: float) -> list[str]:
+    """Runs that say nothing any more: over, not kept, and too long ago to keep anything, or nothing is left of them."""
     needed = {use.id for use in kept}
-    limit = now - max(policy.unused_seconds, policy.grace_seconds)
-    return [u.id for u in uses if u.id not in needed and not u.is_active(now) and u.seen < limit]
+    young = now - policy.grace_seconds
+    over = [use for use in uses if use.id not in needed and not use.is_active(now) and use.seen < young]
+    limit = now - policy.unused_seconds if policy.unused_seconds is not None else 0.0
+    return [use.id for use in over if use.seen < limit or stays.isdisjoint(use.stems)]
 
 
 # --- carrying it out --------------------------------------------------------------------------------------------------
@@ -232,6 +245,7 @@ def collect(
     uses: Uses,
     *,
     who: str,
+    grace_seconds: float = GRACE_SECONDS,
     told: Callable[[int, int], None] = lambda done, total: None,
 ) -> Collected:
     """Remove what a plan says, but for what a run has begun to use since; manifests first.
@@ -242,32 +256,40 @@ def collect(
     inventory : Inventory
     plan : Plan
     uses : Uses
-        Of the store; brought up to date.
+        Of the store, as they were when the plan was made; brought up to date.
     who : str
         For those who wait.
+    grace_seconds : float
+        What killed processes left within it stays.
     told : callable
         Is called with how many artifacts are done, and how many there are.
     """
     done = Collected()
     files = _Files(inventory)
+    planned_with = {use.id: (use.seen, use.ended) for use in uses.by_id.values()}
     for start in range(0, len(plan.remove), BATCH):
         batch = plan.remove[start : start + BATCH]
         with Removal(store.objects, [doomed.entry.stem for doomed in batch], who) as removal:
-            used = _in_use(uses)
+            used = _in_use(uses, planned_with)
             free = [doomed for doomed in batch if doomed.entry.stem not in used] if removal.holds else []
             _remove(store, [doomed.entry.stem for doomed in free], files)
         done.stems += [doomed.entry.stem for doomed in free]
         done.size_bytes += sum(doomed.entry.size_bytes for doomed in free)
         done.spared += [doomed.entry.stem for doomed in batch if doomed not in free]
         told(start + len(batch), len(plan.remove))
-    done.leftovers = _remove_halves(store, plan, uses, who) + remove_leftovers(store, uses)
+    found = find_leftovers(store, uses, time.time(), grace_seconds)
+    done.leftovers = _remove_halves(store, plan, uses, who) + remove_leftovers(store, found)
     uses.forget(plan.runs)
     return done
 
 
-def _in_use(uses: Uses) -> set[str]:
+def _in_use(uses: Uses, planned_with: Mapping[str, tuple[float, bool]]) -> set[str]:
+    """What runs may be using, and what those have used that the plan did not know, or not at their end."""
     now = time.time()
-    return set().union(*(use.stems for use in uses.refresh() if use.is_active(now)))
+    runs = uses.refresh()
+    return set().union(
+        *(use.stems for use in runs if use.is_active(now) or planned_with.get(use.id) != (use.seen, use.ended))
+    )
 
 
 class _Files:
@@ -286,6 +308,11 @@ class _Files:
         self._owners.subtract(names)
         return [name for name in dict.fromkeys(names) if not self._owners[name]]
 
+    def release_bytes(self, entry: Entry) -> int:
+        """The size of the files that nobody owns once this artifact is gone."""
+        sizes = all_files(entry.manifest) if entry.manifest else {}
+        return sum(sizes[name].size_bytes for name in self.release([entry.stem]) if name in sizes)
+
 
 def _remove(store: ArtifactStore, stems: Sequence[str], files: _Files) -> None:
     store.objects.remove([manifest_name(stem) for stem in stems])
@@ -303,26 +330,3 @@ def _remove_halves(store: ArtifactStore, plan: Plan, uses: Uses, who: str) -> in
             return 0
         store.objects.remove(names)
     return len(names)
-
-
-def remove_leftovers(store: ArtifactStore, uses: Uses, age_seconds: float = GRACE_SECONDS) -> int:
-    """Remove what killed processes left in the folder of a local store; how many there were."""
-    root = store.objects.local_root
-    if root is None or not root.is_dir():
-        return 0
-    now = time.time()
-    running = {safe_part(use.reference, 60) for use in uses.by_id.values() if use.is_active(now)}
-    count = 0
-    for path in root.iterdir():
-        match = _WORK_FOLDER.fullmatch(path.name)
-        if match is None or match["run"] in running:
-            continue
-        with suppress(OSError):
-            if now - path.stat().st_mtime > age_seconds:
-                _remove_path(path)
-                count += 1
-    return count
-
-
-def _remove_path(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else os.unlink(path)

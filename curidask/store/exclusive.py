@@ -92,6 +92,19 @@ def probe(objects: Any, token: str = "") -> bool:
     return _known[key]
 
 
+def try_again(objects: Any) -> bool:
+    """Find it out anew, whatever was found out before; other processes go by what comes out now.
+
+    Raises
+    ------
+    CacheError
+        As for `probe`.
+    """
+    result = _tried(objects)
+    _note(objects, result)
+    return result
+
+
 def forget() -> None:
     """Forget what was found out in this process."""
     _known.clear()

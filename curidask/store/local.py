@@ -6,6 +6,7 @@ import errno
 import hashlib
 import itertools
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -79,7 +80,7 @@ class LocalObjects:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(name + "/")
-                else:
+                elif not is_temporary(entry.name):  # it is not there before it has its own name
                     yield name, entry
 
     def exists(self, names: Iterable[str]) -> set[str]:
@@ -292,6 +293,12 @@ class LocalObjects:
 
 
 _counter = itertools.count()
+_TEMPORARY = re.compile(r"\.tmp-\d+-\d+-[0-9a-f]{8}")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of that name is what a write is to put in another's place."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def _with_folder(folder: str, action: Callable[[], T]) -> T:

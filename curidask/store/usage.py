@@ -51,12 +51,16 @@ class Use:
     id : str
         Reference with something random, since two machines may give two runs one reference.
     reference, experiment, user, host, project : str
+    session, work : str
+        What its claims carry, and what its working folders are named after.
     started, seen : float
         When it began, and was last seen: seconds since 1970, by its own clock.
     ended : bool
         Whether it came to its end.
     stems : set of str
         What it uses, or may use while it runs.
+    optional : set of str
+        Those of them that need not be there although it used them.
     """
 
     id: str
@@ -65,10 +69,13 @@ class Use:
     user: str = ""
     host: str = ""
     project: str = ""
+    session: str = ""
+    work: str = ""
     started: float = 0.0
     seen: float = 0.0
     ended: bool = False
     stems: set[str] = field(default_factory=set)
+    optional: set[str] = field(default_factory=set)
 
     def is_active(self, now: float) -> bool:
         """Whether it may be running."""
@@ -76,12 +83,16 @@ class Use:
 
     def add(self, values: Mapping[str, Any]) -> None:
         """Take in one of its objects."""
-        for name in ("reference", "experiment", "user", "host", "project"):
+        for name in _TEXTS:
             setattr(self, name, str(values.get(name, getattr(self, name))))
         self.started = float(values.get("started", self.started))
         self.seen = max(self.seen, float(values.get("seen", 0.0)))
         self.ended = self.ended or bool(values.get("ended"))
         self.stems.update(str(stem) for stem in values.get("stems", ()))
+        self.optional.update(str(stem) for stem in values.get("optional", ()))
+
+
+_TEXTS = ("reference", "experiment", "user", "host", "project", "session", "work")
 
 
 class Uses:
@@ -124,6 +135,8 @@ class RunUse:
     places : sequence of ObjectStore
     reference, experiment, user, host, project : str
         For people, and to find the run again.
+    session, work : str
+        By which claims and working folders are known to be this run's.
     told : callable
         Is told what the run waits for.
     """
@@ -137,6 +150,8 @@ class RunUse:
         user: str = "",
         host: str = "",
         project: str = "",
+        session: str = "",
+        work: str = "",
         told: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._places = list(places)
@@ -147,6 +162,8 @@ class RunUse:
             "user": user,
             "host": host,
             "project": project,
+            "session": session,
+            "work": work,
             "started": time.time(),
         }
         self._told = told
@@ -174,8 +191,14 @@ class RunUse:
         for place in self._places:
             wait_for_gc(place, set(new), self._told)
 
-    def end(self, used: Iterable[str]) -> None:
+    def end(self, used: Iterable[str], optional: Iterable[str] = ()) -> None:
         """Say what the run has used, at its end.
+
+        Parameters
+        ----------
+        used : iterable of str
+        optional : iterable of str
+            What belongs to that where it is there.
 
         Raises
         ------
@@ -184,7 +207,9 @@ class RunUse:
         self._over.set()
         if not self._names:
             return
-        self._write(f"{self._folder}end.json", {"stems": sorted(set(used)), "ended": True})
+        maybe = set(optional)
+        stems = {"stems": sorted(maybe.union(used)), "optional": sorted(maybe)}
+        self._write(f"{self._folder}end.json", {**stems, "ended": True})
         for place in self._places:
             place.remove([*self._names, f"{self._folder}beat.json"])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,18 +15,19 @@ from curidask.errors import (
     ArtifactDamagedError,
     ArtifactMissingError,
     ArtifactUntrustedError,
-    CacheError,
     CuridaskError,
 )
 from curidask.store.artifacts import ArtifactStore
+from curidask.store.exclusive import RACERS, try_again
 from curidask.store.inventory import Entry
 from curidask.store.objects import ObjectStore
 
 ARTIFACTS_AT_ONCE = 8
-RACERS = 16
 SMALL_BYTES = 1000
 LARGE_BYTES = 8 << 20
 N_SMALL = 10
+TRIALS = ".check-"
+"""How the objects that trying out a place makes are named; the time follows."""
 
 
 # --- artifacts --------------------------------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ def check_place(objects: ObjectStore, *, read_only: bool = False) -> Iterator[St
 class _Trial:
     def __init__(self, objects: ObjectStore) -> None:
         self.objects = objects
-        self.prefix = f".check-{os.getpid()}-{os.urandom(4).hex()}-"
+        self.prefix = f"{TRIALS}{int(time.time())}-{os.urandom(6).hex()}-"
         self.name = self.prefix + "a"
 
     def _try(self, name: str, action: Callable[[], str], fix: str, *, needed: bool = True) -> Step:
@@ -205,11 +205,8 @@ class _Trial:
         """Have several create one object of which only one may succeed."""
 
         def create() -> str:
-            if not self.objects.probe_exclusive():
-                raise _NotAsNeededError("an object that is there is created again")
-            won = self._race()
-            if won != 1:
-                raise _NotAsNeededError(f"{won} of {RACERS} that created one object at one time succeeded")
+            if not try_again(self.objects):
+                raise _NotAsNeededError("of several that created one object, more than one succeeded")
             return f"1 of {RACERS} at one time"
 
         fix = (
@@ -217,23 +214,6 @@ class _Trial:
             "results stay right. S3, Google and Azure create exclusively, and so do MinIO and SeaweedFS"
         )
         return self._try("create exclusively", create, fix, needed=False)
-
-    def _race(self) -> int:
-        start = threading.Barrier(RACERS)
-        won = []
-
-        def create(racer: int) -> None:
-            start.wait()
-            with suppress(CacheError):
-                if self.objects.write(self.prefix + "race", b"%d" % racer, exclusive=True):
-                    won.append(racer)
-
-        threads = [threading.Thread(target=create, args=(racer,)) for racer in range(RACERS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return len(won)
 
     def remove(self) -> Step:
         """Remove it."""
@@ -256,7 +236,7 @@ class _Trial:
                 name = f"{self.prefix}{number}"
                 writes.append(_seconds(partial(self.objects.write, name, os.urandom(SMALL_BYTES))))
                 reads.append(_seconds(partial(self.objects.read, name)))
-            return f"write {_median(writes) * 1000:.1f} ms, read {_median(reads) * 1000:.1f} ms (1 kB, median)"
+            return f"write {_median(writes) * 1000:.2g} ms, read {_median(reads) * 1000:.2g} ms (1 kB, median)"
 
         return self._try("latency", measure, "", needed=False)
 
@@ -273,7 +253,7 @@ class _Trial:
 
     def clean(self) -> None:
         """Remove what is left."""
-        names = [self.prefix + str(part) for part in ("a", "race", *range(N_SMALL))]
+        names = [self.prefix + str(part) for part in ("a", *range(N_SMALL))]
         with suppress(CuridaskError):
             self.objects.remove(names)
 

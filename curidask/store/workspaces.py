@@ -8,7 +8,9 @@ import re
 import shutil
 import socket
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 from curidask.store.manifests import safe_part
 from curidask.store.payload import Workspace
@@ -58,13 +60,24 @@ class Workspaces:
                 if name[:-8] == prefix or _was_copying(name):
                     shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
 
+    def folders(self) -> Iterator[tuple[str, Path]]:
+        """All of this store on this machine, whoever made them, each with its run's name as `safe_part` writes it."""
+        folder, _, start = self._start().rpartition("/")
+        pattern = re.compile(re.escape(start) + "(.*)-[0-9a-f]{8}")
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for name in os.listdir(folder):
+                if match := pattern.fullmatch(name):
+                    yield match[1], Path(folder, name)
+
     def _prefix(self, run: str) -> str:
         """How the paths of a run's working folders begin; eight random digits follow."""
-        name = safe_part(run, 60)
+        return f"{self._start()}{safe_part(run, 60)}-"
+
+    def _start(self) -> str:
         if self._folder is not None:
-            return f"{self._folder}.work-{name}-"
+            return f"{self._folder}.work-"
         place = hashlib.sha256(self._url.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-        return f"{tempfile.gettempdir()}/curidask-{place}-work-{name}-"
+        return f"{tempfile.gettempdir()}/curidask-{place}-work-"
 
 
 def _was_copying(name: str) -> bool:

@@ -115,7 +115,7 @@ def test_paths_are_those_that_the_run_then_uses(project: Project, parallel: tupl
     assert before.stderr == ""
     assert wrote_nothing(project)
     good(project.experiment("demo", *parallel))
-    there = {str(path) for path in project.cache.iterdir()}
+    there = {str(path) for path in project.cache.glob("[!.]*")}
     assert set(before.stdout.splitlines()) == there
     after = good(project.experiment("demo", "--paths", *parallel)).stdout
     assert set(after.splitlines()) == there
@@ -136,7 +136,7 @@ def test_paths_of_several_files_tracked_files_and_urls(project: Project) -> None
     assert all(line.startswith("memory://some/where/demo_") for line in remote)
     good(project.experiment("demo", *IN_PROCESS))
     listed = project.experiment("demo", "--paths").stdout.splitlines()
-    assert set(listed) == {str(path) for path in project.cache.iterdir()}
+    assert set(listed) == {str(path) for path in project.cache.glob("[!.]*")}
     for part in ("_a.txt", "_b.txt", "by_hand"):
         assert sum(part in line for line in listed) == 4
 
