@@ -211,7 +211,7 @@ class ArtifactManager(Displays):
         self.store.clean(self._work)
         if self.claims is not None:
             with self._without_cache("its claims were not removed and end by themselves"):
-                self.claims.close()
+                self.claims.close(self._claimed_stems())
         for record in self.records:
             record.store_tracked_paths()
         self._use.end(self.graph, self.run_record.decisions)
@@ -257,6 +257,12 @@ class ArtifactManager(Displays):
             "inputs": [other.index for other in record.input_records],
             "tasks": list(dict.fromkeys(record.tasks)),
         }
+
+    def _claimed_stems(self) -> set[str]:
+        """What the workers of this run may have claimed."""
+        record = self.run_record
+        ran = {task for task, (action, _) in record.decisions.items() if action is Action.RUN}
+        return {self.graph[task].marker for task in ran.union(record.results)}
 
     @contextmanager
     def _without_cache(self, what: str) -> Iterator[None]:

@@ -21,7 +21,9 @@ WEED = Path(sys.executable).parent / "weed"
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 GRPC_OFFSET = 10_000
-LAST_PORT = 55_535 - 1
+FIRST_PORT = 12_000
+LAST_PORT = 32_767
+"""From the next one on the system hands out ports to clients, so one that is free now may be taken at once."""
 SERVICES = ("s3.port", "master.port", "volume.port", "filer.port", "admin.port")
 
 
@@ -207,7 +209,7 @@ def free_ports(count: int) -> list[int]:
     chance = random.Random(os.urandom(8))
     found: list[int] = []
     while len(found) < count:
-        port = chance.randrange(20_000, LAST_PORT - GRPC_OFFSET)
+        port = chance.randrange(FIRST_PORT, LAST_PORT - GRPC_OFFSET)
         if port not in found and is_free(port) and is_free(port + GRPC_OFFSET):
             found.append(port)
     return found

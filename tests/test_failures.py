@@ -11,7 +11,13 @@ import pytest
 
 from curidask.errors import CacheError, ObjectMissingError
 from curidask.store.failures import KINDS, Failure, classify
-from curidask.store.retries import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Patience
+from curidask.store.retries import (
+    FIRST_PAUSE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    Patience,
+    expect_outage,
+    patience_with,
+)
 
 
 def client_error(code: str, status: int) -> Exception:
@@ -108,3 +114,14 @@ def test_after_an_outage_nobody_waits_again_until_something_succeeds() -> None:
     assert patience.pause(Failure("throttled"), 0, now) is not None
     patience.succeeded()
     assert patience.pause(Failure("unreachable"), 0, now) is not None
+
+
+def test_an_outage_that_another_process_met_is_one_for_all_who_ask_that_place() -> None:
+    here, elsewhere = patience_with("s3://bucket/a", 10), patience_with("s3://bucket/b", 10)
+    assert patience_with("s3://bucket/a", 10) is here
+    expect_outage("s3://bucket/a")
+    now = time.monotonic()
+    assert here.pause(Failure("unreachable"), 0, now) is None
+    assert elsewhere.pause(Failure("unreachable"), 0, now) is not None
+    here.succeeded()
+    assert here.pause(Failure("unreachable"), 0, now) is not None

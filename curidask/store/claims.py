@@ -200,12 +200,20 @@ class Claims:
         if self._source and isinstance(self.objects, LocalObjects):
             self.objects.remove([self._source])
 
-    def close(self) -> None:
-        """Give up all that workers of this session have left, when none of them is alive."""
-        found = self.objects.read_many(self.objects.list(PREFIX))
-        owners = {name: Owner.from_bytes(data) for name, data in found.items()}
+    def close(self, stems: Collection[str]) -> None:
+        """Give up all that workers of this session have left, when none of them is alive.
+
+        Parameters
+        ----------
+        stems : collection of str
+            What they may have claimed. The claims of others on other things are not read: there may be many.
+        """
+        mine = {claim_name(stem, 0).rpartition(".")[0] for stem in stems}
+        names = [name for name in self.objects.list(PREFIX) if name.rpartition(".")[0] in mine] if mine else []
+        owners = {name: Owner.from_bytes(data) for name, data in self.objects.read_many(names).items()}
         left = [name for name, owner in owners.items() if owner is not None and owner.session == self.session]
-        self.objects.remove([*left, *self.objects.list(OWNERS + self.session)])
+        sources = self.objects.list(OWNERS + self.session) if isinstance(self.objects, LocalObjects) else []
+        self.objects.remove([*left, *sources])
 
     def raw(self, held: Collection[tuple[str, int]]) -> dict[tuple[str, int], bytes]:
         """The bytes of the claims of these stems and generations that are there, read together."""

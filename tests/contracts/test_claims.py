@@ -61,7 +61,7 @@ def test_claims_are_no_objects_of_a_listing(objects: ObjectStore) -> None:
     assert objects.list() == []
     with mine.renewing(taken):
         pass
-    mine.close()
+    mine.close([STEM])
     assert objects.list(".claim") == []
 
 
@@ -89,7 +89,7 @@ def test_a_dead_worker_of_the_same_run_is_replaced_at_once(objects: ObjectStore)
     mine = claims(objects, "run")
     objects.write(claim_name(STEM, 0), owner_elsewhere(mine, session="run").to_bytes())
     assert mine.take(STEM) == Claim(STEM, 1)
-    claims(objects, "run").close()
+    claims(objects, "run").close([STEM])
     assert objects.list(".claim") == []
 
 

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ import pytest
 from curidask.errors import ArtifactDamagedError, ArtifactMissingError, CacheError, ObjectMissingError
 from curidask.store import exclusive
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifests import FileEntry, Manifest, manifest_name
+from curidask.store.manifests import Manifest
 from curidask.store.objects import ObjectStore, Stored, open_objects
 from tests.careless_s3 import CarelessS3, Way
 from tests.contracts.conftest import make_manifest
@@ -414,53 +413,6 @@ def test_a_spawned_child_goes_on(client: str, s3: str) -> None:
 
 def _copy_in_child(objects: ObjectStore) -> None:
     objects.write("child", objects.read("parent"))
-
-
-# --- what it costs ---------------------------------------------------------------------------------------------------
-PAYLOAD = b"1"
-FILES = (FileEntry(".json", len(PAYLOAD), hashlib.sha256(PAYLOAD).hexdigest()),)
-MANY = [replace(make_manifest(f"many {number}"), files=FILES) for number in range(10_000)]
-
-
-@pytest.fixture(scope="module")
-def many(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The address of a place with many artifacts."""
-    url = s3_server.url(f"many-{os.urandom(6).hex()}")
-    options = {"endpoint_url": s3_server.endpoint, "region": "us-east-1", "client": "obstore"}
-    place = open_objects(url, **options, key=s3_server.owner.key, secret=s3_server.owner.secret)
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda m: place.write(m.stem + ".json", PAYLOAD), MANY))
-        list(pool.map(lambda m: place.write(manifest_name(m.stem), m.to_bytes()), MANY))
-    return url
-
-
-@pytest.mark.timeout(600)
-def test_asking_for_ten_thousand_artifacts_costs_pages(client: str, s3_proxy: S3Proxy, many: str) -> None:
-    store = ArtifactStore(open_objects(many))
-    s3_proxy.reset_counts()
-    stems = {manifest.stem for manifest in MANY}
-    assert store.present(stems) == stems
-    assert s3_proxy.counts.keys() == {"list"}
-    assert s3_proxy.counts["list"] <= 2 * len(MANY) // 1000 + 5
-
-
-@pytest.mark.timeout(600)
-def test_a_few_artifacts_cost_few_requests_among_many_others(client: str, s3_proxy: S3Proxy, many: str) -> None:
-    store = ArtifactStore(open_objects(many))
-    s3_proxy.reset_counts()
-    few = {manifest.stem for manifest in MANY[700:703]}
-    assert store.present(few) == few
-    assert s3_proxy.counts == {"get": 3, "head": 3}
-
-
-def test_a_commit_costs_a_look_and_a_request_a_file(client: str, s3_proxy: S3Proxy, s3: str, tmp_path: Path) -> None:
-    store = ArtifactStore(open_objects(s3), near=tmp_path / "near")
-    s3_proxy.reset_counts()
-    write_artifact(store, make_manifest(), {".json": b"1", "_b.bin": b"2"})
-    assert s3_proxy.counts == {"get": 1, "put": 3}
-    s3_proxy.reset_counts()
-    read_artifact(store, make_manifest())
-    assert s3_proxy.counts == {"get": 3}
 
 
 # --- wrappers --------------------------------------------------------------------------------------------------------
