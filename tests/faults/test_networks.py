@@ -55,27 +55,29 @@ def wait_until_held(project: Project, parallel: tuple[str, str]) -> None:
 ALL = ["slow_down", "internal_error", "reset", "lost_reply", "truncated", "corrupted"]
 
 
-@pytest.mark.parametrize(("share", "hows"), [(0.05, ALL), (0.3, ["slow_down"])], ids=["one in twenty", "throttled"])
+@pytest.mark.parametrize(
+    ("n_workers", "share", "hows"),
+    [("0", 0.05, ALL), ("2", 0.05, ALL), ("0", 0.3, ["slow_down"])],
+    ids=["in process", "2 workers", "throttled"],
+)
 def test_a_run_completes_though_requests_fail(
-    gated: Project, s3_proxy: S3Proxy, parallel: tuple[str, str], share: float, hows: list[How]
+    gated: Project, s3_proxy: S3Proxy, n_workers: str, share: float, hows: list[How]
 ) -> None:
     (gated.root / "open").touch()
     s3_proxy.fail_by_chance(share, seed=2, hows=hows)
-    done = gated.experiment("demo", *parallel)
+    done = gated.experiment("demo", "--parallel", n_workers)
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr
     assert stored_calls(gated) == ONCE
     assert sum(s3_proxy.injected.values()) >= 3
-    again = gated.experiment("demo", *parallel)
+    again = gated.experiment("demo", "--parallel", "0")
     assert "everything was in the cache" in again.stderr
     assert gated.calls() == {}
 
 
-def test_a_run_completes_though_the_server_is_killed_and_started_again(
-    gated: Project, s3_server: S3Server, parallel: tuple[str, str]
-) -> None:
-    run = gated.start("demo", *parallel)
-    wait_until_held(gated, parallel)
+def test_a_run_completes_though_the_server_is_killed_and_started_again(gated: Project, s3_server: S3Server) -> None:
+    run = gated.start("demo", "--parallel", "2")
+    wait_until_held(gated, ("--parallel", "2"))
     s3_server.kill()
     (gated.root / "open").touch()
     time.sleep(0.5)
@@ -116,7 +118,7 @@ def test_a_server_that_is_gone_is_an_error_within_a_bound_and_a_rerun_resumes(
     finished = done.intersection(ONCE)
     assert len(finished) >= 2
     gated.calls()
-    again = gated.experiment("demo", *parallel)
+    again = gated.experiment("demo", "--parallel", "0")
     assert again.returncode == 0, again.stderr
     assert stored_calls(gated) == {name: 1 for name in ONCE if name not in finished}
 
@@ -171,14 +173,14 @@ def test_who_may_only_read_gets_the_results_and_one_warning(
     assert open_objects(s3).list(".claim") == []
 
 
-@pytest.mark.parametrize("way", ["ignores", "races"])
+@pytest.mark.parametrize(("way", "n_workers"), [("ignores", "0"), ("races", "2")])
 def test_a_server_that_does_not_create_exclusively_costs_one_warning(
-    gated: Project, s3: str, parallel: tuple[str, str], way: Way
+    gated: Project, s3: str, way: Way, n_workers: str
 ) -> None:
     (gated.root / "open").touch()
     with CarelessS3(way) as server:
         for expected in (ONCE, {}):
-            done = gated.experiment("demo", *parallel, env={"AWS_ENDPOINT_URL": server.endpoint})
+            done = gated.experiment("demo", "--parallel", n_workers, env={"AWS_ENDPOINT_URL": server.endpoint})
             assert done.returncode == 0, done.stderr
             assert done.stderr.count("warning: ") == 1
             assert "does not create objects exclusively" in done.stderr
