@@ -15,7 +15,18 @@ import curidask
 PACKAGE = Path(curidask.__file__).parent
 
 GROUPS = [
-    ["errors", "params", "args", "hashing", "code_identity", "staging", "graph", "planner", "runstate"],
+    [
+        "errors",
+        "params",
+        "args",
+        "hashing",
+        "code_identity",
+        "stage_options",
+        "staging",
+        "graph",
+        "planner",
+        "runstate",
+    ],
     ["caching", "store"],
     ["executors", "clusters"],
     [
