@@ -129,6 +129,27 @@ class StageFailedError(CuridaskError, RuntimeError):
         self.traceback_text = traceback_text
 
 
+class TimeIsUp(BaseException):
+    """Raised inside a stage that runs longer than its ``timeout_seconds``, so that its ``finally`` blocks run.
+
+    It is no `Exception`, so that ``except Exception`` lets it pass.
+    """
+
+
+class StageTimeoutError(CuridaskError, TimeoutError):
+    """A stage ran longer than its ``timeout_seconds``; carries where it was then as text."""
+
+    __str__ = CuridaskError.__str__  # TimeoutError would show errno forms
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "", traceback_text: str = "") -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.traceback_text = traceback_text
+
+
+class StageExitError(CuridaskError, RuntimeError):
+    """A stage tried to end the process that it runs in."""
+
+
 class RunFailedError(CuridaskError, RuntimeError):
     """A run ended with failed stages; what had finished is committed.
 
@@ -147,6 +168,10 @@ class RunFailedError(CuridaskError, RuntimeError):
 
 class ClusterError(CuridaskError, RuntimeError):
     """Workers could not be started, reached or kept."""
+
+
+class DemandError(ClusterError):
+    """A stage asks for resources or memory that no worker has."""
 
 
 class ReportableError(CuridaskError, TypeError):

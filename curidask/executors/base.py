@@ -243,6 +243,8 @@ class Outcome:
         What the stage reported. Of a stage that was found made, what it reported lies in the store.
     held : Held or None
         For HELD: who is computing it.
+    peak_bytes : int
+        The most memory that its process had meanwhile; 0 when it is not known, as of a job that was over too soon.
     """
 
     task: int
@@ -255,6 +257,7 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     reported: tuple[Reported, ...] = ()
     held: Held | None = None
+    peak_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
