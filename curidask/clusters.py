@@ -102,6 +102,7 @@ def local(n_workers: int) -> Iterator[Connection]:
             ) from error
         try:
             with Client(cluster, set_as_default=False) as client:
+                client.forward_logging(level=logging.INFO)  # what stages log shows here, before they are heard to end
                 yield Connection(client, n_workers, f"{n_workers} local worker processes", cluster)
         finally:
             cluster.close(timeout=4)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-from collections.abc import Mapping
+import re
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from curidask.errors import ConfigurationError
@@ -15,6 +17,11 @@ from curidask.errors import ConfigurationError
 VERIFY = ("digest", "size", "off")
 FILES = ("curidask.toml", "pyproject.toml", "curidask_config.json", "curifactory_config.json")
 ENVIRONMENT_PREFIX = "CURIDASK_"
+NOT_SETTINGS = frozenset({"cache_key"})
+"""Variables with our prefix that are no settings: a secret does not belong into a configuration file."""
+
+RUN_ARTIFACTS = "artifacts"
+"""Where the folder of a store-full run holds its artifacts."""
 
 OLD_NAMES = {
     "experiments_module_name": "experiments",
@@ -24,6 +31,7 @@ OLD_NAMES = {
     "runs_path": "runs",
     "logs_path": "logs",
     "reports_path": "reports",
+    "report_css_path": "report_css",
     "notebooks_path": "notebooks",
 }
 """Keys of the JSON configuration of older projects."""
@@ -38,11 +46,13 @@ class Config:
     root : Path
         The project's folder; relative paths start here.
     experiments, params : str
-        Folders of the experiment and parameter modules.
+        Folders of the experiment and parameter modules, within the project.
     cache : str
         Folder or URL of the artifact store.
     runs, logs, reports, notebooks : str
-        Folders for run records, logs, reports and notebooks.
+        Folders for run records, logs, reports and the notebooks of runs.
+    report_css : str
+        A style sheet to use in reports instead of the built-in one; empty for none.
     parallel : int or None
         Worker processes (0: in this process); None for as many as cores.
     verify : str
@@ -58,6 +68,7 @@ class Config:
     runs: str = "data/runs"
     logs: str = "logs"
     reports: str = "reports"
+    report_css: str = ""
     notebooks: str = "notebooks/experiments"
     parallel: int | None = None
     verify: str = "digest"
@@ -68,9 +79,18 @@ class Config:
         return self.root / Path(relative).expanduser()
 
     def cache_url(self, chosen: str | None = None) -> str:
-        """The cache as an absolute folder or a URL."""
+        """The cache as an absolute folder or a URL; of the folder of a store-full run, its artifacts."""
         cache = chosen or self.cache
-        return cache if "://" in cache else str(self.path(cache))
+        if "://" in cache:
+            return cache
+        return str(self.path(cache) / RUN_ARTIFACTS if self.is_run_folder(cache) else self.path(cache))
+
+    def is_run_folder(self, cache: str) -> bool:
+        """Whether a chosen cache is the folder of a store-full run: it has a run record and artifacts."""
+        if "://" in cache:
+            return False
+        folder = self.path(cache)
+        return (folder / "run.json").is_file() and (folder / RUN_ARTIFACTS).is_dir()
 
 
 SETTINGS = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("root", "source")}
@@ -79,7 +99,7 @@ SETTINGS = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("roo
 def find_root(start: Path) -> Path:
     """The nearest folder upwards that has a configuration, else the start itself."""
     for folder in (start, *start.parents):
-        if any(_configures(folder / name) for name in FILES):
+        if any(configures(folder / name) for name in FILES):
             return folder
     return start
 
@@ -92,53 +112,122 @@ def load_config(start: Path | None = None, env: Mapping[str, str] | None = None)
     start : Path, optional
         Where to look from, upwards; the current folder by default.
     env : mapping, optional
-        Variables ``CURIDASK_CACHE`` and so on, which win over the file; ``os.environ`` by default.
+        Variables ``CURIDASK_CACHE`` and so on, which win over the file; ``os.environ`` by default. An empty one counts
+        as not set.
 
     Raises
     ------
     ConfigurationError
-        Naming file and key.
+        Naming the file or variable, and the setting.
+
+    Warns
+    -----
+    UserWarning
+        For a variable that looks like a misspelt setting. Others with our prefix are left alone.
     """
     root = find_root((start or Path.cwd()).resolve())
     config = Config(root)
     for name in FILES:
         path = root / name
-        if _configures(path):
+        if configures(path):
             config = replace(config, **_checked(_read(path), str(path)), source=str(path))
             break
-    variables = {
-        key.removeprefix(ENVIRONMENT_PREFIX).lower(): value
-        for key, value in (os.environ if env is None else env).items()
-        if key.startswith(ENVIRONMENT_PREFIX)
-    }
-    known = {key: _parsed(key, value) for key, value in variables.items() if key in SETTINGS}
-    return replace(config, **_checked(known, "the environment (CURIDASK_…)"))
+    for variable, key, value in _variables(os.environ if env is None else env):
+        config = replace(config, **_checked({key: value}, f"the environment variable {variable}"))
+    return config
 
 
-def _configures(path: Path) -> bool:
+# --- the environment -------------------------------------------------------------------------------------------------
+def _variables(env: Mapping[str, str]) -> Iterator[tuple[str, str, Any]]:
+    """Those that are settings, with the setting's name and the value as its type."""
+    for variable, text in env.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX) or not text:
+            continue
+        key = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if key in SETTINGS:
+            yield variable, key, _parsed(key, text)
+        elif key not in NOT_SETTINGS:
+            near = difflib.get_close_matches(key, SETTINGS, n=1, cutoff=0.75)
+            if near:
+                meant = ENVIRONMENT_PREFIX + near[0].upper()
+                warnings.warn(f"the variable {variable} is ignored; did you mean {meant}?", stacklevel=3)
+
+
+def _parsed(key: str, text: str) -> Any:
+    return int(text) if key == "parallel" and re.fullmatch(r"\s*-?\d+\s*", text, re.ASCII) else text
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+def configures(path: Path) -> bool:
+    """Whether a file of one of the names in `FILES` is there and meant for us."""
     if not path.is_file():
         return False
-    return path.name != "pyproject.toml" or "[tool.curidask" in path.read_text(encoding="utf-8", errors="replace")
+    if path.name != "pyproject.toml":
+        return True
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if "curidask" not in text:
+        return False
+    import tomllib
+
+    try:
+        return "curidask" in tomllib.loads(text).get("tool", {})
+    except tomllib.TOMLDecodeError:
+        # Not passed over in silence when it is meant for us: reading it says what is wrong.
+        return re.search(r"^\s*\[\s*tool\s*\.\s*curidask\s*[].]", text, re.MULTILINE) is not None
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
-            import json
-
-            content = json.loads(text)
-            return {OLD_NAMES[key]: value for key, value in content.items() if key in OLD_NAMES}
+            return _from_json(text, path)
         import tomllib
 
         content = tomllib.loads(text)
+    except ConfigurationError:
+        raise
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"The configuration cannot be read: {error}", where=str(path)) from error
+        raise ConfigurationError(
+            f"The configuration cannot be read: {error}", where=str(path), fix="correct the file, or remove it"
+        ) from error
     if path.name == "pyproject.toml":
-        content = content.get("tool", {}).get("curidask", {})
+        content = content["tool"]["curidask"]
+    if not isinstance(content, dict):
+        raise ConfigurationError(
+            f"The configuration is {content!r}.", where=str(path), fix="write settings as `name = value` in a table"
+        )
     return dict(content)
 
 
+def _from_json(text: str, path: Path) -> dict[str, Any]:
+    """Settings by their own or their old names; what else is in the file was meant for another tool."""
+    import json
+
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise ConfigurationError(
+            "The configuration is no JSON object.", where=str(path), fix='write {"cache_path": "data/cache"}'
+        )
+    values = {}
+    for key, value in content.items():
+        name = OLD_NAMES.get(key, key)
+        if name in SETTINGS:
+            values[name] = _modern(key, value)
+        elif near := difflib.get_close_matches(key, [*OLD_NAMES, *SETTINGS], n=1, cutoff=0.85):
+            raise ConfigurationError(f"There is no setting {key!r}.", where=str(path), fix=f"did you mean {near[0]!r}?")
+    return values
+
+
+def _modern(key: str, value: Any) -> Any:
+    """The value of an old key as the setting means it."""
+    if not isinstance(value, str):
+        return value
+    if key in ("experiments_module_name", "params_module_name"):
+        return value.replace(".", "/")
+    return str(PurePosixPath(value) / "experiments") if key == "notebooks_path" else value
+
+
+# --- checking --------------------------------------------------------------------------------------------------------
 def _checked(values: Mapping[str, Any], source: str) -> dict[str, Any]:
     for key, value in values.items():
         if key not in SETTINGS:
@@ -148,16 +237,25 @@ def _checked(values: Mapping[str, Any], source: str) -> dict[str, Any]:
                 where=source,
                 fix=f"did you mean {near[0]!r}?" if near else f"use one of: {', '.join(SETTINGS)}",
             )
-        if key == "verify":
-            fits, fix = value in VERIFY, f"use one of {', '.join(VERIFY)}"
-        elif key == "parallel":
-            fits, fix = type(value) is int and value >= 0, "give a whole number from 0 on"
-        else:
-            fits, fix = isinstance(value, str) and value != "", "give a text in quotes"
-        if not fits:
+        fix = problem(key, value)
+        if fix:
             raise ConfigurationError(f"The setting {key!r} is {value!r}.", where=source, fix=fix)
     return dict(values)
 
 
-def _parsed(key: str, value: str) -> Any:
-    return int(value) if key == "parallel" and value.lstrip("-").isdigit() else value
+def problem(key: str, value: Any) -> str:
+    """What to write instead of a value that cannot be used; empty for one that can."""
+    if key == "verify":
+        return "" if value in VERIFY else f"use one of {', '.join(VERIFY)}"
+    if key == "parallel":
+        return "" if type(value) is int and value >= 0 else "give a whole number from 0 on"
+    if not isinstance(value, str) or (not value and key != "report_css"):
+        return "give a text in quotes"
+    if key in ("experiments", "params") and not _is_package(value):
+        return "give a folder within the project, such as 'experiments' or 'src/experiments'"
+    return ""
+
+
+def _is_package(folder: str) -> bool:
+    parts = PurePosixPath(folder).parts
+    return bool(parts) and not any(part == "/" or "." in part for part in parts)

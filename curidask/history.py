@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import re
 import socket
 import subprocess
@@ -16,9 +17,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from curidask import __version__
 from curidask.errors import CacheError
 from curidask.executors.base import ArtifactInfo, Kind, Outcome
-from curidask.executors.describe import user_name
+from curidask.executors.describe import loaded_packages, user_name
+from curidask.executors.worker import cacher_name
 from curidask.graph import ArtifactRef, Graph, Task
 from curidask.planner import Action, Plan
 
@@ -41,6 +44,16 @@ class RunRecord:
         Task to how it ended.
     described : dict
         Store name to what is known of an artifact that this run did not make.
+    prefix : str
+        How its artifacts' names begin.
+    notes : str
+        What the user says of the run; the first line is its title.
+    options : dict
+        What selects the parameter sets and decides what is computed, by the names of `run_experiment`.
+    records : list of dict
+        The manager's records: index, set's name, hash, tasks, and the records that went in.
+    folder, log : str
+        Where the command was given, and the log file.
     """
 
     name: str
@@ -57,6 +70,12 @@ class RunRecord:
     blocked_tasks: set[int] = field(default_factory=set)
     described: dict[str, ArtifactInfo] = field(default_factory=dict)
     ended_at: float | None = None
+    prefix: str = ""
+    notes: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    records: list[dict[str, Any]] = field(default_factory=list)
+    folder: str = field(default_factory=os.getcwd)
+    log: str = ""
 
     # --- Listener ----------------------------------------------------------------------------------------------------
     def planned(self, graph: Graph, plan: Plan) -> None:
@@ -95,6 +114,9 @@ class RunRecord:
             "reference": self.reference,
             "status": self.status,
             "command": list(self.command),
+            "prefix": self.prefix,
+            "options": self.options,
+            "notes": self.notes,
             "started": datetime.fromtimestamp(self.started).astimezone().isoformat(timespec="seconds"),
             "seconds": round((self.ended_at or time.time()) - self.started, 3),
             "cache": self.cache,
@@ -102,10 +124,17 @@ class RunRecord:
             "user": user_name(),
             "host": socket.gethostname(),
             "python": sys.version.split()[0],
+            "curidask": __version__,
+            "platform": platform.platform(terse=True),
+            "packages": loaded_packages(),
+            "folder": self.folder,
+            "log": self.log,
             "git": git_state(),
             "warnings": self.warnings,
             "param_sets": dict(param_sets),
             "reportables": list(reportables),
+            "records": self.records,
+            "stages": _stages(graph),
             "tasks": [self._row(task) for task in graph if task.id in self.decisions],
         }
 
@@ -164,7 +193,28 @@ def _input_tasks(task: Task) -> dict[str, list[int]]:
 
 
 def _described(info: ArtifactInfo) -> dict[str, Any]:
-    return {"preview": info.preview, "size_bytes": info.size_bytes, "digest": info.digest, "run": info.run}
+    return {
+        "preview": info.preview,
+        "size_bytes": info.size_bytes,
+        "digest": info.digest,
+        "run": info.run,
+        "files": list(info.files),
+    }
+
+
+def _stages(graph: Graph) -> dict[str, Any]:
+    """What the stages are: the first line of their docstring, where they are defined, what stores their outputs."""
+    found: dict[str, Any] = {}
+    for task in graph:
+        if task.spec.name not in found:
+            code = getattr(task.spec.function, "__code__", None)
+            found[task.spec.name] = {
+                "doc": (task.spec.function.__doc__ or "").strip().partition("\n")[0],
+                "place": f"{code.co_filename}:{code.co_firstlineno}" if code is not None else "",
+                "aggregate": task.spec.is_aggregate,
+                "cachers": {o.name: cacher_name(o.cacher) if o.cacher is not None else "" for o in task.outputs},
+            }
+    return found
 
 
 def new_reference(name: str, runs: Path) -> tuple[int, str]:

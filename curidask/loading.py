@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.machinery
 import importlib.util
 import inspect
 import re
@@ -128,10 +129,11 @@ def _param_sets(config: Config, asked: str) -> list[ExperimentParameters]:
 
 def _call_get_params(get_params: Callable[[], Any], name: str, module: ModuleType) -> Any:
     try:
-        return get_params()
+        value = get_params()
+        return list(value) if isinstance(value, Iterator) else value
     except CuridaskError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModuleImportError(
             f"get_params() of {name!r} raised {type(error).__name__}: {error}",
             where=str(module.__file__),
@@ -201,7 +203,23 @@ def enter_project(config: Config) -> None:
         if not _belongs(sys.modules.get(package), config.root):
             for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
                 del sys.modules[name]
+        _claim_packages(config.root, Path(folder).parts)
     importlib.invalidate_caches()
+
+
+def _claim_packages(root: Path, parts: Sequence[str]) -> None:
+    """Make the project's folders packages, where they have no ``__init__.py`` of their own.
+
+    Without, an installed package of the same name (there are some called ``experiments``) would be found instead, since
+    a folder without ``__init__.py`` comes last, wherever it lies on the path.
+    """
+    for end in range(1, len(parts) + 1):
+        name, path = ".".join(parts[:end]), root.joinpath(*parts[:end])
+        if name in sys.modules or (path / "__init__.py").exists() or not path.is_dir():
+            continue
+        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [str(path)]
+        sys.modules[name] = importlib.util.module_from_spec(spec)
 
 
 def _belongs(module: ModuleType | None, root: Path) -> bool:
@@ -227,9 +245,11 @@ def project_modules(root: Path) -> list[ModuleType]:
 
 def _is_own(module: ModuleType, root: Path) -> bool:
     file = getattr(module, "__file__", None)
-    if not file or module.__name__.partition(".")[0] == "curidask":
-        return False
-    path = Path(file)
+    return bool(file) and module.__name__.partition(".")[0] != "curidask" and is_own_file(Path(str(file)), root)
+
+
+def is_own_file(path: Path, root: Path) -> bool:
+    """Whether a file is the project's own: below its folder, but not installed below it."""
     return path.is_relative_to(root) and not any(_is_installed(part, root) for part in _folders(path, root))
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from curidask import clusters, history
+from curidask import clusters, history, param_registry
 from curidask.config import Config, load_config
+from curidask.displays import Displays
 from curidask.errors import ArtifactMissingError, CacheError, RunFailedError
 from curidask.executors.base import Executor
 from curidask.executors.describe import describe_params, user_name
@@ -49,7 +50,7 @@ class MapStop(BaseException):
         self.artifact = artifact
 
 
-class ArtifactManager:
+class ArtifactManager(Displays):
     """A session that keeps track of records and artifacts.
 
     One made by hand, in a notebook or a script, is live: each stage runs when it is called. The one that an
@@ -139,6 +140,7 @@ class ArtifactManager:
         number, self.reference = history.new_reference(experiment_name, runs)
         self.claims = self._claims()
         self.run_record = history.RunRecord(experiment_name, number, self.reference, self.store.url, sys.argv)
+        self.run_record.prefix = self.prefix
         self.reported = ReportCollector(None if self.dry else runs / self.reference)
         told: list[Listener] = [self.run_record, self.reported, *listeners]
         if self.writable:
@@ -184,18 +186,47 @@ class ArtifactManager:
         self.store.clean(self.reference)
         if self.claims is not None:
             self.claims.close()
-        if self.run_record.decisions and not self.dry:
+        if self.run_record.decisions:
             self.run_record.status = "failed" if self.runner.failures and status == "done" else status
             self.run_record.ended_at = time.time()
-            self.gather_reported()
-            self._describe_reused()
-            history.save(
-                self.run_record,
-                self.graph,
-                self._param_sets(),
-                self.config.path(self.config.runs),
-                self.reported.rows,
-            )
+            if not self.dry:
+                self.save_run()
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run record and what was reported lie."""
+        return self.config.path(self.config.runs) / self.reference
+
+    def save_run(self) -> Path:
+        """Write the run record as it is now, and the parameter sets into the registry; the record's path."""
+        self._complete_record()
+        runs = self.config.path(self.config.runs)
+        sets = [record.params for record in self.records if record.params is not None]
+        param_registry.add(runs, self.experiment_name, self.reference, sets)
+        return history.save(self.run_record, self.graph, self._param_sets(), runs, self.reported.rows)
+
+    def describe_run(self) -> dict[str, Any]:
+        """The run record as it is now, as plain JSON values."""
+        self._complete_record()
+        return self.run_record.as_dict(self.graph, self._param_sets(), self.reported.rows)
+
+    def _complete_record(self) -> None:
+        self.gather_reported()
+        self._describe_reused()
+        self.run_record.records = [self._record_row(record) for record in self.records]
+        log = self.config.path(self.config.logs) / f"{self.reference}.log"
+        self.run_record.log = str(log) if log.exists() else ""
+
+    @staticmethod
+    def _record_row(record: Record) -> dict[str, Any]:
+        return {
+            "index": record.index,
+            "name": record.name,
+            "hash": record.get_hash(),
+            "aggregate": record.is_aggregate,
+            "inputs": [other.index for other in record.input_records],
+            "tasks": list(dict.fromkeys(record.tasks)),
+        }
 
     def gather_reported(self) -> list[dict[str, Any]]:
         """What was reported so far, also by the stages that are reused; see `ReportCollector`."""

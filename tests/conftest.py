@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +78,20 @@ def run(param_sets, manager):
 
 TABLE = {f"set{i}": 11 * i for i in range(4)}
 
+STARTED: list[subprocess.Popen[str]] = []
+
+
+def end_group(process: subprocess.Popen[str]) -> None:
+    """Kill a started command with all its workers.
+
+    Only when it was not waited for yet: until then nothing else can have its number, and after that it has ended its
+    workers itself.
+    """
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # it leads a session of its own, so this is its group's number
+        process.communicate()
+
 
 @dataclass
 class Project:
@@ -92,28 +109,37 @@ class Project:
         return self.command("experiment", *arguments, **options)
 
     def command(
-        self, name: str, *arguments: str, timeout: float = 90, env: dict[str, str] | None = None
+        self,
+        name: str,
+        *arguments: str,
+        timeout: float = 90,
+        env: dict[str, str] | None = None,
+        typed: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [COMMANDS / name, *arguments],
-            cwd=self.root,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env=clean_environment() | (env or {}),
-            check=False,
-        )
+        process = self.start(*arguments, command=name, env=env, typed=typed is not None)
+        try:
+            output, errors = process.communicate(typed, timeout=timeout)
+        except BaseException:
+            end_group(process)
+            raise
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [COMMANDS / "experiment", *arguments],
+    def start(
+        self, *arguments: str, command: str = "experiment", env: dict[str, str] | None = None, typed: bool = False
+    ) -> subprocess.Popen[str]:
+        """Start a command in a process group of its own, which is ended after the test whatever becomes of the test."""
+        process = subprocess.Popen(
+            [COMMANDS / command, *arguments],
             cwd=self.root,
+            stdin=subprocess.PIPE if typed else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=clean_environment(),
+            env=clean_environment() | (env or {}),
             start_new_session=True,
         )
+        STARTED.append(process)
+        return process
 
     @property
     def cache(self) -> Path:
@@ -152,7 +178,7 @@ def project(tmp_path: Path) -> Project:
 
 
 @pytest.fixture
-def in_project(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+def in_project(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     """The same, with this process in its folder; its modules are forgotten afterwards."""
     monkeypatch.chdir(project.root)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -162,6 +188,14 @@ def in_project(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
         file = getattr(sys.modules[name], "__file__", None) or ""
         if file.startswith(str(project.root)) or name.partition(".")[0] in ("experiments", "params"):
             del sys.modules[name]
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    """A test that fails midway leaves no experiment running."""
+    yield
+    while STARTED:
+        end_group(STARTED.pop())
 
 
 @pytest.fixture(autouse=True)

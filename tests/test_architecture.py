@@ -34,11 +34,15 @@ GROUPS = [
         "files",
         "representation",
         "state",
+        "displays",
         "loading",
         "history",
         "tracing",
         "waiting",
         "reported",
+        "logs",
+        "param_registry",
+        "run_folder",
         "runner",
         "publishing",
         "record",
@@ -47,7 +51,7 @@ GROUPS = [
         "experiment",
         "utils",
     ],
-    ["reporting", "notebook", "cli"],
+    ["reporting", "notebook", "cli", "__main__"],
 ]
 LEVEL = {name: level for level, names in enumerate(GROUPS) for name in names}
 
@@ -109,6 +113,12 @@ def test_what_only_few_modules_may_know(path: Path) -> None:
         assert package not in packages or str(path) in allowed
     if LEVEL.get(group_of(path)) == 0:
         assert not packages & IMPURE
+
+
+def test_faces_are_found_by_name_in_one_place_only() -> None:
+    shell = {path for path in modules() if LEVEL.get(group_of(path)) == 3}
+    by_name = {str(path) for path in shell if any(name.partition(".")[0] == "importlib" for name in imports(path))}
+    assert by_name == {"displays.py", "loading.py"}  # loading imports what is the user's
 
 
 def test_there_are_no_cycles() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import click
 
 from curidask import __version__
+from curidask.cli import completion
 from curidask.cli.errors import guarded
-from curidask.cli.experiment import SETTINGS, ls_command, run_command
+from curidask.cli.experiment import SETTINGS, SUBCOMMANDS, run_click, run_command
+from curidask.cli.terminal import choose_colour, say
 
 
 @click.group(context_settings=SETTINGS)
@@ -20,34 +23,41 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=Path())
-@click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing; take the defaults, and make no git repository.")
 def init(folder: Path, yes: bool) -> None:
     """Set up a project in FOLDER (here by default): configuration, folders and a first experiment.
 
-    Files that are there stay as they are.
+    It asks for the folders of experiments, cache and so on, and offers `git init`. Files that are there stay as they
+    are.
     """
-    from curidask.cli.init import init_project
+    from curidask.cli import init as setup
 
-    if not yes:
-        click.confirm(f"Set up a curidask project in {folder.resolve()}?", default=True, abort=True)
-    for line in init_project(folder):
-        click.echo(line)
+    answers = {} if yes else setup.ask(folder)
+    for line in setup.init_project(folder, answers):
+        say(line, err=False)
+
+
+@cli.command("completion")
+@click.argument("shell", type=click.Choice(completion.SHELLS))
+def completion_command(shell: str) -> None:
+    r"""Print what lets SHELL complete `experiment` and `curidask`.
+
+    \b
+    bash:  curidask completion bash > ~/.curidask-completion && echo '. ~/.curidask-completion' >> ~/.bashrc
+    zsh:   curidask completion zsh  > ~/.curidask-completion && echo '. ~/.curidask-completion' >> ~/.zshrc
+    fish:  curidask completion fish > ~/.config/fish/completions/experiment.fish
+    """
+    say(completion.script(shell), err=False)
 
 
 cli.add_command(run_command, "run")
-cli.add_command(ls_command, "ls")
+for _name, _command in SUBCOMMANDS.items():
+    cli.add_command(_command, _name)
 
 
 def main() -> None:
     """Run the command line."""
-
-    def command() -> None:
-        try:
-            cli.main(standalone_mode=False)
-        except click.ClickException as error:
-            error.show()
-            sys.exit(error.exit_code)
-        except click.Abort:
-            raise KeyboardInterrupt from None
-
-    guarded(command)
+    choose_colour(plain="--no-color" in sys.argv or "--plain" in sys.argv)
+    if "_CURIDASK_COMPLETE" in os.environ:
+        completion.mend_bash()  # click answers the shell, before it parses anything
+    guarded(lambda: run_click(cli, sys.argv[1:] or ["--help"], "curidask"))

@@ -5,13 +5,15 @@ It renders the plan and the events of the runner and decides nothing.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from threading import RLock
+from typing import Any
 
-import click
-
+from curidask.cli.terminal import say
 from curidask.executors.base import Kind, Outcome
 from curidask.graph import ArtifactRef, Graph, Task
 from curidask.manager import ArtifactManager
@@ -47,10 +49,21 @@ class StageCount:
 
 @dataclass(slots=True)
 class Progress:
-    """Counts by stage, kept from the runner's events (a Listener)."""
+    """Counts by stage, kept from the runner's events (a Listener).
+
+    Attributes
+    ----------
+    quiet : bool
+        Show warnings only.
+    plain : bool
+        A line when a stage has ended, instead of moving lines.
+    moving : bool, optional
+        Whether lines move; by default where the output is a terminal.
+    """
 
     quiet: bool = False
     plain: bool = False
+    moving: bool | None = None
     stages: dict[str, StageCount] = field(default_factory=dict)
     decisions: dict[int, Decision] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
@@ -59,6 +72,7 @@ class Progress:
     _last: float = 0.0
     _warned: set[str] = field(default_factory=set)
     _waits: dict[int, str] = field(default_factory=dict)
+    _lock: RLock = field(default_factory=RLock)
 
     # --- Listener ----------------------------------------------------------------------------------------------------
     def planned(self, graph: Graph, plan: Plan) -> None:
@@ -74,7 +88,7 @@ class Progress:
     def started_executor(self, description: str) -> None:
         """Say where the run goes on."""
         self.running_since = time.monotonic()
-        self._say(click.style(f"running {description}", dim=True))
+        self._say(f"running {description}", dim=True)
 
     def ended(self, task: Task, outcome: Outcome) -> None:
         """Count a task that ended."""
@@ -82,7 +96,7 @@ class Progress:
         self._waits.pop(task.id, None)
         if outcome.kind is Kind.FAILED:
             count.failed += 1
-            self._say(click.style(f"failed: {task.label}: {_first_line(outcome)}", fg="red"))
+            self._say(f"failed: {task.label}: {_first_line(outcome)}", fg="red")
         else:
             count.done += 1
             count.seconds += outcome.seconds
@@ -98,14 +112,14 @@ class Progress:
             self._waits.pop(task.id, None)
             return
         if holder not in self._waits.values():
-            self._say(click.style(f"waiting for {holder}, who is computing {task.label}", dim=True))
+            self._say(f"waiting for {holder}, who is computing {task.label}", dim=True)
         self._waits[task.id] = holder
 
     def warned(self, text: str) -> None:
         """Show a warning, each once."""
         if text not in self._warned:
             self._warned.add(text)
-            self._say(click.style(f"warning: {text}", fg="yellow"), even_quiet=True)
+            self._say(f"warning: {text}", even_quiet=True, fg="yellow")
 
     # --- drawing -----------------------------------------------------------------------------------------------------
     @staticmethod
@@ -124,23 +138,27 @@ class Progress:
             now = time.monotonic()
             if now - self._last >= REFRESH_SECONDS or not count.left:
                 self._last = now
-                self._erase()
-                self._draw()
+                with self._lock:
+                    self._erase()
+                    self._draw()
         elif not count.left:
-            click.echo(self._line(stage, count), err=True)
+            say(self._line(stage, count))
 
     def _is_drawing(self) -> bool:
-        return not self.plain and sys.stderr.isatty()
+        if self.moving is None:
+            self.moving = not self.plain and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        return self.moving
 
     def _erase(self) -> None:
         if self._drawn:
-            click.echo(f"\x1b[{self._drawn}A\x1b[J", nl=False, err=True)
+            # Not through click, which takes all escapes away where it takes colour away.
+            sys.stderr.write(f"\x1b[{self._drawn}A\x1b[J")
             self._drawn = 0
 
     def _draw(self) -> None:
         for stage, count in self.stages.items():
             if count.to_run:
-                click.echo(self._line(stage, count), err=True)
+                say(self._line(stage, count))
                 self._drawn += 1
 
     def _line(self, stage: str, count: StageCount) -> str:
@@ -154,16 +172,21 @@ class Progress:
                 parts.append(f"about {_duration(count.left / rate)} left")
         return "  ".join(parts)
 
-    def _say(self, text: str, *, even_quiet: bool = False) -> None:
-        if self.quiet and not even_quiet:
-            return
-        self._erase()
-        click.echo(text, err=True)
+    def _say(self, text: str, *, even_quiet: bool = False, **style: Any) -> None:
+        if not self.quiet or even_quiet:
+            self.line(text, **style)
+
+    def line(self, text: str, **style: Any) -> None:
+        """Print a line above the moving ones; from any thread, since what workers log comes from another."""
+        with self._lock:
+            self._erase()
+            say(text, **style)
 
     def finish(self) -> None:
         """Take the moving lines away."""
         if self._is_drawing():
-            self._erase()
+            with self._lock:
+                self._erase()
 
     def table(self) -> str:
         """The closing table."""

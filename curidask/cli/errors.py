@@ -10,8 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import click
-
+from curidask.cli.terminal import say
 from curidask.errors import (
     CuridaskError,
     MissingInputError,
@@ -35,9 +34,7 @@ def guarded(command: Callable[[], Any]) -> NoReturn:
     try:
         command()
     except KeyboardInterrupt:
-        click.secho(
-            "interrupted; what had finished is in the cache, and the same command does the rest", fg="yellow", err=True
-        )
+        say("interrupted; what had finished is in the cache, and the same command does the rest", fg="yellow")
         sys.exit(130)
     except CuridaskError as error:
         show(error)
@@ -58,21 +55,21 @@ def show(error: CuridaskError) -> None:
         show(failure)
     text = getattr(error, "traceback_text", "")
     if text:
-        click.echo(text.rstrip(), err=True)
+        say(text.rstrip())
     if isinstance(error, StageFailedError):
-        click.secho(f"failed: {error.where}", fg="red", err=True)
-        click.echo(f"  {error.what}", err=True)
+        say(f"failed: {error.where}", fg="red")
+        say(f"  {error.what}")
         if error.fix:
-            click.echo(f"  fix:   {error.fix}", err=True)
+            say(f"  fix:   {error.fix}")
         return
     label = "error" if not isinstance(error, ModuleImportError) else "import error"
-    click.secho(f"{label}: ", fg="red", nl=False, err=True)
-    click.echo(str(error), err=True)
+    say(f"{label}: ", fg="red", nl=False)
+    say(str(error))
     if isinstance(error, RunFailedError) and len(error.failures) > SHOWN_FAILURES:
-        click.echo(f"  ({len(error.failures) - SHOWN_FAILURES} more failures are in the run record)", err=True)
+        say(f"  ({len(error.failures) - SHOWN_FAILURES} more failures are in the run record)")
 
 
 def show_user_error(error: Exception, traceback_text: str) -> None:
     """Print what the experiment's own ``run()`` raised."""
-    click.echo(traceback_text.rstrip(), err=True)
-    click.secho(f"error: run() raised {type(error).__name__}; what had finished is in the cache", fg="red", err=True)
+    say(traceback_text.rstrip())
+    say(f"error: run() raised {type(error).__name__}; what had finished is in the cache", fg="red")

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import sys
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from curidask import __version__
+from curidask.cli import completion
 from curidask.cli.errors import guarded
+from curidask.cli.options import RunCommand, run_options
+from curidask.cli.reports import reports_command
+from curidask.cli.terminal import choose_colour, say, show_logs, show_warnings
 
 if TYPE_CHECKING:
-    from curidask.config import Config
-    from curidask.manager import ArtifactManager
+    from pathlib import Path
 
-SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+    from curidask.cli.display import Progress
+    from curidask.config import Config
+    from curidask.experiment import ExperimentResult
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 EPILOG = """\b
 Examples:
@@ -26,38 +32,17 @@ Examples:
   experiment digits -p quick -n svm        other parameter sets, only those named svm
   experiment digits --overwrite-stage fit  recompute a stage and what depends on it
   experiment digits --parallel 0           in this process, so that a debugger works
+  experiment digits -s --notes "baseline"  keep all of the run in a folder, with a note
 
 Exit codes: 0 done, 1 a stage failed (the others are in the cache), 2 it could not be run, 130 interrupted.
 """
 
+QUERIES = {"map_only": "--map", "hashes": "--hashes", "print_params": "--print-params", "paths": "--paths"}
 
-@click.command(context_settings=SETTINGS, epilog=EPILOG)
-@click.argument("name", metavar="NAME")
-@click.option("-p", "--params", multiple=True, metavar="NAME", help="Parameter module; repeatable, lists are joined.")
-@click.option("-n", "--names", multiple=True, metavar="NAME", help="Only the parameter sets of that name; repeatable.")
-@click.option("--indices", multiple=True, metavar="I or I-J", help="Indices or half-open ranges of each module's list.")
-@click.option("--global-indices", multiple=True, metavar="I or I-J", help="The same of the joined list.")
-@click.option("--map", "map_only", is_flag=True, help="Show what would run and why; run nothing, write nothing.")
-@click.option("-c", "--cache", metavar="PATH|URL", help="Another cache: a folder or any URL fsspec knows.")
-@click.option("--overwrite", is_flag=True, help="Recompute everything.")
-@click.option(
-    "--overwrite-stage", "overwrite_stages", multiple=True, metavar="NAME",
-    help="Recompute that stage and all that depends on it; repeatable.",
-)  # fmt: skip
-@click.option("--dry", is_flag=True, help="Write nothing at all.")
-@click.option("--dry-cache", is_flag=True, help="Read the cache, never write it.")
-@click.option("--prefix", metavar="NAME", help="Beginning of the artifacts' names instead of the experiment's name.")
-@click.option("--lazy", is_flag=True, help="Make every output lazy.")
-@click.option("--ignore-lazy", is_flag=True, help="Make no output lazy.")
-@click.option("--no-dag", is_flag=True, help="No pruning: each stage decides by its own cache alone.")
-@click.option(
-    "--parallel", type=click.IntRange(min=0), metavar="N",
-    help="Local worker processes; 0: in this process. Default: as many as cores, or sets if fewer.",
-)  # fmt: skip
-@click.option("-v", "--verbose", is_flag=True, help="Show what is logged.")
-@click.option("--quiet", is_flag=True, help="Show only what the experiment prints, warnings and errors.")
-@click.option("--plain", is_flag=True, help="No moving lines and no colour.")
-@click.option("--no-log", is_flag=True, help="Write no log file.")
+
+@click.command(cls=RunCommand, context_settings=SETTINGS, epilog=EPILOG)
+@click.argument("name", metavar="NAME", shell_complete=completion.experiments)
+@run_options
 @click.version_option(__version__, prog_name="curidask")
 def run_command(name: str, **options: Any) -> None:
     """Run the experiment NAME: experiments/NAME.py, its run(param_sets, manager).
@@ -65,48 +50,111 @@ def run_command(name: str, **options: Any) -> None:
     The parameter sets come from get_params() of the modules given with -p (from params/ or experiments/), or of the
     experiment itself.  `experiment ls` lists experiments and parameter modules.
     """
-    _run(name, **options)
-
-
-def _run(name: str, *, verbose: bool, quiet: bool, plain: bool, no_log: bool, map_only: bool, **options: Any) -> None:
-    from curidask.cli.display import Progress, map_lines
+    choose_colour(plain=options["plain"] or options["no_color"])
+    _check(options)
+    from curidask.cli.display import Progress
     from curidask.config import load_config
+
+    looks = any(options[query] not in (None, False) for query in QUERIES)
+    progress = Progress(
+        quiet=options["quiet"] or looks, plain=options["plain"], moving=True if options["progress"] else None
+    )
+    show_warnings(progress.warned)
+    config = load_config()
+    verbose = options["verbose"] and not looks
+    show_logs(progress.line, config.root, verbose=verbose, everything=options["all_loggers"])
+    if looks:
+        _look(config, name, options, progress)
+    else:
+        _run(config, name, options, progress)
+
+
+def _check(options: dict[str, Any]) -> None:
+    """Refuse flags that contradict each other."""
+    for one, *others in (
+        tuple(QUERIES),
+        ("progress", "plain"),
+        ("progress", "quiet"),
+        ("lazy", "ignore_lazy"),
+        ("dry", "store_full"),
+        ("dry", "notebook"),
+        ("dry", "docker"),
+    ):
+        given = [name for name in (one, *others) if options[name] not in (None, False)]
+        if len(given) > 1:
+            flags = " and ".join(QUERIES.get(name, f"--{name.replace('_', '-')}") for name in given)
+            raise click.UsageError(f"{flags} cannot go together; leave one of them out.")
+
+
+def _run_options(options: dict[str, Any]) -> dict[str, Any]:
+    """What `run_experiment` takes of the flags."""
+    names = (
+        "params", "names", "indices", "global_indices", "overwrite", "overwrite_stages", "cache", "prefix", "dry",
+        "dry_cache", "lazy", "ignore_lazy", "no_dag", "parallel", "log_errors", "all_loggers",
+    )  # fmt: skip
+    return {name: options[name] for name in names}
+
+
+def _look(config: Config, name: str, options: dict[str, Any], progress: Progress) -> None:
+    from curidask.cli import queries
+
+    if options["hashes"] or options["print_params"] is not None:
+        lines = _explained(queries.param_lines, config, name, options)
+    else:
+        result = _trace(config, name, options, progress)
+        lines = queries.path_lines(result) if options["paths"] else queries.map_text(result)
+    for line in lines:
+        say(line, err=False)
+
+
+def _trace(config: Config, name: str, options: dict[str, Any], progress: Progress) -> ExperimentResult:
     from curidask.experiment import run_experiment
 
-    config = load_config()
-    progress = Progress(quiet=quiet or map_only, plain=plain)
-    _show_logs(verbose, progress)
+    result: ExperimentResult = _explained(
+        run_experiment, name, config=config, listeners=[progress], map_only=True, **_run_options(options)
+    )
+    return result
+
+
+def _run(config: Config, name: str, options: dict[str, Any], progress: Progress) -> None:
+    from curidask.cli import keeping
+    from curidask.experiment import run_experiment
+
+    store_full = options["store_full"] or options["docker"]
+    reports: list[Path] = []
+    chosen = _run_options(options)
+    if options["parallel_mode"] and chosen["parallel"] is None and config.parallel == 0:
+        chosen["parallel"] = -1  # workers although the configuration says none
     try:
-        result = _explained(
+        result: ExperimentResult = _explained(
             run_experiment,
             name,
             config=config,
             listeners=[progress],
-            map_only=map_only,
-            log=not no_log,
+            store_full=store_full,
+            notes=keeping.notes(options["notes"], dry=options["dry"]),
+            report=not options["no_report"],
+            on_report=reports.append,
+            log=not options["no_log"],
             mngr=True,
-            **options,
+            **chosen,
         )
     except BaseException:
         progress.finish()
-        if progress.decisions and not quiet:
-            click.echo(progress.table(), err=True)
+        if progress.decisions and not options["quiet"]:
+            for line in (progress.table(), *_named(reports)):
+                say(line)
         raise
     progress.finish()
-    manager: ArtifactManager = result.manager
-    if map_only:
-        for line in map_lines(manager, manager.plan(), result.stopped_at):
-            click.echo(line)
-    elif not quiet:
-        _close(progress, manager, config)
+    kept = keeping.keep(result.manager, options, store_full=store_full)
+    if not options["quiet"]:
+        places = [*keeping.places(result.manager), *_named(reports), *kept]
+        for line in (progress.table(), progress.summary(), *places):
+            say(line)
 
 
-def _close(progress: Any, manager: ArtifactManager, config: Config) -> None:
-    click.echo(progress.table(), err=True)
-    click.echo(progress.summary(), err=True)
-    if not manager.dry:
-        click.echo(f"cache:  {manager.store.url}", err=True)
-        click.echo(f"record: {config.path(config.runs) / manager.reference / 'run.json'}", err=True)
+def _named(reports: list[Path]) -> list[str]:
+    return [f"report: {path}" for path in reports]
 
 
 def _explained(function: Any, *args: Any, **options: Any) -> Any:
@@ -117,24 +165,11 @@ def _explained(function: Any, *args: Any, **options: Any) -> Any:
 
     try:
         return function(*args, **options)
-    except CuridaskError:
+    except (CuridaskError, click.ClickException, click.Abort):
         raise
     except Exception as error:
         show_user_error(error, user_traceback(error))
         sys.exit(1)
-
-
-def _show_logs(verbose: bool, progress: Any) -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
-
-    def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        progress.warned(f"{message}" if category is UserWarning else f"{category.__name__}: {message}")
-
-    warnings.showwarning = show_warning
 
 
 @click.command("ls", context_settings=SETTINGS)
@@ -143,42 +178,45 @@ def ls_command() -> None:
     from curidask.config import load_config
     from curidask.loading import list_modules
 
+    choose_colour()
     config = load_config()
     experiments, params = list_modules(config, config.experiments), list_modules(config, config.params)
     _print_modules("EXPERIMENTS", [e for e in experiments if e.has_run or e.error])
     _print_modules("PARAMS", [e for e in (*experiments, *params) if e.has_params or (e.error and e in params)])
     if not experiments and not params:
-        click.echo(
-            f"no modules in {config.path(config.experiments)}; `curidask init` makes a first experiment", err=True
-        )
+        say(f"no modules in {config.path(config.experiments)}; `curidask init` makes a first experiment")
 
 
 def _print_modules(title: str, entries: list[Any]) -> None:
-    click.echo(f"{title}:")
+    say(f"{title}:", err=False)
     width = max((len(entry.name) for entry in entries), default=0)
     for entry in entries:
         text = click.style(f"import error: {entry.error}", fg="red") if entry.error else entry.summary
-        click.echo(f"  {entry.name:<{width}}  {text}".rstrip())
+        say(f"  {entry.name:<{width}}  {text}".rstrip(), err=False)
 
 
-SUBCOMMANDS = {"ls": ls_command}
+SUBCOMMANDS: dict[str, click.Command] = {"ls": ls_command, "reports": reports_command}
+"""What stands in the place of an experiment's name; an experiment of such a name runs with `curidask run`."""
 
 
 def main() -> None:
     """Run the command line."""
+    choose_colour(plain="--no-color" in sys.argv or "--plain" in sys.argv)
+    if completion.VARIABLE in os.environ:
+        sys.exit(completion.answer(run_command, SUBCOMMANDS))
     arguments = sys.argv[1:]
     if arguments[:1] and arguments[0] in SUBCOMMANDS:
-        command, arguments = SUBCOMMANDS[arguments[0]], arguments[1:]
-        guarded(lambda: command.main(arguments, prog_name="experiment ls", standalone_mode=True))
-    guarded(lambda: _main(arguments))
+        command = SUBCOMMANDS[arguments[0]]
+        guarded(lambda: run_click(command, arguments[1:], f"experiment {arguments[0]}"))
+    guarded(lambda: run_click(run_command, arguments or ["--help"], "experiment"))
 
 
-def _main(arguments: list[str]) -> None:
-    # Not in standalone mode: Ctrl-C and our errors are ours to show; usage errors are click's.
+def run_click(command: click.Command, arguments: list[str], name: str) -> None:
+    """Run a command. Not in click's standalone mode: Ctrl-C and our errors are ours to show, usage errors click's."""
     try:
-        run_command.main(arguments or ["--help"], prog_name="experiment", standalone_mode=False)
+        command.main(arguments, prog_name=name, standalone_mode=False)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        sys.exit(2 if isinstance(error, click.UsageError) else error.exit_code)
     except click.Abort:
         raise KeyboardInterrupt from None

@@ -184,6 +184,8 @@ class ArtifactInfo:
     digest, preview : str
     run : str
         The run that made it.
+    files : tuple of str
+        Its files in the store.
     """
 
     name: str
@@ -192,6 +194,7 @@ class ArtifactInfo:
     digest: str
     preview: str
     run: str = ""
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

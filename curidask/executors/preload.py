@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from typing import Any
 
@@ -13,6 +14,7 @@ def dask_setup(worker: Any) -> None:
     driver ends them anyway.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.getLogger().setLevel(logging.INFO)  # what is logged goes to the driver, which decides what to show of it
     import curidask.executors.shipping
     import curidask.executors.worker  # noqa: F401  # for its effect: the modules are loaded
     from curidask.clusters import quiet_dask

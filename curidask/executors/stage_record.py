@@ -199,7 +199,11 @@ def capture(reportable: Any, default_name: str, where: str) -> Reported:
             where=where,
             fix="wrap it, as in `record.report(DFReporter(table, name='scores'))`; see curidask.reporting",
         )
-    reported: Reported = make(default_name)
+    try:
+        reported: Reported = make(default_name)
+    except ReportableError as error:
+        error.where = error.where or where
+        raise
     return reported
 
 

@@ -402,7 +402,13 @@ def _read_state(name: str, record: StageRecord) -> Any:
 def artifact_info(manifest: Manifest) -> ArtifactInfo:
     """What is said of an artifact."""
     return ArtifactInfo(
-        manifest.output, manifest.stem, manifest.size_bytes, manifest.digest, manifest.preview, manifest.run
+        manifest.output,
+        manifest.stem,
+        manifest.size_bytes,
+        manifest.digest,
+        manifest.preview,
+        manifest.run,
+        tuple(manifest.stem + file.name for file in manifest.files),
     )
 
 

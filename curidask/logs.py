@@ -1,0 +1,146 @@
+"""What goes into a run's log: what curidask, the experiment and, when asked for, all other packages log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from curidask.errors import CacheError
+from curidask.executors.base import Kind, Outcome
+from curidask.graph import Graph, Task
+from curidask.loading import is_own_file
+from curidask.planner import Action, Plan
+
+FORMAT = "%(asctime)s [%(levelname)s] %(name)s: %(message)s"
+
+logger = logging.getLogger("curidask.run")
+
+
+class OwnRecords(logging.Filter):
+    """Lets through what curidask and the project's own files log, and of others what is at least a warning.
+
+    Parameters
+    ----------
+    root : Path
+        The project's folder.
+    everything : bool
+        Let through all.
+    """
+
+    def __init__(self, root: Path, *, everything: bool = False) -> None:
+        super().__init__()
+        self._root = root
+        self._everything = everything
+        self._known: dict[str, bool] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to show a record."""
+        if self._everything or record.levelno >= logging.WARNING or record.name.partition(".")[0] == "curidask":
+            return True
+        path = record.pathname
+        if path not in self._known:
+            self._known[path] = is_own_file(Path(path), self._root)
+        return self._known[path]
+
+
+class ForFile(logging.Filter):
+    """Lets through what a terminal need not show, since it shows the same in another form."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a terminal shows a record."""
+        return not getattr(record, "for_file", False)
+
+
+FOR_FILE = {"for_file": True}
+
+
+class RunLog:
+    """Writes to the log how a run goes; it listens to the runner.
+
+    Parameters
+    ----------
+    tracebacks : bool
+        Whether failed stages are logged with their tracebacks.
+    """
+
+    def __init__(self, *, tracebacks: bool = False) -> None:
+        self._tracebacks = tracebacks
+
+    def planned(self, graph: Graph, plan: Plan) -> None:
+        """Log the numbers."""
+        run, reuse, prune = (len(plan.ids(action)) for action in (Action.RUN, Action.REUSE, Action.PRUNE))
+        logger.info("%d to run, %d to reuse, %d not needed", run, reuse, prune, extra=FOR_FILE)
+
+    def started_executor(self, description: str) -> None:
+        """Log where it runs."""
+        logger.info("running %s", description, extra=FOR_FILE)
+
+    def ended(self, task: Task, outcome: Outcome) -> None:
+        """Log a failure."""
+        if outcome.kind is Kind.FAILED and outcome.error is not None:
+            error = outcome.error
+            text = f"{error.type}: {error.message}"
+            if self._tracebacks and error.traceback_text:
+                text = error.traceback_text.rstrip()
+            where = f"{task.label} on {outcome.worker}" if outcome.worker else task.label
+            logger.error("failed: %s\n%s", where, text, extra=FOR_FILE)
+
+    def blocked(self, task: Task) -> None:
+        """Log what will not run."""
+        logger.info("not run: %s, since a stage before it failed", task.label, extra=FOR_FILE)
+
+    def waiting(self, task: Task, holder: str) -> None:
+        """Log for whom the run waits."""
+        if holder:
+            logger.info("waiting for %s, who is computing %s", holder, task.label, extra=FOR_FILE)
+
+    def warned(self, text: str) -> None:
+        """Log a warning."""
+        logger.warning("%s", text, extra=FOR_FILE)
+
+
+@contextmanager
+def log_file(path: Path | None, root: Path, *, everything: bool = False) -> Iterator[None]:
+    """Write what is logged meanwhile to a file.
+
+    Parameters
+    ----------
+    path : Path or None
+        None for no file.
+    root : Path
+        The project's folder.
+    everything : bool
+        What all packages log, not only curidask and the project.
+
+    Raises
+    ------
+    CacheError
+        When the file cannot be written.
+    """
+    if path is None:
+        yield
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise CacheError(
+            f"The log cannot be written: {error.strerror or error}.",
+            where=str(path),
+            fix="make the folder writable, set `logs` in the configuration, or use --no-log",
+        ) from error
+    handler.setFormatter(logging.Formatter(FORMAT))
+    handler.setLevel(logging.INFO)
+    handler.addFilter(OwnRecords(root, everything=everything))
+    top = logging.getLogger()
+    level = top.level
+    top.addHandler(handler)
+    top.setLevel(min(level, logging.INFO) if level else logging.INFO)
+    try:
+        yield
+    finally:
+        top.removeHandler(handler)
+        top.setLevel(level)
+        handler.close()

@@ -1,0 +1,195 @@
+"""The parameter sets of all earlier runs, to be found by name or by the beginning of their hash.
+
+Each set is one small file, ``param_sets/EXPERIMENT/HASH+NAME.json`` below the runs folder. Names and hashes are known
+from a listing alone, so looking one up stays fast over thousands of runs. A file is written once, beside its place and
+then renamed: several runs may write at the same time, and what a crash leaves half is not there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from curidask.errors import CacheError, SelectionError
+from curidask.params import ExperimentParameters
+from curidask.store.manifests import original_part, safe_part
+
+FOLDER = "param_sets"
+NAME_BYTES = 120
+TEXT_LENGTH = 10_000
+"""A value that is no plain data is kept as text, up to here."""
+
+NOT_VALUES = ("name", "hash", "hash_representations", "overwrite")
+
+
+@dataclass(frozen=True, slots=True)
+class ParamSet:
+    """A parameter set as displays show it.
+
+    Attributes
+    ----------
+    hash, name : str
+    values : dict
+        Field to value, as plain data or as text.
+    hashed : dict of str to str
+        Field to what enters the hash of it.
+    experiment, run : str
+        Where it was used first; empty for a set that is not from the registry.
+    """
+
+    hash: str
+    name: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    hashed: Mapping[str, str] = field(default_factory=dict)
+    experiment: str = ""
+    run: str = ""
+
+
+def describe(params: ExperimentParameters, experiment: str = "", run: str = "") -> ParamSet:
+    """A parameter set in full."""
+    values = {name: _plain(value) for name, value in vars(params).items() if name not in NOT_VALUES}
+    hashed = {name: _cut(text) for name, text in params.params_hash(dry=True).items()}
+    return ParamSet(params.params_hash(), params.name, values, hashed, experiment, run)
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in NOT_VALUES}
+    name = getattr(value, "__qualname__", None)
+    return f"{value.__module__}.{name}" if name is not None else _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= TEXT_LENGTH else f"{text[:TEXT_LENGTH]}… ({len(text)} characters)"
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+def add(runs: Path, experiment: str, run: str, sets: Iterable[ExperimentParameters]) -> None:
+    """Take in the parameter sets of a run; those that are known stay as they are.
+
+    Raises
+    ------
+    CacheError
+        When the runs folder cannot be written.
+    """
+    folder = runs / FOLDER / safe_part(experiment)
+    try:
+        known = set(os.listdir(folder)) if folder.is_dir() else set()
+        for params in sets:
+            name = _file_name(params.params_hash(), params.name)
+            if name not in known:
+                known.add(name)
+                _write(folder / name, describe(params, experiment, run))
+    except OSError as error:
+        raise CacheError(
+            f"The parameter sets of the run cannot be written: {error.strerror or error}.",
+            where=str(folder),
+            fix="make the folder writable, set `runs` in the configuration, or use --dry",
+        ) from error
+
+
+def _file_name(hash_: str, name: str) -> str:
+    return f"{hash_}+{safe_part(name, NAME_BYTES)}.json"
+
+
+def _write(path: Path, param_set: ParamSet) -> None:
+    text = json.dumps(dataclasses.asdict(param_set), indent=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{os.getpid()}-{os.urandom(4).hex()}")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
+
+
+# --- looking up ------------------------------------------------------------------------------------------------------
+def listing(runs: Path, experiment: str | None = None) -> dict[Path, tuple[str, str]]:
+    """The files of the sets of all experiments or of one, with hash and name (a long name is shortened)."""
+    root = runs / FOLDER
+    folders = [safe_part(experiment)] if experiment is not None else _names(root)
+    found = {}
+    for folder in folders:
+        for name in _names(root / folder):
+            hash_, plus, rest = name.removesuffix(".json").partition("+")
+            if plus and not name.startswith("."):
+                found[root / folder / name] = (hash_, original_part(rest))
+    return found
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def read(paths: Iterable[Path]) -> list[ParamSet]:
+    """The sets in these files; one that cannot be read is passed over."""
+    sets = []
+    for path in paths:
+        try:
+            sets.append(ParamSet(**json.loads(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, TypeError):
+            continue
+    return sets
+
+
+def find(wanted: str, current: Sequence[ParamSet], runs: Path) -> ParamSet:
+    """The one set of that name, or whose hash begins so: of the current ones or of all earlier runs.
+
+    Parameters
+    ----------
+    wanted : str
+    current : sequence of ParamSet
+        Those that count first.
+    runs : Path
+
+    Raises
+    ------
+    SelectionError
+        With the near ones when there is none, with the candidates when there are several.
+    """
+    earlier = listing(runs)
+    for matches in (lambda _, name: name == wanted, lambda hash_, _: hash_.startswith(wanted)):
+        found = {item.hash: item for item in current if matches(item.hash, item.name)}
+        paths = [path for path, (hash_, name) in earlier.items() if hash_ not in found and matches(hash_, name)]
+        for item in read(paths):
+            found.setdefault(item.hash, item)
+        if len(found) == 1:
+            return next(iter(found.values()))
+        if found:
+            raise _ambiguous(wanted, list(found.values()))
+    raise _unknown(wanted, [(item.hash, item.name) for item in current] + list(earlier.values()))
+
+
+def _ambiguous(wanted: str, found: list[ParamSet]) -> SelectionError:
+    shown = ", ".join(f"{item.hash} ({item.name})" for item in found[:8])
+    more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+    return SelectionError(
+        f"{wanted!r} stands for {len(found)} parameter sets.",
+        where="this experiment and all earlier runs",
+        fix=f"give more of the hash of one of: {shown}{more}",
+    )
+
+
+def _unknown(wanted: str, there: list[tuple[str, str]]) -> SelectionError:
+    import difflib
+
+    texts = {name: f"{name} ({hash_})" for hash_, name in there}
+    texts |= {hash_[: max(4, len(wanted))]: f"{hash_} ({name})" for hash_, name in there}
+    near = difflib.get_close_matches(wanted, texts, n=3, cutoff=0.5)
+    shown = dict.fromkeys(texts[text] for text in near)
+    return SelectionError(
+        f"No parameter set has the name {wanted!r} or a hash that begins so.",
+        where="this experiment and all earlier runs",
+        fix=f"did you mean {' or '.join(shown)}?" if shown else "`experiment NAME --hashes` lists names and hashes",
+    )

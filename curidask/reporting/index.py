@@ -1,0 +1,156 @@
+"""The index over all runs: a small file a run, and a page made of them.
+
+Writers need no lock. Each puts down its own file, makes the page out of all files, and looks again whether there are
+others by now. Whoever replaces the page last has seen every file that was there, or looks once more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from curidask.errors import ProjectError
+from curidask.reporting.render import asset, page
+from curidask.reporting.runview import RunView, read_run
+
+ROWS = ".index"
+MOST_RUNS = 1000
+ROUNDS = 50
+Row = dict[str, Any]
+
+
+def add(run: RunView, reports: Path) -> None:
+    """Put down the line of a run."""
+    rows = reports / ROWS
+    rows.mkdir(parents=True, exist_ok=True)
+    _replace(rows / f"{run.reference}.json", json.dumps(run.summary()))
+
+
+def row_of(reports: Path, reference: str) -> Row | None:
+    """The line of a run, None when there is none or it cannot be read."""
+    try:
+        row = json.loads((reports / ROWS / f"{reference}.json").read_text(encoding="utf-8"))
+        return row if isinstance(row, dict) and row["reference"] == reference else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def update(runs: Path, reports: Path) -> int:
+    """Make the index anew from the folders of runs and of reports.
+
+    Parameters
+    ----------
+    runs : Path
+        The folder of all runs.
+    reports : Path
+        The folder of all reports, made when it is not there.
+
+    Returns
+    -------
+    int
+        How many runs it lists.
+
+    Raises
+    ------
+    ProjectError
+        When the reports folder cannot be written.
+    """
+    try:
+        rows = reports / ROWS
+        shutil.rmtree(rows, ignore_errors=True)
+        rows.mkdir(parents=True)
+        for folder in _run_folders([reports, runs]):
+            try:
+                add(read_run(folder), reports)
+            except (ProjectError, KeyError, TypeError, AttributeError):
+                continue  # what is no run record is no run
+        return render(reports)
+    except OSError as error:
+        raise ProjectError(
+            f"The index of reports cannot be written: {error.strerror or error}.",
+            where=str(error.filename or reports),
+            fix="make the folder writable, or set `reports` in the configuration",
+        ) from error
+
+
+def _run_folders(places: Iterable[Path]) -> Iterable[Path]:
+    for place in places:
+        for path in sorted(place.glob("*/run.json")) if place.is_dir() else ():
+            if not path.parent.is_symlink() and not path.parent.name.startswith("."):
+                yield path.parent
+
+
+def render(reports: Path) -> int:
+    """Make the page out of the lines; how many there are."""
+    for name in ("style.css", "report.js"):
+        _replace(reports / name, asset(name))
+    for _ in range(ROUNDS):
+        before = _state(reports)
+        rows = _read(reports)
+        _replace(reports / "runs.json", json.dumps(rows))
+        _replace(reports / "index.html", _page(rows, reports))
+        if _state(reports) == before:
+            break
+    return len(rows)
+
+
+def _state(reports: Path) -> set[tuple[str, int, int]]:
+    found = set()
+    for entry in os.scandir(reports / ROWS):
+        if entry.name.endswith(".json"):
+            status = entry.stat()
+            found.add((entry.name, status.st_mtime_ns, status.st_ino))
+    return found
+
+
+def _read(reports: Path) -> list[Row]:
+    """All lines, newest first."""
+    names = (path.name.removesuffix(".json") for path in (reports / ROWS).glob("*.json"))
+    rows = [row for name in names if (row := row_of(reports, name)) is not None]
+    return sorted(rows, key=lambda row: (str(row.get("started")), row.get("number") or 0), reverse=True)
+
+
+def _page(rows: list[Row], reports: Path) -> str:
+    shown = [_shown(row) | {"link": _link(reports, row["reference"])} for row in rows[:MOST_RUNS]]
+    return page(
+        "index.html",
+        rows=shown,
+        n_rows=len(rows),
+        n_experiments=len({row.get("name") for row in rows}),
+        latest=(reports / "_latest" / "index.html").exists(),
+    )
+
+
+def _shown(row: Row) -> Row:
+    """A line with all that the page needs, whoever wrote it."""
+    texts = {
+        name: str(row.get(name) or "") for name in ("name", "number", "status", "title", "started", "user", "host")
+    }
+    counts = {
+        name: row[name] if isinstance(row.get(name), int | float) else 0 for name in ("seconds", "sets", "reportables")
+    }
+    looks = row.get("looks")
+    return texts | counts | {"looks": Counter(looks if isinstance(looks, dict) else {})}
+
+
+def _link(reports: Path, reference: str) -> str:
+    """The page of a run's report, nothing when it was deleted or never made."""
+    return f"{quote(reference)}/index.html" if (reports / reference / "index.html").exists() else ""
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file in one step."""
+    beside = path.with_name(f".new-{uuid.uuid4().hex}")
+    try:
+        beside.write_text(text, encoding="utf-8", errors="replace")
+        os.replace(beside, path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise

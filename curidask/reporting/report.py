@@ -1,0 +1,232 @@
+"""The report of a run: a folder that opens in a browser, made from the run's folder alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from curidask.errors import ProjectError
+from curidask.reported import FRAGMENT
+from curidask.reporting import contents, index, stage_map
+from curidask.reporting.cards import Cards, folder_of, relative_address
+from curidask.reporting.render import asset, page
+from curidask.reporting.runview import RunView, read_run
+
+LATEST = "_latest"
+PAGE_SIZE = 100
+"""Reportables on a page."""
+MOST_IN_CONTENTS = 60
+"""Records that the table of contents names."""
+
+
+def write_report(run_folder: Path, reports_folder: Path) -> Path:
+    """Make the report of a run, its place as the latest one, and its line in the index of all reports.
+
+    A report that is there already is replaced in one step. Several processes may write reports at the same time.
+
+    Parameters
+    ----------
+    run_folder : Path
+        Of the run: it has a ``run.json``.
+    reports_folder : Path
+        Where reports go, made when it is not there.
+
+    Returns
+    -------
+    Path
+        The page to open, ``reports_folder/REFERENCE/index.html``.
+
+    Raises
+    ------
+    ProjectError
+        When there is no run record, or the reports folder cannot be written.
+    """
+    run = read_run(run_folder)
+    name = PurePosixPath(run.reference)
+    if name.name != run.reference or run.reference.startswith((".", "_")):
+        raise ProjectError(f"The run record has the reference {run.reference!r}, which is no name of a folder.")
+    try:
+        reports_folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=reports_folder, ignore_cleanup_errors=True) as made:
+            folder = Path(made) / run.reference
+            folder.mkdir()
+            _fill(run, run_folder, folder)
+            _put(folder, reports_folder / run.reference)
+        index.add(run, reports_folder)
+        _point_latest(run, reports_folder)
+        index.render(reports_folder)
+    except OSError as error:
+        raise ProjectError(
+            f"The report cannot be written: {error.strerror or error}.",
+            where=str(error.filename or reports_folder),
+            fix="make the folder writable, or set `reports` in the configuration",
+        ) from error
+    return reports_folder / run.reference / "index.html"
+
+
+def _fill(run: RunView, run_folder: Path, folder: Path) -> None:
+    for name in ("style.css", "report.js"):
+        (folder / name).write_text(asset(name), encoding="utf-8")
+    _copy(run_folder / "run.json", folder / "run.json")
+    (folder / "stages.csv").write_text(contents.stages_csv(run), encoding="utf-8", errors="replace")
+    (folder / "parameter_sets.csv").write_text(contents.parameter_sets_csv(run), encoding="utf-8", errors="replace")
+    log = contents.log_path(run)
+    if log is not None:
+        shutil.copyfile(log, folder / "log.txt")
+    _copy_reportables(run, folder)
+    for name, text in _pages(run, folder / "log.txt" if log is not None else None):
+        (folder / name).write_text(text, encoding="utf-8", errors="replace")
+
+
+def _copy_reportables(run: RunView, folder: Path) -> None:
+    for row in run.data.get("reportables", ()):
+        source = folder_of(run, row)
+        if source is None or not source.is_dir():
+            continue
+        target = folder / row["folder"]
+        target.mkdir(parents=True, exist_ok=True)
+        for file in row["files"].values():
+            if file != FRAGMENT and (source / file).is_file():
+                _copy(source / file, target / file)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Link where that is possible: of ten thousand figures it saves the time and the place."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+# --- pages -----------------------------------------------------------------------------------------------------------
+def _pages(run: RunView, log: Path | None) -> Iterator[tuple[str, str]]:
+    """The names and texts of the pages."""
+    records, records_note = contents.chosen_records(run)
+    shown_tasks = {task.id for record in records for task in record.tasks}
+    cards = Cards(run, relative_address, {record.number: f"index.html#record-{record.number}" for record in records})
+    order = cards.order
+    pages = [order[start : start + PAGE_SIZE] for start in range(0, len(order), PAGE_SIZE)] or [[]]
+    page_of = {number: i for i, numbers in enumerate(pages) for number in numbers}
+    shared: dict[str, Any] = {"run": run, "n_pages": len(pages)}
+    yield (
+        "index.html",
+        page(
+            "report.html",
+            **shared,
+            **_contents(cards, page_of),
+            **_drawn(run, shown_tasks),
+            facts=contents.facts(run),
+            surroundings=contents.surroundings(run),
+            notes=str(run.data.get("notes") or "").strip().partition("\n")[2].strip(),
+            reproduce="\n".join(run.reproduce()),
+            failures=contents.failures(run, shown_tasks),
+            n_failures=len(run.failures),
+            warnings=run.data.get("warnings", [])[: contents.MOST_WARNINGS],
+            n_warnings=len(run.data.get("warnings", [])),
+            sections=cards.sections(pages[0]),
+            n_reportables=len(order),
+            n_shown=len(pages[0]),
+            pager=_pager(0, len(pages)),
+            records=records,
+            records_note=records_note,
+            shown_tasks=shown_tasks,
+            sets=contents.parameter_sets(run),
+            log=contents.log_tail(log) if log is not None else None,
+            made=datetime.now().strftime("%-d %b %Y, %H:%M"),
+        ),
+    )
+    for i, numbers in enumerate(pages[1:], 1):
+        values = shared | {"page": i + 1, "pager": _pager(i, len(pages))}
+        yield _page_name(i), page("reportables.html", **values, sections=cards.sections(numbers))
+
+
+def _page_name(i: int) -> str:
+    return f"reportables-{i + 1}.html" if i else "index.html#reportables"
+
+
+def _pager(current: int, n: int) -> list[tuple[int, str, bool]]:
+    """The pages to offer: number, link, and whether some are left out before it."""
+    near = range(current - 2, current + 3)
+    shown = [i for i in range(n) if i in near or i in (0, n - 1) or (i + 1) % max(10, n // 100 * 10) == 0]
+    return [(i + 1, _page_name(i), k > 0 and shown[k - 1] != i - 1) for k, i in enumerate(shown)]
+
+
+def _contents(cards: Cards, page_of: dict[int, int]) -> dict[str, Any]:
+    """The table of contents of the reportables, by group and by record."""
+
+    def link(number: int, anchor: str) -> str:
+        name = _page_name(page_of[number]) if page_of[number] else ""
+        return f"{name}#{anchor}"
+
+    by_group: dict[str, dict[str, Any]] = {}
+    by_record: dict[str, dict[str, Any]] = {}
+    links: dict[int, list[tuple[str, str]]] = {}
+    for number in cards.order:
+        row = cards.rows[number]
+        group = row["group"]
+        entry = {"title": group, "link": link(number, f"group-{cards.groups[group]}"), "count": 0}
+        if group:
+            by_group.setdefault(group, entry)["count"] += 1
+        entry = {"title": cards.label(row), "link": link(number, f"reportable-{number}"), "count": 0}
+        by_record.setdefault(entry["title"], entry)["count"] += 1
+        record = cards.record(row)
+        if record is not None:
+            links.setdefault(record.number, []).append((link(number, f"reportable-{number}"), row["name"]))
+    records = list(by_record.values())
+    return {
+        "toc_groups": list(by_group.values()),
+        "toc_records": records[:MOST_IN_CONTENTS],
+        "toc_more": max(0, len(records) - MOST_IN_CONTENTS),
+        "links_of_record": links,
+    }
+
+
+def _drawn(run: RunView, shown_tasks: set[int]) -> dict[str, Any]:
+    try:
+        svg, by_stage = stage_map.draw(run, shown_tasks)
+    except stage_map.LayoutUnavailableError:
+        return {"map": None, "map_note": stage_map.HOW_TO_GET_IT}
+    if not run.tasks:
+        return {"map": None, "map_note": "Nothing was planned, so there is no map."}
+    return {"map": {"svg": svg, "by_stage": by_stage}, "map_note": ""}
+
+
+# --- places ----------------------------------------------------------------------------------------------------------
+def _put(folder: Path, target: Path) -> None:
+    """Let a folder take the place of another.
+
+    Two processes may do so at once: A moves the old one away, B puts its own there, and A finds the place taken. Then A
+    moves B's away as well; whoever comes last wins.
+    """
+    for _ in range(20):
+        old = folder.with_name(".old")
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(target, old)
+        try:
+            os.rename(folder, target)
+        except OSError:
+            shutil.rmtree(old, ignore_errors=True)
+            continue
+        shutil.rmtree(old, ignore_errors=True)
+        return
+    os.rename(folder, target)
+
+
+def _point_latest(run: RunView, reports: Path) -> None:
+    """Let ``_latest`` lead to this report, unless it leads to that of a later run."""
+    latest = reports / LATEST
+    current = index.row_of(reports, os.readlink(latest)) if latest.is_symlink() else None
+    if current and latest.exists() and str(current.get("started")) > str(run.data.get("started")):
+        return
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=reports) as made:
+        if latest.is_dir() and not latest.is_symlink():
+            os.rename(latest, Path(made) / "was")
+        link = Path(made) / LATEST
+        link.symlink_to(run.reference, target_is_directory=True)
+        os.replace(link, latest)

@@ -1,0 +1,52 @@
+"""The page on the command line names what the command has: each flag once, with an example, and each setting."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from curidask.cli.experiment import SUBCOMMANDS, run_command
+from curidask.config import SETTINGS, Config
+
+PAGE = (Path(__file__).parents[1] / "docs" / "cli.md").read_text()
+SECTIONS = re.findall(r"^### (.*)\n+((?:(?!^##).*\n)*)", PAGE, re.MULTILINE)
+
+
+def flags_of(command: click.Command) -> set[tuple[str, ...]]:
+    context = click.Context(command, **command.context_settings)
+    options = [p for p in command.get_params(context) if isinstance(p, click.Option) and not p.hidden]
+    return {tuple(option.opts) for option in options}
+
+
+def test_the_page_has_the_commands_flags() -> None:
+    described = [tuple(re.findall(r"`(.*?)`", heading)) for heading, _ in SECTIONS]
+    assert len(described) == len(set(described))
+    assert set(described) == flags_of(run_command)
+
+
+def test_each_flag_has_an_example_that_uses_it() -> None:
+    for heading, text in SECTIONS:
+        examples = re.findall(r"^    (.*)$", text, re.MULTILINE)
+        names = re.findall(r"`(.*?)`", heading)
+        assert any(re.search(rf"(^|\s){re.escape(name)}(\s|$)", line) for name in names for line in examples), heading
+
+
+def test_flags_in_the_text_exist() -> None:
+    known = {name for flag in flags_of(run_command) for name in flag}
+    known |= {"--full-store", "--parallel-mode", "--parallel-safe", "--yes", "--rm"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", PAGE)) <= known
+
+
+def test_settings_with_their_defaults() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", PAGE, re.MULTILINE))
+    assert set(rows) == set(SETTINGS)
+    defaults = Config(Path())
+    for name, shown in rows.items():
+        if name not in ("parallel", "report_css"):
+            assert shown.strip("`") == getattr(defaults, name)
+
+
+def test_subcommands_are_listed() -> None:
+    assert all(f"`experiment {name}" in PAGE for name in SUBCOMMANDS)
