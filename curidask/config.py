@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,12 @@ class Config:
         Worker processes (0: in this process); None for as many as cores.
     verify : str
         What is checked before an artifact is loaded: ``digest``, ``size`` or ``off``.
+    cluster : mapping
+        Tables of named clusters, see `curidask.clusters.ClusterSettings`.
+    default_cluster : str
+        The cluster, by name or address, to use when none is chosen; empty for processes on this machine.
+    ship : tuple of str
+        Patterns of data files that go to workers which do not have the project's folder.
     source : str
         The file it was read from, empty for the defaults.
     """
@@ -61,6 +67,9 @@ class Config:
     notebooks: str = "notebooks/experiments"
     parallel: int | None = None
     verify: str = "digest"
+    cluster: Mapping[str, Any] = field(default_factory=dict)
+    default_cluster: str = ""
+    ship: tuple[str, ...] = ()
     source: str = ""
 
     def path(self, relative: str) -> Path:
@@ -111,7 +120,7 @@ def load_config(start: Path | None = None, env: Mapping[str, str] | None = None)
         for key, value in (os.environ if env is None else env).items()
         if key.startswith(ENVIRONMENT_PREFIX)
     }
-    known = {key: _parsed(key, value) for key, value in variables.items() if key in SETTINGS}
+    known = {key: _parsed(key, value) for key, value in variables.items() if key in SETTINGS and key != "ship"}
     return replace(config, **_checked(known, "the environment (CURIDASK_…)"))
 
 
@@ -152,11 +161,16 @@ def _checked(values: Mapping[str, Any], source: str) -> dict[str, Any]:
             fits, fix = value in VERIFY, f"use one of {', '.join(VERIFY)}"
         elif key == "parallel":
             fits, fix = type(value) is int and value >= 0, "give a whole number from 0 on"
+        elif key == "cluster":
+            fits, fix = isinstance(value, Mapping), "write tables [cluster.NAME]; `default_cluster` chooses one of them"
+        elif key == "ship":
+            fits = isinstance(value, list) and all(isinstance(pattern, str) and pattern for pattern in value)
+            fix = 'give a list of patterns, such as ["project/*.json"]'
         else:
             fits, fix = isinstance(value, str) and value != "", "give a text in quotes"
         if not fits:
             raise ConfigurationError(f"The setting {key!r} is {value!r}.", where=source, fix=fix)
-    return dict(values)
+    return {key: tuple(value) if key == "ship" else value for key, value in values.items()}
 
 
 def _parsed(key: str, value: str) -> Any:

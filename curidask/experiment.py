@@ -55,6 +55,9 @@ def run_experiment(
     lazy: bool = False,
     ignore_lazy: bool = False,
     parallel: int | None = None,
+    cluster: Any = None,
+    insecure: bool = False,
+    restarts: int = 0,
     map_only: bool = False,
     log: bool = True,
     mngr: ArtifactManager | bool | None = None,
@@ -72,6 +75,8 @@ def run_experiment(
     names, indices, global_indices : sequence of str
         Which parameter sets, see `curidask.params.select`.
     overwrite, overwrite_stages, cache, dry, dry_cache, prefix, no_dag, lazy, ignore_lazy, parallel, config, listeners
+        See `ArtifactManager`.
+    cluster, insecure, restarts
         See `ArtifactManager`.
     map_only : bool
         Trace and plan only; run nothing and write nothing. Implies that the manager is returned.
@@ -103,6 +108,9 @@ def run_experiment(
             cache=cache,
             prefix=prefix,
             parallel=parallel,
+            cluster=cluster,
+            insecure=insecure,
+            restarts=restarts,
             overwrite=overwrite,
             overwrite_stages=overwrite_stages,
             dry=dry,

@@ -41,8 +41,8 @@ LEVEL = {name: level for level, names in enumerate(GROUPS) for name in names}
 IMPURE = {"os", "io", "socket", "time", "random", "logging", "subprocess", "tempfile", "shutil", "threading", "asyncio"}
 ONLY_IN = {
     "fsspec": {"store/objects.py"},
-    "distributed": {"executors/dask.py", "clusters"},
-    "dask": {"executors/dask.py", "clusters"},
+    "distributed": {"executors/dask.py", "executors/dask_worker.py", "clusters"},
+    "dask": {"executors/dask.py", "executors/cargo.py", "clusters"},
 }
 
 

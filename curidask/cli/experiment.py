@@ -54,6 +54,13 @@ Exit codes: 0 done, 1 a stage failed (the others are in the cache), 2 it could n
     "--parallel", type=click.IntRange(min=0), metavar="N",
     help="Local worker processes; 0: in this process. Default: as many as cores, or sets if fewer.",
 )  # fmt: skip
+@click.option("--cluster", metavar="NAME", help="Where the workers are: a cluster of the configuration.")
+@click.option("--scheduler", metavar="ADDRESS", help="The same: a dask scheduler, such as tls://host:8786.")
+@click.option("--insecure", is_flag=True, help="Accept a connection without TLS to another machine.")
+@click.option(
+    "--restart", "restarts", type=click.IntRange(min=0), default=0, metavar="N",
+    help="When the scheduler is lost, start or find the cluster again and go on, up to N times.",
+)  # fmt: skip
 @click.option("-v", "--verbose", is_flag=True, help="Show what is logged.")
 @click.option("--quiet", is_flag=True, help="Show only what the experiment prints, warnings and errors.")
 @click.option("--plain", is_flag=True, help="No moving lines and no colour.")
@@ -73,6 +80,7 @@ def _run(name: str, *, verbose: bool, quiet: bool, plain: bool, no_log: bool, ma
     from curidask.config import load_config
     from curidask.experiment import run_experiment
 
+    options["cluster"] = _chosen_cluster(options.pop("cluster"), options.pop("scheduler"))
     config = load_config()
     progress = Progress(quiet=quiet or map_only, plain=plain)
     _show_logs(verbose, progress)
@@ -99,6 +107,14 @@ def _run(name: str, *, verbose: bool, quiet: bool, plain: bool, no_log: bool, ma
             click.echo(line)
     elif not quiet:
         _close(progress, manager, config)
+
+
+def _chosen_cluster(name: str | None, address: str | None) -> str | None:
+    if name is not None and address is not None:
+        raise click.UsageError("give either --cluster or --scheduler")
+    if address is not None and "://" not in address:
+        raise click.UsageError(f"--scheduler takes an address such as tls://{address}")
+    return name if address is None else address
 
 
 def _close(progress: Any, manager: ArtifactManager, config: Config) -> None:
