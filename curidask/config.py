@@ -8,7 +8,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -57,6 +57,12 @@ class Config:
         Worker processes (0: in this process); None for as many as cores.
     verify : str
         What is checked before an artifact is loaded: ``digest``, ``size`` or ``off``.
+    cluster : mapping
+        Tables of named clusters, see `curidask.clusters.ClusterSettings`.
+    default_cluster : str
+        The cluster, by name or address, to use when none is chosen; empty for processes on this machine.
+    ship : tuple of str
+        Patterns of data files that go to workers which do not have the project's folder.
     source : str
         The file it was read from, empty for the defaults.
     """
@@ -72,6 +78,9 @@ class Config:
     notebooks: str = "notebooks/experiments"
     parallel: int | None = None
     verify: str = "digest"
+    cluster: Mapping[str, Any] = field(default_factory=dict)
+    default_cluster: str = ""
+    ship: tuple[str, ...] = ()
     source: str = ""
 
     def path(self, relative: str) -> Path:
@@ -92,6 +101,9 @@ class Config:
         folder = self.path(cache)
         return (folder / "run.json").is_file() and (folder / RUN_ARTIFACTS).is_dir()
 
+
+TABLES = frozenset({"cluster", "ship"})
+"""Settings that only a file can have."""
 
 SETTINGS = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("root", "source")}
 
@@ -144,7 +156,7 @@ def _variables(env: Mapping[str, str]) -> Iterator[tuple[str, str, Any]]:
         if not variable.startswith(ENVIRONMENT_PREFIX) or not text:
             continue
         key = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
-        if key in SETTINGS:
+        if key in SETTINGS and key not in TABLES:
             yield variable, key, _parsed(key, text)
         elif key not in NOT_SETTINGS:
             near = difflib.get_close_matches(key, SETTINGS, n=1, cutoff=0.75)
@@ -240,7 +252,7 @@ def _checked(values: Mapping[str, Any], source: str) -> dict[str, Any]:
         fix = problem(key, value)
         if fix:
             raise ConfigurationError(f"The setting {key!r} is {value!r}.", where=source, fix=fix)
-    return dict(values)
+    return {key: tuple(value) if key == "ship" else value for key, value in values.items()}
 
 
 def problem(key: str, value: Any) -> str:
@@ -249,6 +261,12 @@ def problem(key: str, value: Any) -> str:
         return "" if value in VERIFY else f"use one of {', '.join(VERIFY)}"
     if key == "parallel":
         return "" if type(value) is int and value >= 0 else "give a whole number from 0 on"
+    if key == "cluster":
+        fix = "write tables [cluster.NAME]; `default_cluster` chooses one of them"
+        return "" if isinstance(value, Mapping) else fix
+    if key == "ship":
+        fits = isinstance(value, list) and all(isinstance(pattern, str) and pattern for pattern in value)
+        return "" if fits else 'give a list of patterns, such as ["project/*.json"]'
     if not isinstance(value, str) or (not value and key != "report_css"):
         return "give a text in quotes"
     if key in ("experiments", "params") and not _is_package(value):

@@ -59,6 +59,9 @@ def run_experiment(
     lazy: bool = False,
     ignore_lazy: bool = False,
     parallel: int | None = None,
+    cluster: Any = None,
+    insecure: bool = False,
+    restarts: int = 0,
     map_only: bool = False,
     store_full: bool = False,
     notes: str | Callable[[], str] = "",
@@ -82,6 +85,8 @@ def run_experiment(
     names, indices, global_indices : sequence of str
         Which parameter sets, see `curidask.params.select`.
     overwrite, overwrite_stages, dry, dry_cache, no_dag, lazy, ignore_lazy, parallel, config, listeners
+        See `ArtifactManager`.
+    cluster, insecure, restarts
         See `ArtifactManager`.
     cache : str, optional
         Folder or URL of the artifact store, or the folder of a store-full run.
@@ -133,6 +138,9 @@ def run_experiment(
             cache=cache,
             prefix=prefix or _prefix_of_run(config, cache, name),
             parallel=parallel,
+            cluster=cluster,
+            insecure=insecure,
+            restarts=restarts,
             overwrite=overwrite,
             overwrite_stages=overwrite_stages,
             dry=dry,

@@ -9,16 +9,17 @@ import uuid
 import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Self
 
 from curidask import clusters, history, param_registry
 from curidask.config import Config, load_config
 from curidask.displays import Displays
-from curidask.errors import ArtifactMissingError, CacheError, RunFailedError
+from curidask.errors import ArtifactMissingError, CacheError, ConfigurationError, RunFailedError
 from curidask.executors.base import Executor
 from curidask.executors.describe import describe_params, user_name
 from curidask.executors.inprocess import InProcessExecutor
+from curidask.executors.project_files import ProjectFiles
 from curidask.executors.worker import Environment, artifact_info
 from curidask.files import plain_path
 from curidask.graph import ArtifactRef, Graph
@@ -89,6 +90,14 @@ class ArtifactManager(Displays):
         Who is told what happens.
     n_sets : int, optional
         How many parameter sets there will be, to start no more processes than that.
+    cluster : str, distributed.Client or distributed.deploy.Cluster, optional
+        Where the workers are, instead of `parallel`: a name of the configuration, an address such as
+        ``tls://host:8786``, or a client or cluster of yours, which is used and not closed. A live session with a
+        cluster returns from a stage at once and waits when a value is read.
+    insecure : bool
+        Accept connections without TLS to other machines.
+    restarts : int
+        How often to start or find the cluster again and go on, when its scheduler is lost.
 
     Attributes
     ----------
@@ -120,6 +129,9 @@ class ArtifactManager(Displays):
         map_only: bool = False,
         listeners: Sequence[Listener] = (),
         n_sets: int | None = None,
+        cluster: Any = None,
+        insecure: bool = False,
+        restarts: int = 0,
     ) -> None:
         check_name(experiment_name, "the experiment's name")
         check_name(prefix or experiment_name, "--prefix")
@@ -135,6 +147,8 @@ class ArtifactManager(Displays):
         self.writable = not (self.dry or dry_cache)
         self.store = ArtifactStore.open(self.config.cache_url(cache), verify=self.config.verify, writable=self.writable)
         self.n_sets = n_sets
+        self.restarts = restarts
+        self._open_cluster = self._choose_cluster(cluster, parallel, insecure)
         self.parallel = self._choose_parallel(parallel)
         runs = self.config.path(self.config.runs)
         number, self.reference = history.new_reference(experiment_name, runs)
@@ -379,9 +393,26 @@ class ArtifactManager(Displays):
         return Claims(self.store.objects, uuid.uuid4().hex, user_name(), LEASE_SECONDS)
 
     # --- parts --------------------------------------------------------------------------------------------------------
+    def _choose_cluster(self, asked: Any, parallel: int | None, insecure: bool) -> clusters.Opener | None:
+        if asked is not None and parallel is not None:
+            raise ConfigurationError(
+                "Both a cluster and a number of local worker processes are asked for.",
+                where="--cluster or --scheduler with --parallel",
+                fix="leave one of them out; the size of a cluster is set in the configuration",
+            )
+        if asked is None and parallel is None and not self.live:
+            asked = self.config.default_cluster or None
+        if asked is None:
+            return None
+        config = self.config
+        folder = config.path(config.logs) / "clusters"
+        return clusters.choose(
+            asked, config.cluster, root=config.root, source=config.source, folder=folder, insecure=insecure
+        )
+
     def _choose_parallel(self, asked: int | None) -> int:
         if not self.store.objects.shared:
-            if asked:
+            if asked or self._open_cluster is not None:
                 raise CacheError(
                     f"The cache {self.store.url} lives in one process, so worker processes cannot share it.",
                     fix="use a folder as cache, or run in this process with --parallel 0",
@@ -389,6 +420,8 @@ class ArtifactManager(Displays):
             return 0
         if asked is not None:
             return asked
+        if self._open_cluster is not None:
+            return -1
         if self.live:
             return 0
         chosen = self.config.parallel
@@ -399,12 +432,25 @@ class ArtifactManager(Displays):
             return InProcessExecutor(Environment(self.store, self.reference, portable=False, claims=self.claims))
         from curidask.executors.dask import DaskExecutor
 
+        env = Environment(self.store, self.reference, portable=True, claims=self.claims)
+        files = ProjectFiles(self.config.root, self.config.ship)
+        if self._open_cluster is not None:
+            return DaskExecutor(
+                self._open_cluster(),
+                env,
+                self._modules,
+                files=files,
+                reopen=self._open_cluster,
+                restarts=self.restarts,
+            )
         n_workers = self.parallel
         if n_workers < 0:
             n_records = self.n_sets if self.n_sets is not None else len(self.records)
             n_workers = max(1, min(clusters.available_cores(), n_records))
-        env = Environment(self.store, self.reference, portable=True, claims=self.claims)
-        return DaskExecutor(clusters.local(n_workers), env, lambda: project_modules(self.config.root))
+        return DaskExecutor(clusters.local(n_workers), env, self._modules, files=files)
+
+    def _modules(self) -> list[ModuleType]:
+        return project_modules(self.config.root)
 
     def _param_sets(self) -> dict[str, Any]:
         sets = {record.get_hash(): record for record in self.records if record.params is not None}

@@ -136,6 +136,13 @@ OPTIONS = (
         help="Worker processes on this machine; 0: none, so that a debugger works. Default: as many as cores, or as "
         "sets where they are fewer.",
     ),
+    _option(COMPUTE, "--cluster", metavar="NAME", help="Where the workers are: a cluster of the configuration."),
+    _option(COMPUTE, "--scheduler", metavar="ADDRESS", help="The same: a dask scheduler, such as tls://host:8786."),
+    _option(COMPUTE, "--insecure", is_flag=True, help="Accept a connection without TLS to another machine."),
+    _option(
+        COMPUTE, "--restart", "restarts", type=click.IntRange(min=0), default=0, metavar="N",
+        help="When the scheduler is lost, start or find the cluster again and go on, up to N times.",
+    ),
     _option(COMPUTE, "--parallel-mode", is_flag=True, hidden=True),
     _option(COMPUTE, "--parallel-safe", is_flag=True, hidden=True),
     _option(
