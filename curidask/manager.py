@@ -20,6 +20,8 @@ from curidask.executors.base import Executor
 from curidask.executors.describe import describe_params, user_name
 from curidask.executors.inprocess import InProcessExecutor
 from curidask.executors.project_files import ProjectFiles
+from curidask.executors.surroundings import NOTHING
+from curidask.executors.talk import Overheard
 from curidask.executors.worker import Environment, artifact_info
 from curidask.files import plain_path
 from curidask.graph import ArtifactRef, Graph
@@ -28,7 +30,7 @@ from curidask.planner import Action, Force, Plan
 from curidask.publishing import Publisher
 from curidask.record import Record
 from curidask.reported import ReportCollector
-from curidask.runner import Listener, Policy, Runner
+from curidask.runner import Listener, Policy, Printer, Runner
 from curidask.staging import StageSpec, check_name
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.claims import Claims
@@ -429,9 +431,13 @@ class ArtifactManager(Displays):
 
     def _make_executor(self) -> Executor:
         if self.parallel == 0:
-            return InProcessExecutor(Environment(self.store, self.reference, portable=False, claims=self.claims))
+            env = Environment(self.store, self.reference, portable=False, claims=self.claims)
+            hears = bool(self.runner.hearers)
+            return InProcessExecutor(env, Overheard(self.runner.hear, self.runner.before_print) if hears else NOTHING)
         from curidask.executors.dask import DaskExecutor
 
+        if not any(hearer.prints for hearer in self.runner.hearers):
+            self.runner.hearers.append(Printer())
         env = Environment(self.store, self.reference, portable=True, claims=self.claims)
         files = ProjectFiles(self.config.root, self.config.ship)
         if self._open_cluster is not None:
@@ -442,12 +448,13 @@ class ArtifactManager(Displays):
                 files=files,
                 reopen=self._open_cluster,
                 restarts=self.restarts,
+                hear=self.runner.hear,
             )
         n_workers = self.parallel
         if n_workers < 0:
             n_records = self.n_sets if self.n_sets is not None else len(self.records)
             n_workers = max(1, min(clusters.available_cores(), n_records))
-        return DaskExecutor(clusters.local(n_workers), env, self._modules, files=files)
+        return DaskExecutor(clusters.local(n_workers), env, self._modules, files=files, hear=self.runner.hear)
 
     def _modules(self) -> list[ModuleType]:
         return project_modules(self.config.root)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from curidask import runstate
 from curidask.errors import ArtifactMissingError, CuridaskError, StageFailedError
@@ -22,6 +24,7 @@ from curidask.executors.base import (
     Source,
     Stored,
 )
+from curidask.executors.surroundings import ERR, LOG, WARNING, Spoken, prefix_of
 from curidask.executors.worker import find_stored, load_stored
 from curidask.graph import ArtifactRef, Graph, Literal, Task
 from curidask.planner import Action, Force, Plan, plan
@@ -58,6 +61,42 @@ class Listener(Protocol):
     def warned(self, text: str) -> None:
         """Something the user should know."""
         ...
+
+
+@runtime_checkable
+class Hearer(Protocol):
+    """A listener who also wants to hear what stages say while they run.
+
+    Attributes
+    ----------
+    prints : bool
+        Whether it shows the user what stages print on workers.
+    """
+
+    prints: bool
+
+    def said(self, task: Task | None, spoken: Spoken) -> None:
+        """A stage printed something, or no stage did on a worker; may come from any thread."""
+        ...
+
+    def before_print(self) -> None:
+        """A stage is about to print to this process's terminal."""
+        ...
+
+
+class Printer:
+    """Prints what stages print on workers, for sessions that have no display of their own."""
+
+    prints = True
+
+    def said(self, task: Task | None, spoken: Spoken) -> None:
+        """Print it with the stage and the set."""
+        if task is not None and not spoken.shown:
+            stream = sys.stderr if spoken.kind == ERR else sys.stdout
+            print(prefix_of(task.spec.name, task.record.name) + spoken.text, file=stream, flush=True)
+
+    def before_print(self) -> None:
+        """There is nothing to make room for."""
 
 
 @dataclass(slots=True)
@@ -122,6 +161,7 @@ class Runner:
         self.failures: dict[int, StageFailedError] = {}
         self._errors: dict[int, ErrorInfo] = {}
         self._listeners = list(listeners)
+        self.hearers: list[Hearer] = [listener for listener in listeners if isinstance(listener, Hearer)]
         self._make_executor = make_executor
         self._executor: Executor | None = None
         self._forced: set[int] = set()
@@ -136,6 +176,9 @@ class Runner:
         self._forced.update(t for t, d in made.decisions.items() if d.reason.why.name.endswith("OVERWRITE"))
         for listener in self._listeners:
             listener.planned(self.graph, made)
+        runs = made.ids(Action.RUN)
+        if runs:
+            self._running().check({id(spec): spec for spec in (self.graph[task].spec for task in runs)}.values())
         self._carry_out(self.state.handle(runstate.Planned(made, frozenset(keep))))
         return made
 
@@ -430,6 +473,24 @@ class Runner:
         for listener in self._listeners:
             listener.warned(text)
 
+    # --- what stages say ---------------------------------------------------------------------------------------------
+    def hear(self, spoken: Spoken) -> None:
+        """Pass on what a stage said; from any thread."""
+        task = self.graph[spoken.task] if 0 <= spoken.task < len(self.graph) else None
+        if spoken.kind == WARNING:
+            self._warn(spoken.text)
+        elif spoken.kind == LOG:
+            log_again(task, spoken)
+        else:
+            for hearer in self.hearers:
+                with contextlib.suppress(OSError, ValueError):  # nobody reads our output any more
+                    hearer.said(task, spoken)
+
+    def before_print(self) -> None:
+        """Let displays make room for what a stage prints."""
+        for hearer in self.hearers:
+            hearer.before_print()
+
     # --- jobs --------------------------------------------------------------------------------------------------------
     def _job(self, task: Task) -> Job:
         outputs = tuple(self._output(task, index) for index in range(len(task.outputs)))
@@ -478,3 +539,12 @@ class Runner:
         output, key = task.outputs[index], task.ref(index).key
         lazy = output.lazy and not output.resolve
         return Stored(task.id, output.name, stem, key, output.cacher, task.spec.name, task.record, lazy)
+
+
+def log_again(task: Task | None, spoken: Spoken) -> None:
+    """Log here what was logged on a worker."""
+    target = logging.getLogger(spoken.logger)
+    if target.isEnabledFor(spoken.level):
+        record = target.makeRecord(spoken.logger, spoken.level, spoken.path, 0, spoken.text, (), None)
+        record.stage = prefix_of(task.spec.name, task.record.name) if task is not None else ""
+        target.handle(record)

@@ -59,7 +59,7 @@ IMPURE = {"os", "io", "socket", "time", "random", "logging", "subprocess", "temp
 ONLY_IN = {
     "fsspec": {"store/objects.py"},
     "distributed": {"executors/dask.py", "executors/dask_worker.py", "executors/plugins.py", "clusters"},
-    "dask": {"executors/dask.py", "executors/cargo.py", "clusters"},
+    "dask": {"executors/dask.py", "executors/cargo.py", "executors/chains.py", "clusters"},
 }
 
 

@@ -11,10 +11,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from threading import RLock
-from typing import Any
+from typing import Any, ClassVar
+
+import click
 
 from curidask.cli.terminal import say
 from curidask.executors.base import Kind, Outcome
+from curidask.executors.surroundings import ERR, Spoken, prefix_of
 from curidask.graph import ArtifactRef, Graph, Task
 from curidask.manager import ArtifactManager
 from curidask.planner import Action, Decision, Plan
@@ -61,6 +64,7 @@ class Progress:
         Whether lines move; by default where the output is a terminal.
     """
 
+    prints: ClassVar[bool] = True
     quiet: bool = False
     plain: bool = False
     moving: bool | None = None
@@ -120,6 +124,19 @@ class Progress:
         if text not in self._warned:
             self._warned.add(text)
             self._say(f"warning: {text}", even_quiet=True, fg="yellow")
+
+    # --- Hearer ------------------------------------------------------------------------------------------------------
+    def said(self, task: Task | None, spoken: Spoken) -> None:
+        """Show what a stage printed on a worker, where it would go if this process ran the stage."""
+        if task is not None and not spoken.shown:
+            prefix = click.style(prefix_of(task.spec.name, task.record.name), dim=True)
+            self.line(prefix + spoken.text, err=spoken.kind == ERR)
+
+    def before_print(self) -> None:
+        """Take the moving lines away."""
+        if self._drawn:
+            with self._lock:
+                self._erase()
 
     # --- drawing -----------------------------------------------------------------------------------------------------
     @staticmethod

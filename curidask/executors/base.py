@@ -163,6 +163,8 @@ class ErrorInfo:
         Advice, for errors that have it.
     exception : BaseException or None
         The exception itself where it could travel.
+    output : str
+        What the stage printed last, when its process was killed.
     """
 
     type: str
@@ -170,6 +172,7 @@ class ErrorInfo:
     traceback_text: str = ""
     fix: str = ""
     exception: BaseException | None = None
+    output: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +286,15 @@ class Executor(Protocol):
     @property
     def description(self) -> str:
         """Where the jobs run, in words, with the dashboard's address where there is one."""
+        ...
+
+    def check(self, specs: Iterable[StageSpec]) -> None:
+        """Refuse stages that could never run here, before they are submitted.
+
+        Raises
+        ------
+        DemandError
+        """
         ...
 
     def submit(self, jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> None:

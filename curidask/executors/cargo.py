@@ -59,10 +59,9 @@ class Cargo:
         self._sent: set[str] = set()
         self._files_key = ""
 
-    @property
-    def code_key(self) -> str:
-        """The key of the code."""
-        return f"curidask_code-{hex32(self._run, self.code_id)}"
+    def code_key(self, code_id: str) -> str:
+        """The key of a code that was sent."""
+        return f"curidask_code-{hex32(self._run, code_id)}"
 
     @property
     def files_arg(self) -> Any:
@@ -79,7 +78,7 @@ class Cargo:
         modules = self._modules()
         outfit = self._outfit(modules, graph)
         self.code_id, data = shipping.pack_code(self._specs, self._env, modules, outfit)
-        self._put(self.code_key, data, graph)
+        self._put(self.code_key(self.code_id), data, graph)
 
     def _outfit(self, modules: Sequence[ModuleType], graph: dict[str, Any]) -> Outfit | None:
         found = self._admission

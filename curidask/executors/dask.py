@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,14 +24,19 @@ from curidask.clusters.base import Connection
 from curidask.clusters.checks import Admission, admit
 from curidask.errors import CuridaskError
 from curidask.executors import shipping
+from curidask.executors.autopsy import Death
 from curidask.executors.base import ErrorInfo, Executor, Job, JobResult, Kind, Outcome
 from curidask.executors.cargo import Cargo
-from curidask.executors.chains import Chain, hex32, linear_chains, outcome_key
+from curidask.executors.chains import Bereaved, Chain, annotated, hex32, linear_chains, outcome_key
 from curidask.executors.dask_worker import FINISHED, outcomes_of, run_shipped, value_of
+from curidask.executors.deaths import AGAIN, Deaths, Verdict, What
+from curidask.executors.demands import Demands
+from curidask.executors.hearing import Hear, listen, unheard
 from curidask.executors.link import Link
 from curidask.executors.project_files import ProjectFiles
 from curidask.executors.values import unpack
 from curidask.executors.worker import Environment
+from curidask.staging import StageSpec
 
 PULSE_SECONDS = 0.5
 """How long a wait for results lasts at most."""
@@ -43,6 +49,9 @@ FUSE_FROM = 32
 
 ENOUGH = 8
 """Chains a worker that keep it busy for longer than a linger."""
+
+SOON_SECONDS = 0.1
+"""How long a wait for results lasts at most while it is still to be found out why a worker died."""
 
 
 class _Lost(Exception):
@@ -65,6 +74,8 @@ class DaskExecutor(Executor):
         Gives a context manager like `connection`, to go on with when the scheduler is lost.
     restarts : int
         How often to go on.
+    hear : callable, optional
+        Given what stages say while they run, in a thread of dask's.
 
     Raises
     ------
@@ -81,8 +92,10 @@ class DaskExecutor(Executor):
         files: ProjectFiles | None = None,
         reopen: Callable[[], AbstractContextManager[Connection]] | None = None,
         restarts: int = 0,
+        hear: Hear = unheard,
     ) -> None:
         self._env = env
+        self._hear = hear
         self._modules = modules
         self._files = files or ProjectFiles(Path.cwd())
         self._attempts: dict[int, int] = {}
@@ -94,7 +107,13 @@ class DaskExecutor(Executor):
     def _begin(self) -> None:
         """Start with nothing sent."""
         self._run = uuid.uuid4().hex
-        self._cargo = Cargo(self._run, self._env, self._modules, self._files, self._link.admission)
+        self._demands = Demands(self._client)
+        self._deaths = Deaths(self._run, self._demands.largest_memory)
+        self._bereaved: list[Bereaved] = []
+        listen(self._client, self._run, self._hear, self._deaths)
+        self._link.on_death = self._deaths.removed
+        env = replace(self._env, session=self._run)
+        self._cargo = Cargo(self._run, env, self._modules, self._files, self._link.admission)
         self._blobs: dict[str, Any] = {}
         self._in_batch: dict[str, int] = {}
         self._chains: dict[int, Chain] = {}
@@ -121,6 +140,10 @@ class DaskExecutor(Executor):
     def _client(self) -> Any:
         return self._link.client
 
+    def check(self, specs: Iterable[StageSpec]) -> None:
+        """Refuse stages that no worker can run."""
+        self._demands.check(specs, self._link.description)
+
     # --- submission --------------------------------------------------------------------------------------------------
     def submit(self, jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> None:
         """Send a batch as one graph."""
@@ -137,7 +160,8 @@ class DaskExecutor(Executor):
         for chained in self._split(jobs, after):
             own = {job.id for job in chained}
             before = [t for job in chained for t in after.get(job.id, ()) if t not in own]
-            chain = Chain(self._new_key(chained), chained, batch_key, [places[job.id] for job in chained], before)
+            at = [places[job.id] for job in chained]
+            chain = Chain(self._new_key(chained), chained, batch_key, self._cargo.code_id, at, before)
             self._chains.update((task, chain) for task in chain.tasks)
             chains.append(chain)
         self._in_batch[batch_key] = len(chains)
@@ -157,13 +181,13 @@ class DaskExecutor(Executor):
                 sent.append(job)
         return sent
 
-    def _send(self, chains: Iterable[Chain], graph: dict[str, Any]) -> None:
+    def _send(self, chains: Sequence[Chain], graph: dict[str, Any]) -> None:
         blobs = list(graph)
         for chain in chains:
             self._add_to(graph, chain)
         keys = list(graph)
         try:
-            futures = dict(zip(keys, self._client.get(graph, keys, sync=False), strict=True))
+            futures = dict(zip(keys, self._client.get(annotated(graph, chains), keys, sync=False), strict=True))
         except Exception:
             if self._link.is_up:
                 raise
@@ -180,8 +204,8 @@ class DaskExecutor(Executor):
         graph[chain.key] = Task(
             chain.key,
             run_shipped,
-            self._cargo.code_id,
-            TaskRef(self._cargo.code_key),
+            chain.code_id,
+            TaskRef(self._cargo.code_key(chain.code_id)),
             self._cargo.files_arg,
             chain.batch,
             TaskRef(chain.batch),
@@ -251,7 +275,7 @@ class DaskExecutor(Executor):
             ended = [result.outcome if isinstance(result, JobResult) else result for result in results]
             self._settle(chain, keep=chain.holds_values and any(outcome.kind in FINISHED for outcome in ended))
             outcomes += ended
-        outcomes += self._try_suspects()
+        outcomes += self._after_deaths()
 
     def _resume(self) -> list[Outcome]:
         """Go on with another scheduler: what was under way goes back, what was held in memory is lost.
@@ -277,7 +301,8 @@ class DaskExecutor(Executor):
     def _wait(self, timeout_seconds: float | None) -> list[tuple[Chain, Any]]:
         """What ended. Late reports of attempts that were given up are left out."""
         ended: list[tuple[Chain, str, Any]] = []
-        left = PULSE_SECONDS if timeout_seconds is None else timeout_seconds
+        left = SOON_SECONDS if self._bereaved or self._deaths.is_waiting() else PULSE_SECONDS
+        left = left if timeout_seconds is None else min(left, timeout_seconds)
         with contextlib.suppress(queue.Empty):
             ended.append(self._ended.get(timeout=left))
             # Each look fetches all that ended with one request a worker, so a moment's patience saves many.
@@ -313,21 +338,16 @@ class DaskExecutor(Executor):
         error = future.exception()
         if type(error).__name__ != "KilledWorker":
             return self._failed(chain, chain.tasks[0], _outside_of_a_stage(error))
-        if not chain.was_tried:
-            self._suspects.append(chain)
-            return []
-        message = "the worker process died each time the stage ran (often: out of memory, or a crash in native code)"
-        info = ErrorInfo("WorkerDied", message, fix="run this set alone with --parallel 0 and watch its memory")
-        return self._failed(chain, self._first_undone(chain), info)
+        self._bereaved.append(Bereaved(chain, chain.key, error.last_worker.address, error.task == chain.key))
+        return []
 
-    def _failed(self, chain: Chain, guilty: int, info: ErrorInfo) -> list[Outcome]:
+    def _failed(self, chain: Chain, guilty: int, info: ErrorInfo, death: Death | None = None) -> list[Outcome]:
         self._settle(chain, keep=False)
         self._guilty.update(task for task in chain.tasks if task >= guilty)
         kinds = {task: Kind.FOUND if task < guilty else Kind.INPUT_UNAVAILABLE for task in chain.tasks}
-        return [
-            Outcome(task, Kind.FAILED, error=info) if task == guilty else Outcome(task, kind)
-            for task, kind in kinds.items()
-        ]
+        worker, peak = (death.worker, death.peak_bytes) if death is not None else ("", 0)
+        failed = Outcome(guilty, Kind.FAILED, worker=worker, error=info, peak_bytes=peak)
+        return [failed if task == guilty else Outcome(task, kind) for task, kind in kinds.items()]
 
     def _first_undone(self, chain: Chain) -> int:
         """The job of a chain that was running when its worker died: the first whose outputs are not in the store."""
@@ -337,11 +357,82 @@ class DaskExecutor(Executor):
                 return job.id
         return chain.tasks[-1]
 
-    def _try_suspects(self) -> list[Outcome]:
-        """Send the chains again whose worker died too often, one at a time.
+    # --- deaths ------------------------------------------------------------------------------------------------------
+    def _after_deaths(self) -> list[Outcome]:
+        """Decide on what was running or queued where a worker died, in the order of the graph.
 
-        dask blames a death on all that was queued on the worker, and passes the blame on to what waits for those. Alone
-        it shows who kills workers. In the order of the graph, so what one waits for is cleared or guilty by then.
+        dask blames a death on all that was queued on the worker, and passes the blame on to what waits for those. So
+        each waits for the word on those before it: what runs again is sent behind what it waits for.
+        """
+        outcomes = [outcome for death in self._deaths.take() for outcome in self._at_once(death)]
+        again: list[Chain] = []
+        left: list[Bereaved] = []
+        for lost in sorted(self._bereaved, key=lambda lost: lost.chain.tasks[0]):
+            chain = lost.chain
+            if chain.key != lost.key or self._chains.get(chain.tasks[-1]) is not chain:
+                continue  # decided meanwhile
+            if any(self._is_blamed(task) and self._chains[task] not in again for task in chain.before):
+                left.append(lost)
+            elif self._guilty.intersection(chain.before):
+                self._settle(chain, keep=False)
+                outcomes += [Outcome(task, Kind.INPUT_UNAVAILABLE) for task in chain.tasks]
+            else:
+                outcomes += self._carry_out(self._verdict(lost), lost, again, left)
+        self._bereaved = left
+        self._again(again)
+        return outcomes + self._try_suspects()
+
+    def _verdict(self, lost: Bereaved) -> Verdict | None:
+        if not lost.was_there:
+            return AGAIN
+        waited = time.monotonic() - lost.since
+        return self._deaths.judge(lost.chain.tasks, lost.worker, waited, was_alone=lost.chain.was_tried)
+
+    def _carry_out(
+        self, verdict: Verdict | None, lost: Bereaved, again: list[Chain], left: list[Bereaved]
+    ) -> list[Outcome]:
+        chain = lost.chain
+        if verdict is None:
+            left.append(lost)
+        elif verdict.what is What.FAILED:
+            guilty = verdict.task if verdict.task >= 0 else self._first_undone(chain)
+            assert verdict.error is not None
+            return self._failed(chain, guilty, verdict.error, verdict.death)
+        elif verdict.what is What.ALONE:
+            self._suspects.append(chain)
+        else:
+            chain.memory_bytes = max(chain.memory_bytes, verdict.memory_bytes)
+            again.append(chain)
+        return []
+
+    def _at_once(self, death: Death) -> list[Outcome]:
+        """Act on a death before dask gives up; a scheduler that others started runs what died elsewhere, several times.
+
+        It would hang or die there too. What is running there by now runs on, unheard.
+        """
+        outcomes = []
+        for job in death.running:
+            chain = self._chains.get(job.task)
+            if job.session != self._run or chain is None or chain.has_ended:
+                continue
+            verdict = self._deaths.of_guilty(job.task, death)
+            if verdict.what is What.FAILED and verdict.error is not None:
+                outcomes += self._failed(chain, job.task, verdict.error, death)
+            elif verdict.what is What.MORE_MEMORY:
+                chain.memory_bytes = verdict.memory_bytes
+                self._again([chain])
+        return outcomes
+
+    def _again(self, chains: list[Chain]) -> None:
+        for chain in chains:
+            chain.key = self._new_key(chain.jobs)
+        if chains:
+            self._send(chains, {})
+
+    def _try_suspects(self) -> list[Outcome]:
+        """Send the chains again whose worker died too often for a reason that nobody knows, one at a time.
+
+        Alone it shows who kills workers. In the order of the graph, so what one waits for is cleared or guilty by then.
         """
         outcomes: list[Outcome] = []
         self._suspects.sort(key=lambda chain: chain.tasks[0])
@@ -355,9 +446,8 @@ class DaskExecutor(Executor):
                 outcomes += [Outcome(task, Kind.INPUT_UNAVAILABLE) for task in chain.tasks]
                 continue
             chain.was_tried = True
-            chain.key = self._new_key(chain.jobs)
             self._on_trial = chain
-            self._send([chain], {})
+            self._again([chain])
         return outcomes
 
     def _is_blamed(self, task: int) -> bool:
@@ -409,7 +499,7 @@ class DaskExecutor(Executor):
     # --- the cluster -------------------------------------------------------------------------------------------------
     def warnings(self) -> list[str]:
         """What happened to the workers since the last call."""
-        return self._link.news()
+        return self._link.news() + self._deaths.news()
 
     def close(self, *, now: bool = False) -> None:
         """Leave the cluster, ending the workers it started for this run."""

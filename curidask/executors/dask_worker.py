@@ -7,7 +7,7 @@ from typing import Any
 
 from distributed import get_worker
 
-from curidask.executors import shipping
+from curidask.executors import host, shipping
 from curidask.executors.base import JobResult, Kind, Outcome
 from curidask.executors.describe import worker_name
 from curidask.executors.worker import run_job
@@ -28,6 +28,7 @@ def run_shipped(
     scratch = get_worker().local_directory
     with shipping.loaded(code_id, code, batch_id, batch, files=files, scratch=scratch) as (unpacked, jobs):
         known = {result.outcome.task: result for results in before for result in results}
+        surroundings = host.here(unpacked.env.session)
         results = []
         for place in places:
             job, after = jobs[place]
@@ -35,7 +36,7 @@ def run_shipped(
             if any(result.outcome.kind not in FINISHED for result in waited_for):
                 result = JobResult(Outcome(job.id, Kind.INPUT_UNAVAILABLE, worker=worker_name()))
             else:
-                result = run_job(job, unpacked.env, {r.outcome.task: r.values for r in waited_for})
+                result = run_job(job, unpacked.env, {r.outcome.task: r.values for r in waited_for}, surroundings)
             known[job.id] = result
             results.append(result)
         return results

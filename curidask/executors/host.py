@@ -36,6 +36,7 @@ LARGEST_MESSAGE = 16_000
 """Characters in one message, about; the scheduler keeps the last thousand messages."""
 
 Item = tuple[Any, ...]
+"""The fields of a `Spoken`, as far as they are not the defaults."""
 
 
 class Host(Surroundings):
@@ -86,7 +87,7 @@ class Host(Surroundings):
         """Send a warning now."""
         with self._lock:
             self._hear_prints()
-            self._said.append((WARNING, job.id, text))
+            self._said.append((job.id, WARNING, text))
             self._send_said()
         return True
 
@@ -126,7 +127,7 @@ class Host(Surroundings):
         thread = threading.get_ident()
         with self._lock:
             job, _ = self._running[thread]
-            self._said += [(kind, job.id, line) for kind, line in self._capture.end()]
+            self._said += [(job.id, kind, line) for kind, line in self._capture.end()]
             self._send_said()
             del self._running[thread]
             self._record.write_running([r for _, r in self._running.values()])
@@ -143,11 +144,12 @@ class Host(Surroundings):
                 return
             flush()
             self._hear_prints()
-            self._said.append((LOG, entry[0].id, record_text(record), record.levelno, record.name, record.pathname))
+            said = (entry[0].id, LOG, record_text(record), record.levelno, record.name, record.pathname)
+            self._said.append(said)
 
     def _hear_prints(self) -> None:
         job = next(iter(self._running.values()))[0]
-        self._said += [(kind, job.id, line) for kind, line in self._capture.new_lines()]
+        self._said += [(job.id, kind, line) for kind, line in self._capture.new_lines()]
 
     def _send_said(self) -> None:
         """Send what was said, in messages of a size that the scheduler can keep."""
@@ -221,9 +223,13 @@ _FORMATTER = logging.Formatter("%(message)s")
 _hosts: dict[int, Host] = {}
 
 
-def here() -> Surroundings:
-    """The surroundings of jobs in this process. A forked child is no worker."""
-    return _hosts.get(os.getpid(), NOTHING)
+def here(session: str) -> Surroundings:
+    """The surroundings in this process of the jobs of a run."""
+    host = _hosts.get(os.getpid())
+    if host is None:
+        return NOTHING
+    host.session = session
+    return host
 
 
 def set_up(folder: Path, send: Callable[[str], None], limit_bytes: int, level: int) -> Host:

@@ -6,7 +6,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -35,6 +35,8 @@ class Link:
     ----------
     admission : Admission or None
         What the check found; None for workers that this process started on its own machine.
+    on_death : callable
+        Told of each worker that died, and of how many tasks it had; in a thread of dask's.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Link:
         self._check = check
         self._reopen = reopen
         self._restarts = restarts if reopen is not None else 0
+        self.on_death: Callable[[str, int], None] = lambda worker, n_running: None
         self._news: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._closing = False
         self._lock = threading.Lock()
@@ -66,6 +69,7 @@ class Link:
                     self._news.put(f"{finding.what} ({finding.fix})")
             for text in self._connection.warnings:
                 self._news.put(text)
+            stack.enter_context(_first_death_counts(self._connection.cluster))
             self.client.subscribe_topic("all", self._on_event)
             with self._lock:
                 self._workers.update(set(self.client.nthreads()) - self._gone)
@@ -133,7 +137,7 @@ class Link:
                 self._empty_since = time.monotonic()
             running = len(message.get("processing-tasks", ()))
             if not message.get("expected"):
-                self._news.put(f"the worker at {worker} died; what it held or was doing ({running} tasks) runs again")
+                self.on_death(worker, running)
 
     # --- the end -----------------------------------------------------------------------------------------------------
     def restart(self) -> None:
@@ -173,3 +177,22 @@ class Link:
     def _leave(self) -> None:
         with contextlib.suppress(OSError, TimeoutError):  # of a cluster that is gone, there is nothing to end
             self._stack.close()
+
+
+@contextlib.contextmanager
+def _first_death_counts(cluster: Any) -> Iterator[None]:
+    """Let the scheduler of a cluster that was started for us give back at once what was on a worker that died.
+
+    By itself it runs all that again elsewhere, the stage that kills workers too, before anybody can find out which one
+    that is. A scheduler that others started stays as it is.
+    """
+    scheduler = getattr(cluster, "scheduler", None)
+    before = getattr(scheduler, "allowed_failures", None)
+    if scheduler is None or before is None:
+        yield
+        return
+    scheduler.allowed_failures = 0
+    try:
+        yield
+    finally:
+        scheduler.allowed_failures = before

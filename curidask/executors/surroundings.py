@@ -39,6 +39,11 @@ class Spoken:
     shown: bool = False
 
 
+def prefix_of(stage: str, set_name: str) -> str:
+    """How a line begins that a stage printed or logged."""
+    return f"[{set_name} {stage}] "
+
+
 class Surroundings(Protocol):
     """The process around a job."""
 

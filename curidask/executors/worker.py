@@ -69,12 +69,15 @@ class Environment:
         Values that are not stored must travel between processes, so they are pickled as soon as they are made.
     claims : Claims or None
         None where a store cannot create exclusively, and where nothing is stored.
+    session : str
+        Tells this run's jobs from those of others on workers that serve several.
     """
 
     store: ArtifactStore
     run: str
     portable: bool
     claims: Claims | None = None
+    session: str = ""
 
 
 class _InputLostSignal(BaseException):
