@@ -109,7 +109,10 @@ class UnpicklableError(CuridaskError, TypeError):
 
 
 class StageFailedError(CuridaskError, RuntimeError):
-    """A stage raised; carries the stage, the set, the worker and the user's own traceback as text."""
+    """A stage raised; carries the stage, the set, the worker and the user's own traceback as text.
+
+    Of a stage whose process was killed it carries, as `output`, what it printed last.
+    """
 
     def __init__(
         self,
@@ -121,12 +124,14 @@ class StageFailedError(CuridaskError, RuntimeError):
         set_name: str = "",
         worker: str = "",
         traceback_text: str = "",
+        output: str = "",
     ) -> None:
         super().__init__(what, where=where, fix=fix)
         self.stage = stage
         self.set_name = set_name
         self.worker = worker
         self.traceback_text = traceback_text
+        self.output = output
 
 
 class TimeIsUp(BaseException):

@@ -159,9 +159,13 @@ class RunRecord:
         }
         if outcome is not None:
             row |= {"seconds": round(outcome.seconds, 6), "worker": outcome.worker}
+            if outcome.peak_bytes:
+                row["peak_bytes"] = outcome.peak_bytes
             if outcome.error is not None:
                 error = outcome.error
                 row["error"] = {"type": error.type, "message": error.message, "traceback": error.traceback_text}
+                if error.output:
+                    row["error"]["output"] = error.output
         return row
 
     def _artifacts(self, task: Task) -> Sequence[ArtifactInfo]:

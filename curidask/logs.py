@@ -104,6 +104,8 @@ class RunLog:
             if self._tracebacks and error.traceback_text:
                 text = error.traceback_text.rstrip()
             where = f"{task.label} on {outcome.worker}" if outcome.worker else task.label
+            if error.output:
+                text += f"\nwhat it printed last:\n{error.output}"
             logger.error("failed: %s\n%s", where, text, extra=FOR_FILE)
 
     def blocked(self, task: Task) -> None:

@@ -456,6 +456,7 @@ class Runner:
             set_name=task.record.name,
             worker=outcome.worker,
             traceback_text=error.traceback_text,
+            output=error.output,
         )
 
     def _give_up(self, task: int) -> None:

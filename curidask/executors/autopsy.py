@@ -10,9 +10,11 @@ import signal
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from traceback import FrameSummary
 
 from curidask.executors import flight
 from curidask.executors.capture import text_of
+from curidask.executors.deadline import user_frames
 from curidask.executors.flight import Memory, Running, read_flight
 from curidask.executors.memory import count_kills
 
@@ -105,7 +107,7 @@ def examine(folder: Path, worker: str, exit_code: int, largest_child: int) -> De
         memory.peak_bytes,
         memory.limit_bytes,
         tuple(_last_lines(folder, running)),
-        tuple(frames_of(trace, {job.thread for job in running})),
+        tuple(_users(frames_of(trace, {job.thread for job in running}))),
     )
 
 
@@ -119,6 +121,12 @@ def end_orphans(folder: Path) -> None:
         with contextlib.suppress(OSError):  # it has ended meanwhile, or is another user's
             if files & {os.readlink(process / "fd" / number) for number in ("1", "2")}:
                 os.kill(int(process.name), signal.SIGKILL)
+
+
+def _users(frames: list[tuple[str, int, str]]) -> list[tuple[str, int, str]]:
+    """The stage's own. Found out here, since the driver may have this package in another place."""
+    kept = user_frames([FrameSummary(file, line, name) for file, line, name in frames])
+    return [(frame.filename, frame.lineno or 0, frame.name) for frame in kept]
 
 
 def _cause(exit_code: int, memory: Memory, trace: str, *, is_running: bool) -> str:
@@ -173,7 +181,7 @@ def _read(path: Path) -> str:
 
 
 _FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$')
-_THREAD = re.compile(r"^(?:Current thread|Thread) 0x([0-9a-f]+)")
+_THREAD = re.compile(r"^(?:Current thread|Thread) 0x([0-9a-f]+)|^Stack \(")
 
 
 def frames_of(trace: str, threads: set[int]) -> list[tuple[str, int, str]]:
@@ -190,7 +198,8 @@ def frames_of(trace: str, threads: set[int]) -> list[tuple[str, int, str]]:
     into: list[tuple[str, int, str]] = []
     for line in trace.splitlines():
         if thread := _THREAD.match(line):
-            into = wanted if int(thread[1], 16) in threads else current if line.startswith("Current") else []
+            is_wanted = thread[1] is not None and int(thread[1], 16) in threads
+            into = wanted if is_wanted else [] if line.startswith("Thread") else current
         elif frame := _FRAME.match(line):
             into.append((frame[1], int(frame[2]), frame[3]))
     return list(reversed(wanted or current))

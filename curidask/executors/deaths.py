@@ -17,7 +17,7 @@ from enum import Enum
 from curidask.executors import autopsy
 from curidask.executors.autopsy import Death
 from curidask.executors.base import ErrorInfo
-from curidask.executors.deadline import too_long, user_frames
+from curidask.executors.deadline import too_long
 from curidask.stage_options import format_bytes
 
 MAX_DEATHS = 3
@@ -243,7 +243,7 @@ def _died(death: Death | None, times: int) -> ErrorInfo:
 
 
 def _where(death: Death) -> str:
-    lines = traceback.StackSummary.from_list(user_frames(_summaries(death.frames))).format()
+    lines = traceback.StackSummary.from_list(_summaries(death.frames)).format()
     return "Where it was when the process died (most recent call last):\n" + "".join(lines) if lines else ""
 
 

@@ -77,6 +77,8 @@ def user_traceback(error: BaseException, *, chain: bool = True) -> str:
         current.stack = traceback.StackSummary.from_list(kept)
         current = current.__cause__ or current.__context__
     try:
+        if isinstance(error, CuridaskError):  # what it says is shown anyway, in another form
+            return "Traceback (most recent call last):\n" + "".join(formatted.stack.format())
         return "".join(formatted.format(chain=chain))
     except BaseException:
         return f"{type(error).__name__}: {_safe_str(error)}\n"
