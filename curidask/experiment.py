@@ -58,6 +58,8 @@ def run_experiment(
     no_dag: bool = False,
     lazy: bool = False,
     ignore_lazy: bool = False,
+    fail_fast: bool = False,
+    keep_going_aggregates: bool = False,
     parallel: int | None = None,
     cluster: Any = None,
     insecure: bool = False,
@@ -85,6 +87,8 @@ def run_experiment(
     names, indices, global_indices : sequence of str
         Which parameter sets, see `curidask.params.select`.
     overwrite, overwrite_stages, dry, dry_cache, no_dag, lazy, ignore_lazy, parallel, config, listeners
+        See `ArtifactManager`.
+    fail_fast, keep_going_aggregates
         See `ArtifactManager`.
     cluster, insecure, restarts
         See `ArtifactManager`.
@@ -148,6 +152,8 @@ def run_experiment(
             no_dag=no_dag,
             lazy=lazy,
             ignore_lazy=ignore_lazy,
+            fail_fast=fail_fast,
+            keep_going_aggregates=keep_going_aggregates,
             config=config,
             live=False,
             map_only=map_only,

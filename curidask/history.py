@@ -81,6 +81,8 @@ class RunRecord:
     def planned(self, graph: Graph, plan: Plan) -> None:
         """Keep the decisions."""
         for task, decision in plan.decisions.items():
+            if task in self.decisions and decision.action is Action.PRUNE:
+                continue  # it ran, and what it gave is not needed again
             self.decisions[task] = (decision.action, str(decision.reason))
 
     def started_executor(self, description: str) -> None:

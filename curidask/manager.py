@@ -82,6 +82,11 @@ class ArtifactManager(Displays):
         Let each stage decide by its own cache alone.
     lazy, ignore_lazy : bool
         Make every output lazy, or none.
+    fail_fast : bool
+        Stop everything at the first failure. By default what does not depend on it finishes.
+    keep_going_aggregates : bool
+        Let an aggregate of which some records have failed run over the others, with a warning. It is another artifact
+        then than one over all. By default it does not run.
     config : Config, optional
         Of the project around the current folder by default.
     live : bool
@@ -126,6 +131,8 @@ class ArtifactManager(Displays):
         no_dag: bool = False,
         lazy: bool = False,
         ignore_lazy: bool = False,
+        fail_fast: bool = False,
+        keep_going_aggregates: bool = False,
         config: Config | None = None,
         live: bool = True,
         map_only: bool = False,
@@ -164,7 +171,14 @@ class ArtifactManager(Displays):
         self.runner = Runner(
             self.graph,
             self.store,
-            Policy(Force(overwrite, frozenset(overwrite_stages)), not no_dag, self.writable, live),
+            Policy(
+                Force(overwrite, frozenset(overwrite_stages)),
+                not no_dag,
+                self.writable,
+                live,
+                fail_fast,
+                keep_going_aggregates,
+            ),
             self.prefix,
             self._make_executor,
             told,
@@ -176,7 +190,9 @@ class ArtifactManager(Displays):
             lazy=True if lazy else False if ignore_lazy else None,
             share=lambda task: not self.runner.has_failed(task),
             strict_names=not live,
+            current=self.runner.current,
         )
+        self.runner.reduce = self._tracer.reduce
         self._closed = False
         if live:
             atexit.register(_close, weakref.ref(self))
@@ -233,15 +249,14 @@ class ArtifactManager(Displays):
         log = self.config.path(self.config.logs) / f"{self.reference}.log"
         self.run_record.log = str(log) if log.exists() else ""
 
-    @staticmethod
-    def _record_row(record: Record) -> dict[str, Any]:
+    def _record_row(self, record: Record) -> dict[str, Any]:
         return {
             "index": record.index,
             "name": record.name,
             "hash": record.get_hash(),
             "aggregate": record.is_aggregate,
             "inputs": [other.index for other in record.input_records],
-            "tasks": list(dict.fromkeys(record.tasks)),
+            "tasks": list(dict.fromkeys(t for task in record.tasks for t in (task, self.runner.now(task)))),
         }
 
     def gather_reported(self) -> list[dict[str, Any]]:
@@ -297,10 +312,9 @@ class ArtifactManager(Displays):
         failures = tuple(self.runner.failures.values())
         if failures:
             stages = "stage" if len(failures) == 1 else "stages"
-            raise RunFailedError(
-                f"{len(failures)} {stages} failed; what had finished is cached, and the next run does only the rest.",
-                failures=failures,
-            )
+            stopped = ", and the run was stopped then" if self.runner.state.is_stopped else ""
+            rest = "what had finished is cached, and the next run does only the rest"
+            raise RunFailedError(f"{len(failures)} {stages} failed{stopped}; {rest}.", failures=failures)
 
     def plan(self) -> Plan:
         """What executing all that is traced would do."""
@@ -350,6 +364,7 @@ class ArtifactManager(Displays):
         if not self.writable:
             return None
         self.runner.ensure(task)
+        task = self.runner.now(task)
         stem, key = self.graph[task].files_stored_as
         try:
             found = self.store.checkout(stem, key).tracked_path(self.graph[task].marker + name)

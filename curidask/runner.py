@@ -28,7 +28,7 @@ from curidask.executors.surroundings import ERR, LOG, WARNING, Spoken, prefix_of
 from curidask.executors.worker import find_stored, load_stored
 from curidask.graph import ArtifactRef, Graph, Literal, Task
 from curidask.planner import Action, Force, Plan, plan
-from curidask.runstate import AVAILABLE, RunState, Status
+from curidask.runstate import AVAILABLE, LOST, UNDER_WAY, RunState, Status
 from curidask.store.artifacts import ArtifactStore
 from curidask.waiting import Made, Waiting
 
@@ -113,6 +113,10 @@ class Policy:
         False for a dry run: nothing is stored.
     live : bool
         A live session: values stay until the end, and a failure is raised where it happens.
+    fail_fast : bool
+        Stop at the first failure.
+    keep_going : bool
+        Let aggregates run over the records that are left when some have failed.
     window : int
         Tasks in flight at most.
     """
@@ -121,6 +125,8 @@ class Policy:
     prune: bool = True
     writable: bool = True
     live: bool = False
+    fail_fast: bool = False
+    keep_going: bool = False
     window: int = 2048
 
 
@@ -139,6 +145,12 @@ class Runner:
     listeners : sequence of Listener
     waiting : Waiting or None
         Watches the claims of others; None where there are no claims.
+
+    Attributes
+    ----------
+    reduce : callable
+        Adds to the graph what stands in the place of an aggregate of which some records have failed; see
+        `curidask.tracing.Tracer.reduce`.
     """
 
     def __init__(
@@ -156,8 +168,14 @@ class Runner:
         self.policy = policy
         self.prefix = prefix
         self.state = RunState(
-            graph, window=policy.window, keep_values=policy.live, in_memory=lambda task: self._holds_values(graph[task])
+            graph,
+            window=policy.window,
+            keep_values=policy.live,
+            in_memory=lambda task: self._holds_values(graph[task]),
+            can_shrink=lambda task: policy.keep_going and bool(graph[task].gathered),
+            fail_fast=policy.fail_fast,
         )
+        self.reduce: Callable[[int, Callable[[int], bool]], dict[int, int] | None] = lambda task, is_lost: None
         self.failures: dict[int, StageFailedError] = {}
         self._errors: dict[int, ErrorInfo] = {}
         self._listeners = list(listeners)
@@ -168,6 +186,7 @@ class Runner:
         self._damaged: set[str] = set()
         self._waiting = waiting
         self._superseded: dict[int, int] = {}
+        self._replaced: dict[int, int] = {}
 
     # --- what is wanted ----------------------------------------------------------------------------------------------
     def demand(self, targets: Iterable[int], *, keep: Iterable[int] = ()) -> Plan:
@@ -177,7 +196,7 @@ class Runner:
         for listener in self._listeners:
             listener.planned(self.graph, made)
         runs = made.ids(Action.RUN)
-        if runs:
+        if runs and not self.state.is_stopped:
             self._running().check({id(spec): spec for spec in (self.graph[task].spec for task in runs)}.values())
         self._carry_out(self.state.handle(runstate.Planned(made, frozenset(keep))))
         return made
@@ -239,7 +258,7 @@ class Runner:
         targets = list(targets)
         try:
             # One look at all of them costs as much as there are tasks, so each time only the last one open is awaited.
-            while left := self.state.unsettled(targets):
+            while left := self.state.unsettled(map(self.now, targets)):
                 while left:
                     self._progress()
                     while left and not self.state.unsettled(left[-1:]):
@@ -284,11 +303,22 @@ class Runner:
 
     def is_available(self, task: int) -> bool:
         """Whether the task's outputs can be read without running anything."""
-        return self.state.status.get(task) in AVAILABLE
+        return self.state.status.get(self.now(task)) in AVAILABLE
 
     def has_failed(self, task: int) -> bool:
         """Whether the task failed or cannot run."""
-        return self.state.status.get(task) in (Status.FAILED, Status.BLOCKED)
+        return self.state.status.get(self.now(task)) in LOST
+
+    def current(self, ref: ArtifactRef) -> ArtifactRef:
+        """The artifact that stands in the place of one whose task was replaced; else itself."""
+        now = self.now(ref.task)
+        return ref if now == ref.task else self.graph[now].ref(ref.index)
+
+    def now(self, task: int) -> int:
+        """The task that stands in the place of one that was replaced; else itself."""
+        while task in self._replaced:
+            task = self._replaced[task]
+        return task
 
     # --- reading -----------------------------------------------------------------------------------------------------
     def value(self, ref: ArtifactRef) -> Any:
@@ -301,6 +331,7 @@ class Runner:
         """
         for _ in range(runstate.MAX_ATTEMPTS):
             self.ensure(ref.task)
+            ref = self.current(ref)
             try:
                 return self._read(ref)
             except ArtifactMissingError as error:
@@ -320,17 +351,19 @@ class Runner:
         ------
         StageFailedError
         """
+        task = self.now(task)
         if task not in self.state.status:
             self.demand([task], keep=[task])
         self.wait([task])
-        self._raise_failure(task)
+        self._raise_failure(self.now(task))
 
     def reference(self, ref: ArtifactRef) -> Any:
         """The artifact without its value: a `Lazy` that loads it, or the reference when it is not stored."""
-        source = self._source(ref)
-        if not isinstance(source, Stored):
+        if not isinstance(self._source(self.current(ref)), Stored):
             return ref
         self.ensure(ref.task)
+        source = self._source(self.current(ref))
+        assert isinstance(source, Stored)
         return load_stored(self.store, replace(source, lazy=True))[0]
 
     def _read(self, ref: ArtifactRef) -> Any:
@@ -347,6 +380,8 @@ class Runner:
         self._carry_out(self.state.handle(runstate.OutputLost(ref.task)))
 
     def _raise_failure(self, task: int) -> None:
+        if self.state.status.get(task) is Status.CANCELLED and self.failures:
+            raise next(iter(self.failures.values()))  # the one at which the run stopped
         if not self.has_failed(task):
             return
         failed = next((t for t in [task, *reversed(self.graph.order([task]))] if t in self.failures), None)
@@ -380,15 +415,48 @@ class Runner:
                 case runstate.Submit(tasks):
                     self._submit(tasks)
                 case runstate.Release(tasks):
-                    self._running().release(tasks)
+                    self._release(tasks)
                 case runstate.Replan(tasks):
                     self.demand(tasks)
                 case runstate.Block(tasks):
                     self._tell_blocked(tasks)
                 case runstate.GiveUp(task):
                     self._give_up(task)
-                case runstate.Cancel():
-                    self.close(now=True)
+                case runstate.Reduce() | runstate.Cancel():
+                    self._turn(instruction)
+
+    def _release(self, tasks: Iterable[int]) -> None:
+        if self._executor is not None:
+            self._executor.release(tasks)
+
+    def _turn(self, instruction: runstate.Reduce | runstate.Cancel) -> None:
+        match instruction:
+            case runstate.Reduce(task):
+                self._reduce(task)
+            case runstate.Cancel():
+                self.close(now=True)
+
+    def _reduce(self, aggregate: int) -> None:
+        """Plan an aggregate over the records that are left, and what depends on it, instead of what was planned."""
+        if self.state.status.get(aggregate) is Status.REPLACED:
+            return
+        made = self.reduce(aggregate, self.has_failed)
+        if made is None:
+            self._carry_out(self.state.handle(runstate.Hopeless(aggregate)))
+            return
+        task = self.graph[aggregate]
+        left = {g.record.index for g in self.graph[made[aggregate]].gathered}
+        lost = [g.record.label for g in task.gathered if g.record.index not in left]
+        self._warn(
+            f"{task.label} runs over {len(left)} of {len(task.gathered)} records, since "
+            f"{', '.join(lost[:5])}{f' and {len(lost) - 5} more' if len(lost) > 5 else ''} failed"
+        )
+        wanted = [old for old in made if self.state.status.get(old) in UNDER_WAY]
+        ends = [made[old] for old in wanted if not any(d in wanted for d in self.graph.dependents[old])]
+        self._replaced.update(made)
+        self._tell_blocked(wanted)
+        self.demand(ends, keep=[new for old, new in made.items() if old in self.state.kept])
+        self._carry_out(self.state.handle(runstate.Replaced(tuple(made))))
 
     def _tell_blocked(self, tasks: Iterable[int]) -> None:
         for task in tasks:

@@ -83,6 +83,8 @@ class Progress:
         """Count what will happen."""
         for task, decision in plan.decisions.items():
             before = self.decisions.get(task)
+            if before is not None and decision.action is Action.PRUNE:
+                continue  # it ran, and what it gave is not needed again
             count = self.stages.setdefault(graph[task].spec.name, StageCount())
             if before is not None:
                 self._count(count, before.action, -1)

@@ -90,8 +90,8 @@ def _run_options(options: dict[str, Any]) -> dict[str, Any]:
     """What `run_experiment` takes of the flags."""
     names = (
         "params", "names", "indices", "global_indices", "overwrite", "overwrite_stages", "cache", "prefix", "dry",
-        "dry_cache", "lazy", "ignore_lazy", "no_dag", "parallel", "insecure", "restarts", "log_errors",
-        "all_loggers",
+        "dry_cache", "lazy", "ignore_lazy", "no_dag", "fail_fast", "keep_going_aggregates", "parallel", "insecure",
+        "restarts", "log_errors", "all_loggers",
     )  # fmt: skip
     cluster = _chosen_cluster(options["cluster"], options["scheduler"])
     return {name: options[name] for name in names} | {"cluster": cluster}

@@ -132,6 +132,14 @@ OPTIONS = (
     ),
     _option(COMPUTE, "--ignore-lazy", is_flag=True, help="Make no output lazy."),
     _option(
+        COMPUTE, "--fail-fast", is_flag=True,
+        help="Stop at once at the first failure; without it, what does not depend on the failure finishes.",
+    ),
+    _option(
+        COMPUTE, "--keep-going-aggregates", is_flag=True,
+        help="Let an aggregate over records some of which failed run over the others, with a warning.",
+    ),
+    _option(
         COMPUTE, "--parallel", type=click.IntRange(min=0), metavar="N",
         help="Worker processes on this machine; 0: none, so that a debugger works. Default: as many as cores, or as "
         "sets where they are fewer.",
