@@ -130,6 +130,10 @@ class Policy:
     window: int = 2048
 
 
+Test = Callable[[int], bool]
+Reducer = Callable[[int, Test, Test], dict[int, int] | None]
+
+
 class Runner:
     """Executes parts of a graph when they are wanted.
 
@@ -175,7 +179,7 @@ class Runner:
             can_shrink=lambda task: policy.keep_going and bool(graph[task].gathered),
             fail_fast=policy.fail_fast,
         )
-        self.reduce: Callable[[int, Callable[[int], bool]], dict[int, int] | None] = lambda task, is_lost: None
+        self.reduce: Reducer = lambda task, is_lost, is_replaced: None
         self.failures: dict[int, StageFailedError] = {}
         self._errors: dict[int, ErrorInfo] = {}
         self._listeners = list(listeners)
@@ -440,7 +444,7 @@ class Runner:
         """Plan an aggregate over the records that are left, and what depends on it, instead of what was planned."""
         if self.state.status.get(aggregate) is Status.REPLACED:
             return
-        made = self.reduce(aggregate, self.has_failed)
+        made = self.reduce(aggregate, self.has_failed, self._replaced.__contains__)
         if made is None:
             self._carry_out(self.state.handle(runstate.Hopeless(aggregate)))
             return

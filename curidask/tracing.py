@@ -157,15 +157,17 @@ class Tracer:
         return self.graph.add(task)
 
     # --- with fewer records ------------------------------------------------------------------------------------------
-    def reduce(self, aggregate: int, is_lost: Callable[[int], bool]) -> dict[int, int] | None:
+    def reduce(
+        self, aggregate: int, is_lost: Callable[[int], bool], is_replaced: Callable[[int], bool]
+    ) -> dict[int, int] | None:
         """Add an aggregate over those records of which nothing is lost, and all that depends on it, to the graph.
 
         Parameters
         ----------
         aggregate : int
             The task.
-        is_lost : callable
-            Tells of a task whether its artifacts will never be there.
+        is_lost, is_replaced : callable
+            Tell of a task whether its artifacts will never be there, and whether another stands in its place already.
 
         Returns
         -------
@@ -180,7 +182,8 @@ class Tracer:
         if not kept:
             return None
         remade = _Remade(self.graph, {}, {})
-        for number in [aggregate, *sorted(self.graph.descendants([aggregate]))]:
+        after = [number for number in sorted(self.graph.descendants([aggregate])) if not is_replaced(number)]
+        for number in [aggregate, *after]:
             task = self.graph[number]
             gathered = kept if number == aggregate else remade.gathered(task)
             info, inputs = remade.info(task.record, gathered), remade.refs(task.inputs)

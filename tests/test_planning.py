@@ -222,7 +222,8 @@ class Simulation:
             self.carry_out(self.state.handle(Hopeless(aggregate)))
             return
         made: dict[int, int] = {}
-        for old in [aggregate, *sorted(self.graph.descendants([aggregate]))]:
+        after = [d for d in sorted(self.graph.descendants([aggregate])) if d not in self.stands_for]
+        for old in [aggregate, *after]:
             new = made[old] = len(self.graph)
             kept = left if old == aggregate else [made.get(d, d) for d in self.graph.dependencies[old]]
             self.graph.add(make_task(new, kept))
