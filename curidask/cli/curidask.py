@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from curidask import __version__
+from curidask.cli.cluster import cluster_command
 from curidask.cli.errors import guarded
 from curidask.cli.experiment import SETTINGS, ls_command, run_command
 
@@ -36,6 +37,7 @@ def init(folder: Path, yes: bool) -> None:
 
 cli.add_command(run_command, "run")
 cli.add_command(ls_command, "ls")
+cli.add_command(cluster_command)
 
 
 def main() -> None:

@@ -67,8 +67,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _advice(address: str, error: BaseException) -> str:
-    text = f"{error} {_reason(error)}"
-    if any(word in text.lower() for word in ("ssl", "tls", "certificate")):
+    if any(word in _reason(error).lower() for word in ("ssl", "certificate", "closed by remote", "wrong_version")):
         return "use the certificates of that scheduler's authority, and tls:// on both sides"
     return "start it with `dask scheduler`, correct the address, or open the port between the machines"
 

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -82,8 +83,12 @@ def available_cores() -> int:
 def quiet_dask() -> None:
     """Silence dask's loggers in this process.
 
-    It reports each lost connection at several places; what the user needs to know of it the executor says once.
+    It reports each lost connection at several places; what the user needs to know of it the executor says once. What it
+    warns of packages that differ, we check ourselves, for the packages that matter.
     """
+    from distributed import versions
+
+    warnings.filterwarnings("ignore", category=versions.VersionMismatchWarning)
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
             logging.getLogger(name).setLevel(SILENT)  # children have levels of their own
