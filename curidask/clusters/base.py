@@ -73,6 +73,17 @@ class Connection:
                     os.kill(pid, signal.SIGKILL)
 
 
+def innermost(error: BaseException) -> str:
+    """What is behind an error that dask wrapped, maybe several times."""
+    seen: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in seen:
+        seen.append(current)
+        current = current.__cause__ or current.__context__
+    text = str(seen[-1]) or type(seen[-1]).__name__
+    return text if text.endswith(".") else f"{text}."
+
+
 def available_cores() -> int:
     """The cores this process may use (affinity and container limits counted)."""
     from dask.system import CPU_COUNT

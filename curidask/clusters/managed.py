@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from curidask.clusters.base import SETTINGS, Connection, quiet_dask
+from curidask.clusters.base import SETTINGS, Connection, innermost, quiet_dask
 from curidask.clusters.security import check_plain
 from curidask.clusters.settings import OWN, ClusterSettings
 from curidask.clusters.waiting import NoWord, Trouble, wait_for_worker
@@ -100,7 +100,9 @@ def _made(make: Callable[[], Any], settings: ClusterSettings) -> Any:
         raise ConfigurationError(what, where=settings.where, fix="correct the options") from error
     except Exception as error:
         raise ClusterError(
-            f"The cluster {settings.name!r} did not come up: {type(error).__name__}: {error}", where=settings.where
+            f"The cluster {settings.name!r} did not come up: {innermost(error)}",
+            where=settings.where,
+            fix=f"look at the options of {settings.kind}, and at what it writes itself",
         ) from error
 
 
