@@ -115,7 +115,7 @@ wait_seconds = 60
 # --- hosts -----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Hosts:
-    """A driver's host, and two hosts with a worker each, the first with the scheduler; an S3 server at the switch."""
+    """Hosts, the address of a scheduler on one of them, and what drivers need in their environment."""
 
     net: Lan
     url: str
@@ -163,15 +163,16 @@ print(json.dumps({name: hashlib.sha256(data).hexdigest() for name, data in store
 
 
 def start_hosts(
-    net: Lan, s3: dict[str, str], processes: Processes, config: Path, *, settings: dict[str, str] | None = None
+    net: Lan, env: dict[str, str], processes: Processes, config: Path, scheduler: Host, workers: Sequence[str]
 ) -> Hosts:
-    """Start a scheduler on host a, and a worker on each of a and b."""
-    env = s3 | {"XDG_CONFIG_HOME": str(config)} | (settings or {})
-    url = f"tls://{net['a'].address}:8786"
-    scheduler = ["scheduler", "--protocol", "tls", "--host", net["a"].address, "--port", "8786", "--no-dashboard"]
-    worker = ["worker", url, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
-    for host, command in (("a", scheduler), ("a", worker), ("b", worker)):
-        start_on(net[host], processes, [*command, *tls_arguments(config)], env)
+    """Start a scheduler on a host, and a worker on each of others."""
+    env = env | {"XDG_CONFIG_HOME": str(config)}
+    url = f"tls://{scheduler.address}:8786"
+    arguments = ["scheduler", "--protocol", "tls", "--host", scheduler.address, "--port", "8786", "--no-dashboard"]
+    start_on(scheduler, processes, [*arguments, *tls_arguments(config)], env)
+    for name in workers:
+        worker = ["worker", url, "--nthreads", "1", "--no-nanny", "--no-dashboard", *tls_arguments(config)]
+        start_on(net[name], processes, worker, env)
     return Hosts(net, url, env, processes)
 
 
@@ -183,10 +184,13 @@ def start_on(host: Host, processes: Processes, command: Sequence[str], env: dict
 
 @pytest.fixture(scope="session")
 def network(common: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lan, dict[str, str]]]:
-    """Hosts that see nothing of what the tests write, and an S3 server; nothing of dask runs yet."""
+    """Hosts and an S3 server; nothing of dask runs yet.
+
+    Hosts a and b see nothing of what the tests write. The links of far, c and d may be cut.
+    """
     base = tmp_path_factory.getbasetemp()
     with (
-        lan(["driver", "a", "b"], {"a": (base,), "b": (base,)}) as net,
+        lan(["driver", "a", "b", "far", "c", "d"], {"a": (base,), "b": (base,)}) as net,
         s3_server(net.switch, tmp_path_factory.mktemp("s3")) as s3,
     ):
         yield net, s3
@@ -196,9 +200,21 @@ def network(common: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def shared_hosts(
     network: tuple[Lan, dict[str, str]], certificates: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Hosts]:
-    """The hosts with a scheduler and workers: nothing may be done to them."""
+    """A scheduler on a, and workers on a and b: nothing may be done to them."""
+    net, s3 = network
     with Processes(tmp_path_factory.mktemp("hosts")) as processes:
-        yield start_hosts(*network, processes, certificates)
+        yield start_hosts(net, s3, processes, certificates, net["a"], "ab")
+
+
+@pytest.fixture
+def frail_hosts(network: tuple[Lan, dict[str, str]], certificates: Path, tmp_path: Path) -> Iterator[Hosts]:
+    """A scheduler on the switch, workers on c and d, whose links may be cut, and dask's shortest patience with them."""
+    net, _ = network
+    env = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s"}
+    with Processes(tmp_path / "frail") as processes:
+        yield start_hosts(net, env, processes, certificates, net.switch, "cd")
+        for name in ("far", "c", "d"):
+            net[name].join()
 
 
 # --- projects --------------------------------------------------------------------------------------------------------
