@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from curidask import runstate
 from curidask.errors import ArtifactMissingError, CuridaskError, StageFailedError
@@ -51,6 +51,15 @@ class Listener(Protocol):
 
     def warned(self, text: str) -> None:
         """Something the user should know."""
+        ...
+
+
+@runtime_checkable
+class LoadListener(Protocol):
+    """A listener that also wants to know how the workers are."""
+
+    def told_load(self, text: str) -> None:
+        """How many workers there are now, and what they take."""
         ...
 
 
@@ -193,8 +202,13 @@ class Runner:
         if self._executor is None or not self.state.in_flight:
             raise CuridaskError("The run has tasks left but nothing to do; please report this as a defect.")
         self._take(self._executor.poll())
-        for text in self._executor.warnings() if self._executor is not None else ():
+        if self._executor is None:
+            return
+        for text in self._executor.warnings():
             self._warn(text)
+        for listener in self._listeners:
+            if isinstance(listener, LoadListener):
+                listener.told_load(self._executor.load())
 
     def is_available(self, task: int) -> bool:
         """Whether the task's outputs can be read without running anything."""

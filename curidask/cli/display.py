@@ -55,6 +55,7 @@ class Progress:
     decisions: dict[int, Decision] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     running_since: float = 0.0
+    load: str = ""
     _drawn: int = 0
     _last: float = 0.0
     _warned: set[str] = field(default_factory=set)
@@ -89,6 +90,10 @@ class Progress:
     def blocked(self, task: Task) -> None:
         """Count a task that will not run."""
         self.stages[task.spec.name].blocked += 1
+
+    def told_load(self, text: str) -> None:
+        """Keep what the moving lines say of the workers."""
+        self.load = text
 
     def warned(self, text: str) -> None:
         """Show a warning, each once."""
@@ -131,6 +136,9 @@ class Progress:
             if count.to_run:
                 click.echo(self._line(stage, count), err=True)
                 self._drawn += 1
+        if self.load:
+            click.echo(click.style(f"  {self.load}", dim=True), err=True)
+            self._drawn += 1
 
     def _line(self, stage: str, count: StageCount) -> str:
         ended = count.done + count.failed + count.blocked
