@@ -75,13 +75,23 @@ def managed(
 def scale(cluster: Any, settings: ClusterSettings) -> None:
     """Ask for the workers.
 
-    A fixed number is asked for as an adaptive one, because only that replaces workers that are gone.
+    A fixed number is asked for as an adaptive one, because only that replaces workers that are gone. Kubernetes
+    replaces its pods by itself.
+
+    Raises
+    ------
+    ClusterError
+        When the cluster refuses.
     """
     low, high = (settings.minimum or 0, settings.maximum) if settings.is_adaptive else (settings.at_least,) * 2
-    if settings.is_adaptive or settings.kind != "kubernetes":
+    if settings.kind == "kubernetes" and not settings.is_adaptive:
+        return
+    try:
         cluster.adapt(minimum=low, maximum=high)
-    else:
-        cluster.scale(low)
+    except Exception as error:
+        raise ClusterError(
+            f"The cluster {settings.name!r} takes no number of workers: {innermost(error)}", where=settings.where
+        ) from error
 
 
 def _size(settings: ClusterSettings) -> str:
