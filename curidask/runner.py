@@ -99,6 +99,15 @@ class Printer:
         """There is nothing to make room for."""
 
 
+@runtime_checkable
+class LoadListener(Protocol):
+    """A listener that also wants to know how the workers are."""
+
+    def told_load(self, text: str) -> None:
+        """How many workers there are now, and what they take."""
+        ...
+
+
 @dataclass(slots=True)
 class Policy:
     """How a run is carried out.
@@ -282,8 +291,15 @@ class Runner:
             time.sleep(pause)
         if self._waiting and not self._waiting.seconds_left:
             self._look_at_waiting(self._waiting)
-        for text in self._executor.warnings() if self._executor is not None else ():
+        if self._executor is not None:
+            self._tell_of_workers(self._executor)
+
+    def _tell_of_workers(self, executor: Executor) -> None:
+        for text in executor.warnings():
             self._warn(text)
+        for listener in self._listeners:
+            if isinstance(listener, LoadListener):
+                listener.told_load(executor.load())
 
     def _look_at_waiting(self, waiting: Waiting) -> None:
         """Go on with what others were computing, where they have ended."""

@@ -72,6 +72,7 @@ class Progress:
     decisions: dict[int, Decision] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     running_since: float = 0.0
+    load: str = ""
     _drawn: int = 0
     _last: float = 0.0
     _warned: set[str] = field(default_factory=set)
@@ -120,6 +121,10 @@ class Progress:
         if holder not in self._waits.values():
             self._say(f"waiting for {holder}, who is computing {task.label}", dim=True)
         self._waits[task.id] = holder
+
+    def told_load(self, text: str) -> None:
+        """Keep what the moving lines say of the workers."""
+        self.load = text
 
     def warned(self, text: str) -> None:
         """Show a warning, each once."""
@@ -179,6 +184,9 @@ class Progress:
             if count.to_run:
                 say(self._line(stage, count))
                 self._drawn += 1
+        if self.load:
+            say(f"  {self.load}", dim=True)
+            self._drawn += 1
 
     def _line(self, stage: str, count: StageCount) -> str:
         ended = count.done + count.failed + count.blocked

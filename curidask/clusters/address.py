@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from curidask.clusters.base import SETTINGS, Connection, quiet_dask
+from curidask.clusters.base import SETTINGS, Connection, innermost, quiet_dask
 from curidask.clusters.security import check_plain, required_tls
 from curidask.clusters.settings import ClusterSettings
 from curidask.clusters.waiting import NoWord, wait_for_worker
@@ -40,7 +40,7 @@ def at_address(settings: ClusterSettings) -> Iterator[Connection]:
             client = Client(address, security=security, set_as_default=False, timeout=settings.wait_seconds)
         except Exception as error:
             raise ClusterError(
-                f"There is no answer from {what}: {_reason(error)}", where=settings.where, fix=_advice(address, error)
+                f"There is no answer from {what}: {innermost(error)}", where=settings.where, fix=_advice(address, error)
             ) from error
         with client:
             quiet_dask()
@@ -55,20 +55,8 @@ def at_address(settings: ClusterSettings) -> Iterator[Connection]:
             )
 
 
-def _reason(error: BaseException) -> str:
-    """The innermost cause; dask wraps it several times."""
-    seen: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in seen:
-        seen.append(current)
-        current = current.__cause__ or current.__context__
-    text = str(seen[-1]) or type(seen[-1]).__name__
-    return text if text.endswith(".") else f"{text}."
-
-
 def _advice(address: str, error: BaseException) -> str:
-    text = f"{error} {_reason(error)}"
-    if any(word in text.lower() for word in ("ssl", "tls", "certificate")):
+    if any(word in innermost(error).lower() for word in ("ssl", "certificate", "closed by remote", "wrong_version")):
         return "use the certificates of that scheduler's authority, and tls:// on both sides"
     return "start it with `dask scheduler`, correct the address, or open the port between the machines"
 

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -72,6 +73,17 @@ class Connection:
                     os.kill(pid, signal.SIGKILL)
 
 
+def innermost(error: BaseException) -> str:
+    """What is behind an error that dask wrapped, maybe several times."""
+    seen: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in seen:
+        seen.append(current)
+        current = current.__cause__ or current.__context__
+    text = str(seen[-1]) or type(seen[-1]).__name__
+    return text if text.endswith(".") else f"{text}."
+
+
 def available_cores() -> int:
     """The cores this process may use (affinity and container limits counted)."""
     from dask.system import CPU_COUNT
@@ -82,8 +94,12 @@ def available_cores() -> int:
 def quiet_dask() -> None:
     """Silence dask's loggers in this process.
 
-    It reports each lost connection at several places; what the user needs to know of it the executor says once.
+    It reports each lost connection at several places; what the user needs to know of it the executor says once. What it
+    warns of packages that differ, we check ourselves, for the packages that matter.
     """
+    from distributed import versions
+
+    warnings.filterwarnings("ignore", category=versions.VersionMismatchWarning)
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
             logging.getLogger(name).setLevel(SILENT)  # children have levels of their own

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from curidask.clusters.security import CA_CERT, CERT, KEY, TlsFiles
 from curidask.errors import ConfigurationError
 
 CA_KEY = "ca.key"
+HOST = re.compile(r"[A-Za-z0-9:*]([A-Za-z0-9.:*-]*[A-Za-z0-9])?")
 VALID_DAYS = 365
 RENEW_DAYS = 30
 """An authority that ends sooner is replaced rather than used again."""
@@ -65,6 +67,11 @@ def make_certificates(folder: Path, hosts: Sequence[str] = ()) -> Made:
         used.
     """
     _need_cryptography()
+    for host in hosts:
+        if not HOST.fullmatch(host):
+            raise ConfigurationError(
+                f"{host!r} is no name or address of a host.", where="--host", fix="write node1.example.org or 10.0.0.1"
+            )
     names = list(dict.fromkeys(["localhost", "127.0.0.1", "::1", socket.gethostname(), *hosts]))
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

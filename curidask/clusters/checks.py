@@ -65,8 +65,8 @@ def admit(connection: Connection, store: ArtifactStore, packages: Mapping[str, b
     """
     findings, workers = check_versions(connection.client, packages)
     raise_errors(findings, connection.description)
-    findings += check_cache(connection.client, store, _one_a_host(workers))
-    findings += check_meeting(connection.client, _one_a_host(workers))
+    findings += check_cache(connection.client, store, one_a_host(workers))
+    findings += check_meeting(connection.client, one_a_host(workers))
     raise_errors(findings, connection.description)
     return Admission(cache_id(store), sees_folder(connection.client, root), findings)
 
@@ -98,7 +98,7 @@ def check_versions(client: Any, packages: Mapping[str, bool]) -> tuple[list[Find
     return findings, workers
 
 
-def _one_a_host(workers: Sequence[Installation]) -> list[str]:
+def one_a_host(workers: Sequence[Installation]) -> list[str]:
     """Addresses of one worker for each host and address it listens on."""
     addresses = [(w.host, w.where.removeprefix("worker ")) for w in workers]
     return list({(host, a.rpartition(":")[0]): a for host, a in addresses}.values())

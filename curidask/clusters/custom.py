@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -58,7 +59,11 @@ def load_class(settings: ClusterSettings) -> Callable[..., Any]:
 def _made(make: Callable[..., Any], settings: ClusterSettings) -> Any:
     from distributed.deploy import Cluster
 
-    cluster = make(**settings.options)
+    options = dict(settings.options)
+    with contextlib.suppress(ValueError):  # of what is written in C
+        if "n_workers" in inspect.signature(make).parameters:
+            options["n_workers"] = settings.at_least  # else some classes start as many as there are cores
+    cluster = make(**options)
     if not isinstance(cluster, Cluster):
         raise ConfigurationError(
             f"{settings.kind!r} makes a {type(cluster).__name__}, which is no dask cluster.",

@@ -9,13 +9,14 @@ import contextlib
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from curidask.clusters.base import Connection
+from curidask.clusters.certificates import make_certificates
 from curidask.clusters.managed import check_options, managed
-from curidask.clusters.security import find_tls
+from curidask.clusters.security import CA_CERT, CERT, KEY, TlsFiles, find_tls
 from curidask.clusters.settings import ClusterSettings
 from curidask.errors import ClusterError, ConfigurationError
 
@@ -151,34 +152,25 @@ def _options(settings: ClusterSettings, log_folder: str, folder: Path) -> Iterat
 
 
 def _secured(
-    settings: ClusterSettings, options: dict[str, Any], folder: Path, stack: contextlib.ExitStack
+    settings: ClusterSettings, options: Mapping[str, Any], folder: Path, stack: contextlib.ExitStack
 ) -> dict[str, Any]:
     """TLS with the user's certificates, or with some that live as long as the cluster."""
     files = find_tls(settings)
-    if files is not None:
-        return {"security": files.as_security(), "protocol": "tls://"}
-    shared = options.get("shared_temp_directory")
-    try:
-        if shared is None:
-            folder.mkdir(parents=True, exist_ok=True)
+    if files is None:
+        parent = Path(options.get("shared_temp_directory") or folder).expanduser()
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
             # The jobs read their key from there; nobody else can enter the folder.
-            shared = stack.enter_context(tempfile.TemporaryDirectory(prefix=".tls-", dir=folder))
-        from distributed import Security
-
-        security = Security.temporary()
-    except ImportError as error:
-        raise ConfigurationError(
-            "The package cryptography is missing, which makes the certificates of the jobs.",
-            where=settings.where,
-            fix="pip install 'curidask[slurm]', or `insecure = true` where you trust everybody on that network",
-        ) from error
-    except OSError as error:
-        raise ClusterError(
-            f"The certificates of the jobs cannot be written: {error.strerror or error}.",
-            where=str(folder),
-            fix="give a folder that the nodes share, with `shared_temp_directory`",
-        ) from error
-    return {"security": security, "protocol": "tls://", "shared_temp_directory": str(shared)}
+            shared = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".tls-", dir=parent)))
+        except OSError as error:
+            raise ClusterError(
+                f"The certificates of the jobs cannot be written: {error.strerror or error}.",
+                where=str(parent),
+                fix="give a folder that the nodes share, with `shared_temp_directory`",
+            ) from error
+        make_certificates(shared)
+        files = TlsFiles(*(str(shared / name) for name in (CA_CERT, CERT, KEY)))
+    return {"security": files.as_security(), "protocol": "tls://"}
 
 
 def _watched(job_class: Any, jobs: Jobs) -> Any:

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from curidask.clusters.base import Connection
+from curidask.clusters.base import Connection, innermost
 from curidask.clusters.managed import check_options, managed
 from curidask.clusters.settings import ClusterSettings
 from curidask.errors import ClusterError, ConfigurationError
@@ -58,13 +58,15 @@ def _bounded(cluster_class: Any, settings: ClusterSettings) -> Any:
         async def _start(self) -> None:
             try:
                 await asyncio.wait_for(super()._start(), settings.wait_seconds)
-            except TimeoutError as error:
+            except BaseException as error:
                 with contextlib.suppress(Exception):
                     await self._close()
-                raise ClusterError(
-                    f"The scheduler of cluster {settings.name!r} did not come up within {settings.wait_seconds:g} s.",
-                    where=settings.where,
-                    fix=FIX,
-                ) from error
+                self._instances.discard(self)  # else it is closed once more when the process ends
+                if not isinstance(error, Exception):
+                    raise
+                in_time = not isinstance(error, TimeoutError)
+                why = f": {innermost(error)}" if in_time else f" within {settings.wait_seconds:g} s."
+                what = f"The cluster {settings.name!r} did not come up{why}"
+                raise ClusterError(what, where=settings.where, fix=FIX) from error
 
     return Bounded

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from curidask.clusters.base import SETTINGS, Connection, quiet_dask
+from curidask.clusters.base import SETTINGS, Connection, innermost, quiet_dask
 from curidask.clusters.security import check_plain
 from curidask.clusters.settings import OWN, ClusterSettings
 from curidask.clusters.waiting import NoWord, Trouble, wait_for_worker
@@ -75,13 +75,23 @@ def managed(
 def scale(cluster: Any, settings: ClusterSettings) -> None:
     """Ask for the workers.
 
-    A fixed number is asked for as an adaptive one, because only that replaces workers that are gone.
+    A fixed number is asked for as an adaptive one, because only that replaces workers that are gone. Kubernetes
+    replaces its pods by itself.
+
+    Raises
+    ------
+    ClusterError
+        When the cluster refuses.
     """
     low, high = (settings.minimum or 0, settings.maximum) if settings.is_adaptive else (settings.at_least,) * 2
-    if settings.is_adaptive or settings.kind != "kubernetes":
+    if settings.kind == "kubernetes" and not settings.is_adaptive:
+        return
+    try:
         cluster.adapt(minimum=low, maximum=high)
-    else:
-        cluster.scale(low)
+    except Exception as error:
+        raise ClusterError(
+            f"The cluster {settings.name!r} takes no number of workers: {innermost(error)}", where=settings.where
+        ) from error
 
 
 def _size(settings: ClusterSettings) -> str:
@@ -100,7 +110,9 @@ def _made(make: Callable[[], Any], settings: ClusterSettings) -> Any:
         raise ConfigurationError(what, where=settings.where, fix="correct the options") from error
     except Exception as error:
         raise ClusterError(
-            f"The cluster {settings.name!r} did not come up: {type(error).__name__}: {error}", where=settings.where
+            f"The cluster {settings.name!r} did not come up: {innermost(error)}",
+            where=settings.where,
+            fix=f"look at the options of {settings.kind}, and at what it writes itself",
         ) from error
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from curidask.clusters.base import Connection, available_cores
 from curidask.clusters.local import check_options, local
+from curidask.clusters.security import check_plain
 from curidask.clusters.settings import (
     JOB_QUEUES,
     WAIT_SECONDS,
@@ -93,6 +94,7 @@ def opener(settings: ClusterSettings, folder: Path) -> Opener:
     if settings.kind == "address":
         from curidask.clusters.address import at_address
 
+        check_plain(settings.address, insecure=settings.insecure, where=settings.where)
         return partial(at_address, settings)
     if settings.kind in JOB_QUEUES:
         from curidask.clusters.jobqueue import job_queue

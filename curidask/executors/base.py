@@ -317,6 +317,10 @@ class Executor(Protocol):
         """What happened to the workers since the last call (a death, for one)."""
         ...
 
+    def load(self) -> str:
+        """How many workers there are now and what they take, in words; empty where that is not worth a word."""
+        return ""
+
     def close(self, *, now: bool = False) -> None:
         """End the workers; `now` for those in the middle of a job too."""
         ...

@@ -501,6 +501,10 @@ class DaskExecutor(Executor):
         """What happened to the workers since the last call."""
         return self._link.news() + self._deaths.news()
 
+    def load(self) -> str:
+        """The number of workers and their memory, some seconds old."""
+        return self._link.load()
+
     def close(self, *, now: bool = False) -> None:
         """Leave the cluster, ending the workers it started for this run."""
         if now:

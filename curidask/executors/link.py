@@ -16,6 +16,10 @@ from curidask.errors import ClusterError
 
 Check = Callable[[Connection], Admission]
 
+LOAD_SECONDS = 2.0
+ASKED_AT_MOST = 64
+"""Workers whose memory is asked for: more would make the answer long."""
+
 
 class Link:
     """A connection that can be opened again.
@@ -54,6 +58,8 @@ class Link:
         self.on_death: Callable[[str, int], None] = lambda worker, n_running: None
         self._news: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._closing = False
+        self._load = ""
+        self._load_at = 0.0
         self._lock = threading.Lock()
         self._open(connection)
 
@@ -94,6 +100,19 @@ class Link:
     def description(self) -> str:
         """The cluster and its dashboard."""
         return f"on {self._connection.description} (dashboard {self.client.dashboard_link})"
+
+    def load(self) -> str:
+        """The number of workers and, of not too many, the memory that they take; asked for now and then."""
+        now = time.monotonic()
+        if now - self._load_at > LOAD_SECONDS and self.is_up:
+            self._load_at = now
+            n_workers = len(self._workers)
+            self._load = f"{n_workers} worker{'' if n_workers == 1 else 's'}"
+            if 0 < n_workers <= ASKED_AT_MOST:
+                workers = self.client.scheduler_info().get("workers", {}).values()
+                memory = sum(worker.get("metrics", {}).get("memory", 0) for worker in workers)
+                self._load += f", {memory / 2**30:.1f} GiB of memory"
+        return self._load
 
     # --- workers -----------------------------------------------------------------------------------------------------
     def news(self) -> list[str]:

@@ -15,13 +15,13 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
 from curidask.errors import ClusterError, ConfigurationError
-from curidask.executors.imports import Imported, scan
+from curidask.executors.imports import FRAMEWORK, Imported, scan
 
 SHIP_BYTES = 256 << 20
 """All shipped files together at most: they pass through the scheduler's memory."""
@@ -68,13 +68,16 @@ class ProjectFiles:
     ship: tuple[str, ...] = ()
 
     def imported(self, modules: Sequence[ModuleType]) -> Imported:
-        """What the loaded modules of the project import."""
-        return scan((Path(module.__file__) for module in modules if module.__file__), self.root)
+        """What the loaded modules of the project import; of a notebook, the packages that it holds."""
+        found = scan(map(Path, filter(None, map(source_file, modules))), self.root)
+        held = [value for module in modules if not source_file(module) for value in vars(module).values()]
+        names = {value.__name__.partition(".")[0] for value in held if isinstance(value, ModuleType)}
+        own = {module.__name__.partition(".")[0] for module in modules} | sys.stdlib_module_names | {FRAMEWORK}
+        return replace(found, packages=dict.fromkeys(names - own, False) | dict(found.packages))
 
     def sources(self, modules: Sequence[ModuleType]) -> dict[str, str]:
         """The source text of the loaded modules, by file."""
-        files = (module.__file__ for module in modules if module.__file__)
-        return {file: "".join(linecache.getlines(file)) for file in files}
+        return {file: "".join(linecache.getlines(file)) for file in filter(None, map(source_file, modules))}
 
     def pack(self, modules: Sequence[ModuleType]) -> bytes:
         """The files that travel, as a ZIP archive that is the same for the same files; empty without any.
@@ -84,7 +87,7 @@ class ProjectFiles:
         ConfigurationError
             For a pattern that leaves the project or matches nothing, and for too many bytes.
         """
-        loaded = {Path(module.__file__).resolve() for module in modules if module.__file__}
+        loaded = {Path(file).resolve() for file in filter(None, map(source_file, modules))}
         code = (path for path in self.imported(modules).files if path not in loaded)
         paths = sorted({*self.shipped(), *code})
         size = sum(path.stat().st_size for path in paths)
@@ -118,6 +121,11 @@ class ProjectFiles:
                     fix=f"correct the pattern (it starts at {self.root}; ** crosses folders), or leave it out",
                 )
             yield from found
+
+
+def source_file(module: ModuleType) -> str | None:
+    """The file that a module comes from; None for a notebook."""
+    return getattr(module, "__file__", None)
 
 
 def _archive(root: Path, paths: Iterable[Path]) -> bytes:
