@@ -66,6 +66,12 @@ class Config:
     storage : dict
         How it is reached; see `curidask.store.storage_options.StorageOptions`. Tables in it, named by the beginnings of
         addresses, hold for these.
+    cluster : mapping
+        Tables of named clusters, see `curidask.clusters.ClusterSettings`.
+    default_cluster : str
+        The cluster, by name or address, to use when none is chosen; empty for processes on this machine.
+    ship : tuple of str
+        Patterns of data files that go to workers which do not have the project's folder.
     source : str
         The file it was read from, empty for the defaults.
     """
@@ -84,6 +90,9 @@ class Config:
     verify: str = "digest"
     object_client: str = "auto"
     storage: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    cluster: Mapping[str, Any] = field(default_factory=dict)
+    default_cluster: str = ""
+    ship: tuple[str, ...] = ()
     source: str = ""
 
     def path(self, relative: str) -> Path:
@@ -108,6 +117,9 @@ class Config:
         """How the place behind a URL is reached, for `curidask.store.objects.open_objects`; empty for a folder."""
         return {"client": self.object_client, **options_for(url, self.storage)} if "://" in url else {}
 
+
+TABLES = frozenset({"cluster", "ship"})
+"""Settings that only a file can have."""
 
 SETTINGS = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("root", "source")}
 
@@ -160,7 +172,7 @@ def _variables(env: Mapping[str, str]) -> Iterator[tuple[str, str, Any]]:
         if not variable.startswith(ENVIRONMENT_PREFIX) or not text:
             continue
         key = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
-        if key in SETTINGS:
+        if key in SETTINGS and key not in TABLES:
             yield variable, key, _parsed(key, text)
         elif key not in NOT_SETTINGS:
             near = difflib.get_close_matches(key, SETTINGS, n=1, cutoff=0.75)
@@ -259,7 +271,7 @@ def _checked(values: Mapping[str, Any], source: str) -> dict[str, Any]:
         fix = problem(key, value)
         if fix:
             raise ConfigurationError(f"The setting {key!r} is {value!r}.", where=source, fix=fix)
-    return dict(values)
+    return {key: tuple(value) if key == "ship" else value for key, value in values.items()}
 
 
 def problem(key: str, value: Any) -> str:
@@ -269,6 +281,12 @@ def problem(key: str, value: Any) -> str:
         return "" if value in choices else f"use one of {', '.join(choices)}"
     if key in WHOLE_NUMBERS:
         return "" if type(value) is int and value >= 0 else "give a whole number from 0 on"
+    if key == "cluster":
+        fix = "write tables [cluster.NAME]; `default_cluster` chooses one of them"
+        return "" if isinstance(value, Mapping) else fix
+    if key == "ship":
+        fits = isinstance(value, list) and all(isinstance(pattern, str) and pattern for pattern in value)
+        return "" if fits else 'give a list of patterns, such as ["project/*.json"]'
     if not isinstance(value, str) or (not value and key != "report_css"):
         return "give a text in quotes"
     if key in ("experiments", "params") and not _is_package(value):

@@ -81,6 +81,8 @@ class RunRecord:
     def planned(self, graph: Graph, plan: Plan) -> None:
         """Keep the decisions."""
         for task, decision in plan.decisions.items():
+            if task in self.decisions and decision.action is Action.PRUNE:
+                continue  # it ran, and what it gave is not needed again
             self.decisions[task] = (decision.action, str(decision.reason))
 
     def started_executor(self, description: str) -> None:
@@ -159,9 +161,13 @@ class RunRecord:
         }
         if outcome is not None:
             row |= {"seconds": round(outcome.seconds, 6), "worker": outcome.worker}
+            if outcome.peak_bytes:
+                row["peak_bytes"] = outcome.peak_bytes
             if outcome.error is not None:
                 error = outcome.error
                 row["error"] = {"type": error.type, "message": error.message, "traceback": error.traceback_text}
+                if error.output:
+                    row["error"]["output"] = error.output
         return row
 
     def _artifacts(self, task: Task) -> Sequence[ArtifactInfo]:

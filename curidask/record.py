@@ -10,8 +10,7 @@ from curidask.displays import RecordDisplay
 from curidask.errors import ParametersChangedError
 from curidask.executors.stage_record import capture
 from curidask.files import copy_path
-from curidask.graph import ArtifactRef, RecordInfo
-from curidask.hashing import digest
+from curidask.graph import ArtifactRef, RecordInfo, combined_hash
 from curidask.params import EMPTY_HASH, ExperimentParameters, fill_hash
 from curidask.representation import ArtifactRepresentation, represent
 from curidask.staging import StageSpec
@@ -125,15 +124,11 @@ class Record(RecordDisplay):
         return RecordInfo(self.index, self.name, self.params, self.get_hash(), self.is_aggregate)
 
     def set_aggregate(self, aggregate_records: Sequence[Record]) -> None:
-        """Let the record's hash stand for all the records that go into it, in their order.
-
-        Their names count too: an aggregate names what it compares.
-        """
-        own = self._fixed_hash
-        members = tuple((record.get_hash(), record.name) for record in aggregate_records)
+        """Let the record's hash stand for all the records that go into it, in their order."""
         self.is_aggregate = True
         self.input_records = list(aggregate_records)
-        self.combo_hash = digest(("combined", own, members))[:32]
+        members = [(record.get_hash(), record.name) for record in aggregate_records]
+        self.combo_hash = combined_hash(self._fixed_hash, members)
 
     def make_copy(self, params: ExperimentParameters | None = None, add_to_manager: bool = True, **old: Any) -> Record:
         """A new record that starts with a copy of this one's state.

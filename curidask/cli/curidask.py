@@ -10,6 +10,7 @@ import click
 
 from curidask import __version__
 from curidask.cli import completion
+from curidask.cli.cluster import cluster_command
 from curidask.cli.errors import guarded
 from curidask.cli.experiment import SETTINGS, SUBCOMMANDS, run_click, run_command
 from curidask.cli.terminal import choose_colour, say
@@ -53,6 +54,7 @@ def completion_command(shell: str) -> None:
 cli.add_command(run_command, "run")
 for _name, _command in SUBCOMMANDS.items():
     cli.add_command(_command, _name)
+cli.add_command(cluster_command)
 
 
 def main() -> None:

@@ -11,10 +11,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from threading import RLock
-from typing import Any
+from typing import Any, ClassVar
+
+import click
 
 from curidask.cli.terminal import say
 from curidask.executors.base import Kind, Outcome
+from curidask.executors.surroundings import ERR, Spoken, prefix_of
 from curidask.graph import ArtifactRef, Graph, Task
 from curidask.manager import ArtifactManager
 from curidask.planner import Action, Decision, Plan
@@ -61,6 +64,7 @@ class Progress:
         Whether lines move; by default where the output is a terminal.
     """
 
+    prints: ClassVar[bool] = True
     quiet: bool = False
     plain: bool = False
     moving: bool | None = None
@@ -68,6 +72,7 @@ class Progress:
     decisions: dict[int, Decision] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     running_since: float = 0.0
+    load: str = ""
     _drawn: int = 0
     _last: float = 0.0
     _warned: set[str] = field(default_factory=set)
@@ -79,6 +84,8 @@ class Progress:
         """Count what will happen."""
         for task, decision in plan.decisions.items():
             before = self.decisions.get(task)
+            if before is not None and decision.action is Action.PRUNE:
+                continue  # it ran, and what it gave is not needed again
             count = self.stages.setdefault(graph[task].spec.name, StageCount())
             if before is not None:
                 self._count(count, before.action, -1)
@@ -115,11 +122,28 @@ class Progress:
             self._say(f"waiting for {holder}, who is computing {task.label}", dim=True)
         self._waits[task.id] = holder
 
+    def told_load(self, text: str) -> None:
+        """Keep what the moving lines say of the workers."""
+        self.load = text
+
     def warned(self, text: str) -> None:
         """Show a warning, each once."""
         if text not in self._warned:
             self._warned.add(text)
             self._say(f"warning: {text}", even_quiet=True, fg="yellow")
+
+    # --- Hearer ------------------------------------------------------------------------------------------------------
+    def said(self, task: Task | None, spoken: Spoken) -> None:
+        """Show what a stage printed on a worker, where it would go if this process ran the stage."""
+        if task is not None and not spoken.shown:
+            prefix = click.style(prefix_of(task.spec.name, task.record.name), dim=True)
+            self.line(prefix + spoken.text, err=spoken.kind == ERR)
+
+    def before_print(self) -> None:
+        """Take the moving lines away."""
+        if self._drawn:
+            with self._lock:
+                self._erase()
 
     # --- drawing -----------------------------------------------------------------------------------------------------
     @staticmethod
@@ -160,6 +184,9 @@ class Progress:
             if count.to_run:
                 say(self._line(stage, count))
                 self._drawn += 1
+        if self.load:
+            say(f"  {self.load}", dim=True)
+            self._drawn += 1
 
     def _line(self, stage: str, count: StageCount) -> str:
         ended = count.done + count.failed + count.blocked

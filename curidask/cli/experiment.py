@@ -90,9 +90,11 @@ def _run_options(options: dict[str, Any]) -> dict[str, Any]:
     """What `run_experiment` takes of the flags."""
     names = (
         "params", "names", "indices", "global_indices", "overwrite", "overwrite_stages", "cache", "prefix", "dry",
-        "dry_cache", "lazy", "ignore_lazy", "no_dag", "parallel", "log_errors", "all_loggers",
+        "dry_cache", "lazy", "ignore_lazy", "no_dag", "fail_fast", "keep_going_aggregates", "parallel", "insecure",
+        "restarts", "log_errors", "all_loggers",
     )  # fmt: skip
-    return {name: options[name] for name in names}
+    cluster = _chosen_cluster(options["cluster"], options["scheduler"])
+    return {name: options[name] for name in names} | {"cluster": cluster}
 
 
 def _look(config: Config, name: str, options: dict[str, Any], progress: Progress) -> None:
@@ -155,6 +157,14 @@ def _run(config: Config, name: str, options: dict[str, Any], progress: Progress)
 
 def _named(reports: list[Path]) -> list[str]:
     return [f"report: {path}" for path in reports]
+
+
+def _chosen_cluster(name: str | None, address: str | None) -> str | None:
+    if name is not None and address is not None:
+        raise click.UsageError("give either --cluster or --scheduler")
+    if address is not None and "://" not in address:
+        raise click.UsageError(f"--scheduler takes an address such as tls://{address}")
+    return name if address is None else address
 
 
 def _explained(function: Any, *args: Any, **options: Any) -> Any:

@@ -1,0 +1,108 @@
+"""What we add to dask's workers and nannies: resources by memory, ears for what stages say, and a look at the dead."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from distributed import NannyPlugin, WorkerPlugin
+from distributed.core import Status
+
+from curidask.executors import autopsy, host
+from curidask.executors.flight import folder_of
+from curidask.stage_options import MEMORY
+
+CHILD_UNIT = 1 if sys.platform == "darwin" else 1024
+"""Bytes in what the system counts the memory of children in."""
+
+
+class HostPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
+    """Makes a worker's process the host of our jobs.
+
+    Parameters
+    ----------
+    level : int
+        From which level on log records go to the driver.
+    """
+
+    name = "curidask-host"
+
+    def __init__(self, level: int) -> None:
+        self.level = level
+        self.driver = (socket.gethostname(), os.getpid())
+
+    async def setup(self, worker: Any) -> None:
+        """Give the worker the resource by which stages that name their memory find it, and listen to its process."""
+        limit = int(worker.memory_manager.memory_limit or 0)
+        await _offer_memory(worker, limit or _whole_memory())
+        if (socket.gethostname(), os.getpid()) == self.driver:
+            return  # a worker in the driver's own process: what that prints is the driver's
+        folder = folder_of(worker.nanny or worker.address)
+        host.set_up(folder, partial(worker.log_event, host.TOPIC), limit, self.level)
+
+
+async def _offer_memory(worker: Any, amount: int) -> None:
+    if worker.state.total_resources.get(MEMORY) == amount:
+        return
+    await worker.set_resources(**{MEMORY: amount})
+    # Race: a worker is known to the scheduler before it offers this, and what waits for it is looked at only when a
+    # worker comes or wakes up.
+    if worker.status == Status.running:
+        worker.status = Status.paused
+        worker.status = Status.running
+
+
+def _whole_memory() -> int:
+    import psutil  # type: ignore[import-untyped]
+
+    return int(psutil.virtual_memory().total)
+
+
+class CoronerPlugin(NannyPlugin):  # type: ignore[misc]  # distributed has no types
+    """Lets a nanny report why its worker process died, and end what that process had started."""
+
+    name = "curidask-coroner"
+
+    def setup(self, nanny: Any) -> None:
+        """Be called when the worker process ends; before the nanny cleans up and starts another."""
+        if getattr(nanny, "curidask_is_watched", False):
+            return
+        nanny.curidask_is_watched = True
+        look = _Look(nanny)
+        nanny._on_worker_exit_sync = partial(look.ended, nanny._on_worker_exit_sync)
+        if nanny.process is not None:
+            nanny.process.on_exit = nanny._on_worker_exit_sync
+
+
+class _Look:
+    """A look at each worker process of a nanny that dies."""
+
+    def __init__(self, nanny: Any) -> None:
+        self._nanny = nanny
+        self._largest_child = _largest_child()
+
+    def ended(self, go_on: Callable[[int], None], exit_code: int) -> None:
+        with contextlib.suppress(Exception):  # whatever is wrong with the report, the nanny must go on
+            folder = folder_of(self._nanny.address)
+            if self._nanny.status == Status.running:
+                self._report(folder, exit_code)
+            autopsy.end_orphans(folder)
+        go_on(exit_code)
+
+    def _report(self, folder: Path, exit_code: int) -> None:
+        before, self._largest_child = self._largest_child, _largest_child()
+        # The kernel keeps the largest of all children only: when it has grown, this one was it.
+        size = self._largest_child if self._largest_child > before else 0
+        death = autopsy.examine(folder, self._nanny.worker_address or "", exit_code, size)
+        self._nanny.log_event(autopsy.TOPIC, death.to_text())
+
+
+def _largest_child() -> int:
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * CHILD_UNIT
