@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,12 +65,23 @@ class Connection:
 
     def kill(self) -> None:
         """End the worker processes at once, in the middle of whatever they do, where they run on this machine."""
-        for nanny in list(getattr(self.cluster, "workers", {}).values()) if self.is_here else ():
-            nanny.auto_restart = False
-            pid = nanny.pid
-            if pid:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        if self.is_here:
+            kill_workers(nannies_of(self.cluster))
+
+
+def nannies_of(cluster: Any) -> list[Any]:
+    """What watches over the worker processes of a cluster on this machine."""
+    return list(getattr(cluster, "workers", {}).values())
+
+
+def kill_workers(nannies: Iterable[Any]) -> None:
+    """End worker processes at once, and do not let them be replaced."""
+    for nanny in nannies:
+        nanny.auto_restart = False
+        pid = nanny.pid
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def innermost(error: BaseException) -> str:

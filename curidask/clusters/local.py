@@ -8,8 +8,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from curidask.clusters.base import SETTINGS, SILENT, Connection, quiet_dask
+from curidask.clusters.base import SETTINGS, SILENT, Connection, kill_workers, nannies_of, quiet_dask
 from curidask.errors import ClusterError, ConfigurationError
+
+CLOSE_SECONDS = 4.0
 
 FIXED: dict[str, Any] = {
     "threads_per_worker": 1,
@@ -77,7 +79,20 @@ def local(n_workers: int, options: Mapping[str, Any] | None = None) -> Iterator[
             with Client(cluster, set_as_default=False) as client:
                 yield Connection(client, n_workers, f"{n_workers} local worker processes", cluster, is_here=True)
         finally:
-            cluster.close(timeout=4)
+            _end(cluster)
+
+
+def _end(cluster: Any) -> None:
+    """End a cluster; where the machine is so busy that its workers do not end in time, kill them.
+
+    The run is over by then, so this is no failure of it.
+    """
+    nannies = nannies_of(cluster)  # before: it forgets them as soon as it is told to end
+    try:
+        cluster.close(timeout=CLOSE_SECONDS)
+    except TimeoutError:
+        kill_workers(nannies)
+        cluster.shutdown_on_close = False  # or dask would wait for it once more when the process ends
 
 
 @functools.cache
