@@ -301,7 +301,13 @@ class ArtifactManager(Displays):
                 try:
                     self.runner.ensure(task.id)
                 finally:
-                    self.store.tidy()
+                    self._tidy()
+
+    def _tidy(self) -> None:
+        """Leave nothing in the cache between the steps of a live session but artifacts."""
+        self.store.tidy()
+        if self.claims is not None:
+            self.claims.tidy()
 
     def finish(self) -> Plan:
         """Execute all that is traced and wait for it.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from curidask.errors import ExecutingWithSkippedInputError, MissingInputError, StageDefinitionError
+from curidask.executors.describe import levels_to_user
 from curidask.graph import ArtifactRef, Gathered, Graph, Literal, RecordInfo, Task, artifact_key, combined_hash
 from curidask.hashing import digest
 from curidask.params import EMPTY_HASH
@@ -105,7 +106,7 @@ class Tracer:
             if missing:
                 text = f"{record.get_reference_name()} has no {', '.join(missing)} for the aggregate {spec.name!r}"
                 logger.warning("%s", text)
-                warnings.warn(text, stacklevel=2)
+                warnings.warn(text, stacklevel=levels_to_user())
             artifacts = {name: self._held(record, name) for name in wanted if name not in missing}
             gathered.append(Gathered(record.info(), artifacts))
         return tuple(gathered)

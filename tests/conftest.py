@@ -151,7 +151,8 @@ class Project:
 
     def artifacts(self, part: str = "") -> list[Path]:
         """Payload files, sorted, whose names have a part."""
-        return sorted(p for p in self.cache.glob(f"*{part}*" if part else "*") if not p.name.endswith("_metadata.json"))
+        found = self.cache.glob(f"*{part}*" if part else "*")
+        return sorted(p for p in found if not p.name.startswith(".") and not p.name.endswith("_metadata.json"))
 
     def calls(self) -> dict[str, int]:
         """How often each stage ran for each set, as counted through files; and forget it."""

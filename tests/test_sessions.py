@@ -237,8 +237,9 @@ def test_missing_inputs(manager: cf.ArtifactManager) -> None:
     full = tolerates(cf.Record(manager, None))
     assert full.state["a"] == (None, 5)
     empty = cf.Record(manager, None)
-    with pytest.warns(UserWarning, match="has no a for the aggregate 'gather'"):
+    with pytest.warns(UserWarning, match="has no a for the aggregate 'gather'") as warned:
         final = gather(cf.Record(manager, None), [full, empty])
+    assert warned[0].filename == __file__
     assert final.state["n"] == (2, 1)
 
 
@@ -569,3 +570,16 @@ def test_sessions_of_one_reference_leave_each_others_work_alone(tmp_path: Path) 
     assert one.reference == other.reference
     assert slow(cf.Record(one, Params())).state["a"] == 1
     one.close()
+
+
+def test_between_the_steps_of_a_session_the_cache_holds_artifacts_only(tmp_path: Path) -> None:
+    @cf.stage(None, ["a"], [JsonCacher])
+    def make(record: Any) -> Any:
+        return record.params.x
+
+    with cf.ArtifactManager("live", cache=str(tmp_path / "cache"), parallel=0) as manager:
+        for x in (1, 2):
+            make(cf.Record(manager, Params(x=x)))
+            names = [path.name for path in (tmp_path / "cache").iterdir()]
+            assert len(names) == 2 * x
+            assert all(name.startswith("live_") for name in names)

@@ -84,6 +84,14 @@ def user_traceback(error: BaseException, *, chain: bool = True) -> str:
         return f"{type(error).__name__}: {_safe_str(error)}\n"
 
 
+def levels_to_user() -> int:
+    """The ``stacklevel`` with which a warning of the caller names the user's own line."""
+    levels, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(FRAMEWORK):
+        levels, frame = levels + 1, frame.f_back
+    return levels
+
+
 def _safe_str(error: BaseException) -> str:
     try:
         return str(error)

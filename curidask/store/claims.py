@@ -195,6 +195,11 @@ class Claims:
         """Give a claim up, with what it superseded."""
         self.objects.remove([claim_name(claim.stem, generation) for generation in range(claim.generation + 1)])
 
+    def tidy(self) -> None:
+        """Remove the file that this process's claims are links to; the next claim makes it again."""
+        if self._source and isinstance(self.objects, LocalObjects):
+            self.objects.remove([self._source])
+
     def close(self) -> None:
         """Give up all that workers of this session have left, when none of them is alive."""
         found = self.objects.read_many(self.objects.list(PREFIX))

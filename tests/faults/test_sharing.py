@@ -169,7 +169,7 @@ def test_an_owner_that_is_silent_for_a_lease_is_replaced(in_project: Project, pa
     objects.write(claim_name(graph[0].marker, 0), silent.to_bytes())
     started = time.monotonic()
     assert cf.run_experiment("demo", parallel=parallel) == TABLE
-    assert 1.0 < time.monotonic() - started < 10
+    assert 1.0 < time.monotonic() - started < 30
     assert in_project.calls()["load_set0"] == 1
     assert objects.list(".") == []
 

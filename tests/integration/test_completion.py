@@ -66,7 +66,7 @@ def shell(request: pytest.FixtureRequest) -> str:
 
 # --- the protocol ----------------------------------------------------------------------------------------------------
 def test_experiments_and_subcommands(project: Project, shell: str) -> None:
-    assert ask(project, shell, "") == ["demo", "sub.deeper", "ls"]
+    assert ask(project, shell, "") == ["demo", "sub.deeper", "ls", "reports"]
     assert ask(project, shell, "de") == ["demo"]
     assert ask(project, shell, "run", "de", command="curidask") == ["demo"]
     assert not (project.root / "imported").exists()

@@ -300,7 +300,7 @@ def test_store_full_says_what_git_does_not_know(project: Project) -> None:
         who = ["-c", "user.name=a", "-c", "user.email=a@b"]
         subprocess.run(["git", *who, *arguments], cwd=project.root, check=True, capture_output=True)
 
-    project.write(".gitignore", "data/\ncalls/\nlogs/\n")
+    project.write(".gitignore", "data/\ncalls/\nlogs/\nreports/\n")
     git("init", "-q")
     git("add", ".")
     git("commit", "-qm", "first")
