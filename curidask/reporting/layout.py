@@ -6,8 +6,10 @@ connected, is the method of Sugiyama et al. (1981) with the coordinates of Brand
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from curidask.reporting.runview import RunView, TaskView
 
@@ -175,10 +177,7 @@ def _extent(boxes: Iterable[Box]) -> tuple[float, float]:
 
 def _places(n: int, edges: Sequence[Edge]) -> list[tuple[int, float]]:
     """Column and row of each node of a graph, both counted from 0; a row need not be whole."""
-    try:
-        import igraph
-    except ImportError as error:
-        raise LayoutUnavailableError(str(error)) from None
+    igraph = _igraph()
     if n == 0:
         return []
     graph = igraph.Graph(n=n, edges=list(edges), directed=True)
@@ -186,6 +185,28 @@ def _places(n: int, edges: Sequence[Edge]) -> list[tuple[int, float]]:
     found = graph.layout_sugiyama(layers=layers, hgap=1, vgap=1, maxiter=100).coords[:n]
     first = min(x for x, _ in found)
     return _apart([(round(y), x - first) for x, y in found])
+
+
+DRAWERS = ("cairo", "cairocffi", "matplotlib", "plotly")
+
+
+def _igraph() -> Any:
+    """The layout library.
+
+    When it is imported it looks for what it could draw with, which takes several times as long as to lay a map out.
+    Nothing is drawn with it here, so it finds none of that, unless a user could draw with it afterwards.
+    """
+    interactive = hasattr(sys, "ps1") or "ipykernel" in sys.modules
+    hidden = [name for name in DRAWERS if name not in sys.modules and "igraph" not in sys.modules and not interactive]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is how a module is hidden
+    try:
+        import igraph
+    except ImportError as error:
+        raise LayoutUnavailableError(str(error)) from None
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+    return igraph
 
 
 def _apart(places: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:

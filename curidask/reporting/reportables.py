@@ -36,6 +36,7 @@ SIMPLER: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
 SVG_LENGTH = rb'\b%s="([\d.]+)(pt|px)?"'
 
 SHOWN_JSON_CHARACTERS = 20_000
+MAX_JSON_DEPTH = 100  # a bound of our own: what Python can follow depends on who calls
 FRAME_HEIGHT = 420
 """Pixels that a page in a frame gets until it has told its height."""
 
@@ -301,10 +302,7 @@ class JsonReporter(Reportable):
 
     def render(self, folder: Path) -> None:
         """Write the JSON."""
-        try:
-            self._text = json.dumps(self._plain(self.value, "the value", ()), indent=2, ensure_ascii=False)
-        except RecursionError:
-            raise self.refuse("the value is nested too deeply for JSON.", "report a part of it") from None
+        self._text = json.dumps(self._plain(self.value, "the value", ()), indent=2, ensure_ascii=False)
         (folder / "value.json").write_text(self._text, encoding="utf-8", errors="replace")
 
     def html(self) -> str:
@@ -327,6 +325,8 @@ class JsonReporter(Reportable):
             return _number(float(value))
         if id(value) in within:
             raise self.refuse(f"{where} holds itself, so it has no end as JSON.", "report a part of it")
+        if len(within) == MAX_JSON_DEPTH:
+            raise self.refuse(f"the value is nested more than {MAX_JSON_DEPTH} deep.", "report a part of it")
         within = (*within, id(value))
         if isinstance(value, Mapping):
             return {self._key(key, where): self._plain(v, f"{where}[{key!r}]", within) for key, v in value.items()}
