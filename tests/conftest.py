@@ -146,8 +146,9 @@ class Project:
         return self.root / "data" / "cache"
 
     def artifacts(self, part: str = "") -> list[Path]:
-        """Payload files, sorted, whose names have a part."""
-        return sorted(p for p in self.cache.glob(f"*{part}*" if part else "*") if not p.name.endswith("_metadata.json"))
+        """Payload files, sorted, whose names have a part; claims and working folders are none."""
+        found = (p for p in self.cache.glob(f"*{part}*" if part else "*") if not p.name.startswith("."))
+        return sorted(p for p in found if not p.name.endswith("_metadata.json"))
 
     def calls(self) -> dict[str, int]:
         """How often each stage ran for each set, as counted through files; and forget it."""
