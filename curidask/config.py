@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from curidask.errors import ConfigurationError
+from curidask.stage_options import resources_problem
 from curidask.store.storage_options import CLIENTS, check_storage_table, options_for
 
 VERIFY = ("digest", "size", "off")
@@ -70,6 +71,8 @@ class Config:
         Tables of named clusters, see `curidask.clusters.ClusterSettings`.
     default_cluster : str
         The cluster, by name or address, to use when none is chosen; empty for processes on this machine.
+    resources : mapping of str to number
+        What each local worker process has of what stages may ask for, such as GPUs.
     ship : tuple of str
         Patterns of data files that go to workers which do not have the project's folder.
     source : str
@@ -92,6 +95,7 @@ class Config:
     storage: Mapping[str, Any] = field(default_factory=dict, repr=False)
     cluster: Mapping[str, Any] = field(default_factory=dict)
     default_cluster: str = ""
+    resources: Mapping[str, float] = field(default_factory=dict)
     ship: tuple[str, ...] = ()
     source: str = ""
 
@@ -118,7 +122,7 @@ class Config:
         return {"client": self.object_client, **options_for(url, self.storage)} if "://" in url else {}
 
 
-TABLES = frozenset({"cluster", "ship"})
+TABLES = frozenset({"cluster", "resources", "ship"})
 """Settings that only a file can have."""
 
 SETTINGS = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("root", "source")}
@@ -284,6 +288,8 @@ def problem(key: str, value: Any) -> str:
     if key == "cluster":
         fix = "write tables [cluster.NAME]; `default_cluster` chooses one of them"
         return "" if isinstance(value, Mapping) else fix
+    if key == "resources":
+        return resources_problem(value)
     if key == "ship":
         fits = isinstance(value, list) and all(isinstance(pattern, str) and pattern for pattern in value)
         return "" if fits else 'give a list of patterns, such as ["project/*.json"]'

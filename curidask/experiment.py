@@ -14,11 +14,11 @@ from curidask import run_folder
 from curidask.config import Config, load_config
 from curidask.errors import ConfigurationError, CuridaskError, RunFailedError, SelectionError, StageFailedError
 from curidask.executors.describe import user_traceback
+from curidask.listening import Listener
 from curidask.loading import load_experiment, load_param_groups
 from curidask.logs import FOR_FILE, RunLog, log_file
 from curidask.manager import ArtifactManager, MapStop, check_stages
 from curidask.params import ExperimentParameters, duplicate_names, select
-from curidask.runner import Listener
 
 logger = logging.getLogger("curidask.run")
 

@@ -7,7 +7,7 @@ import sys
 import time
 import uuid
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -26,13 +26,15 @@ from curidask.executors.talk import Overheard
 from curidask.executors.worker import Environment, artifact_info
 from curidask.files import plain_path
 from curidask.graph import ArtifactRef, Graph
+from curidask.listening import Listener, Printer
 from curidask.loading import project_modules
 from curidask.logs import RunLog, log_file
 from curidask.planner import Action, Force, Plan
 from curidask.publishing import Publisher
 from curidask.record import Record
 from curidask.reported import ReportCollector
-from curidask.runner import Listener, Policy, Printer, Runner
+from curidask.runner import Policy, Runner
+from curidask.stage_options import resources_problem
 from curidask.staging import StageSpec, check_name
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.claims import Claims
@@ -85,6 +87,9 @@ class ArtifactManager(Displays):
     keep_going_aggregates : bool
         Let an aggregate of which some records have failed run over the others, with a warning. It is another artifact
         then than one over all. By default it does not run.
+    resources : mapping of str to number, optional
+        What each local worker process has of what stages may ask for, such as ``{"GPU": 1}``; the configuration's by
+        default.
     config : Config, optional
         Of the project around the current folder by default.
     live : bool
@@ -131,6 +136,7 @@ class ArtifactManager(Displays):
         ignore_lazy: bool = False,
         fail_fast: bool = False,
         keep_going_aggregates: bool = False,
+        resources: Mapping[str, float] | None = None,
         config: Config | None = None,
         live: bool = True,
         map_only: bool = False,
@@ -156,6 +162,7 @@ class ArtifactManager(Displays):
         options = self.config.storage_options(url)
         self.store = ArtifactStore.open(url, verify=self.config.verify, writable=self.writable, **options)
         self.n_sets = n_sets
+        self.resources = _checked_resources(self.config.resources if resources is None else resources)
         self.restarts = restarts
         self._open_cluster = self._choose_cluster(cluster, parallel, insecure)
         self.parallel = self._choose_parallel(parallel)
@@ -486,7 +493,8 @@ class ArtifactManager(Displays):
         if n_workers < 0:
             n_records = self.n_sets if self.n_sets is not None else len(self.records)
             n_workers = max(1, min(clusters.available_cores(), n_records))
-        return DaskExecutor(clusters.local(n_workers), env, self._modules, files=files, hear=self.runner.hear)
+        local = clusters.local(n_workers, {"resources": dict(self.resources)})
+        return DaskExecutor(local, env, self._modules, files=files, hear=self.runner.hear)
 
     def _modules(self) -> list[ModuleType]:
         return project_modules(self.config.root)
@@ -494,6 +502,13 @@ class ArtifactManager(Displays):
     def _param_sets(self) -> dict[str, Any]:
         sets = {record.get_hash(): record for record in self.records if record.params is not None}
         return {hash_: {"name": r.name, "values": describe_params(r.params)} for hash_, r in sets.items()}
+
+
+def _checked_resources(resources: Mapping[str, float]) -> Mapping[str, float]:
+    problem = resources_problem(resources)
+    if problem:
+        raise ConfigurationError(f"`resources` is {resources!r}.", where="ArtifactManager", fix=problem)
+    return resources
 
 
 def _close(reference: weakref.ref[ArtifactManager]) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from curidask import runstate
 from curidask.errors import ArtifactMissingError, CuridaskError, StageFailedError
@@ -24,89 +22,15 @@ from curidask.executors.base import (
     Source,
     Stored,
 )
-from curidask.executors.surroundings import ERR, LOG, WARNING, Spoken, prefix_of
+from curidask.executors.surroundings import LOG, WARNING, Spoken
 from curidask.executors.values import resolved
 from curidask.executors.worker import find_stored, load_stored
 from curidask.graph import ArtifactRef, Graph, Literal, Task
+from curidask.listening import Hearer, Listener, LoadListener, log_again
 from curidask.planner import Action, Force, Plan, plan
 from curidask.runstate import AVAILABLE, LOST, UNDER_WAY, RunState, Status
 from curidask.store.artifacts import ArtifactStore
 from curidask.waiting import Made, Waiting
-
-logger = logging.getLogger(__name__)
-
-
-class Listener(Protocol):
-    """Who wants to know what happens: progress display, history, tests."""
-
-    def planned(self, graph: Graph, plan: Plan) -> None:
-        """A plan was made, before any of it runs."""
-        ...
-
-    def started_executor(self, description: str) -> None:
-        """The executor is up."""
-        ...
-
-    def ended(self, task: Task, outcome: Outcome) -> None:
-        """A task ran, was found made, or failed."""
-        ...
-
-    def blocked(self, task: Task) -> None:
-        """A task will not run since one before it failed."""
-        ...
-
-    def waiting(self, task: Task, holder: str) -> None:
-        """Somebody else is computing the task; an empty holder says that it goes on."""
-        ...
-
-    def warned(self, text: str) -> None:
-        """Something the user should know."""
-        ...
-
-
-@runtime_checkable
-class Hearer(Protocol):
-    """A listener who also wants to hear what stages say while they run.
-
-    Attributes
-    ----------
-    prints : bool
-        Whether it shows the user what stages print on workers.
-    """
-
-    prints: bool
-
-    def said(self, task: Task | None, spoken: Spoken) -> None:
-        """A stage printed something, or no stage did on a worker; may come from any thread."""
-        ...
-
-    def before_print(self) -> None:
-        """A stage is about to print to this process's terminal."""
-        ...
-
-
-class Printer:
-    """Prints what stages print on workers, for sessions that have no display of their own."""
-
-    prints = True
-
-    def said(self, task: Task | None, spoken: Spoken) -> None:
-        """Print it with the stage and the set."""
-        if task is not None and not spoken.shown:
-            stream = sys.stderr if spoken.kind == ERR else sys.stdout
-            print(prefix_of(task.spec.name, task.record.name) + spoken.text, file=stream, flush=True)
-
-    def before_print(self) -> None:
-        """There is nothing to make room for."""
-
-
-@runtime_checkable
-class LoadListener(Protocol):
-    """A listener that also wants to know how the workers are."""
-
-    def told_load(self, text: str) -> None:
-        """How many workers there are now, and what they take."""
-        ...
 
 
 @dataclass(slots=True)
@@ -629,12 +553,3 @@ class Runner:
         output, key = task.outputs[index], task.ref(index).key
         lazy = output.lazy and not output.resolve
         return Stored(task.id, output.name, stem, key, output.cacher, task.spec.name, task.record, lazy)
-
-
-def log_again(task: Task | None, spoken: Spoken) -> None:
-    """Log here what was logged on a worker."""
-    target = logging.getLogger(spoken.logger)
-    if target.isEnabledFor(spoken.level):
-        record = target.makeRecord(spoken.logger, spoken.level, spoken.path, 0, spoken.text, (), None)
-        record.stage = prefix_of(task.spec.name, task.record.name) if task is not None else ""
-        target.handle(record)

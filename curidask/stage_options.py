@@ -131,15 +131,20 @@ def _retries(value: Any, where: str) -> int:
     return value
 
 
+def resources_problem(value: Any) -> str:
+    """What to write instead of resources that cannot be used; empty for those that can."""
+    if isinstance(value, Mapping) and MEMORY in value:
+        return 'write `memory="8GB"` for memory'
+    fits = isinstance(value, Mapping) and all(
+        isinstance(name, str) and name and _is_number(amount) and amount > 0 for name, amount in value.items()
+    )
+    return "" if fits else 'give names with numbers above 0, such as {"GPU": 1}'
+
+
 def _resources(value: Any, where: str) -> tuple[tuple[str, float], ...]:
-    fix = 'write `resources={"GPU": 1}`: names with how much of each is needed, more than 0'
-    if not isinstance(value, Mapping):
-        raise _bad("resources", value, where, fix)
-    for name, amount in value.items():
-        if name == MEMORY:
-            raise _bad("resources", value, where, 'ask for memory with `memory="8GB"`')
-        if not isinstance(name, str) or not name or not _is_number(amount) or amount <= 0:
-            raise _bad("resources", value, where, fix)
+    problem = resources_problem(value)
+    if problem:
+        raise _bad("resources", value, where, problem)
     return tuple(sorted((name, float(amount)) for name, amount in value.items()))
 
 

@@ -39,6 +39,7 @@ GROUPS = [
         "history",
         "tracing",
         "waiting",
+        "listening",
         "reported",
         "logs",
         "param_registry",
