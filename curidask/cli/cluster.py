@@ -62,6 +62,7 @@ def check_command(name: str, cache: str | None, insecure: bool) -> None:
     from curidask import clusters
     from curidask.clusters.inspection import inspect_cluster
     from curidask.config import load_config
+    from curidask.errors import ClusterError, CuridaskError
     from curidask.executors.imports import scan
     from curidask.loading import enter_project
     from curidask.store.artifacts import ArtifactStore
@@ -75,7 +76,12 @@ def check_command(name: str, cache: str | None, insecure: bool) -> None:
     store = ArtifactStore.open(config.cache_url(cache))
     sources = [p for folder in (config.experiments, config.params) for p in config.path(folder).rglob("*.py")]
     lines = inspect_cluster(opener, store, scan(sources, config.root).packages, config.root)
-    n_errors = sum(not _show(line) for line in lines)
+    try:
+        n_errors = sum(not _show(line) for line in lines)
+    except OSError as error:  # what dask raises when it loses a connection is one
+        if isinstance(error, CuridaskError):
+            raise
+        raise ClusterError(f"The cluster was lost: {error}", fix="look whether its scheduler runs") from error
     if n_errors:
         sys.exit(1)
 

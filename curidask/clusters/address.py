@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
-from curidask.clusters.base import SETTINGS, Connection, innermost, quiet_dask
+from curidask.clusters.base import SETTINGS, Connection, counted, innermost, quiet_dask
 from curidask.clusters.security import check_plain, required_tls
 from curidask.clusters.settings import ClusterSettings
 from curidask.clusters.waiting import NoWord, wait_for_worker
@@ -49,7 +50,7 @@ def at_address(settings: ClusterSettings) -> Iterator[Connection]:
             yield Connection(
                 client,
                 n_workers,
-                f"{n_workers} workers of {what}",
+                f"{counted(n_workers)} of {what}",
                 wait_seconds=settings.wait_seconds,
                 warnings=warnings,
             )
@@ -81,8 +82,8 @@ def given(cluster: Any) -> Iterator[Connection]:
     what = f"the given {type(cluster).__name__}"
     if getattr(cluster, "asynchronous", False):
         raise ClusterError(f"{what.capitalize()} is asynchronous.", fix="make it with asynchronous=False")
-    status = getattr(cluster.status, "name", cluster.status)
-    if status not in ("running", "connecting"):
+    status = _settled_status(cluster)
+    if status != "running":
         raise ClusterError(f"{what.capitalize()} is {status}.", fix="give one that runs")
     with contextlib.ExitStack() as stack, dask.config.set(SETTINGS):
         client = cluster if is_client else stack.enter_context(Client(cluster, set_as_default=False))
@@ -92,7 +93,17 @@ def given(cluster: Any) -> Iterator[Connection]:
         yield Connection(
             client,
             n_workers,
-            f"{n_workers} workers of {what} at {scheduler}",
+            f"{counted(n_workers)} of {what} at {scheduler}",
             wait_seconds=GIVEN_WAIT_SECONDS,
             warnings=check_plain(scheduler, insecure=True),
         )
+
+
+def _settled_status(cluster: Any) -> str:
+    """The status of a client or cluster, when it is not connecting any more (a client gives up by itself)."""
+    end = time.monotonic() + GIVEN_WAIT_SECONDS
+    while True:
+        status = str(getattr(cluster.status, "name", cluster.status))
+        if status != "connecting" or time.monotonic() > end:
+            return status
+        time.sleep(0.1)

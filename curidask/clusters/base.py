@@ -95,6 +95,11 @@ def innermost(error: BaseException) -> str:
     return text if text.endswith(".") else f"{text}."
 
 
+def counted(n_workers: int) -> str:
+    """The number of workers in words."""
+    return f"{n_workers} worker{'' if n_workers == 1 else 's'}"
+
+
 def available_cores() -> int:
     """The cores this process may use (affinity and container limits counted)."""
     from dask.system import CPU_COUNT

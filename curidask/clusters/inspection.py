@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curidask.clusters.base import Connection
+from curidask.clusters.base import Connection, counted
 from curidask.clusters.checks import check_cache, check_meeting, check_versions, one_a_host, sees_folder
 from curidask.clusters.opening import Opener
 from curidask.clusters.security import is_loopback
@@ -88,7 +88,7 @@ def _found(findings: list[Finding], what: str) -> Iterator[Line]:
 def _workers(client: Any) -> Iterator[Line]:
     workers = client.run(_of_worker, on_error="ignore")
     memory = sum(limit or 0 for _, limit in workers.values()) / 2**30
-    yield Line("ok", f"{len(workers)} workers, {memory:.1f} GiB of memory together")
+    yield Line("ok", f"{counted(len(workers))}, {memory:.1f} GiB of memory together")
     many = [address for address, (threads, _) in workers.items() if threads > 1]
     if many:
         what = f"{len(many)} workers have several threads ({many[0]}); a stage that crashes takes others down with it"

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -106,7 +108,8 @@ class Jobs:
 
 def _classes(settings: ClusterSettings) -> tuple[Any, Any]:
     try:
-        import dask_jobqueue
+        with _own_interrupt():
+            import dask_jobqueue
     except ImportError as error:
         raise ConfigurationError(
             f"A cluster of kind {settings.kind!r} needs the package dask-jobqueue.",
@@ -115,6 +118,17 @@ def _classes(settings: ClusterSettings) -> tuple[Any, Any]:
         ) from error
     cluster_class = getattr(dask_jobqueue, CLASSES[settings.kind])
     return cluster_class, cluster_class.job_cls
+
+
+@contextlib.contextmanager
+def _own_interrupt() -> Iterator[None]:
+    """Keep what Ctrl-C does: importing dask-jobqueue makes it end the process as if all were well."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and before is not None:
+            signal.signal(signal.SIGINT, before)
 
 
 def _signatures(cluster_class: Any, job_class: Any) -> list[Any]:

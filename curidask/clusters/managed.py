@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from curidask.clusters.base import SETTINGS, Connection, innermost, quiet_dask
+from curidask.clusters.base import SETTINGS, Connection, counted, innermost, quiet_dask
 from curidask.clusters.security import check_plain
 from curidask.clusters.settings import OWN, ClusterSettings
 from curidask.clusters.waiting import NoWord, Trouble, wait_for_worker
@@ -97,7 +97,7 @@ def scale(cluster: Any, settings: ClusterSettings) -> None:
 def _size(settings: ClusterSettings) -> str:
     if settings.is_adaptive:
         return f"{settings.minimum or 0} to {settings.maximum} workers"
-    return f"{settings.at_least} worker{'s' if settings.at_least > 1 else ''}"
+    return counted(settings.at_least)
 
 
 def _made(make: Callable[[], Any], settings: ClusterSettings) -> Any:

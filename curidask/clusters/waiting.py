@@ -59,7 +59,7 @@ def wait_for_worker(client: Any, wait_seconds: float, *, what: str, trouble: Tro
     """
     started = told = time.monotonic()
     while True:
-        n_workers = len(client.nthreads())
+        n_workers = _count(client)
         if n_workers:
             return n_workers
         now = time.monotonic()
@@ -74,11 +74,19 @@ def wait_for_worker(client: Any, wait_seconds: float, *, what: str, trouble: Tro
         _pause(client)
 
 
+def _count(client: Any) -> int:
+    try:
+        return len(client.nthreads())
+    except OSError:  # it is connecting again
+        return 0
+
+
 def _pause(client: Any) -> None:
+    started = time.monotonic()
     try:
         client.wait_for_workers(1, timeout=LOOK_SECONDS)
-    except TimeoutError:
-        return
+    except OSError:  # a timeout is one too
+        time.sleep(max(0.0, LOOK_SECONDS - (time.monotonic() - started)))
 
 
 def _indented(words: str) -> str:

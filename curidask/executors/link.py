@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-from curidask.clusters.base import Connection
+from curidask.clusters.base import Connection, counted
 from curidask.clusters.checks import Admission
-from curidask.errors import ClusterError
+from curidask.errors import ClusterError, CuridaskError
 
 Check = Callable[[Connection], Admission]
 
@@ -69,17 +69,29 @@ class Link:
         self._empty_since = time.monotonic()
         with contextlib.ExitStack() as stack:
             self._connection = stack.enter_context(connection)
-            if not self._connection.is_here:
-                self.admission = self._check(self._connection)
-                for finding in self.admission.findings:
-                    self._news.put(f"{finding.what} ({finding.fix})")
-            for text in self._connection.warnings:
-                self._news.put(text)
+            try:
+                self._prepare()
+            except CuridaskError:
+                raise
+            except OSError as error:  # what dask raises when it loses a connection is one
+                raise ClusterError(
+                    f"The cluster was lost while it was being checked: {error}",
+                    where=self._connection.description,
+                    fix="run the same command again",
+                ) from error
             stack.enter_context(_first_death_counts(self._connection.cluster))
-            self.client.subscribe_topic("all", self._on_event)
-            with self._lock:
-                self._workers.update(set(self.client.nthreads()) - self._gone)
             self._stack = stack.pop_all()
+
+    def _prepare(self) -> None:
+        if not self._connection.is_here:
+            self.admission = self._check(self._connection)
+            for finding in self.admission.findings:
+                self._news.put(f"{finding.what} ({finding.fix})")
+        for text in self._connection.warnings:
+            self._news.put(text)
+        self.client.subscribe_topic("all", self._on_event)
+        with self._lock:
+            self._workers.update(set(self.client.nthreads()) - self._gone)
 
     @property
     def client(self) -> Any:
@@ -107,7 +119,7 @@ class Link:
         if now - self._load_at > LOAD_SECONDS and self.is_up:
             self._load_at = now
             n_workers = len(self._workers)
-            self._load = f"{n_workers} worker{'' if n_workers == 1 else 's'}"
+            self._load = counted(n_workers)
             if 0 < n_workers <= ASKED_AT_MOST:
                 workers = self.client.scheduler_info().get("workers", {}).values()
                 memory = sum(worker.get("metrics", {}).get("memory", 0) for worker in workers)

@@ -139,6 +139,17 @@ def test_one_of_two_jobs_is_cancelled(
     wait_for(lambda: not shared_slurm.jobs(), 30, "the jobs to end")
 
 
+def test_interrupt_ends_the_jobs(gated: Project, calls: Path, shared_slurm: Slurm) -> None:
+    gated.write("curidask.toml", SLURM_CLUSTER)
+    run = gated.start("demo", "--cluster", "slurm", env=shared_slurm.env)
+    wait_for(lambda: at_gate(calls) or run.poll() is not None, 60, "a stage")
+    run.send_signal(signal.SIGINT)
+    code, errors = finish(run, 20)
+    assert code == 130, errors
+    assert "interrupted" in errors
+    wait_for(lambda: not shared_slurm.jobs(), 20, "the jobs to end")
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
