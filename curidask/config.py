@@ -20,7 +20,7 @@ VERIFY = ("digest", "size", "off")
 FILES = ("curidask.toml", "pyproject.toml", "curidask_config.json", "curifactory_config.json")
 ENVIRONMENT_PREFIX = "CURIDASK_"
 WHOLE_NUMBERS = ("parallel", "lease_seconds")
-NOT_SETTINGS = frozenset({"cache_key"})
+NOT_SETTINGS = frozenset({"announce", "cache_key"})
 """Variables with our prefix that are no settings: a secret does not belong into a configuration file."""
 
 RUN_ARTIFACTS = "artifacts"

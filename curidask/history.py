@@ -54,6 +54,8 @@ class RunRecord:
         The manager's records: index, set's name, hash, tasks, and the records that went in.
     folder, log : str
         Where the command was given, and the log file.
+    git : dict or None
+        The state of the project's repository when the record was written first.
     """
 
     name: str
@@ -76,6 +78,7 @@ class RunRecord:
     records: list[dict[str, Any]] = field(default_factory=list)
     folder: str = field(default_factory=os.getcwd)
     log: str = ""
+    git: dict[str, Any] | None = None
 
     # --- Listener ----------------------------------------------------------------------------------------------------
     def planned(self, graph: Graph, plan: Plan) -> None:
@@ -109,6 +112,8 @@ class RunRecord:
         self, graph: Graph, param_sets: Mapping[str, Any], reportables: Sequence[Mapping[str, Any]] = ()
     ) -> dict[str, Any]:
         """The record as plain JSON values."""
+        if self.git is None:
+            self.git = git_state()
         return {
             "version": 1,
             "name": self.name,
@@ -125,13 +130,14 @@ class RunRecord:
             "executor": self.executor,
             "user": user_name(),
             "host": socket.gethostname(),
+            "pid": os.getpid(),
             "python": sys.version.split()[0],
             "curidask": __version__,
             "platform": platform.platform(terse=True),
             "packages": loaded_packages(),
             "folder": self.folder,
             "log": self.log,
-            "git": git_state(),
+            "git": self.git,
             "warnings": self.warnings,
             "param_sets": dict(param_sets),
             "reportables": list(reportables),

@@ -33,6 +33,7 @@ from curidask.planner import Action, Force, Plan
 from curidask.publishing import Publisher
 from curidask.record import Record
 from curidask.reported import ReportCollector
+from curidask.run_status import StatusKeeper
 from curidask.runner import Policy, Runner
 from curidask.stage_options import resources_problem
 from curidask.staging import StageSpec, check_name
@@ -175,6 +176,9 @@ class ArtifactManager(Displays):
         self.run_record.prefix = self.prefix
         self.reported = ReportCollector(None if self.dry else runs / self.reference)
         told: list[Listener] = [self.run_record, self.reported, *listeners, *([RunLog()] if live else [])]
+        self._status = None if self.dry else StatusKeeper(self.run_record, self.run_folder, self._save_so_far)
+        if self._status is not None:
+            told.append(self._status)
         if self.writable:
             told.append(Publisher(self.store, self.config.root, tuple(told)))
         self.runner = Runner(
@@ -237,9 +241,17 @@ class ArtifactManager(Displays):
         if self.run_record.decisions:
             self.run_record.status = "failed" if self.runner.failures and status == "done" else status
             self.run_record.ended_at = time.time()
-            if not self.dry:
-                self.save_run()
+            if self._status is not None:
+                try:
+                    self.save_run()
+                finally:
+                    self._status.close(self.run_record.status)
         self._log.close()
+
+    def _save_so_far(self, whole: bool) -> None:
+        """Write the run record while the run goes on, at first without its tasks."""
+        runs = self.config.path(self.config.runs)
+        history.save(self.run_record, self.graph if whole else Graph(), {}, runs)
 
     @property
     def run_folder(self) -> Path:

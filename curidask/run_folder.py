@@ -50,6 +50,11 @@ def log_path(config: Config, reference: str) -> Path:
     return config.path(config.logs) / f"{reference}.log"
 
 
+def output_path(config: Config, reference: str) -> Path:
+    """What a detached run printed."""
+    return config.path(config.logs) / f"{reference}.out"
+
+
 def fill(manager: ArtifactManager) -> list[str]:
     """Put all that a run used and made into its folder. Call it when the run has ended.
 

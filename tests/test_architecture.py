@@ -40,6 +40,8 @@ GROUPS = [
         "tracing",
         "waiting",
         "listening",
+        "counting",
+        "run_status",
         "reported",
         "logs",
         "param_registry",

@@ -13,6 +13,7 @@ from curidask.cli import completion
 from curidask.cli.cluster import cluster_command
 from curidask.cli.errors import guarded
 from curidask.cli.experiment import SETTINGS, SUBCOMMANDS, run_click, run_command
+from curidask.cli.runs import attach_command, runs_command
 from curidask.cli.terminal import choose_colour, say
 
 
@@ -54,7 +55,8 @@ def completion_command(shell: str) -> None:
 cli.add_command(run_command, "run")
 for _name, _command in SUBCOMMANDS.items():
     cli.add_command(_command, _name)
-cli.add_command(cluster_command)
+for _command in (cluster_command, runs_command, attach_command):
+    cli.add_command(_command)
 
 
 def main() -> None:

@@ -55,6 +55,8 @@ def run_command(name: str, **options: Any) -> None:
     from curidask.cli.display import Progress
     from curidask.config import load_config
 
+    if options["detach"]:
+        sys.exit(_detached(load_config()))
     looks = any(options[query] not in (None, False) for query in QUERIES)
     progress = Progress(
         quiet=options["quiet"] or looks, plain=options["plain"], moving=True if options["progress"] else None
@@ -69,6 +71,13 @@ def run_command(name: str, **options: Any) -> None:
         _run(config, name, options, progress)
 
 
+def _detached(config: Config) -> int:
+    from curidask.cli import detaching
+
+    is_subcommand = click.get_current_context().parent is not None
+    return detaching.detach(config, detaching.run_command_line(sys.argv[1:], is_subcommand=is_subcommand))
+
+
 def _check(options: dict[str, Any]) -> None:
     """Refuse flags that contradict each other."""
     for one, *others in (
@@ -79,6 +88,9 @@ def _check(options: dict[str, Any]) -> None:
         ("dry", "store_full"),
         ("dry", "notebook"),
         ("dry", "docker"),
+        ("detach", "dry"),
+        ("detach", "progress"),
+        *(("detach", query) for query in QUERIES),
     ):
         given = [name for name in (one, *others) if options[name] not in (None, False)]
         if len(given) > 1:

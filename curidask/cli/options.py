@@ -151,6 +151,10 @@ OPTIONS = (
         COMPUTE, "--restart", "restarts", type=click.IntRange(min=0), default=0, metavar="N",
         help="When the scheduler is lost, start or find the cluster again and go on, up to N times.",
     ),
+    _option(
+        COMPUTE, "--detach", is_flag=True,
+        help="Return at once; the run goes on without the terminal. `curidask attach` follows it.",
+    ),
     _option(COMPUTE, "--parallel-mode", is_flag=True, hidden=True),
     _option(COMPUTE, "--parallel-safe", is_flag=True, hidden=True),
     _option(
