@@ -19,6 +19,7 @@ import pytest
 
 from tests.s3proxy import S3Proxy
 from tests.s3server import S3Server
+from tests.slurm import Slurm, slurm
 
 COMMANDS = Path(sys.executable).parent
 
@@ -81,6 +82,20 @@ def run(param_sets, manager):
 '''
 
 TABLE = {f"set{i}": 11 * i for i in range(4)}
+
+SHARED = {"network": "hosts", "shared_slurm": "slurm", "compose": "deploy"}
+"""What takes long to set up: the tests that use it run in one process, which sets it up once."""
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests that share something slow run first, so that none of these groups is alone at the end."""
+    for item in items:
+        group = next((SHARED[name] for name in getattr(item, "fixturenames", ()) if name in SHARED), None)
+        if group is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
 
 STARTED: list[subprocess.Popen[str]] = []
 
@@ -171,6 +186,13 @@ class Project:
 def clean_environment() -> dict[str, str]:
     """The environment without this project's variables, and with no say of the test runner's."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("CURIDASK_", "DASK_", "PYTEST_"))}
+
+
+@pytest.fixture(scope="session")
+def shared_slurm() -> Iterator[Slurm]:
+    """A SLURM with two nodes."""
+    with slurm() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,6 @@ from curidask.clusters.certificates import make_certificates
 from tests.conftest import COMMANDS, DEMO, Project, clean_environment
 from tests.hosts import Host, Lan, lan, s3_server
 from tests.processes import Processes, answers, free_port, wait_for
-from tests.slurm import Slurm, slurm
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -93,13 +92,6 @@ def own_address(certificates: Path, tmp_path: Path) -> Iterator[Address]:
 
 
 # --- SLURM -----------------------------------------------------------------------------------------------------------
-@pytest.fixture(scope="session")
-def shared_slurm() -> Iterator[Slurm]:
-    """A SLURM with two nodes."""
-    with slurm() as made:
-        yield made
-
-
 SLURM_CLUSTER = """
 [cluster.slurm]
 kind = "slurm"

@@ -19,6 +19,7 @@ import yaml
 from docker.utils.build import exclude_paths
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from curidask.clusters import SETTINGS, read_settings
 from curidask.config import load_config
@@ -91,11 +92,12 @@ def test_the_pinned_packages_resolve(tmp_path: Path, name: str) -> None:
 
 def test_every_pin_has_hashes_and_fits_what_the_project_asks_for() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["s3"]]
-    found = {pin.name: pin for pin in pins(DEPLOY / "requirements.txt")}
+    extras = re.findall(r"--extra (\S+)", (DEPLOY / "requirements.txt").read_text().splitlines()[1])
+    wanted = [*project["dependencies"], *(line for e in extras for line in project["optional-dependencies"][e])]
+    found = {canonicalize_name(pin.name): pin for pin in pins(DEPLOY / "requirements.txt")}
     for requirement in map(Requirement, wanted):
-        (version,) = found[requirement.name].specifier
-        assert requirement.specifier.contains(version.version), requirement
+        (pin,) = found[canonicalize_name(requirement.name)].specifier
+        assert requirement.specifier.contains(pin.version), requirement
     blocks = re.split(r"\n(?=[a-z])", (DEPLOY / "requirements.txt").read_text(), flags=re.IGNORECASE)[1:]
     assert [block for block in blocks if "--hash=sha256:" not in block] == []
 

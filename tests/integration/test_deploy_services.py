@@ -16,7 +16,7 @@ import pytest
 
 from tests.conftest import DEMO, Project, clean_environment
 from tests.containers import REPOSITORY, Compose, Image, running
-from tests.slurm import Slurm, slurm
+from tests.slurm import Slurm
 
 DEPLOY = REPOSITORY / "deploy"
 TWO_SETS = ("digits", "-n", "svm-300-seed1", "-n", "logistic-300-seed1", "--plain")
@@ -60,10 +60,7 @@ def knock_without_tls():
 print(knock("/srv/tls"), knock("/tmp/other"), knock(), knock_without_tls(), sep=", ")
 """
 
-pytestmark = [
-    pytest.mark.timeout(600),  # processes that import much; a busy machine takes its time
-    pytest.mark.xdist_group("deploy"),
-]
+pytestmark = pytest.mark.timeout(600)  # processes that import much; a busy machine takes its time
 
 
 # --- compose ---------------------------------------------------------------------------------------------------------
@@ -162,12 +159,6 @@ SITE = {"queue": "debug", "account": None, "interface": "lo", "memory": "500MB",
 """What differs here from the site that the configuration is written for."""
 
 
-@pytest.fixture(scope="module")
-def site() -> Iterator[Slurm]:
-    with slurm() as made:
-        yield made
-
-
 @pytest.fixture
 def on_slurm(tmp_path: Path) -> Project:
     """A project with the site's configuration and the driver's script."""
@@ -181,25 +172,25 @@ def on_slurm(tmp_path: Path) -> Project:
     return made
 
 
-def submit(site: Slurm, project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
-    variables = clean_environment() | site.env
+def submit(shared_slurm: Slurm, project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
+    variables = clean_environment() | shared_slurm.env
     variables["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     command = ["sbatch", "--parsable", "--mem=100M", "--time=10", *arguments]
     return subprocess.run(command, cwd=project.root, env=variables, capture_output=True, text=True, check=False)
 
 
-def test_the_driver_as_a_job_runs_its_workers_as_jobs(site: Slurm, on_slurm: Project) -> None:
-    done = submit(site, on_slurm, "--wait", "driver.sbatch", "demo")
+def test_the_driver_as_a_job_runs_its_workers_as_jobs(shared_slurm: Slurm, on_slurm: Project) -> None:
+    done = submit(shared_slurm, on_slurm, "--wait", "driver.sbatch", "demo")
     said = "".join(path.read_text() for path in on_slurm.root.glob("curidask-driver-*.out"))
     assert done.returncode == 0, done.stderr + said
     assert re.search(r"cluster 'slurm'", said), said
     assert on_slurm.calls()["gather_None"] == 1
     assert on_slurm.last_run()["status"] == "done"
-    assert site.command("squeue", "--noheader", "--name=dask-worker", "--states=RUNNING,PENDING") == ""
+    assert shared_slurm.command("squeue", "--noheader", "--name=dask-worker", "--states=RUNNING,PENDING") == ""
 
 
-def test_a_driver_without_an_experiment_says_how_to_use_it(site: Slurm, on_slurm: Project) -> None:
-    done = submit(site, on_slurm, "--wait", "driver.sbatch")
+def test_a_driver_without_an_experiment_says_how_to_use_it(shared_slurm: Slurm, on_slurm: Project) -> None:
+    done = submit(shared_slurm, on_slurm, "--wait", "driver.sbatch")
     said = "".join(path.read_text() for path in on_slurm.root.glob("curidask-driver-*.out"))
     assert done.returncode == 2
     assert "usage" in said
