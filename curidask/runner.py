@@ -124,6 +124,7 @@ class Runner:
         self._damaged: set[str] = set()
         self._waiting = waiting
         self._superseded: dict[int, int] = {}
+        self._longest: dict[str, float] = {}
         self._replaced: dict[int, int] = {}
 
     # --- what is wanted ----------------------------------------------------------------------------------------------
@@ -451,6 +452,7 @@ class Runner:
                 return runstate.HeldElsewhere(task.id)
 
     def _tell_ended(self, task: Task, outcome: Outcome) -> None:
+        self._longest[task.spec.name] = max(outcome.seconds, self._longest.get(task.spec.name, 0.0))
         for listener in self._listeners:
             listener.ended(task, outcome)
 
@@ -525,6 +527,7 @@ class Runner:
             reusable=not forced and self.policy.writable and all(o.keep is Keep.COMMIT for o in outputs),
             components=task.components,
             supersedes=self._superseded.pop(task.id, -1),
+            expected_seconds=self._longest.get(task.spec.name, 0.0),
         )
 
     def _output(self, task: Task, index: int) -> JobOutput:

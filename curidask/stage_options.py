@@ -17,6 +17,9 @@ from curidask.errors import StageDefinitionError
 MEMORY = "MEMORY"
 """The resource by which stages that name their memory find a worker."""
 
+LIFETIME = "LIFETIME"
+"""How many seconds a worker lives that is a job of a batch system."""
+
 UNITS = {
     "b": 1,
     **{f"{letter}b": 1000**power for power, letter in enumerate("kmgt", start=1)},
@@ -133,6 +136,8 @@ def _retries(value: Any, where: str) -> int:
 
 def resources_problem(value: Any) -> str:
     """What to write instead of resources that cannot be used; empty for those that can."""
+    if isinstance(value, Mapping) and LIFETIME in value:
+        return "LIFETIME is what curidask keeps there of a worker's time; give the resource another name"
     if isinstance(value, Mapping) and MEMORY in value:
         return 'write `memory="8GB"` for memory'
     fits = isinstance(value, Mapping) and all(

@@ -20,6 +20,7 @@ from curidask.clusters.certificates import make_certificates
 from curidask.clusters.managed import check_options, managed
 from curidask.clusters.security import CA_CERT, CERT, KEY, TlsFiles, find_tls
 from curidask.clusters.settings import ClusterSettings
+from curidask.clusters.walltime import lifetime_arguments, prologue, walltime_seconds
 from curidask.errors import ClusterError, ConfigurationError
 
 CLASSES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}
@@ -158,11 +159,23 @@ def _options(settings: ClusterSettings, log_folder: str, folder: Path) -> Iterat
     arguments = list(options.get("worker_extra_args", ()))
     if "--dashboard-address" not in arguments:
         arguments += ["--dashboard-address", LOOPBACK_ONLY]
+    seconds = _walltime(settings)
+    if seconds is not None:
+        arguments += lifetime_arguments(seconds, arguments)
+        options["job_script_prologue"] = [prologue(seconds), *options.get("job_script_prologue", ())]
     options["worker_extra_args"] = arguments
     with contextlib.ExitStack() as stack:
         if not settings.insecure and "security" not in options:
             options |= _secured(settings, options, folder, stack)
         yield options
+
+
+def _walltime(settings: ClusterSettings) -> int | None:
+    """How long a job may run, as these options or dask-jobqueue's own configuration say."""
+    import dask
+
+    given = settings.options.get("walltime", dask.config.get(f"jobqueue.{settings.kind}.walltime", None))
+    return None if given is None else walltime_seconds(settings.kind, str(given), settings.where)
 
 
 def _secured(

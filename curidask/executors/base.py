@@ -108,6 +108,8 @@ class Job:
         Claim it, and look into the store first: somebody may have made it since the plan.
     supersedes : int
         The generation of a claim on it whose lease was seen to end.
+    expected_seconds : float
+        How long its stage took at most in this run so far; 0 for unknown.
     components : mapping
         The parts of the key, for the manifest.
     """
@@ -125,6 +127,7 @@ class Job:
     reusable: bool
     components: Mapping[str, Any]
     supersedes: int = -1
+    expected_seconds: float = 0.0
 
     @property
     def passed(self) -> dict[int, None]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from distributed import get_worker
 
-from curidask.executors import host, shipping
+from curidask.executors import host, remaining, shipping
 from curidask.executors.base import JobResult, Kind, Outcome
 from curidask.executors.describe import worker_name
 from curidask.executors.worker import run_job
@@ -29,17 +29,28 @@ def run_shipped(
     with shipping.loaded(code_id, code, batch_id, batch, files=files, scratch=scratch) as (unpacked, jobs):
         known = {result.outcome.task: result for results in before for result in results}
         surroundings = host.here(unpacked.env.session)
+        lifetime = remaining.here()
         results = []
         for place in places:
             job, after = jobs[place]
             waited_for = [known[task] for task in after if task in known]
             if any(result.outcome.kind not in FINISHED for result in waited_for):
                 result = JobResult(Outcome(job.id, Kind.INPUT_UNAVAILABLE, worker=worker_name()))
+            elif not lifetime.allows(job):
+                leave()
+                result = JobResult(Outcome(job.id, Kind.INPUT_UNAVAILABLE, worker=worker_name()))
             else:
                 result = run_job(job, unpacked.env, {r.outcome.task: r.values for r in waited_for}, surroundings)
+                lifetime.took(job, result.outcome.seconds)
             known[job.id] = result
             results.append(result)
         return results
+
+
+def leave() -> None:
+    """Let this worker hand on what it holds and end, since it has too little time left for what is to be done."""
+    worker = get_worker()
+    worker.loop.add_callback(worker.close_gracefully, reason="curidask-no-time-left")
 
 
 def outcomes_of(results: list[JobResult]) -> list[Outcome]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from curidask.errors import DemandError
-from curidask.stage_options import MEMORY, format_bytes
+from curidask.stage_options import LIFETIME, MEMORY, format_bytes
 from curidask.staging import StageSpec
 
 Resources = Mapping[str, float]
@@ -40,7 +41,7 @@ class Demands:
             With what workers have.
         """
         for spec in specs:
-            demands = spec.options.demands
+            demands = spec.options.demands | _time(spec)
             known = tuple(sorted(demands.items()))
             if not demands or known in self._met:
                 continue
@@ -49,8 +50,8 @@ class Demands:
                 raise DemandError(
                     f"No worker has what the stage {spec.name!r} asks for: {in_words(demands)}.",
                     where=f"{spec.where}, {where}",
-                    fix=f"{listed(workers)}; ask for less, or start workers that have it "
-                    "(local ones: `resources` in the configuration, or fewer with --parallel N for more memory each)",
+                    fix=f"{listed(workers)}; ask for less, or start workers that have it (local ones: `resources` in "
+                    "the configuration, or fewer with --parallel N for more memory each; jobs: a longer `walltime`)",
                 )
             if workers:
                 self._met.add(known)
@@ -64,16 +65,24 @@ class Demands:
         return int(max((resources.get(MEMORY, 0) for resources in self.workers()), default=0))
 
 
+def _time(spec: StageSpec) -> dict[str, float]:
+    seconds = spec.options.timeout_seconds
+    return {} if seconds is None else {LIFETIME: seconds}
+
+
 def is_met(demands: Resources, resources: Resources) -> bool:
-    """Whether a worker with these resources has what is asked for."""
-    return all(resources.get(name, 0) >= amount for name, amount in demands.items())
+    """Whether a worker with these resources has what is asked for. One that says nothing of its time has no end."""
+    unbounded = {LIFETIME: math.inf}
+    return all(resources.get(name, unbounded.get(name, 0)) >= amount for name, amount in demands.items())
 
 
 def in_words(resources: Resources) -> str:
     """Resources as they are written in messages."""
-    words = [f"{name}: {amount:g}" for name, amount in sorted(resources.items()) if name != MEMORY]
+    words = [f"{name}: {amount:g}" for name, amount in sorted(resources.items()) if name not in (MEMORY, LIFETIME)]
     if resources.get(MEMORY):
         words.append(f"memory: {format_bytes(resources[MEMORY])}")
+    if resources.get(LIFETIME):
+        words.append(f"time: {resources[LIFETIME]:.0f} s")
     return ", ".join(words) or "nothing"
 
 

@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,16 +16,16 @@ from typing import Any
 from distributed import NannyPlugin, WorkerPlugin
 from distributed.core import Status
 
-from curidask.executors import autopsy, host
+from curidask.executors import autopsy, host, remaining
 from curidask.executors.flight import folder_of
-from curidask.stage_options import MEMORY
+from curidask.stage_options import LIFETIME, MEMORY
 
 CHILD_UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes in what the system counts the memory of children in."""
 
 
 class HostPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
-    """Makes a worker's process the host of our jobs.
+    """Makes a worker's process the host of our jobs, and lets it leave before its own job ends.
 
     Parameters
     ----------
@@ -41,17 +42,33 @@ class HostPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no type
     async def setup(self, worker: Any) -> None:
         """Give the worker the resource by which stages that name their memory find it, and listen to its process."""
         limit = int(worker.memory_manager.memory_limit or 0)
-        await _offer_memory(worker, limit or _whole_memory())
+        lifetime = remaining.lifetime_of(_started_at(), worker.lifetime)
+        await _offer(worker, {MEMORY: limit or _whole_memory()} | _time_of(lifetime))
         if (socket.gethostname(), os.getpid()) == self.driver:
             return  # a worker in the driver's own process: what that prints is the driver's
         folder = folder_of(worker.nanny or worker.address)
         host.set_up(folder, partial(worker.log_event, host.TOPIC), limit, self.level)
+        remaining.set_up(lifetime)
+        if lifetime.ends_at:
+            # A worker process that its nanny has started again does not know how old its job is.
+            left = max(0.0, lifetime.ends_at - time.time())
+            worker.loop.call_later(left, worker.close_gracefully, reason="curidask-job-ends")
 
 
-async def _offer_memory(worker: Any, amount: int) -> None:
-    if worker.state.total_resources.get(MEMORY) == amount:
+def _time_of(lifetime: remaining.Lifetime) -> dict[str, float]:
+    return {LIFETIME: lifetime.whole_seconds} if lifetime.ends_at else {}
+
+
+def _started_at() -> float:
+    import psutil  # type: ignore[import-untyped]
+
+    return float(psutil.Process().create_time())
+
+
+async def _offer(worker: Any, resources: dict[str, float]) -> None:
+    if resources.items() <= worker.state.total_resources.items():
         return
-    await worker.set_resources(**{MEMORY: amount})
+    await worker.set_resources(**resources)
     # Race: a worker is known to the scheduler before it offers this, and what waits for it is looked at only when a
     # worker comes or wakes up.
     if worker.status == Status.running:
@@ -60,7 +77,7 @@ async def _offer_memory(worker: Any, amount: int) -> None:
 
 
 def _whole_memory() -> int:
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     return int(psutil.virtual_memory().total)
 
