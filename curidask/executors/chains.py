@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,8 @@ class Chain:
         Their places in those bytes.
     before : list of int
         Jobs of other chains that it waits for.
-    result : Future
+    result, heard : Future
+        Of what it gives, and of what is listened to: its outcomes alone, where it holds values.
     was_tried : bool
         Whether it was sent again, alone, since its worker had died too often.
     has_ended : bool
@@ -48,6 +49,7 @@ class Chain:
     places: list[int]
     before: list[int]
     result: Any = None
+    heard: Any = None
     was_tried: bool = False
     has_ended: bool = False
     memory_bytes: int = 0
@@ -61,6 +63,12 @@ class Chain:
             demands[MEMORY] = max(demands.get(MEMORY, 0), self.memory_bytes)
         found: dict[str, Any] = {"resources": demands} if demands else {}
         return found | ({"priority": options.priority} if options.priority else {})
+
+    def take_back(self) -> None:
+        """Let the scheduler forget what was sent; nobody waits for it any more."""
+        for future in (self.heard, self.result):
+            if future is not None:
+                future.release()
 
     @property
     def tasks(self) -> list[int]:
@@ -113,6 +121,24 @@ def annotated(graph: dict[str, Any], chains: Sequence[Chain]) -> Any:
         layers.setdefault(name, {})[key] = task
     made = {name: MaterializedLayer(tasks, annotations=by_layer[name] or None) for name, tasks in layers.items()}
     return HighLevelGraph(made, {name: set() for name in made})
+
+
+def waiting_for(chain: Chain, chains: Iterable[Chain]) -> list[Chain]:
+    """Those of some chains that wait for one, directly or through others, in an order in which each follows its own.
+
+    Parameters
+    ----------
+    chain : Chain
+    chains : iterable of Chain
+        In the order of the graph.
+    """
+    tasks = set(chain.tasks)
+    found = []
+    for other in chains:
+        if other is not chain and not tasks.isdisjoint(other.before):
+            tasks.update(other.tasks)
+            found.append(other)
+    return found
 
 
 def linear_chains(jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> list[list[Job]]:

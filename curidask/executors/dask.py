@@ -27,7 +27,15 @@ from curidask.executors import shipping
 from curidask.executors.autopsy import Death
 from curidask.executors.base import ErrorInfo, Executor, Job, JobResult, Kind, Outcome
 from curidask.executors.cargo import Cargo
-from curidask.executors.chains import Bereaved, Chain, annotated, hex32, linear_chains, outcome_key
+from curidask.executors.chains import (
+    Bereaved,
+    Chain,
+    annotated,
+    hex32,
+    linear_chains,
+    outcome_key,
+    waiting_for,
+)
 from curidask.executors.dask_worker import FINISHED, outcomes_of, run_shipped, value_of
 from curidask.executors.deaths import AGAIN, Deaths, Verdict, What
 from curidask.executors.demands import Demands
@@ -111,6 +119,7 @@ class DaskExecutor(Executor):
         self._deaths = Deaths(self._run, self._demands.largest_memory)
         self._bereaved: list[Bereaved] = []
         listen(self._client, self._run, self._hear, self._deaths)
+        self._demands.largest_memory()  # remembered, for when one of them has just died
         self._link.on_death = self._deaths.removed
         env = replace(self._env, session=self._run)
         self._cargo = Cargo(self._run, env, self._modules, self._files, self._link.admission)
@@ -196,7 +205,8 @@ class DaskExecutor(Executor):
         self._blobs.update((key, futures[key]) for key in blobs)
         for chain in chains:
             chain.result = futures[chain.key]
-            self._listen(chain, futures[outcome_key(chain.key)] if chain.holds_values else chain.result)
+            chain.heard = futures[outcome_key(chain.key)] if chain.holds_values else chain.result
+            self._listen(chain, chain.heard)
 
     def _add_to(self, graph: dict[str, Any], chain: Chain) -> None:
         # What has ended and is stored needs no reference any more; a key that is let go must not be named.
@@ -408,7 +418,7 @@ class DaskExecutor(Executor):
     def _at_once(self, death: Death) -> list[Outcome]:
         """Act on a death before dask gives up; a scheduler that others started runs what died elsewhere, several times.
 
-        It would hang or die there too. What is running there by now runs on, unheard.
+        It would hang or die there too. So it is taken back; what is running there by now runs on, unheard.
         """
         outcomes = []
         for job in death.running:
@@ -417,11 +427,22 @@ class DaskExecutor(Executor):
                 continue
             verdict = self._deaths.of_guilty(job.task, death)
             if verdict.what is What.FAILED and verdict.error is not None:
-                outcomes += self._failed(chain, job.task, verdict.error, death)
+                outcomes += self._failed(chain, job.task, verdict.error, death) + self._taken_back(chain)
             elif verdict.what is What.MORE_MEMORY:
                 chain.memory_bytes = verdict.memory_bytes
+                outcomes += self._taken_back(chain)
                 self._again([chain])
         return outcomes
+
+    def _taken_back(self, chain: Chain) -> list[Outcome]:
+        """Take a chain back, and all that waits for it, since that was sent behind a key which is no more."""
+        known = sorted(dict.fromkeys(self._chains.values()), key=lambda other: other.tasks[0])
+        waiting = [other for other in waiting_for(chain, known) if not other.has_ended]
+        for other in reversed(waiting):
+            self._settle(other, keep=False)
+            other.take_back()
+        chain.take_back()
+        return [Outcome(task, Kind.INPUT_UNAVAILABLE) for other in waiting for task in other.tasks]
 
     def _again(self, chains: list[Chain]) -> None:
         for chain in chains:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,6 +13,9 @@ from curidask.stage_options import LIFETIME, MEMORY, format_bytes
 from curidask.staging import StageSpec
 
 Resources = Mapping[str, float]
+
+REMEMBERED_SECONDS = 60.0
+"""How long a worker counts that is gone: a process that died is started again."""
 
 
 class Demands:
@@ -25,6 +29,7 @@ class Demands:
     def __init__(self, client: Any) -> None:
         self._client = client
         self._met: set[tuple[tuple[str, float], ...]] = set()
+        self._seen: list[tuple[float, int]] = []
 
     def check(self, specs: Iterable[StageSpec], where: str) -> None:
         """Refuse stages that would wait for ever, unless no worker is there yet that could tell.
@@ -61,8 +66,11 @@ class Demands:
         return [row.get("resources") or {} for row in _rows(self._client)]
 
     def largest_memory(self) -> int:
-        """The memory of the largest worker, in bytes."""
-        return int(max((resources.get(MEMORY, 0) for resources in self.workers()), default=0))
+        """The memory of the largest worker, in bytes, or of one that was there a short while ago and may come back."""
+        now = time.monotonic()
+        self._seen.append((now, int(max((resources.get(MEMORY, 0) for resources in self.workers()), default=0))))
+        self._seen = [(since, size) for since, size in self._seen if now - since < REMEMBERED_SECONDS]
+        return max(size for _, size in self._seen)
 
 
 def _time(spec: StageSpec) -> dict[str, float]:

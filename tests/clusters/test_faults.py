@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -287,6 +289,111 @@ def test_all_workers_gone_for_good(gated: Project, calls: Path, own_address: Add
     code, errors = finish(run, 30)
     assert code == 1, errors
     assert "All workers are gone" in errors
+
+
+HUNGRY = """
+from dataclasses import dataclass
+import time
+
+import curidask as cf
+from curidask.caching import JsonCacher
+
+
+@dataclass
+class Params(cf.ExperimentParameters):
+    megabytes: int = 1
+
+
+@cf.stage(None, ["y"], [JsonCacher])
+def fit(record):
+    taken = []
+    for _ in range(record.params.megabytes // 10):
+        taken.append(b"x" * 10_000_000)
+        time.sleep(0.01)
+    with open(CALLS / f"fit_{record.name}", "a") as file:
+        file.write("x")
+    return len(taken)
+
+
+def get_params():
+    return [Params(f"of{size}", megabytes=size) for size in (400, 401, 402, 1500)]
+
+
+def run(param_sets, manager):
+    for params in param_sets:
+        fit(cf.Record(manager, params))
+"""
+
+
+def test_stage_that_needs_more_memory_gets_twice_as_much_once(
+    project: Project, calls: Path, own_address: Address
+) -> None:
+    project.write("experiments/demo.py", HUNGRY.replace("CALLS", f"__import__('pathlib').Path({str(calls)!r})"))
+    for limit in ("350MB", "800MB"):
+        own_address.start_worker("--memory-limit", limit)
+    wait_for(lambda: own_address.processes.said("worker").count("Registered to") == 2, 60, "both workers")
+    code, errors = finish(project.start("demo", "--scheduler", own_address.url, env=own_address.env), 90)
+    assert code == 1, errors
+    assert counted(calls) == {f"fit_of{size}": 1 for size in (400, 401, 402)}
+    (failed,) = [task for task in project.last_run()["tasks"] if task["status"] == "failed"]
+    assert failed["set"] == "of1500"
+    assert failed["error"]["type"] == "OutOfMemory"
+    assert failed["peak_bytes"] > 300_000_000
+    # Each worker gets two stages, so the small one gets one that it cannot run, and the other can.
+    assert errors.count("died for want of memory") >= 2
+
+
+LARGE = """
+from dataclasses import dataclass
+
+import curidask as cf
+from curidask.caching import JsonCacher
+
+
+@dataclass
+class Params(cf.ExperimentParameters):
+    x: int = 1
+
+
+@cf.stage(None, ["y"])
+def fit(record):
+    return bytes([record.params.x]) * 60_000_000
+
+
+@cf.aggregate(["y"], ["total"], [JsonCacher])
+def total(record, records, y):
+    return [[len(value), value[-1]] for value in y.values()]
+
+
+def get_params():
+    return [Params(f"set{i}", x=i) for i in range(6)]
+
+
+def run(param_sets, manager):
+    for params in param_sets:
+        fit(cf.Record(manager, params))
+    return total(cf.Record(manager, None)).state["total"]
+"""
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk that is full soon."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_disk_that_values_are_spilled_to_is_full(project: Project, own_address: Address, full_disk: Path) -> None:
+    project.write("experiments/demo.py", LARGE)
+    own_address.start_worker("--memory-limit", "600MB", "--local-directory", str(full_disk))
+    code, errors = finish(project.start("demo", "--scheduler", own_address.url, env=own_address.env), 90)
+    assert code == 0, errors
+    assert "No space left on device" in own_address.processes.said("worker")
+    (path,) = project.artifacts("total_total")
+    assert json.loads(path.read_text()) == [[60_000_000, i] for i in range(6)]
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
