@@ -26,6 +26,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from curidask.announcing import output_beside
 from curidask.config import RUN_ARTIFACTS, Config
 from curidask.errors import CacheError
 from curidask.history import git_state
@@ -52,7 +53,7 @@ def log_path(config: Config, reference: str) -> Path:
 
 def output_path(config: Config, reference: str) -> Path:
     """What a detached run printed."""
-    return config.path(config.logs) / f"{reference}.out"
+    return output_beside(log_path(config, reference), reference)
 
 
 def fill(manager: ArtifactManager) -> list[str]:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from curidask.announcing import announce
 from curidask.counting import Counts, StageCount
 from curidask.errors import CacheError
 from curidask.executors.base import Outcome
@@ -41,9 +42,6 @@ SILENT_SECONDS = 120.0
 SAVE_SECONDS = 30.0
 SAVE_SHARE = 0.02
 """How often the whole record is written while the run goes on, at most: in time, and of the time."""
-
-ANNOUNCE = "CURIDASK_ANNOUNCE"
-"""The variable that names a file to write the run's reference into, for who has started the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +165,8 @@ class StatusKeeper:
             self._status = replace(self._status, title=self._record.notes.partition("\n")[0])
         self._save_record(whole=False)
         threading.Thread(target=self._beat, name="curidask-status", daemon=True).start()
-        announce = os.environ.pop(ANNOUNCE, "")
-        if announce:
-            self._write()
-            Path(announce).write_text(self._status.reference)
+        self._write()
+        announce(self._status.reference)
 
     def _save_record(self, *, whole: bool) -> None:
         started = time.monotonic()

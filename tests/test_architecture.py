@@ -40,6 +40,7 @@ GROUPS = [
         "tracing",
         "waiting",
         "listening",
+        "announcing",
         "counting",
         "run_status",
         "reported",

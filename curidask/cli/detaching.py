@@ -10,10 +10,13 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from curidask.announcing import ANNOUNCE, OUTPUT, output_beside
 from curidask.cli.terminal import say
+from curidask.errors import CacheError
 
 if TYPE_CHECKING:
     from curidask.config import Config
@@ -97,6 +100,23 @@ def on_this_machine(command: Sequence[str], output: Path, environment: Mapping[s
     return LocalProcess(process)
 
 
+def launcher(config: Config, cluster: str | None) -> Launcher:
+    """What starts the driver of a run on a cluster: SLURM, for one of that kind, else this machine.
+
+    Raises
+    ------
+    ConfigurationError
+        For a cluster that is not there, or settings that cannot be used.
+    """
+    if cluster is None:
+        return on_this_machine
+    from curidask.clusters.driver import submit_driver
+    from curidask.clusters.opening import find
+
+    settings = find(cluster, config.cluster, root=config.root, source=config.source)
+    return partial(submit_driver, settings) if settings.kind == "slurm" else on_this_machine
+
+
 def run_command_line(arguments: Sequence[str], *, is_subcommand: bool) -> list[str]:
     """The command line that runs an experiment attached, out of the arguments of one that detaches.
 
@@ -126,48 +146,65 @@ def detach(config: Config, command: Sequence[str], launch: Launcher = on_this_ma
     -------
     int
         The exit code: 0 when it runs; that of the run when it has ended by then.
-    """
-    from curidask.run_folder import output_path
-    from curidask.run_status import ANNOUNCE
 
+    Raises
+    ------
+    CacheError
+        When the folder of logs cannot be written.
+    """
     logs = config.path(config.logs)
-    logs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=logs, prefix=".detached-") as folder:
-        output, announced = Path(folder) / "output", Path(folder) / "reference"
+    announced = _announcement(logs)
+    try:
+        output = announced.with_suffix(OUTPUT)
         started = launch(command, output, {ANNOUNCE: str(announced)})
         reference = _wait(started, announced)
-        if not reference:
-            return _not_known(started, command, output, logs)
-        kept = output_path(config, reference)
-        os.replace(output, kept)
-    say(f"{reference} runs as {started.label}")
-    say(f"  follow: curidask attach {reference}   (Ctrl-C there leaves it alone)")
+    finally:
+        announced.unlink(missing_ok=True)  # a run that begins later finds nobody who waits for its name
+    code = started.exit_code()
+    if not reference and code is not None:
+        sys.stderr.write(_printed(output))
+        output.unlink(missing_ok=True)
+        return code
+    if reference:
+        say(f"{reference} runs as {started.label}")
+        say(f"  follow: curidask attach {reference}   (Ctrl-C there leaves it alone)")
+        output = output_beside(announced, reference)
+    else:
+        say(f"{shlex.join(command)} was started as {started.label} and has planned nothing yet")
+        say("  follow: curidask attach, once `curidask runs` lists it")
     say(f"  stop:   {started.how_to_stop}")
-    say(f"  output: {kept}")
+    say(f"  output: {output}")
     return 0
+
+
+def _announcement(logs: Path) -> Path:
+    """An empty file, for the run to write its reference into."""
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+        file, name = tempfile.mkstemp(dir=logs, prefix="detached-", suffix=".reference")
+    except OSError as error:
+        raise CacheError(
+            f"The folder of logs cannot be written: {error.strerror or error}.",
+            where=str(logs),
+            fix="make it writable, or set `logs` in the configuration",
+        ) from error
+    os.close(file)
+    return Path(name)
 
 
 def _wait(started: Started, announced: Path) -> str:
     end = time.monotonic() + LONGEST_WAIT_SECONDS
     while time.monotonic() < end:
         is_over = started.exit_code() is not None
-        if announced.exists() and (reference := announced.read_text()):
+        reference = announced.read_text()
+        if reference or is_over:
             return reference
-        if is_over:
-            break
         time.sleep(LOOK_SECONDS)
     return ""
 
 
-def _not_known(started: Started, command: Sequence[str], output: Path, logs: Path) -> int:
-    code = started.exit_code()
-    if code is not None:
-        sys.stderr.write(output.read_text(errors="replace"))
-        return code
-    kept = logs / f"detached-{int(time.time())}.out"
-    os.replace(output, kept)
-    say(f"{shlex.join(command)} runs as {started.label} and has not planned anything yet")
-    say("  follow: curidask runs, and curidask attach once it is listed")
-    say(f"  stop:   {started.how_to_stop}")
-    say(f"  output: {kept}")
-    return 0
+def _printed(output: Path) -> str:
+    try:
+        return output.read_text(errors="replace")
+    except OSError:
+        return ""

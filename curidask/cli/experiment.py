@@ -56,7 +56,7 @@ def run_command(name: str, **options: Any) -> None:
     from curidask.config import load_config
 
     if options["detach"]:
-        sys.exit(_detached(load_config()))
+        sys.exit(_detached(load_config(), options))
     looks = any(options[query] not in (None, False) for query in QUERIES)
     progress = Progress(
         quiet=options["quiet"] or looks, plain=options["plain"], moving=True if options["progress"] else None
@@ -71,11 +71,18 @@ def run_command(name: str, **options: Any) -> None:
         _run(config, name, options, progress)
 
 
-def _detached(config: Config) -> int:
+def _detached(config: Config, options: dict[str, Any]) -> int:
     from curidask.cli import detaching
 
     is_subcommand = click.get_current_context().parent is not None
-    return detaching.detach(config, detaching.run_command_line(sys.argv[1:], is_subcommand=is_subcommand))
+    command = detaching.run_command_line(sys.argv[1:], is_subcommand=is_subcommand)
+    return detaching.detach(config, command, detaching.launcher(config, _named_cluster(config, options)))
+
+
+def _named_cluster(config: Config, options: dict[str, Any]) -> str | None:
+    """The cluster that a run would have, as far as the command and the configuration say."""
+    chosen = _chosen_cluster(options["cluster"], options["scheduler"])
+    return chosen or (config.default_cluster if options["parallel"] is None else None) or None
 
 
 def _check(options: dict[str, Any]) -> None:
@@ -96,6 +103,11 @@ def _check(options: dict[str, Any]) -> None:
         if len(given) > 1:
             flags = " and ".join(QUERIES.get(name, f"--{name.replace('_', '-')}") for name in given)
             raise click.UsageError(f"{flags} cannot go together; leave one of them out.")
+
+    from curidask.cli.options import EDITOR
+
+    if options["detach"] and options["notes"] == EDITOR:
+        raise click.UsageError("--notes opens an editor, and --detach leaves the terminal; write --notes TEXT.")
 
 
 def _run_options(options: dict[str, Any]) -> dict[str, Any]:

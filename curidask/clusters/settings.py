@@ -46,6 +46,8 @@ class ClusterSettings:
         Whether connections to other machines may go without TLS.
     tls_ca_file, tls_cert, tls_key : str
         Certificates; empty for those of `curidask.clusters.security.default_folder`.
+    driver : mapping of str to object
+        What the job is given that ``--detach`` submits; see `curidask.clusters.driver`.
     options : mapping
         Everything else, for the dask class.
     where : str
@@ -63,6 +65,7 @@ class ClusterSettings:
     tls_ca_file: str = ""
     tls_cert: str = ""
     tls_key: str = ""
+    driver: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     where: str = ""
 
@@ -77,6 +80,9 @@ class ClusterSettings:
         return (self.minimum or 0) if self.is_adaptive else (self.n_workers or 1)
 
 
+DRIVER = frozenset({"account", "directives", "memory", "queue", "walltime"})
+"""What a table `driver` may have."""
+
 OWN = frozenset(f.name for f in fields(ClusterSettings)) - {"name", "options", "where"}
 
 CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -87,6 +93,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "wait_seconds": (lambda v: type(v) in (int, float) and v > 0, "give a number of seconds above 0"),
     "address": (lambda v: isinstance(v, str) and v != "", "give a text such as 'tls://host:8786'"),
     "insecure": (lambda v: isinstance(v, bool), "give true or false"),
+    "driver": (lambda v: isinstance(v, Mapping) and set(v) <= DRIVER, f"give a table with {', '.join(sorted(DRIVER))}"),
 } | dict.fromkeys(TLS, (lambda v: isinstance(v, str) and v != "", "give a path"))
 
 
@@ -128,6 +135,10 @@ def read_settings(name: str, table: Any, root: Path, source: str) -> ClusterSett
     settings = ClusterSettings(
         name=name, where=where, options={key: value for key, value in table.items() if key not in OWN}, **own
     )
+    if settings.driver and kind != "slurm":
+        raise ConfigurationError(
+            f"A cluster of kind {kind!r} takes no `driver`.", where=where, fix="leave it out; SLURM has such jobs"
+        )
     _check_numbers(settings)
     _check_tls(settings)
     _check_address(settings)
