@@ -52,6 +52,8 @@ def test_jobs_become_workers_and_are_cancelled(demo: Project, calls: Path, kind:
     (script,) = [path for path in folder.glob("job-*") if "." not in path.name]
     assert "--dashboard-address 127.0.0.1:0" in script.read_text()
     assert "--tls-key" in script.read_text()
+    assert "--lifetime-stagger" in script.read_text()
+    assert "CURIDASK_JOB_ENDS_AT" in script.read_text()
 
 
 @pytest.mark.parametrize("kind", ["pbs", "sge", "lsf", "slurm"])
