@@ -179,7 +179,7 @@ def _variables(env: Mapping[str, str]) -> Iterator[tuple[str, str, Any]]:
         if key in SETTINGS and key not in TABLES:
             yield variable, key, _parsed(key, text)
         elif key not in NOT_SETTINGS:
-            near = difflib.get_close_matches(key, SETTINGS, n=1, cutoff=0.75)
+            near = difflib.get_close_matches(key, SETTINGS.keys() - TABLES, n=1, cutoff=0.75)
             if near:
                 meant = ENVIRONMENT_PREFIX + near[0].upper()
                 warnings.warn(f"the variable {variable} is ignored; did you mean {meant}?", stacklevel=3)

@@ -354,6 +354,8 @@ class Runner:
         executor, self._executor = self._executor, None
         if executor is not None:
             executor.close(now=now)
+            for text in executor.warnings():
+                self._warn(text)
 
     def _carry_out(self, instructions: Iterable[runstate.Instruction]) -> None:
         for instruction in instructions:

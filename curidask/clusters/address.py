@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,7 @@ from curidask.errors import ClusterError
 
 START_WORKERS = "start workers there with `dask worker ADDRESS --nthreads 1`, or wait longer with `wait_seconds`"
 GIVEN_WAIT_SECONDS = 60.0
+LOOK_SECONDS = 2.0
 
 
 @contextlib.contextmanager
@@ -41,7 +43,9 @@ def at_address(settings: ClusterSettings) -> Iterator[Connection]:
             client = Client(address, security=security, set_as_default=False, timeout=settings.wait_seconds)
         except Exception as error:
             raise ClusterError(
-                f"There is no answer from {what}: {innermost(error)}", where=settings.where, fix=_advice(address, error)
+                f"There is no answer from {what}: {_reason(address, error)}",
+                where=settings.where,
+                fix=_advice(address, error),
             ) from error
         with client:
             quiet_dask()
@@ -54,6 +58,19 @@ def at_address(settings: ClusterSettings) -> Iterator[Connection]:
                 wait_seconds=settings.wait_seconds,
                 warnings=warnings,
             )
+
+
+def _reason(address: str, error: BaseException) -> str:
+    """Why there is none; when dask only says that it has given up, what a plain connection says."""
+    reason = innermost(error)
+    if not reason.startswith(("CancelledError", "TimeoutError")):
+        return reason
+    host, _, port = address.partition("://")[2].rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK_SECONDS).close()
+    except OSError as refused:
+        return f"{refused.strerror or refused}."
+    return "something listens there, but does not answer as a dask scheduler in time."
 
 
 def _advice(address: str, error: BaseException) -> str:

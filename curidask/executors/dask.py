@@ -109,6 +109,7 @@ class DaskExecutor(Executor):
         self._attempts: dict[int, int] = {}
         self._guilty: set[int] = set()
         self._waiting: list[Outcome] = []
+        self._is_closed = False
         self._link = Link(connection, self._admit, reopen=reopen, restarts=restarts)
         self._begin()
 
@@ -520,7 +521,7 @@ class DaskExecutor(Executor):
     # --- the cluster -------------------------------------------------------------------------------------------------
     def warnings(self) -> list[str]:
         """What happened to the workers since the last call."""
-        return self._link.news() + self._deaths.news()
+        return self._link.news() + self._deaths.news(is_last=self._is_closed)
 
     def load(self) -> str:
         """The number of workers and their memory, some seconds old."""
@@ -533,6 +534,8 @@ class DaskExecutor(Executor):
         self._chains.clear()
         self._blobs.clear()
         self._link.close()
+        self._deaths.take()
+        self._is_closed = True
 
 
 def _outside_of_a_stage(error: Any) -> ErrorInfo:

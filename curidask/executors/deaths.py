@@ -116,8 +116,8 @@ class Deaths:
                 found.append(death)
         return found
 
-    def news(self) -> list[str]:
-        """What to tell the user of deaths, each once: with the nanny's word when there is one."""
+    def news(self, *, is_last: bool = False) -> list[str]:
+        """What to tell the user of deaths, each once: with the nanny's word when there is one, or comes in time."""
         now = time.monotonic()
         with suppress(queue.Empty):
             while True:
@@ -126,7 +126,7 @@ class Deaths:
         told = []
         for worker, (since, n_running) in list(self._untold.items()):
             known = self._known.get(worker)
-            if known is not None or now - since > REPORT_SECONDS:
+            if known is not None or is_last or now - since > REPORT_SECONDS:
                 del self._untold[worker]
                 told.append(self._text(worker, n_running, known[1] if known is not None else None))
         return told

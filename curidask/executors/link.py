@@ -65,7 +65,9 @@ class Link:
 
     def _open(self, connection: AbstractContextManager[Connection]) -> None:
         self._workers: set[str] = set()
+        # Race: the scheduler lists a worker, it goes, we hear of that, and then the list arrives.
         self._gone: set[str] = set()
+        self._is_counting = True
         self._empty_since = time.monotonic()
         with contextlib.ExitStack() as stack:
             self._connection = stack.enter_context(connection)
@@ -92,6 +94,8 @@ class Link:
         self.client.subscribe_topic("all", self._on_event)
         with self._lock:
             self._workers.update(set(self.client.nthreads()) - self._gone)
+            self._gone.clear()
+            self._is_counting = False
 
     @property
     def client(self) -> Any:
@@ -163,7 +167,8 @@ class Link:
                 self._workers.add(worker)
         elif message.get("action") == "remove-worker":
             with self._lock:
-                self._gone.add(worker)
+                if self._is_counting:
+                    self._gone.add(worker)
                 self._workers.discard(worker)
                 self._empty_since = time.monotonic()
             running = len(message.get("processing-tasks", ()))
