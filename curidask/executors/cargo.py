@@ -17,6 +17,14 @@ from curidask.executors.project_files import Outfit, ProjectFiles
 from curidask.executors.worker import Environment
 from curidask.staging import StageSpec
 
+BLOBS = ("curidask_batch-", "curidask_code-", "curidask_files-")
+"""How the keys of bytes begin."""
+
+
+def is_blob(key: Any) -> bool:
+    """Whether a key of dask's is that of bytes rather than of jobs."""
+    return str(key).startswith(BLOBS)
+
 
 class Cargo:
     """Code and files, by the keys under which dask knows them.

@@ -28,6 +28,8 @@ class Chain:
         Key of the bytes that hold them.
     code_id : str
         Digest of the code that those bytes name stages of.
+    code, files : object
+        That code and the project's files, as arguments of a task.
     places : list of int
         Their places in those bytes.
     before : list of int
@@ -46,6 +48,8 @@ class Chain:
     jobs: list[Job]
     batch: str
     code_id: str
+    code: Any
+    files: Any
     places: list[int]
     before: list[int]
     result: Any = None

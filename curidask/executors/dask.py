@@ -26,7 +26,7 @@ from curidask.errors import CuridaskError
 from curidask.executors import shipping
 from curidask.executors.autopsy import Death
 from curidask.executors.base import ErrorInfo, Executor, Job, JobResult, Kind, Outcome
-from curidask.executors.cargo import Cargo
+from curidask.executors.cargo import Cargo, is_blob
 from curidask.executors.chains import (
     Bereaved,
     Chain,
@@ -122,8 +122,7 @@ class DaskExecutor(Executor):
         listen(self._client, self._run, self._hear, self._deaths)
         self._demands.largest_memory()  # remembered, for when one of them has just died
         self._link.on_death = self._deaths.removed
-        env = replace(self._env, session=self._run)
-        self._cargo = Cargo(self._run, env, self._modules, self._files, self._link.admission)
+        self._load_cargo()
         self._blobs: dict[str, Any] = {}
         self._in_batch: dict[str, int] = {}
         self._chains: dict[int, Chain] = {}
@@ -131,6 +130,11 @@ class DaskExecutor(Executor):
         self._suspects: list[Chain] = []
         self._on_trial: Chain | None = None
         self._is_lost = False
+
+    def _load_cargo(self) -> None:
+        """Let the code go along with the next jobs, under keys that dask does not know."""
+        env = replace(self._env, session=self._run)
+        self._cargo = Cargo(uuid.uuid4().hex, env, self._modules, self._files, self._link.admission)
 
     def _admit(self, connection: Connection) -> Admission:
         packages = self._files.imported(self._modules()).packages
@@ -171,7 +175,9 @@ class DaskExecutor(Executor):
             own = {job.id for job in chained}
             before = [t for job in chained for t in after.get(job.id, ()) if t not in own]
             at = [places[job.id] for job in chained]
-            chain = Chain(self._new_key(chained), chained, batch_key, self._cargo.code_id, at, before)
+            code = TaskRef(self._cargo.code_key(self._cargo.code_id))
+            files = self._cargo.files_arg
+            chain = Chain(self._new_key(chained), chained, batch_key, self._cargo.code_id, code, files, at, before)
             self._chains.update((task, chain) for task in chain.tasks)
             chains.append(chain)
         self._in_batch[batch_key] = len(chains)
@@ -216,8 +222,8 @@ class DaskExecutor(Executor):
             chain.key,
             run_shipped,
             chain.code_id,
-            TaskRef(self._cargo.code_key(chain.code_id)),
-            self._cargo.files_arg,
+            chain.code,
+            chain.files,
             chain.batch,
             TaskRef(chain.batch),
             chain.places,
@@ -349,8 +355,19 @@ class DaskExecutor(Executor):
         error = future.exception()
         if type(error).__name__ != "KilledWorker":
             return self._failed(chain, chain.tasks[0], _outside_of_a_stage(error))
+        if is_blob(error.task):
+            return self._without_bytes(chain)
         self._bereaved.append(Bereaved(chain, chain.key, error.last_worker.address, error.task == chain.key))
         return []
+
+    def _without_bytes(self, chain: Chain) -> list[Outcome]:
+        """Give back a chain whose bytes dask has lost too often, for new ones: each worker that held them died.
+
+        To dask they are a task like any other, which it gives up after some deaths, although none was its fault.
+        """
+        self._load_cargo()
+        self._settle(chain, keep=False)
+        return [Outcome(task, Kind.INPUT_UNAVAILABLE) for task in chain.tasks]
 
     def _failed(self, chain: Chain, guilty: int, info: ErrorInfo, death: Death | None = None) -> list[Outcome]:
         self._settle(chain, keep=False)

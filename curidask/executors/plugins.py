@@ -18,13 +18,14 @@ from distributed.core import Status
 
 from curidask.executors import autopsy, host, remaining
 from curidask.executors.flight import folder_of
+from curidask.executors.guarded import Guarded
 from curidask.stage_options import LIFETIME, MEMORY
 
 CHILD_UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes in what the system counts the memory of children in."""
 
 
-class HostPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
+class HostPlugin(Guarded, WorkerPlugin):  # type: ignore[misc]  # distributed has no types
     """Makes a worker's process the host of our jobs, and lets it leave before its own job ends.
 
     Parameters
@@ -34,6 +35,7 @@ class HostPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no type
     """
 
     name = "curidask-host"
+    base = "WorkerPlugin"
 
     def __init__(self, level: int) -> None:
         self.level = level
@@ -82,10 +84,11 @@ def _whole_memory() -> int:
     return int(psutil.virtual_memory().total)
 
 
-class CoronerPlugin(NannyPlugin):  # type: ignore[misc]  # distributed has no types
+class CoronerPlugin(Guarded, NannyPlugin):  # type: ignore[misc]  # distributed has no types
     """Lets a nanny report why its worker process died, and end what that process had started."""
 
     name = "curidask-coroner"
+    base = "NannyPlugin"
 
     def setup(self, nanny: Any) -> None:
         """Be called when the worker process ends; before the nanny cleans up and starts another."""

@@ -69,6 +69,10 @@ class Address:
         options = ["--nthreads", "1", "--no-dashboard", "--local-directory", str(self.processes.folder)]
         return self._start("worker", ["worker", self.url, *options, *arguments], env or {})
 
+    def wait_for_workers(self, n_workers: int) -> None:
+        """Return when so many have come, since the start."""
+        wait_for(lambda: self.processes.said("worker").count("Registered to") >= n_workers, 60, f"{n_workers} workers")
+
     def _start(self, name: str, command: list[str], env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         line = [COMMANDS / "dask", *command, *tls_arguments(self.config)]
         return self.processes.start(name, line, env=clean_environment() | (env or {}))
@@ -81,6 +85,7 @@ def shared_address(certificates: Path, tmp_path_factory: pytest.TempPathFactory)
         address = Address(processes, certificates)
         for _ in range(2):
             address.start_worker()
+        address.wait_for_workers(2)
         yield address
 
 

@@ -331,7 +331,7 @@ def test_stage_that_needs_more_memory_gets_twice_as_much_once(
     project.write("experiments/demo.py", HUNGRY.replace("CALLS", f"__import__('pathlib').Path({str(calls)!r})"))
     for limit in ("350MB", "800MB"):
         own_address.start_worker("--memory-limit", limit)
-    wait_for(lambda: own_address.processes.said("worker").count("Registered to") == 2, 60, "both workers")
+    own_address.wait_for_workers(2)
     code, errors = finish(project.start("demo", "--scheduler", own_address.url, env=own_address.env), 90)
     assert code == 1, errors
     assert counted(calls) == {f"fit_of{size}": 1 for size in (400, 401, 402)}

@@ -106,7 +106,7 @@ def test_no_stage_starts_where_too_little_time_is_left(project: Project, calls: 
     assert "'fit' asks for: time: 100 s" in refused.stderr
     assert counted(calls) == {}
     own_address.start_worker(env={"WHICH": "long"})
-    wait_for(lambda: own_address.processes.said("worker").count("Registered to") == 2, 60, "both workers")
+    own_address.wait_for_workers(2)
     done = project.experiment(*options, env=own_address.env)
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr
