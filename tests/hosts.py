@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.processes import Processes, install, wait_for
+from tests.s3server import SERVICES, free_ports
 
 WEED = Path(sys.executable).parent / "weed"
-S3_PORTS = {"s3.port": 23333, "master.port": 23334, "volume.port": 23335, "filer.port": 23336, "admin.port": 23337}
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,9 @@ def lan(names: Sequence[str], hidden: dict[str, tuple[Path, ...]]) -> Iterator[L
 def s3_server(host: Host, folder: Path) -> Iterator[dict[str, str]]:
     """An S3 server on a host with the bucket ``cache``; what its clients need in their environment."""
     account = {"AWS_ACCESS_KEY_ID": secrets.token_hex(8), "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16)}
-    endpoint = f"http://{host.address}:{S3_PORTS['s3.port']}"
+    # Its sockets lie in /tmp with the ports in their names, so those of two servers must differ in any network.
+    ports = dict(zip(SERVICES, free_ports(len(SERVICES)), strict=True))
+    endpoint = f"http://{host.address}:{ports['s3.port']}"
     arguments = [
         f"-dir={folder / 'data'}",
         "-bucket=cache",
@@ -118,14 +120,10 @@ def s3_server(host: Host, folder: Path) -> Iterator[dict[str, str]]:
         "-admin.ui=false",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
-        *(f"-{service}={port}" for service, port in S3_PORTS.items()),
+        *(f"-{service}={port}" for service, port in ports.items()),
     ]
-    # Its sockets lie in the temporary folder, where those of another server would have the same names.
-    temporary = folder / "tmp"
-    temporary.mkdir(parents=True)
     with Processes(folder) as processes:
-        env = os.environ | account | {"TMPDIR": str(temporary)}
-        processes.start("s3", host.command(WEED, "mini", *arguments), env=env)
+        processes.start("s3", host.command(WEED, "mini", *arguments), env=os.environ | account)
         look = host.command(sys.executable, "-c", READY, endpoint)
         ready = lambda: subprocess.run(look, env=os.environ | account, capture_output=True, check=False).returncode == 0  # noqa: E731
         wait_for(ready, 60, "the S3 server")

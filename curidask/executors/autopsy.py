@@ -100,7 +100,7 @@ def examine(folder: Path, worker: str, exit_code: int, largest_child: int) -> De
     memory = replace(memory, peak_bytes=max(memory.peak_bytes, largest_child))
     trace = _read(folder / flight.FRAMES)
     return Death(
-        worker,
+        next((job.worker for job in running if job.worker), worker),
         _cause(exit_code, memory, trace, is_running=bool(running)),
         _in_words(exit_code),
         tuple(running),

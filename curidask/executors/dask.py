@@ -399,7 +399,9 @@ class DaskExecutor(Executor):
             chain = lost.chain
             if chain.key != lost.key or self._chains.get(chain.tasks[-1]) is not chain:
                 continue  # decided meanwhile
-            if any(self._is_blamed(task) and self._chains[task] not in again for task in chain.before):
+            if gone := self._gone_values(chain):
+                outcomes += self._without_values(chain, gone)
+            elif any(self._is_blamed(task) and self._chains[task] not in again for task in chain.before):
                 left.append(lost)
             elif self._guilty.intersection(chain.before):
                 self._settle(chain, keep=False)
@@ -409,6 +411,22 @@ class DaskExecutor(Executor):
         self._bereaved = left
         self._again(again)
         return outcomes + self._try_suspects()
+
+    def _gone_values(self, chain: Chain) -> list[int]:
+        """The jobs whose values a chain reads that had ended well, and that dask could not run again after a death."""
+        before = [task for task in chain.before if task in self._chains]
+        return [task for task in before if self._chains[task].has_ended and self._is_blamed(task)]
+
+    def _without_values(self, chain: Chain, gone: Sequence[int]) -> list[Outcome]:
+        """Give back a chain whose values in memory are gone: nothing more will be heard of the jobs that made them."""
+        self._settle(chain, keep=False)
+        for task in [task for lost in gone for task in self._chains[lost].tasks]:
+            self._chains.pop(task, None)
+        outcomes = []
+        for job in chain.jobs:
+            lost = tuple(task for task in job.passed if task in gone)
+            outcomes.append(Outcome(job.id, Kind.INPUT_LOST if lost else Kind.INPUT_UNAVAILABLE, lost=lost))
+        return outcomes
 
     def _verdict(self, lost: Bereaved) -> Verdict | None:
         if not lost.was_there:
@@ -477,6 +495,10 @@ class DaskExecutor(Executor):
         self._suspects.sort(key=lambda chain: chain.tasks[0])
         while self._suspects and self._on_trial is None:
             chain = self._suspects[0]
+            if gone := self._gone_values(chain):
+                del self._suspects[0]
+                outcomes += self._without_values(chain, gone)
+                continue
             if any(self._is_blamed(task) for task in chain.before):
                 break  # dask's word about that one is still on its way
             del self._suspects[0]
@@ -518,6 +540,9 @@ class DaskExecutor(Executor):
         except CuridaskError:
             raise
         except Exception as error:
+            if type(error).__name__ == "KilledWorker":
+                self._chains.pop(task, None)
+                raise KeyError(task) from None
             if self._link.is_up and type(error).__name__ not in ("FutureCancelledError", "CancelledError"):
                 raise
         self._waiting += self._resume()

@@ -42,6 +42,8 @@ class Running:
         0 when it has no limit.
     stdout, stderr : int
         How much had been printed when it began, in bytes.
+    worker : str
+        The address of the worker. Its nanny may not have heard of it yet when the process dies.
     """
 
     session: str
@@ -51,6 +53,7 @@ class Running:
     timeout_seconds: float
     stdout: int
     stderr: int
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ class Host(Surroundings):
         self._is_watching = False
         self._looked_at = 0.0
         self.session = ""
+        self.address = ""
         logging.getLogger().addHandler(_Forwarder(self))
 
     # --- Surroundings ------------------------------------------------------------------------------------------------
@@ -116,7 +117,7 @@ class Host(Surroundings):
             stdout, stderr = self._capture.begin()
             thread = threading.get_ident()
             timeout = job.spec.options.timeout_seconds or 0.0
-            running = Running(self.session, job.id, job.label[:500], thread, timeout, stdout, stderr)
+            running = Running(self.session, job.id, job.label[:500], thread, timeout, stdout, stderr, self.address)
             self._running[thread] = (job, running)
             self._record.write_running([r for _, r in self._running.values()])
             if not self._is_watching:
@@ -232,7 +233,7 @@ def here(session: str) -> Surroundings:
     return host
 
 
-def set_up(folder: Path, send: Callable[[str], None], limit_bytes: int, level: int) -> Host:
+def set_up(folder: Path, send: Callable[[str], None], limit_bytes: int, level: int, address: str = "") -> Host:
     """Make this process the host of jobs; it is again when it was already.
 
     Parameters
@@ -241,6 +242,8 @@ def set_up(folder: Path, send: Callable[[str], None], limit_bytes: int, level: i
         See `Host`.
     level : int
         From which level on log records are passed on.
+    address : str
+        Of the worker.
     """
     host = _hosts.get(os.getpid())
     if host is None:
@@ -249,6 +252,7 @@ def set_up(folder: Path, send: Callable[[str], None], limit_bytes: int, level: i
         # ends with the worker, see `curidask.executors.autopsy.end_orphans`.
         multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # there is no other way
         threading.Thread(target=host.watch, name="curidask-host", daemon=True).start()
+    host.address = address
     root = logging.getLogger()
     root.setLevel(min(level, root.level or level))
     return host

@@ -49,7 +49,7 @@ class HostPlugin(Guarded, WorkerPlugin):  # type: ignore[misc]  # distributed ha
         if (socket.gethostname(), os.getpid()) == self.driver:
             return  # a worker in the driver's own process: what that prints is the driver's
         folder = folder_of(worker.nanny or worker.address)
-        host.set_up(folder, partial(worker.log_event, host.TOPIC), limit, self.level)
+        host.set_up(folder, partial(worker.log_event, host.TOPIC), limit, self.level, worker.address)
         remaining.set_up(lifetime)
         if lifetime.ends_at:
             # A worker process that its nanny has started again does not know how old its job is.
