@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from curidask import clusters, history, param_registry
 from curidask.config import Config, load_config
@@ -216,6 +216,9 @@ class ArtifactManager(Displays):
             atexit.register(_close, weakref.ref(self))
 
     # --- as a context manager -----------------------------------------------------------------------------------------
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an artifact manager is a session and cannot travel; give a stage what it needs of it")
+
     def __enter__(self) -> Self:
         return self
 

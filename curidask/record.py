@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from curidask.displays import RecordDisplay
 from curidask.errors import ParametersChangedError
@@ -79,6 +79,10 @@ class Record(RecordDisplay):
         self._last_outputs: list[str] | None = None
         self.set_hash()
         self.index = -1 if hide else manager.add_record(self)
+
+    def __reduce__(self) -> NoReturn:
+        # Code that goes to workers takes the globals of a script along; reading a state on the way would run stages.
+        raise TypeError("a record belongs to its session and cannot travel; give a stage what it needs of it")
 
     def __repr__(self) -> str:
         return f"<{self.get_reference_name()}, {len(self.stages)} stages>"
