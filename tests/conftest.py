@@ -83,18 +83,24 @@ def run(param_sets, manager):
 
 TABLE = {f"set{i}": 11 * i for i in range(4)}
 
-SHARED = {"network": "hosts", "shared_slurm": "slurm", "compose": "deploy"}
-"""What takes long to set up: the tests that use it run in one process, which sets it up once."""
+TOGETHER = ("test_check.py", "test_faults.py", "test_jobs.py", "test_places.py", "test_security.py")
+"""Files of tests/clusters whose tests share hosts, an S3 server, a scheduler and a SLURM, which take long to start."""
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the tests that share something slow run first, so that none of these groups is alone at the end."""
-    for item in items:
-        group = next((SHARED[name] for name in getattr(item, "fixturenames", ()) if name in SHARED), None)
-        if group is not None:
-            item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give what is started once for many tests to one process; the largest groups come first."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Grouped(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            if file.endswith("test_deploy_services.py"):
+                return file
+            folder, _, name = file.rpartition("/")
+            return folder if folder.endswith("clusters") and name in TOGETHER else nodeid
+
+    return Grouped(config, log)
 
 
 STARTED: list[subprocess.Popen[str]] = []
