@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from curidask.errors import ConfigurationError
+from curidask.stage_options import resources_problem
 from curidask.store.storage_options import CLIENTS, check_storage_table, options_for
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ FILES = ("curidask.toml", "pyproject.toml", "curidask_config.json", "curifactory
 ENVIRONMENT_PREFIX = "CURIDASK_"
 WHOLE_NUMBERS = ("parallel", "lease_seconds")
 MAY_BE_EMPTY = frozenset({"report_css", "cache_mode", "cache_key_file", "near_cache", "near_cache_size"})
-NOT_SETTINGS = frozenset({"cache_key"})
+NOT_SETTINGS = frozenset({"announce", "cache_key"})
 """Variables with our prefix that are no settings: a secret does not belong into a configuration file."""
 
 RUN_ARTIFACTS = "artifacts"
@@ -79,6 +80,14 @@ class Config:
     storage : dict
         How it is reached; see `curidask.store.storage_options.StorageOptions`. Tables in it, named by the beginnings of
         addresses, hold for these.
+    cluster : mapping
+        Tables of named clusters, see `curidask.clusters.ClusterSettings`.
+    default_cluster : str
+        The cluster, by name or address, to use when none is chosen; empty for processes on this machine.
+    resources : mapping of str to number
+        What each local worker process has of what stages may ask for, such as GPUs.
+    ship : tuple of str
+        Patterns of data files that go to workers which do not have the project's folder.
     source : str
         The file it was read from, empty for the defaults.
     """
@@ -101,6 +110,10 @@ class Config:
     verify: str = "digest"
     object_client: str = "auto"
     storage: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    cluster: Mapping[str, Any] = field(default_factory=dict)
+    default_cluster: str = ""
+    resources: Mapping[str, float] = field(default_factory=dict)
+    ship: tuple[str, ...] = ()
     source: str = ""
 
     def path(self, relative: str) -> Path:
@@ -149,6 +162,9 @@ class Config:
         mode = self.cache_mode if mode is None else mode
         return StoreSettings(self.verify, mode, near, key_file, self.storage_options)
 
+
+TABLES = frozenset({"cluster", "resources", "ship"})
+"""Settings that only a file can have."""
 
 SETTINGS = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("root", "source")}
 
@@ -201,10 +217,10 @@ def _variables(env: Mapping[str, str]) -> Iterator[tuple[str, str, Any]]:
         if not variable.startswith(ENVIRONMENT_PREFIX) or not text:
             continue
         key = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
-        if key in SETTINGS:
+        if key in SETTINGS and key not in TABLES:
             yield variable, key, _parsed(key, text)
         elif key not in NOT_SETTINGS:
-            near = difflib.get_close_matches(key, SETTINGS, n=1, cutoff=0.75)
+            near = difflib.get_close_matches(key, SETTINGS.keys() - TABLES, n=1, cutoff=0.75)
             if near:
                 meant = ENVIRONMENT_PREFIX + near[0].upper()
                 warnings.warn(f"the variable {variable} is ignored; did you mean {meant}?", stacklevel=3)
@@ -314,7 +330,7 @@ def _checked(values: Mapping[str, Any], source: str) -> dict[str, Any]:
         fix = problem(key, value)
         if fix:
             raise ConfigurationError(f"The setting {key!r} is {value!r}.", where=source, fix=fix)
-    return dict(values)
+    return {key: tuple(value) if key == "ship" else value for key, value in values.items()}
 
 
 def problem(key: str, value: Any) -> str:
@@ -324,6 +340,14 @@ def problem(key: str, value: Any) -> str:
         return "" if value in choices else f"use one of {', '.join(choices)}"
     if key in WHOLE_NUMBERS:
         return "" if type(value) is int and value >= 0 else "give a whole number from 0 on"
+    if key == "cluster":
+        fix = "write tables [cluster.NAME]; `default_cluster` chooses one of them"
+        return "" if isinstance(value, Mapping) else fix
+    if key == "resources":
+        return resources_problem(value)
+    if key == "ship":
+        fits = isinstance(value, list) and all(isinstance(pattern, str) and pattern for pattern in value)
+        return "" if fits else 'give a list of patterns, such as ["project/*.json"]'
     if not isinstance(value, str) or (not value and key not in MAY_BE_EMPTY):
         return "give a text in quotes"
     if key in ("experiments", "params") and not _is_package(value):

@@ -109,7 +109,10 @@ class UnpicklableError(CuridaskError, TypeError):
 
 
 class StageFailedError(CuridaskError, RuntimeError):
-    """A stage raised; carries the stage, the set, the worker and the user's own traceback as text."""
+    """A stage raised; carries the stage, the set, the worker and the user's own traceback as text.
+
+    Of a stage whose process was killed it carries, as `output`, what it printed last.
+    """
 
     def __init__(
         self,
@@ -121,12 +124,35 @@ class StageFailedError(CuridaskError, RuntimeError):
         set_name: str = "",
         worker: str = "",
         traceback_text: str = "",
+        output: str = "",
     ) -> None:
         super().__init__(what, where=where, fix=fix)
         self.stage = stage
         self.set_name = set_name
         self.worker = worker
         self.traceback_text = traceback_text
+        self.output = output
+
+
+class TimeIsUp(BaseException):
+    """Raised inside a stage that runs longer than its ``timeout_seconds``, so that its ``finally`` blocks run.
+
+    It is no `Exception`, so that ``except Exception`` lets it pass.
+    """
+
+
+class StageTimeoutError(CuridaskError, TimeoutError):
+    """A stage ran longer than its ``timeout_seconds``; carries where it was then as text."""
+
+    __str__ = CuridaskError.__str__  # TimeoutError would show errno forms
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "", traceback_text: str = "") -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.traceback_text = traceback_text
+
+
+class StageExitError(CuridaskError, RuntimeError):
+    """A stage tried to end the process that it runs in."""
 
 
 class RunFailedError(CuridaskError, RuntimeError):
@@ -147,6 +173,10 @@ class RunFailedError(CuridaskError, RuntimeError):
 
 class ClusterError(CuridaskError, RuntimeError):
     """Workers could not be started, reached or kept."""
+
+
+class DemandError(ClusterError):
+    """A stage asks for resources or memory that no worker has."""
 
 
 class ReportableError(CuridaskError, TypeError):

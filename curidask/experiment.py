@@ -14,11 +14,11 @@ from curidask import run_folder
 from curidask.config import Config, load_config
 from curidask.errors import ConfigurationError, CuridaskError, RunFailedError, SelectionError, StageFailedError
 from curidask.executors.describe import user_traceback
+from curidask.listening import Listener
 from curidask.loading import load_experiment, load_param_groups
 from curidask.logs import FOR_FILE, RunLog, log_file
 from curidask.manager import ArtifactManager, MapStop, check_stages
 from curidask.params import ExperimentParameters, duplicate_names, select
-from curidask.runner import Listener
 
 logger = logging.getLogger("curidask.run")
 
@@ -59,7 +59,12 @@ def run_experiment(
     no_dag: bool = False,
     lazy: bool = False,
     ignore_lazy: bool = False,
+    fail_fast: bool = False,
+    keep_going_aggregates: bool = False,
     parallel: int | None = None,
+    cluster: Any = None,
+    insecure: bool = False,
+    restarts: int = 0,
     map_only: bool = False,
     store_full: bool = False,
     notes: str | Callable[[], str] = "",
@@ -83,6 +88,10 @@ def run_experiment(
     names, indices, global_indices : sequence of str
         Which parameter sets, see `curidask.params.select`.
     overwrite, overwrite_stages, cache_mode, dry, dry_cache, no_dag, lazy, ignore_lazy, parallel, config, listeners
+        See `ArtifactManager`.
+    fail_fast, keep_going_aggregates
+        See `ArtifactManager`.
+    cluster, insecure, restarts
         See `ArtifactManager`.
     cache : str, optional
         Folder or URL of the artifact store, or the folder of a store-full run.
@@ -135,6 +144,9 @@ def run_experiment(
             cache_mode=cache_mode,
             prefix=prefix or _prefix_of_run(config, cache, name),
             parallel=parallel,
+            cluster=cluster,
+            insecure=insecure,
+            restarts=restarts,
             overwrite=overwrite,
             overwrite_stages=overwrite_stages,
             dry=dry,
@@ -142,6 +154,8 @@ def run_experiment(
             no_dag=no_dag,
             lazy=lazy,
             ignore_lazy=ignore_lazy,
+            fail_fast=fail_fast,
+            keep_going_aggregates=keep_going_aggregates,
             config=config,
             live=False,
             map_only=map_only,

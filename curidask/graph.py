@@ -78,6 +78,19 @@ class RecordInfo:
         return f"Record {self.index} ({self.name})" if self.index >= 0 else f"hidden record ({self.name})"
 
 
+def combined_hash(own: str, members: Iterable[tuple[str, str]]) -> str:
+    """The hash of a record that starts with an aggregate.
+
+    Parameters
+    ----------
+    own : str
+        Hash of its own parameter set.
+    members : iterable of (str, str)
+        Hash and name of each record that goes in, in order. Names count too: an aggregate names what it compares.
+    """
+    return digest(("combined", own, tuple(members)))[:32]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Gathered:
     """A record that an aggregate gathers, with the artifacts the aggregate may read."""

@@ -54,6 +54,8 @@ class RunRecord:
         The manager's records: index, set's name, hash, tasks, and the records that went in.
     folder, log : str
         Where the command was given, and the log file.
+    git : dict or None
+        The state of the project's repository when the record was written first.
     """
 
     name: str
@@ -76,11 +78,14 @@ class RunRecord:
     records: list[dict[str, Any]] = field(default_factory=list)
     folder: str = field(default_factory=os.getcwd)
     log: str = ""
+    git: dict[str, Any] | None = None
 
     # --- Listener ----------------------------------------------------------------------------------------------------
     def planned(self, graph: Graph, plan: Plan) -> None:
         """Keep the decisions."""
         for task, decision in plan.decisions.items():
+            if task in self.decisions and decision.action is Action.PRUNE:
+                continue  # it ran, and what it gave is not needed again
             self.decisions[task] = (decision.action, str(decision.reason))
 
     def started_executor(self, description: str) -> None:
@@ -107,6 +112,8 @@ class RunRecord:
         self, graph: Graph, param_sets: Mapping[str, Any], reportables: Sequence[Mapping[str, Any]] = ()
     ) -> dict[str, Any]:
         """The record as plain JSON values."""
+        if self.git is None:
+            self.git = git_state()
         return {
             "version": 1,
             "name": self.name,
@@ -123,13 +130,14 @@ class RunRecord:
             "executor": self.executor,
             "user": user_name(),
             "host": socket.gethostname(),
+            "pid": os.getpid(),
             "python": sys.version.split()[0],
             "curidask": __version__,
             "platform": platform.platform(terse=True),
             "packages": loaded_packages(),
             "folder": self.folder,
             "log": self.log,
-            "git": git_state(),
+            "git": self.git,
             "warnings": self.warnings,
             "param_sets": dict(param_sets),
             "reportables": list(reportables),
@@ -160,9 +168,13 @@ class RunRecord:
         }
         if outcome is not None:
             row |= {"seconds": round(outcome.seconds, 6), "worker": outcome.worker}
+            if outcome.peak_bytes:
+                row["peak_bytes"] = outcome.peak_bytes
             if outcome.error is not None:
                 error = outcome.error
                 row["error"] = {"type": error.type, "message": error.message, "traceback": error.traceback_text}
+                if error.output:
+                    row["error"]["output"] = error.output
         return row
 
     def _artifacts(self, task: Task) -> Sequence[ArtifactInfo]:

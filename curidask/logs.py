@@ -6,16 +6,23 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from curidask.errors import CacheError
 from curidask.executors.base import Kind, Outcome
+from curidask.executors.surroundings import ERR, OUT, Spoken, prefix_of
+from curidask.executors.talk import speaker
 from curidask.graph import Graph, Task
 from curidask.loading import is_own_file
 from curidask.planner import Action, Plan
 
-FORMAT = "%(asctime)s [%(levelname)s] %(name)s: %(message)s"
+FORMAT = "%(asctime)s [%(levelname)s] %(name)s: %(stage)s%(message)s"
+SHORT_FORMAT = "%(levelname)s %(name)s: %(stage)s%(message)s"
 
 logger = logging.getLogger("curidask.run")
+printed = {OUT: logging.getLogger("curidask.stdout"), ERR: logging.getLogger("curidask.stderr")}
+
+NO_STAGE = {"stage": ""}
 
 
 class OwnRecords(logging.Filter):
@@ -53,7 +60,17 @@ class ForFile(logging.Filter):
         return not getattr(record, "for_file", False)
 
 
-FOR_FILE = {"for_file": True}
+class ByStage(logging.Filter):
+    """Lets everything through, with the stage that said it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Note the stage; what was logged on a worker has it already."""
+        if not hasattr(record, "stage"):
+            record.stage = speaker()
+        return True
+
+
+FOR_FILE: dict[str, Any] = {"for_file": True}
 
 
 class RunLog:
@@ -64,6 +81,8 @@ class RunLog:
     tracebacks : bool
         Whether failed stages are logged with their tracebacks.
     """
+
+    prints = False
 
     def __init__(self, *, tracebacks: bool = False) -> None:
         self._tracebacks = tracebacks
@@ -85,6 +104,8 @@ class RunLog:
             if self._tracebacks and error.traceback_text:
                 text = error.traceback_text.rstrip()
             where = f"{task.label} on {outcome.worker}" if outcome.worker else task.label
+            if error.output:
+                text += f"\nwhat it printed last:\n{error.output}"
             logger.error("failed: %s\n%s", where, text, extra=FOR_FILE)
 
     def blocked(self, task: Task) -> None:
@@ -98,7 +119,16 @@ class RunLog:
 
     def warned(self, text: str) -> None:
         """Log a warning."""
-        logger.warning("%s", text, extra=FOR_FILE)
+        logger.warning("%s", text, extra=FOR_FILE | NO_STAGE)
+
+    def said(self, task: Task | None, spoken: Spoken) -> None:
+        """Log what a stage printed."""
+        if task is not None:
+            stage = prefix_of(task.spec.name, task.record.name)
+            printed[spoken.kind].info("%s", spoken.text, extra=FOR_FILE | {"stage": stage})
+
+    def before_print(self) -> None:
+        """A file needs no room."""
 
 
 @contextmanager
@@ -140,6 +170,7 @@ def log_file(
     handler.setFormatter(logging.Formatter(FORMAT))
     handler.setLevel(logging.INFO)
     handler.addFilter(OwnRecords(root, everything=everything))
+    handler.addFilter(ByStage())
     top = logging.getLogger(above)
     level = top.level
     top.addHandler(handler)

@@ -7,30 +7,36 @@ import sys
 import time
 import uuid
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from types import ModuleType, TracebackType
+from typing import Any, NoReturn, Self
 
 from curidask import clusters, history, param_registry
 from curidask.cache_use import CacheUse
 from curidask.config import Config, load_config
 from curidask.displays import Displays
-from curidask.errors import ArtifactMissingError, CacheError, RunFailedError
+from curidask.errors import ArtifactMissingError, CacheError, ConfigurationError, RunFailedError
 from curidask.executors.base import Executor
 from curidask.executors.describe import describe_params, user_name
 from curidask.executors.inprocess import InProcessExecutor
+from curidask.executors.project_files import ProjectFiles
+from curidask.executors.surroundings import NOTHING
+from curidask.executors.talk import Overheard
 from curidask.executors.worker import Environment, artifact_info
 from curidask.files import plain_path
 from curidask.graph import ArtifactRef, Graph
+from curidask.listening import Listener, Printer
 from curidask.loading import project_modules
 from curidask.logs import RunLog, log_file
 from curidask.planner import Action, Force, Plan
 from curidask.publishing import Publisher
 from curidask.record import Record
 from curidask.reported import ReportCollector
-from curidask.runner import Listener, Policy, Runner
+from curidask.run_status import StatusKeeper
+from curidask.runner import Policy, Runner
+from curidask.stage_options import resources_problem
 from curidask.staging import StageSpec, check_name
 from curidask.store.base import Store
 from curidask.store.claims import Claims
@@ -82,6 +88,14 @@ class ArtifactManager(Displays):
         Let each stage decide by its own cache alone.
     lazy, ignore_lazy : bool
         Make every output lazy, or none.
+    fail_fast : bool
+        Stop everything at the first failure. By default what does not depend on it finishes.
+    keep_going_aggregates : bool
+        Let an aggregate of which some records have failed run over the others, with a warning. It is another artifact
+        then than one over all. By default it does not run.
+    resources : mapping of str to number, optional
+        What each local worker process has of what stages may ask for, such as ``{"GPU": 1}``; the configuration's by
+        default.
     config : Config, optional
         Of the project around the current folder by default.
     live : bool
@@ -92,6 +106,14 @@ class ArtifactManager(Displays):
         Who is told what happens.
     n_sets : int, optional
         How many parameter sets there will be, to start no more processes than that.
+    cluster : str, distributed.Client or distributed.deploy.Cluster, optional
+        Where the workers are, instead of `parallel`: a name of the configuration, an address such as
+        ``tls://host:8786``, or a client or cluster of yours, which is used and not closed. A live session with a
+        cluster returns from a stage at once and waits when a value is read.
+    insecure : bool
+        Accept connections without TLS to other machines.
+    restarts : int
+        How often to start or find the cluster again and go on, when its scheduler is lost.
 
     Attributes
     ----------
@@ -119,11 +141,17 @@ class ArtifactManager(Displays):
         no_dag: bool = False,
         lazy: bool = False,
         ignore_lazy: bool = False,
+        fail_fast: bool = False,
+        keep_going_aggregates: bool = False,
+        resources: Mapping[str, float] | None = None,
         config: Config | None = None,
         live: bool = True,
         map_only: bool = False,
         listeners: Sequence[Listener] = (),
         n_sets: int | None = None,
+        cluster: Any = None,
+        insecure: bool = False,
+        restarts: int = 0,
     ) -> None:
         check_name(experiment_name, "the experiment's name")
         check_name(prefix or experiment_name, "--prefix")
@@ -141,6 +169,9 @@ class ArtifactManager(Displays):
         self.writable = self.store.writable
         self._notices: list[str] = []
         self.n_sets = n_sets
+        self.resources = _checked_resources(self.config.resources if resources is None else resources)
+        self.restarts = restarts
+        self._open_cluster = self._choose_cluster(cluster, parallel, insecure)
         self.parallel = self._choose_parallel(parallel)
         runs = self.config.path(self.config.runs)
         number, self.reference = history.new_reference(experiment_name, runs)
@@ -161,12 +192,22 @@ class ArtifactManager(Displays):
             late=live and self.store.local_root is not None,
         )
         told: list[Listener] = [self.run_record, self.reported, *listeners, *([RunLog()] if live else [])]
+        self._status = None if self.dry else StatusKeeper(self.run_record, self.run_folder, self._save_so_far)
+        if self._status is not None:
+            told.append(self._status)
         if self.writable:
             told.append(Publisher(self.store, self.config.root, tuple(told)))
         self.runner = Runner(
             self.graph,
             self.store,
-            Policy(Force(overwrite, frozenset(overwrite_stages)), not no_dag, self.writable, live),
+            Policy(
+                Force(overwrite, frozenset(overwrite_stages)),
+                not no_dag,
+                self.writable,
+                live,
+                fail_fast,
+                keep_going_aggregates,
+            ),
             self.prefix,
             self._make_executor,
             told,
@@ -180,7 +221,9 @@ class ArtifactManager(Displays):
             lazy=True if lazy else False if ignore_lazy else None,
             share=lambda task: not self.runner.has_failed(task),
             strict_names=not live,
+            current=self.runner.current,
         )
+        self.runner.reduce = self._tracer.reduce
         self._closed = False
         self._log = ExitStack()
         if live:
@@ -191,6 +234,9 @@ class ArtifactManager(Displays):
             atexit.register(_close, weakref.ref(self))
 
     # --- as a context manager -----------------------------------------------------------------------------------------
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an artifact manager is a session and cannot travel; give a stage what it needs of it")
+
     def __enter__(self) -> Self:
         return self
 
@@ -218,9 +264,17 @@ class ArtifactManager(Displays):
         if self.run_record.decisions:
             self.run_record.status = "failed" if self.runner.failures and status == "done" else status
             self.run_record.ended_at = time.time()
-            if not self.dry:
-                self.save_run()
+            if self._status is not None:
+                try:
+                    self.save_run()
+                finally:
+                    self._status.close(self.run_record.status)
         self._log.close()
+
+    def _save_so_far(self, whole: bool) -> None:
+        """Write the run record while the run goes on, at first without its tasks."""
+        runs = self.config.path(self.config.runs)
+        history.save(self.run_record, self.graph if whole else Graph(), {}, runs)
 
     @property
     def run_folder(self) -> Path:
@@ -247,15 +301,14 @@ class ArtifactManager(Displays):
         log = self.config.path(self.config.logs) / f"{self.reference}.log"
         self.run_record.log = str(log) if log.exists() else ""
 
-    @staticmethod
-    def _record_row(record: Record) -> dict[str, Any]:
+    def _record_row(self, record: Record) -> dict[str, Any]:
         return {
             "index": record.index,
             "name": record.name,
             "hash": record.get_hash(),
             "aggregate": record.is_aggregate,
             "inputs": [other.index for other in record.input_records],
-            "tasks": list(dict.fromkeys(record.tasks)),
+            "tasks": list(dict.fromkeys(t for task in record.tasks for t in (task, self.runner.now(task)))),
         }
 
     def _claimed_stems(self) -> set[str]:
@@ -350,10 +403,9 @@ class ArtifactManager(Displays):
         failures = tuple(self.runner.failures.values())
         if failures:
             stages = "stage" if len(failures) == 1 else "stages"
-            raise RunFailedError(
-                f"{len(failures)} {stages} failed; what had finished is cached, and the next run does only the rest.",
-                failures=failures,
-            )
+            stopped = ", and the run was stopped then" if self.runner.state.is_stopped else ""
+            rest = "what had finished is cached, and the next run does only the rest"
+            raise RunFailedError(f"{len(failures)} {stages} failed{stopped}; {rest}.", failures=failures)
 
     def plan(self) -> Plan:
         """What executing all that is traced would do."""
@@ -403,6 +455,7 @@ class ArtifactManager(Displays):
         if not self.writable:
             return None
         self.runner.ensure(task)
+        task = self.runner.now(task)
         stem, key = self.graph[task].files_stored_as
         try:
             found = self.store.checkout(stem, key).tracked_path(self.graph[task].marker + name)
@@ -462,9 +515,26 @@ class ArtifactManager(Displays):
         return None
 
     # --- parts --------------------------------------------------------------------------------------------------------
+    def _choose_cluster(self, asked: Any, parallel: int | None, insecure: bool) -> clusters.Opener | None:
+        if asked is not None and parallel is not None:
+            raise ConfigurationError(
+                "Both a cluster and a number of local worker processes are asked for.",
+                where="--cluster or --scheduler with --parallel",
+                fix="leave one of them out; the size of a cluster is set in the configuration",
+            )
+        if asked is None and parallel is None and not self.live:
+            asked = self.config.default_cluster or None
+        if asked is None:
+            return None
+        config = self.config
+        folder = config.path(config.logs) / "clusters"
+        return clusters.choose(
+            asked, config.cluster, root=config.root, source=config.source, folder=folder, insecure=insecure
+        )
+
     def _choose_parallel(self, asked: int | None) -> int:
         if not self.store.objects.shared:
-            if asked:
+            if asked or self._open_cluster is not None:
                 raise CacheError(
                     f"The cache {self.store.url} lives in one process, so worker processes cannot share it.",
                     fix="use a folder as cache, or run in this process with --parallel 0",
@@ -472,6 +542,8 @@ class ArtifactManager(Displays):
             return 0
         if asked is not None:
             return asked
+        if self._open_cluster is not None:
+            return -1
         if self.live:
             return 0
         chosen = self.config.parallel
@@ -479,21 +551,45 @@ class ArtifactManager(Displays):
 
     def _make_executor(self) -> Executor:
         if self.parallel == 0:
-            return InProcessExecutor(
-                Environment(self.store, self.reference, portable=False, claims=self.claims, work=self._work)
-            )
+            env = Environment(self.store, self.reference, portable=False, claims=self.claims, work=self._work)
+            hears = bool(self.runner.hearers)
+            return InProcessExecutor(env, Overheard(self.runner.hear, self.runner.before_print) if hears else NOTHING)
         from curidask.executors.dask import DaskExecutor
 
+        if not any(hearer.prints for hearer in self.runner.hearers):
+            self.runner.hearers.append(Printer())
+        env = Environment(self.store, self.reference, portable=True, claims=self.claims, work=self._work)
+        files = ProjectFiles(self.config.root, self.config.ship)
+        if self._open_cluster is not None:
+            return DaskExecutor(
+                self._open_cluster(),
+                env,
+                self._modules,
+                files=files,
+                reopen=self._open_cluster,
+                restarts=self.restarts,
+                hear=self.runner.hear,
+            )
         n_workers = self.parallel
         if n_workers < 0:
             n_records = self.n_sets if self.n_sets is not None else len(self.records)
             n_workers = max(1, min(clusters.available_cores(), n_records))
-        env = Environment(self.store, self.reference, portable=True, claims=self.claims, work=self._work)
-        return DaskExecutor(clusters.local(n_workers), env, lambda: project_modules(self.config.root))
+        local = clusters.local(n_workers, {"resources": dict(self.resources)})
+        return DaskExecutor(local, env, self._modules, files=files, hear=self.runner.hear)
+
+    def _modules(self) -> list[ModuleType]:
+        return project_modules(self.config.root)
 
     def _param_sets(self) -> dict[str, Any]:
         sets = {record.get_hash(): record for record in self.records if record.params is not None}
         return {hash_: {"name": r.name, "values": describe_params(r.params)} for hash_, r in sets.items()}
+
+
+def _checked_resources(resources: Mapping[str, float]) -> Mapping[str, float]:
+    problem = resources_problem(resources)
+    if problem:
+        raise ConfigurationError(f"`resources` is {resources!r}.", where="ArtifactManager", fix=problem)
+    return resources
 
 
 def _close(reference: weakref.ref[ArtifactManager]) -> None:

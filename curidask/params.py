@@ -86,6 +86,12 @@ class ExperimentParameters:
         """
         if dry:
             return _describe(self)
+        if not isinstance(self.name, str):
+            raise ParameterError(
+                f"The name of a parameter set is {self.name!r}, which is no text.",
+                where=type(self).__name__,
+                fix="the name is the first field: write the others with theirs, as in Params(x=1), or give a text",
+            )
         given = self.hash
         if given is not None and not isinstance(given, ComputedHash):
             return _checked_hash(given, self.name)

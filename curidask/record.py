@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from curidask.displays import RecordDisplay
 from curidask.errors import ParametersChangedError
 from curidask.executors.stage_record import capture
 from curidask.files import copy_path
-from curidask.graph import ArtifactRef, RecordInfo
-from curidask.hashing import digest
+from curidask.graph import ArtifactRef, RecordInfo, combined_hash
 from curidask.params import EMPTY_HASH, ExperimentParameters, fill_hash
 from curidask.representation import ArtifactRepresentation, represent
 from curidask.staging import StageSpec
@@ -81,6 +80,10 @@ class Record(RecordDisplay):
         self.set_hash()
         self.index = -1 if hide else manager.add_record(self)
 
+    def __reduce__(self) -> NoReturn:
+        # Code that goes to workers takes the globals of a script along; reading a state on the way would run stages.
+        raise TypeError("a record belongs to its session and cannot travel; give a stage what it needs of it")
+
     def __repr__(self) -> str:
         return f"<{self.get_reference_name()}, {len(self.stages)} stages>"
 
@@ -125,15 +128,11 @@ class Record(RecordDisplay):
         return RecordInfo(self.index, self.name, self.params, self.get_hash(), self.is_aggregate)
 
     def set_aggregate(self, aggregate_records: Sequence[Record]) -> None:
-        """Let the record's hash stand for all the records that go into it, in their order.
-
-        Their names count too: an aggregate names what it compares.
-        """
-        own = self._fixed_hash
-        members = tuple((record.get_hash(), record.name) for record in aggregate_records)
+        """Let the record's hash stand for all the records that go into it, in their order."""
         self.is_aggregate = True
         self.input_records = list(aggregate_records)
-        self.combo_hash = digest(("combined", own, members))[:32]
+        members = [(record.get_hash(), record.name) for record in aggregate_records]
+        self.combo_hash = combined_hash(self._fixed_hash, members)
 
     def make_copy(self, params: ExperimentParameters | None = None, add_to_manager: bool = True, **old: Any) -> Record:
         """A new record that starts with a copy of this one's state.

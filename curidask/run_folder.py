@@ -26,6 +26,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from curidask.announcing import output_beside
 from curidask.config import RUN_ARTIFACTS, Config
 from curidask.errors import CacheError
 from curidask.history import git_state
@@ -48,6 +49,11 @@ def run_path(config: Config, reference: str) -> Path:
 def log_path(config: Config, reference: str) -> Path:
     """The log of a run."""
     return config.path(config.logs) / f"{reference}.log"
+
+
+def output_path(config: Config, reference: str) -> Path:
+    """What a detached run printed."""
+    return output_beside(log_path(config, reference), reference)
 
 
 def fill(manager: ArtifactManager) -> list[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from curidask import runstate
 from curidask.errors import ArtifactMissingError, CacheError, CuridaskError, StageFailedError
@@ -22,45 +22,17 @@ from curidask.executors.base import (
     Source,
     Stored,
 )
+from curidask.executors.surroundings import LOG, WARNING, Spoken
 from curidask.executors.values import resolved
 from curidask.executors.worker import find_stored, load_stored
 from curidask.graph import ArtifactRef, Graph, Literal, Task
+from curidask.listening import Hearer, Listener, LoadListener, log_again
 from curidask.planner import Action, Force, Plan, plan
-from curidask.runstate import AVAILABLE, RunState, Status
+from curidask.runstate import AVAILABLE, LOST, UNDER_WAY, RunState, Status
 from curidask.store.base import Store
 from curidask.store.failures import OUTAGES
 from curidask.store.retries import expect_outage
 from curidask.waiting import Made, Waiting
-
-logger = logging.getLogger(__name__)
-
-
-class Listener(Protocol):
-    """Who wants to know what happens: progress display, history, tests."""
-
-    def planned(self, graph: Graph, plan: Plan) -> None:
-        """A plan was made, before any of it runs."""
-        ...
-
-    def started_executor(self, description: str) -> None:
-        """The executor is up."""
-        ...
-
-    def ended(self, task: Task, outcome: Outcome) -> None:
-        """A task ran, was found made, or failed."""
-        ...
-
-    def blocked(self, task: Task) -> None:
-        """A task will not run since one before it failed."""
-        ...
-
-    def waiting(self, task: Task, holder: str) -> None:
-        """Somebody else is computing the task; an empty holder says that it goes on."""
-        ...
-
-    def warned(self, text: str) -> None:
-        """Something the user should know."""
-        ...
 
 
 @dataclass(slots=True)
@@ -77,6 +49,10 @@ class Policy:
         False for a dry run: nothing is stored.
     live : bool
         A live session: values stay until the end, and a failure is raised where it happens.
+    fail_fast : bool
+        Stop at the first failure.
+    keep_going : bool
+        Let aggregates run over the records that are left when some have failed.
     window : int
         Tasks in flight at most.
     """
@@ -85,7 +61,13 @@ class Policy:
     prune: bool = True
     writable: bool = True
     live: bool = False
+    fail_fast: bool = False
+    keep_going: bool = False
     window: int = 2048
+
+
+Test = Callable[[int], bool]
+Reducer = Callable[[int, Test, Test], dict[int, int] | None]
 
 
 class Runner:
@@ -105,6 +87,12 @@ class Runner:
         Watches the claims of others; None where there are no claims.
     before_look : callable, optional
         Is called with the store names that a plan is about to rely on.
+
+    Attributes
+    ----------
+    reduce : callable
+        Adds to the graph what stands in the place of an aggregate of which some records have failed; see
+        `curidask.tracing.Tracer.reduce`.
     """
 
     def __init__(
@@ -123,19 +111,28 @@ class Runner:
         self.policy = policy
         self.prefix = prefix
         self.state = RunState(
-            graph, window=policy.window, keep_values=policy.live, in_memory=lambda task: self._holds_values(graph[task])
+            graph,
+            window=policy.window,
+            keep_values=policy.live,
+            in_memory=lambda task: self._holds_values(graph[task]),
+            can_shrink=lambda task: policy.keep_going and bool(graph[task].gathered),
+            fail_fast=policy.fail_fast,
         )
+        self.reduce: Reducer = lambda task, is_lost, is_replaced: None
         self.failures: dict[int, StageFailedError] = {}
         self._errors: dict[int, ErrorInfo] = {}
         self._listeners = list(listeners)
         self._before_look = before_look
         self._told: set[str] = set()
+        self.hearers: list[Hearer] = [listener for listener in listeners if isinstance(listener, Hearer)]
         self._make_executor = make_executor
         self._executor: Executor | None = None
         self._forced: set[int] = set()
         self._damaged: set[str] = set()
         self._waiting = waiting
         self._superseded: dict[int, int] = {}
+        self._longest: dict[str, float] = {}
+        self._replaced: dict[int, int] = {}
 
     # --- what is wanted ----------------------------------------------------------------------------------------------
     def demand(self, targets: Iterable[int], *, keep: Iterable[int] = ()) -> Plan:
@@ -144,6 +141,9 @@ class Runner:
         self._forced.update(t for t, d in made.decisions.items() if d.reason.why.name.endswith("OVERWRITE"))
         for listener in self._listeners:
             listener.planned(self.graph, made)
+        runs = made.ids(Action.RUN)
+        if runs and not self.state.is_stopped:
+            self._running().check({id(spec): spec for spec in (self.graph[task].spec for task in runs)}.values())
         self._carry_out(self.state.handle(runstate.Planned(made, frozenset(keep))))
         return made
 
@@ -204,7 +204,7 @@ class Runner:
         targets = list(targets)
         try:
             # One look at all of them costs as much as there are tasks, so each time only the last one open is awaited.
-            while left := self.state.unsettled(targets):
+            while left := self.state.unsettled(map(self.now, targets)):
                 while left:
                     self._progress()
                     while left and not self.state.unsettled(left[-1:]):
@@ -224,8 +224,15 @@ class Runner:
             time.sleep(pause)
         if self._waiting and not self._waiting.seconds_left:
             self._look_at_waiting(self._waiting)
-        for text in self._executor.warnings() if self._executor is not None else ():
+        if self._executor is not None:
+            self._tell_of_workers(self._executor)
+
+    def _tell_of_workers(self, executor: Executor) -> None:
+        for text in executor.warnings():
             self._warn(text)
+        for listener in self._listeners:
+            if isinstance(listener, LoadListener):
+                listener.told_load(executor.load())
 
     def _look_at_waiting(self, waiting: Waiting) -> None:
         """Go on with what others were computing, where they have ended."""
@@ -249,11 +256,22 @@ class Runner:
 
     def is_available(self, task: int) -> bool:
         """Whether the task's outputs can be read without running anything."""
-        return self.state.status.get(task) in AVAILABLE
+        return self.state.status.get(self.now(task)) in AVAILABLE
 
     def has_failed(self, task: int) -> bool:
         """Whether the task failed or cannot run."""
-        return self.state.status.get(task) in (Status.FAILED, Status.BLOCKED)
+        return self.state.status.get(self.now(task)) in LOST
+
+    def current(self, ref: ArtifactRef) -> ArtifactRef:
+        """The artifact that stands in the place of one whose task was replaced; else itself."""
+        now = self.now(ref.task)
+        return ref if now == ref.task else self.graph[now].ref(ref.index)
+
+    def now(self, task: int) -> int:
+        """The task that stands in the place of one that was replaced; else itself."""
+        while task in self._replaced:
+            task = self._replaced[task]
+        return task
 
     # --- reading -----------------------------------------------------------------------------------------------------
     def value(self, ref: ArtifactRef) -> Any:
@@ -266,6 +284,7 @@ class Runner:
         """
         for _ in range(runstate.MAX_ATTEMPTS):
             self.ensure(ref.task)
+            ref = self.current(ref)
             try:
                 return self._read(ref)
             except ArtifactMissingError as error:
@@ -285,17 +304,19 @@ class Runner:
         ------
         StageFailedError
         """
+        task = self.now(task)
         if task not in self.state.status:
             self.demand([task], keep=[task])
         self.wait([task])
-        self._raise_failure(task)
+        self._raise_failure(self.now(task))
 
     def reference(self, ref: ArtifactRef) -> Any:
         """The artifact without its value: a `Lazy` that loads it, or the reference when it is not stored."""
-        source = self._source(ref)
-        if not isinstance(source, Stored):
+        if not isinstance(self._source(self.current(ref)), Stored):
             return ref
         self.ensure(ref.task)
+        source = self._source(self.current(ref))
+        assert isinstance(source, Stored)
         return load_stored(self.store, replace(source, lazy=True))[0]
 
     def _read(self, ref: ArtifactRef) -> Any:
@@ -312,6 +333,8 @@ class Runner:
         self._carry_out(self.state.handle(runstate.OutputLost(ref.task)))
 
     def _raise_failure(self, task: int) -> None:
+        if self.state.status.get(task) is Status.CANCELLED and self.failures:
+            raise next(iter(self.failures.values()))  # the one at which the run stopped
         if not self.has_failed(task):
             return
         failed = next((t for t in [task, *reversed(self.graph.order([task]))] if t in self.failures), None)
@@ -338,6 +361,8 @@ class Runner:
         executor, self._executor = self._executor, None
         if executor is not None:
             executor.close(now=now)
+            for text in executor.warnings():
+                self._warn(text)
 
     def _carry_out(self, instructions: Iterable[runstate.Instruction]) -> None:
         for instruction in instructions:
@@ -345,15 +370,48 @@ class Runner:
                 case runstate.Submit(tasks):
                     self._submit(tasks)
                 case runstate.Release(tasks):
-                    self._running().release(tasks)
+                    self._release(tasks)
                 case runstate.Replan(tasks):
                     self.demand(tasks)
                 case runstate.Block(tasks):
                     self._tell_blocked(tasks)
                 case runstate.GiveUp(task):
                     self._give_up(task)
-                case runstate.Cancel():
-                    self.close(now=True)
+                case runstate.Reduce() | runstate.Cancel():
+                    self._turn(instruction)
+
+    def _release(self, tasks: Iterable[int]) -> None:
+        if self._executor is not None:
+            self._executor.release(tasks)
+
+    def _turn(self, instruction: runstate.Reduce | runstate.Cancel) -> None:
+        match instruction:
+            case runstate.Reduce(task):
+                self._reduce(task)
+            case runstate.Cancel():
+                self.close(now=True)
+
+    def _reduce(self, aggregate: int) -> None:
+        """Plan an aggregate over the records that are left, and what depends on it, instead of what was planned."""
+        if self.state.status.get(aggregate) is Status.REPLACED:
+            return
+        made = self.reduce(aggregate, self.has_failed, self._replaced.__contains__)
+        if made is None:
+            self._carry_out(self.state.handle(runstate.Hopeless(aggregate)))
+            return
+        task = self.graph[aggregate]
+        left = {g.record.index for g in self.graph[made[aggregate]].gathered}
+        lost = [g.record.label for g in task.gathered if g.record.index not in left]
+        self._warn(
+            f"{task.label} runs over {len(left)} of {len(task.gathered)} records, since "
+            f"{', '.join(lost[:5])}{f' and {len(lost) - 5} more' if len(lost) > 5 else ''} failed"
+        )
+        wanted = [old for old in made if self.state.status.get(old) in UNDER_WAY]
+        ends = [made[old] for old in wanted if not any(d in wanted for d in self.graph.dependents[old])]
+        self._replaced.update(made)
+        self._tell_blocked(wanted)
+        self.demand(ends, keep=[new for old, new in made.items() if old in self.state.kept])
+        self._carry_out(self.state.handle(runstate.Replaced(tuple(made))))
 
     def _tell_blocked(self, tasks: Iterable[int]) -> None:
         for task in tasks:
@@ -402,6 +460,7 @@ class Runner:
                 return runstate.HeldElsewhere(task.id)
 
     def _tell_ended(self, task: Task, outcome: Outcome) -> None:
+        self._longest[task.spec.name] = max(outcome.seconds, self._longest.get(task.spec.name, 0.0))
         for listener in self._listeners:
             listener.ended(task, outcome)
 
@@ -422,6 +481,7 @@ class Runner:
             set_name=task.record.name,
             worker=outcome.worker,
             traceback_text=error.traceback_text,
+            output=error.output,
         )
 
     def _give_up(self, task: int) -> None:
@@ -446,6 +506,24 @@ class Runner:
         for listener in self._listeners:
             listener.warned(text)
 
+    # --- what stages say ---------------------------------------------------------------------------------------------
+    def hear(self, spoken: Spoken) -> None:
+        """Pass on what a stage said; from any thread."""
+        task = self.graph[spoken.task] if 0 <= spoken.task < len(self.graph) else None
+        if spoken.kind == WARNING:
+            self._warn(spoken.text)
+        elif spoken.kind == LOG:
+            log_again(task, spoken)
+        else:
+            for hearer in self.hearers:
+                with contextlib.suppress(OSError, ValueError):  # nobody reads our output any more
+                    hearer.said(task, spoken)
+
+    def before_print(self) -> None:
+        """Let displays make room for what a stage prints."""
+        for hearer in self.hearers:
+            hearer.before_print()
+
     # --- jobs --------------------------------------------------------------------------------------------------------
     def _job(self, task: Task) -> Job:
         outputs = tuple(self._output(task, index) for index in range(len(task.outputs)))
@@ -466,6 +544,7 @@ class Runner:
             reusable=not forced and self.policy.writable and all(o.keep is Keep.COMMIT for o in outputs),
             components=task.components,
             supersedes=self._superseded.pop(task.id, -1),
+            expected_seconds=self._longest.get(task.spec.name, 0.0),
         )
 
     def _output(self, task: Task, index: int) -> JobOutput:

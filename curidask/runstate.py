@@ -29,11 +29,13 @@ class Status(Enum):
     FAILED = "failed"
     BLOCKED = "blocked"
     CANCELLED = "cancelled"
+    REPLACED = "replaced"
 
 
 UNDER_WAY = frozenset({Status.WAITING, Status.SUBMITTED, Status.HELD})
 AVAILABLE = frozenset({Status.DONE, Status.REUSED})
-SETTLED = frozenset({Status.DONE, Status.REUSED, Status.FAILED, Status.BLOCKED, Status.CANCELLED})
+LOST = frozenset({Status.FAILED, Status.BLOCKED})
+SETTLED = AVAILABLE | LOST | {Status.CANCELLED, Status.REPLACED}
 
 
 # --- events ----------------------------------------------------------------------------------------------------------
@@ -99,11 +101,37 @@ class OutputLost:
 
 
 @dataclass(frozen=True, slots=True)
+class Replaced:
+    """Others were planned in the place of these tasks: an aggregate over fewer records, and what depends on it."""
+
+    tasks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hopeless:
+    """Of what an aggregate gathers, nothing is left."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
 class Interrupted:
     """The user wants the run to end now."""
 
 
-Event = Planned | Finished | Failed | InputLost | InputUnavailable | HeldElsewhere | Freed | OutputLost | Interrupted
+Event = (
+    Planned
+    | Finished
+    | Failed
+    | InputLost
+    | InputUnavailable
+    | HeldElsewhere
+    | Freed
+    | OutputLost
+    | Replaced
+    | Hopeless
+    | Interrupted
+)
 
 
 # --- instructions ----------------------------------------------------------------------------------------------------
@@ -143,11 +171,21 @@ class GiveUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Reduce:
+    """Plan another aggregate in the place of this one: over the records of which nothing has failed.
+
+    One that was replaced meanwhile, with another that it depends on, stays replaced.
+    """
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """Stop everything that is submitted."""
 
 
-Instruction = Submit | Release | Replan | Block | GiveUp | Cancel
+Instruction = Submit | Release | Replan | Block | GiveUp | Reduce | Cancel
 
 
 class RunState:
@@ -165,6 +203,10 @@ class RunState:
     in_memory : callable
         Tells of a task whether its values are held in memory only. Once released, such a task counts as never run: who
         wants its values again plans it again.
+    can_shrink : callable
+        Tells of a task whether it is an aggregate that may do with fewer records when some have failed.
+    fail_fast : bool
+        Stop at the first failure.
     """
 
     def __init__(
@@ -174,19 +216,24 @@ class RunState:
         window: int,
         keep_values: bool = False,
         in_memory: Callable[[int], bool] = lambda task: False,
+        can_shrink: Callable[[int], bool] = lambda task: False,
+        fail_fast: bool = False,
     ) -> None:
         self.graph = graph
         self.window = window
         self.keep_values = keep_values
         self.in_memory = in_memory
+        self.can_shrink = can_shrink
+        self.fail_fast = fail_fast
         self.status: dict[int, Status] = {}
         self.in_flight = 0
         self._queue: deque[int] = deque()
         self._parked: dict[int, list[int]] = {}
         self._readers: dict[int, int] = {}
         self._attempts: dict[int, int] = {}
-        self._kept: set[int] = set()
-        self._interrupted = False
+        self.kept: set[int] = set()
+        self.is_stopped = False
+        self._spoiled: set[int] = set()
 
     def unsettled(self, tasks: Iterable[int]) -> list[int]:
         """Those of the tasks to which something will still happen (to a pruned one nothing will)."""
@@ -198,18 +245,22 @@ class RunState:
         Race: B was submitted behind A, both came back undone in one report. Were B submitted again before A's event is
         taken in, it would be chained to an A that has ended.
         """
-        instructions = [instruction for event in events for instruction in self._take(event)]
-        leading_on = [i for i in instructions if isinstance(i, Replan | GiveUp)]
+        instructions = [i for event in events if not self._comes_too_late(event) for i in self._take(event)]
+        leading_on = [i for i in instructions if isinstance(i, Replan | GiveUp | Reduce)]
         if not leading_on:
             return instructions + self._fill()
         # These lead to events of their own, which submit. So they come last: what they plan anew must be released by
         # then, and nothing may be submitted behind tasks that the caller has not seen yet.
-        return [i for i in instructions if not isinstance(i, Replan | GiveUp)] + leading_on
+        return [i for i in instructions if not isinstance(i, Replan | GiveUp | Reduce)] + leading_on
+
+    def _comes_too_late(self, event: Event) -> bool:
+        """Whether it would set something going again after the run was stopped, maybe by one before it in a report."""
+        return self.is_stopped and isinstance(event, InputLost | HeldElsewhere | Freed)
 
     def _take(self, event: Event) -> list[Instruction]:
         match event:
             case Planned(plan, keep):
-                self._kept |= keep
+                self.kept |= keep
                 return self._planned(plan)
             case Finished(task):
                 return self._finished(task)
@@ -221,8 +272,8 @@ class RunState:
                 return self._input_unavailable(task)
             case HeldElsewhere(task) | Freed(task) | OutputLost(task):
                 return self._moved(event, task)
-            case Interrupted():
-                return self._interrupt()
+            case Replaced() | Hopeless() | Interrupted():
+                return self._decided(event)
 
     # --- one method an event ---------------------------------------------------------------------------------------
     def _planned(self, plan: Plan) -> list[Instruction]:
@@ -230,13 +281,16 @@ class RunState:
         for task in plan.ids(Action.REUSE):
             self.status[task] = Status.REUSED
         fresh = [task for task in runs if self.status.get(task) not in UNDER_WAY]
+        if self.is_stopped:
+            self.status.update(dict.fromkeys(fresh, Status.CANCELLED))
+            return []
         for task in fresh:
             self.status[task] = Status.WAITING
             for before in self.graph.dependencies[task]:
                 self._readers[before] = self._readers.get(before, 0) + 1
         self._queue.extend(fresh)
-        blocked = [task for task in fresh if self._has_failed_dependency(task)]
-        return self._block([*blocked, *self.graph.descendants(blocked)]) if blocked else []
+        spoiled = self._spoil([task for task in fresh if self._has_failed_dependency(task)])
+        return spoiled + self._shrink(list(self._spoiled))
 
     def _finished(self, task: int) -> list[Instruction]:
         self._leave_flight(task, Status.DONE)
@@ -244,11 +298,12 @@ class RunState:
         released = self._done_reading(task)
         if self._is_unread(task) and self.graph.dependents[task]:
             released.append(task)
-        return self._release(released)
+        return self._release(released) + self._shrink(self.graph.dependents[task])
 
     def _failed(self, task: int) -> list[Instruction]:
         self._leave_flight(task, Status.FAILED)
-        return self._release(self._done_reading(task)) + self._block(self.graph.descendants([task]))
+        instructions = self._release(self._done_reading(task)) + self._spoil(self.graph.dependents[task])
+        return instructions + self._interrupt() if self.fail_fast and not self.is_stopped else instructions
 
     def _input_lost(self, task: int, lost: tuple[int, ...]) -> list[Instruction]:
         self._leave_flight(task, Status.WAITING)
@@ -266,6 +321,8 @@ class RunState:
         # blocked by that event already). Only in the first case B goes back into the queue.
         if self.status.get(task) is Status.SUBMITTED:
             self._leave_flight(task, Status.WAITING)
+            if task in self._spoiled:
+                return self._shrink([task])
             self._queue.append(task)
         return []
 
@@ -281,14 +338,33 @@ class RunState:
             self._queue.appendleft(task)
         return []
 
+    def _decided(self, event: Replaced | Hopeless | Interrupted) -> list[Instruction]:
+        """What becomes of tasks was decided without them."""
+        match event:
+            case Replaced(tasks):
+                return self._replaced(tasks)
+            case Hopeless(task):
+                return self._spoil([task], is_hopeless=True)
+            case Interrupted():
+                return self._interrupt()
+
     def _interrupt(self) -> list[Instruction]:
-        self._interrupted = True
+        self.is_stopped = True
         self._queue.clear()
         for task, status in self.status.items():
             if status in UNDER_WAY:
                 self.status[task] = Status.CANCELLED
         self.in_flight = 0
         return [Cancel()]
+
+    def _replaced(self, tasks: tuple[int, ...]) -> list[Instruction]:
+        released: list[int] = []
+        for task in tasks:
+            under_way = self.status.get(task) in UNDER_WAY
+            self._leave_flight(task, Status.REPLACED)
+            if under_way:
+                released.extend(self._done_reading(task))
+        return self._release(released)
 
     # --- parts -----------------------------------------------------------------------------------------------------
     def _leave_flight(self, task: int, status: Status) -> None:
@@ -306,10 +382,37 @@ class RunState:
         return released
 
     def _is_unread(self, task: int) -> bool:
-        return not self.keep_values and task not in self._kept and not self._readers.get(task)
+        return not self.keep_values and task not in self.kept and not self._readers.get(task)
 
     def _has_failed_dependency(self, task: int) -> bool:
-        return any(self.status.get(d) in (Status.FAILED, Status.BLOCKED) for d in self.graph.dependencies[task])
+        return any(self.status.get(d) in LOST for d in self.graph.dependencies[task])
+
+    def _spoil(self, tasks: Iterable[int], *, is_hopeless: bool = False) -> list[Instruction]:
+        """Block these tasks and what depends on them, up to aggregates that may do with fewer records."""
+        blocked: dict[int, None] = {}
+        spoiled: dict[int, None] = {}
+        stack = list(tasks)
+        while stack:
+            task = stack.pop()
+            if task in blocked or task in spoiled:
+                continue
+            if self.can_shrink(task) and not (is_hopeless and not blocked):
+                spoiled[task] = None
+                continue
+            blocked[task] = None
+            stack.extend(self.graph.dependents[task])
+        self._spoiled.update(spoiled)
+        return self._block(blocked) + self._shrink(spoiled)
+
+    def _shrink(self, tasks: Iterable[int]) -> list[Instruction]:
+        """Replace those of the spoiled aggregates to which nothing more will happen than has."""
+        ready = []
+        for task in tasks:
+            waits = any(self.status.get(d) in UNDER_WAY for d in self.graph.dependencies[task])
+            if task in self._spoiled and self.status.get(task) is Status.WAITING and not waits:
+                self._spoiled.discard(task)
+                ready.append(task)
+        return [Reduce(task) for task in ready]
 
     def _block(self, tasks: Iterable[int]) -> list[Instruction]:
         blocked = []
@@ -330,7 +433,7 @@ class RunState:
 
     def _fill(self) -> list[Instruction]:
         """Submit what may be submitted, up to the window."""
-        if self._interrupted:
+        if self.is_stopped:
             return []
         # Refilling one by one would make a graph message of each; a quarter of the window is worth one.
         if self.in_flight and self.window - self.in_flight < max(1, self.window // 4):

@@ -22,6 +22,7 @@ from curidask.errors import (
     StageDefinitionError,
     UnsafeNameError,
 )
+from curidask.stage_options import NO_OPTIONS, StageOptions, read_options
 
 __all__ = [
     "CachersMismatchError",
@@ -31,6 +32,7 @@ __all__ = [
     "OutputSignatureError",
     "OutputSpec",
     "SkippedOutput",
+    "StageOptions",
     "StageSpec",
     "aggregate",
     "stage",
@@ -107,6 +109,8 @@ class StageSpec:
         Pass None (or the function's own default) for inputs that the state lacks.
     fingerprint : str
         Identity of the stage's code in its keys; empty while code does not count.
+    options : StageOptions
+        What it asks for of the workers; not part of its keys.
     """
 
     name: str
@@ -117,13 +121,12 @@ class StageSpec:
     cachers: tuple[Any, ...] | None
     suppress_missing_inputs: bool = False
     fingerprint: str = ""
+    options: StageOptions = NO_OPTIONS
 
     @property
     def where(self) -> str:
         """The place of the definition, for error messages."""
-        code = getattr(self.function, "__code__", None)
-        place = f" ({code.co_filename}:{code.co_firstlineno})" if code is not None else ""
-        return f"stage {self.name!r}{place}"
+        return _place(self.function)
 
     def check(self) -> None:
         """Raise when the declaration cannot work.
@@ -186,6 +189,16 @@ class StageSpec:
                 )
 
 
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _place(function: Callable[..., Any]) -> str:
+    code = getattr(function, "__code__", None)
+    place = f" ({code.co_filename}:{code.co_firstlineno})" if code is not None else ""
+    return f"stage {_name(function)!r}{place}"
+
+
 def check_name(name: object, where: str) -> None:
     """Refuse a name that would become a path outside its folder.
 
@@ -208,6 +221,13 @@ def stage(
     outputs: Sequence[str | LazyOutput] | None = None,
     cachers: Sequence[Any] | None = None,
     suppress_missing_inputs: bool = False,
+    *,
+    retries: int = 0,
+    resources: Mapping[str, float] | None = None,
+    memory: str | int | None = None,
+    timeout_seconds: float | None = None,
+    priority: float = 0,
+    **unknown: Any,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a function as one step of an experiment.
 
@@ -221,6 +241,20 @@ def stage(
         One `Cacheable` class or instance an output. The stage is reused only when all its outputs are stored.
     suppress_missing_inputs : bool
         Pass None (or the function's own default) for inputs that are not in the state instead of raising.
+    retries : int
+        How often an exception is followed by another attempt, after a short pause, on the same worker.
+    resources : mapping of str to number, optional
+        What a worker must have free, such as ``{"GPU": 1}``; see `ArtifactManager` for local workers. It plays no role
+        in this process.
+    memory : str or int, optional
+        The memory that a worker must have: ``"8GB"``, ``"500MiB"`` or bytes. A stage whose worker is killed for want
+        of memory is tried once more where there is twice as much.
+    timeout_seconds : float, optional
+        How long the function may run before it is stopped and reported as failed.
+    priority : number
+        Where several stages could start, those of a higher priority go first.
+    **unknown
+        Refused, with the nearest name.
 
     Returns
     -------
@@ -236,13 +270,24 @@ def stage(
     ... def evaluate(record, data, model):
     ...     return model.score(data)
     """
-    return _decorator("stage", inputs, outputs, cachers, suppress_missing_inputs)
+    options = {
+        "retries": retries, "resources": resources, "memory": memory, "timeout_seconds": timeout_seconds,
+        "priority": priority,
+    }  # fmt: skip
+    return _decorator("stage", inputs, outputs, cachers, options | unknown, suppress_missing_inputs)
 
 
 def aggregate(
     inputs: Sequence[str] | None = None,
     outputs: Sequence[str | LazyOutput] | None = None,
     cachers: Sequence[Any] | None = None,
+    *,
+    retries: int = 0,
+    resources: Mapping[str, float] | None = None,
+    memory: str | int | None = None,
+    timeout_seconds: float | None = None,
+    priority: float = 0,
+    **unknown: Any,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a function as a step over several records.
 
@@ -251,8 +296,10 @@ def aggregate(
     inputs : sequence of str, optional
         Artifacts taken from each gathered record; the function gets one mapping from record to value for each.
         Without inputs the aggregate depends on everything that its records hold.
-    outputs, cachers
+    outputs, cachers, retries, resources, memory, timeout_seconds, priority
         As for `stage`.
+    **unknown
+        Refused, with the nearest name.
 
     Returns
     -------
@@ -267,11 +314,20 @@ def aggregate(
     ... def find_best(record, records, score):
     ...     return max(score.values())
     """
-    return _decorator("aggregate", inputs, outputs, cachers, False)
+    options = {
+        "retries": retries, "resources": resources, "memory": memory, "timeout_seconds": timeout_seconds,
+        "priority": priority,
+    }  # fmt: skip
+    return _decorator("aggregate", inputs, outputs, cachers, options | unknown)
 
 
 def _decorator(
-    kind: str, inputs: Any, outputs: Any, cachers: Any, suppress_missing_inputs: bool
+    kind: str,
+    inputs: Any,
+    outputs: Any,
+    cachers: Any,
+    options: Mapping[str, Any],
+    suppress_missing_inputs: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     if callable(inputs):
         raise StageDefinitionError(
@@ -288,13 +344,14 @@ def _decorator(
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         spec = StageSpec(
-            name=getattr(function, "__name__", type(function).__name__),
+            name=_name(function),
             function=function,
             is_aggregate=is_aggregate,
             inputs=None if is_aggregate and inputs is None else tuple(inputs or ()),
             outputs=_output_specs(outputs or (), cachers),
             cachers=None if cachers is None else tuple(cachers),
             suppress_missing_inputs=suppress_missing_inputs,
+            options=read_options(options, kind, _place(function)),
         )
         return _traced(spec)
 

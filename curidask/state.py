@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from curidask.errors import MissingInputError
 from curidask.graph import ArtifactRef
@@ -54,6 +54,11 @@ class CacheAwareDict(dict[str, Any]):
         """Whether the value under a name is in this process's memory."""
         held = self.raw(name)
         return not isinstance(held, ArtifactRef) or held in self._values
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        if self._manager is not None:
+            raise TypeError("the state of a record belongs to its session and cannot travel")
+        return super().__reduce_ex__(protocol)
 
     def __getitem__(self, name: str) -> Any:
         return self._resolved(self.raw(name))

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from curidask.errors import ExecutingWithSkippedInputError, MissingInputError, StageDefinitionError
 from curidask.executors.describe import levels_to_user
-from curidask.graph import ArtifactRef, Gathered, Graph, Literal, Task, artifact_key
+from curidask.graph import ArtifactRef, Gathered, Graph, Literal, RecordInfo, Task, artifact_key, combined_hash
 from curidask.hashing import digest
+from curidask.params import EMPTY_HASH
 from curidask.staging import OutputSpec, SkippedOutput, StageSpec, check_name
 from curidask.store.manifests import ArtifactName
 
@@ -41,6 +42,8 @@ class Tracer:
     strict_names : bool
         Refuse two different functions that would make the same artifact. A notebook redefines its stages, so a live
         session takes the newer one.
+    current : callable
+        Gives what stands in the place of an artifact whose task was replaced.
     """
 
     graph: Graph
@@ -48,6 +51,7 @@ class Tracer:
     lazy: bool | None = None
     share: Callable[[int], bool] = lambda task: True
     strict_names: bool = True
+    current: Callable[[ArtifactRef], ArtifactRef] = lambda ref: ref
     _checked: dict[int, StageSpec] = field(default_factory=dict)
     _by_key: dict[tuple[str, tuple[str | None, ...]], int] = field(default_factory=dict)
 
@@ -80,7 +84,7 @@ class Tracer:
             if name in kwargs:
                 continue
             if name in record.state:
-                found[name] = _held(record, name)
+                found[name] = self._held(record, name)
             elif spec.suppress_missing_inputs:
                 kwargs_default = spec.parameter_default(name)
                 found[name] = Literal(kwargs_default, "suppressed")
@@ -103,19 +107,34 @@ class Tracer:
                 text = f"{record.get_reference_name()} has no {', '.join(missing)} for the aggregate {spec.name!r}"
                 logger.warning("%s", text)
                 warnings.warn(text, stacklevel=levels_to_user())
-            artifacts = {name: _held(record, name) for name in wanted if name not in missing}
+            artifacts = {name: self._held(record, name) for name in wanted if name not in missing}
             gathered.append(Gathered(record.info(), artifacts))
         return tuple(gathered)
 
+    def _held(self, record: Record, name: str) -> ArtifactRef | Literal:
+        held = _held(record, name)
+        return self.current(held) if isinstance(held, ArtifactRef) else held
+
     # --- the task ----------------------------------------------------------------------------------------------------
     def _task(
-        self, record: Record, spec: StageSpec, inputs: Inputs, gathered: tuple[Gathered, ...], kwargs: dict[str, Any]
+        self, record: Record, spec: StageSpec, inputs: Inputs, gathered: tuple[Gathered, ...], kwargs: Mapping[str, Any]
     ) -> Task:
-        info = record.info()
-        outputs = self._outputs(spec)
-        components = _components(record, spec, inputs, gathered, kwargs)
-        key = digest(("task", *components.items()), where=f"stage {spec.name!r} of {info.label}")
         force = record.params is not None and record.params.overwrite
+        return self._add(record.info(), spec, inputs, gathered, kwargs, force=force)
+
+    def _add(
+        self,
+        info: RecordInfo,
+        spec: StageSpec,
+        inputs: Inputs,
+        gathered: tuple[Gathered, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        force: bool,
+    ) -> Task:
+        outputs = self._outputs(spec)
+        components = _components(info, spec, inputs, gathered, kwargs)
+        key = digest(("task", *components.items()), where=f"stage {spec.name!r} of {info.label}")
         stems = tuple(self._stem(info.params_hash, spec, o, artifact_key(key, o.name)) for o in outputs)
         known = self._known(spec, key, stems, info.label)
         if known is not None and not force:
@@ -137,6 +156,41 @@ class Tracer:
         )
         self._by_key[key, stems] = task.id
         return self.graph.add(task)
+
+    # --- with fewer records ------------------------------------------------------------------------------------------
+    def reduce(
+        self, aggregate: int, is_lost: Callable[[int], bool], is_replaced: Callable[[int], bool]
+    ) -> dict[int, int] | None:
+        """Add an aggregate over those records of which nothing is lost, and all that depends on it, to the graph.
+
+        Parameters
+        ----------
+        aggregate : int
+            The task.
+        is_lost, is_replaced : callable
+            Tell of a task whether its artifacts will never be there, and whether another stands in its place already.
+
+        Returns
+        -------
+        dict of int to int, or None
+            For each task that is replaced, the one that stands in its place. None when no record is left.
+        """
+        kept = tuple(
+            gathered
+            for gathered in self.graph[aggregate].gathered
+            if not any(isinstance(ref, ArtifactRef) and is_lost(ref.task) for ref in gathered.artifacts.values())
+        )
+        if not kept:
+            return None
+        remade = _Remade(self.graph, {}, {})
+        after = [number for number in sorted(self.graph.descendants([aggregate])) if not is_replaced(number)]
+        for number in [aggregate, *after]:
+            task = self.graph[number]
+            gathered = kept if number == aggregate else remade.gathered(task)
+            info, inputs = remade.info(task.record, gathered), remade.refs(task.inputs)
+            made = self._add(info, task.spec, inputs, gathered, task.kwargs, force=task.force)
+            remade.tasks[number] = made.id
+        return remade.tasks
 
     def _outputs(self, spec: StageSpec) -> tuple[OutputSpec, ...]:
         return tuple(self._output(output) for output in spec.outputs)
@@ -177,6 +231,48 @@ class Tracer:
         return known if self.share(known) else None
 
 
+@dataclass(slots=True)
+class _Remade:
+    """What stands in the place of tasks that are being replaced.
+
+    Attributes
+    ----------
+    tasks : dict of int to int
+        Old to new.
+    hashes : dict of str to str
+        The same of the hashes of records that start with an aggregate.
+    """
+
+    graph: Graph
+    tasks: dict[int, int]
+    hashes: dict[str, str]
+
+    def refs(self, named: Inputs) -> Inputs:
+        """The artifacts, of the new tasks where there are some."""
+        return {name: self._ref(ref) for name, ref in named.items()}
+
+    def _ref(self, ref: ArtifactRef | Literal) -> ArtifactRef | Literal:
+        if isinstance(ref, Literal) or ref.task not in self.tasks:
+            return ref
+        return self.graph[self.tasks[ref.task]].ref(ref.index)
+
+    def gathered(self, task: Task) -> tuple[Gathered, ...]:
+        """What an aggregate gathers then."""
+        return tuple(Gathered(self._known(g.record), self.refs(g.artifacts)) for g in task.gathered)
+
+    def info(self, record: RecordInfo, gathered: tuple[Gathered, ...]) -> RecordInfo:
+        """The record of a task, which has another hash when it starts with an aggregate over others."""
+        if gathered:
+            own = EMPTY_HASH if record.params is None else record.params.params_hash()
+            members = [(g.record.params_hash, g.record.name) for g in gathered]
+            self.hashes[record.params_hash] = combined_hash(own, members)
+        return self._known(record)
+
+    def _known(self, record: RecordInfo) -> RecordInfo:
+        found = self.hashes.get(record.params_hash) if record.is_aggregate else None
+        return record if found is None else replace(record, params_hash=found)
+
+
 def _held(record: Record, name: str) -> ArtifactRef | Literal:
     held = record.state.raw(name)
     if isinstance(held, ArtifactRef):
@@ -192,13 +288,13 @@ def _held(record: Record, name: str) -> ArtifactRef | Literal:
 
 
 def _components(
-    record: Record, spec: StageSpec, inputs: Inputs, gathered: tuple[Gathered, ...], kwargs: Mapping[str, Any]
+    info: RecordInfo, spec: StageSpec, inputs: Inputs, gathered: tuple[Gathered, ...], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What decides the result, by name: the key is made of it, and the manifest keeps it to explain differences."""
-    where = f"keyword argument of stage {spec.name!r} of {record.get_reference_name()}"
+    where = f"keyword argument of stage {spec.name!r} of {info.label}"
     components: dict[str, Any] = {
         "stage": spec.name,
-        "params": record.get_hash(),
+        "params": info.params_hash,
         "kwargs": {name: digest(value, where=f"{where}: {name}") for name, value in kwargs.items()},
         "inputs": {name: ref.key for name, ref in inputs.items()},
         "code": spec.fingerprint,

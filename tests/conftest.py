@@ -19,6 +19,7 @@ import pytest
 
 from tests.s3proxy import S3Proxy
 from tests.s3server import S3Server
+from tests.slurm import Slurm, slurm
 
 COMMANDS = Path(sys.executable).parent
 
@@ -81,6 +82,26 @@ def run(param_sets, manager):
 '''
 
 TABLE = {f"set{i}": 11 * i for i in range(4)}
+
+TOGETHER = ("test_check.py", "test_faults.py", "test_jobs.py", "test_places.py", "test_security.py")
+"""Files of tests/clusters whose tests share hosts, an S3 server, a scheduler and a SLURM, which take long to start."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give what is started once for many tests to one process; the largest groups come first."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Grouped(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            if file.endswith("test_deploy_services.py"):
+                return file
+            folder, _, name = file.rpartition("/")
+            return folder if folder.endswith("clusters") and name in TOGETHER else nodeid
+
+    return Grouped(config, log)
+
 
 STARTED: list[subprocess.Popen[str]] = []
 
@@ -173,6 +194,13 @@ def clean_environment() -> dict[str, str]:
     kept = ("CURIDASK_NEAR_CACHE",)  # the test's own
     others = ("CURIDASK_", "DASK_", "PYTEST_")
     return {k: v for k, v in os.environ.items() if k in kept or not k.startswith(others)}
+
+
+@pytest.fixture(scope="session")
+def shared_slurm() -> Iterator[Slurm]:
+    """A SLURM with two nodes."""
+    with slurm() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

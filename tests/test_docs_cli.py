@@ -46,7 +46,7 @@ def test_settings_with_their_defaults() -> None:
     assert set(rows) == set(SETTINGS)
     defaults = Config(Path())
     for name, shown in rows.items():
-        if name not in ("parallel", "report_css", "storage"):
+        if name not in ("parallel", "report_css", "storage", "default_cluster"):
             assert shown.strip("`") == str(getattr(defaults, name))
 
 

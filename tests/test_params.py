@@ -173,3 +173,12 @@ def test_select_refuses_what_is_not_there(selectors: dict[str, list[str]]) -> No
 def test_duplicate_names() -> None:
     assert duplicate_names([A, Params("a"), B]) == {}
     assert duplicate_names([A, Params("a", x=9), B]) == {"a": [A, Params("a", x=9)]}
+
+
+def test_a_name_that_is_no_text_is_refused_before_anything_runs() -> None:
+    @dataclass
+    class Numbered(ExperimentParameters):
+        x: int = 0
+
+    with pytest.raises(ParameterError, match="no text"):
+        Numbered(3).params_hash()  # type: ignore[arg-type]

@@ -22,12 +22,15 @@ from curidask.runstate import (
     Freed,
     GiveUp,
     HeldElsewhere,
+    Hopeless,
     InputLost,
     InputUnavailable,
     Interrupted,
     OutputLost,
     Planned,
+    Reduce,
     Release,
+    Replaced,
     Replan,
     RunState,
     Status,
@@ -155,9 +158,22 @@ def test_plans_are_closed_and_minimal(case: tuple[int, random.Random]) -> None:
 class Simulation:
     """Carries out instructions as an executor would, with failures and losses in any order."""
 
-    def __init__(self, graph: Graph, chance: random.Random, *, window: int, bad: set[int], lossy: bool) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        chance: random.Random,
+        *,
+        window: int,
+        bad: set[int],
+        lossy: bool,
+        shrinking: Iterable[int] = (),
+        fail_fast: bool = False,
+    ) -> None:
         self.graph, self.chance, self.bad, self.lossy = graph, chance, bad, lossy
-        self.state = RunState(graph, window=window)
+        self.shrinking = set(shrinking)
+        self.stands_for: dict[int, int] = {}
+        self.cancelled = False
+        self.state = RunState(graph, window=window, can_shrink=self.shrinking.__contains__, fail_fast=fail_fast)
         self.flying: dict[int, str] = {}
         self.made: set[int] = set()
         self.released: set[int] = set()
@@ -180,8 +196,45 @@ class Simulation:
                     self.demand(tasks)
                 case GiveUp(task):
                     self.carry_out(self.state.handle(Failed(task)))
+                case Reduce(task):
+                    self.reduce(task)
+                case Cancel():
+                    self.cancelled = True
+                    self.flying.clear()
+                    self.elsewhere.clear()
                 case other:
                     assert isinstance(other, Block)
+
+    def now(self, task: int) -> int:
+        while task in self.stands_for:
+            task = self.stands_for[task]
+        return task
+
+    def reduce(self, aggregate: int) -> None:
+        """Add tasks that stand for the aggregate over what is left, and for all that depends on it."""
+        status, before = self.state.status, self.graph.dependencies[aggregate]
+        if status[aggregate] is Status.REPLACED:
+            return
+        assert not [d for d in before if status.get(d) in UNDER_WAY], "it may still change"
+        left = [d for d in before if status.get(d) not in (Status.FAILED, Status.BLOCKED)]
+        assert len(left) < len(before)
+        if not left:
+            self.carry_out(self.state.handle(Hopeless(aggregate)))
+            return
+        made: dict[int, int] = {}
+        after = [d for d in sorted(self.graph.descendants([aggregate])) if d not in self.stands_for]
+        for old in [aggregate, *after]:
+            new = made[old] = len(self.graph)
+            kept = left if old == aggregate else [made.get(d, d) for d in self.graph.dependencies[old]]
+            self.graph.add(make_task(new, kept))
+            for group in (self.bad, self.shrinking):
+                if old in group:
+                    group.add(new)
+        wanted = [old for old in made if status.get(old) in UNDER_WAY]
+        ends = [made[old] for old in wanted if not set(self.graph.dependents[old]) & set(wanted)]
+        self.stands_for.update(made)
+        self.demand(ends)
+        self.carry_out(self.state.handle(Replaced(tuple(made))))
 
     def submit(self, tasks: Iterable[int]) -> None:
         for task in tasks:
@@ -267,6 +320,68 @@ def test_every_run_comes_to_its_end(n: int, chance: random.Random, window: int, 
     if not lossy:
         assert done == set(range(n)) - spoiled
         assert {t for t in done if graph.dependents[t]} <= run.released
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 12), st.randoms(use_true_random=False), st.integers(1, 6), st.booleans())
+def test_aggregates_go_on_over_what_is_left(n: int, chance: random.Random, window: int, lossy: bool) -> None:
+    graph = make_graph(*[[d for d in range(i) if chance.random() < 0.3] for i in range(n)])
+    bad = {i for i in range(n) if chance.random() < 0.25}
+    shrinking = {i for i in range(n) if graph.dependencies[i] and chance.random() < 0.5}
+    edges = list(graph.dependencies)
+    is_lost: dict[int, bool] = {}
+    for i in range(n):
+        lost_before = [is_lost[d] for d in edges[i]]
+        is_lost[i] = i in bad or (all(lost_before) if i in shrinking else any(lost_before))
+    run = Simulation(graph, chance, window=window, bad=bad, lossy=lossy, shrinking=shrinking)
+    run.demand(graph.targets())
+    for _ in range(2000):
+        if not run.flying and not run.elsewhere:
+            break
+        run.step()
+    assert not run.state.unsettled(range(len(graph)))
+    assert run.state.in_flight == 0
+    done = {i for i in range(n) if run.state.status.get(run.now(i)) is Status.DONE}
+    if lossy:
+        assert done <= {i for i in range(n) if not is_lost[i]}
+    else:
+        assert done == {i for i in range(n) if not is_lost[i]}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 14), st.randoms(use_true_random=False), st.integers(1, 6))
+def test_the_first_failure_can_end_it_all(n: int, chance: random.Random, window: int) -> None:
+    graph = make_graph(*[[d for d in range(i) if chance.random() < 0.3] for i in range(n)])
+    bad = {i for i in range(n) if chance.random() < 0.3}
+    run = Simulation(graph, chance, window=window, bad=bad, lossy=False, fail_fast=True)
+    run.demand(graph.targets())
+    for _ in range(500):
+        if not run.flying and not run.elsewhere:
+            break
+        run.step()
+    assert not run.state.unsettled(range(n))
+    failed = [t for t, s in run.state.status.items() if s is Status.FAILED]
+    assert run.cancelled == run.state.is_stopped == bool(failed)
+    if run.cancelled:
+        run.demand(graph.targets())  # what is wanted later does not start anything
+        assert not run.flying
+
+
+def test_an_aggregate_waits_for_the_last_of_its_records_before_it_shrinks() -> None:
+    graph = make_graph((), (), (), (0, 1, 2), (3,))
+    state = RunState(graph, window=8, can_shrink={3}.__contains__)
+    state.handle(Planned(plan(graph, set(), Force(), [4])))
+    assert state.handle(Failed(0)) == []
+    assert state.handle(Finished(1)) == []
+    assert state.handle(InputUnavailable(3)) == []
+    assert state.handle(Finished(2)) == [Reduce(3)]
+    graph.add(make_task(5, (1, 2)))
+    graph.add(make_task(6, (5,)))
+    assert state.handle(Planned(plan(graph, set(), Force(), [6], done=state.status))) == [Submit((5, 6))]
+    assert state.handle(Replaced((3, 4))) == []
+    assert [state.status[t] for t in (3, 4)] == [Status.REPLACED] * 2
+    assert state.handle(Finished(5)) == [Release((1, 2))]
+    assert not state.unsettled(range(5))
 
 
 def test_an_artifact_that_keeps_getting_lost_ends_in_a_failure() -> None:

@@ -11,8 +11,10 @@ import click
 from curidask import __version__
 from curidask.cli import completion
 from curidask.cli.cache import cache_group
+from curidask.cli.cluster import cluster_command
 from curidask.cli.errors import guarded
 from curidask.cli.experiment import SETTINGS, SUBCOMMANDS, run_click, run_command
+from curidask.cli.runs import attach_command, runs_command
 from curidask.cli.terminal import choose_colour, say
 
 
@@ -55,6 +57,8 @@ cli.add_command(cache_group)
 cli.add_command(run_command, "run")
 for _name, _command in SUBCOMMANDS.items():
     cli.add_command(_command, _name)
+for _command in (cluster_command, runs_command, attach_command):
+    cli.add_command(_command)
 
 
 def main() -> None:

@@ -8,43 +8,22 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from threading import RLock
-from typing import Any
+from typing import Any, ClassVar
+
+import click
 
 from curidask.cli.terminal import say
+from curidask.counting import Counts, StageCount
 from curidask.executors.base import Kind, Outcome
+from curidask.executors.surroundings import ERR, Spoken, prefix_of
 from curidask.graph import ArtifactRef, Graph, Task
 from curidask.manager import ArtifactManager
 from curidask.planner import Action, Decision, Plan
 
 REFRESH_SECONDS = 0.1
-
-
-@dataclass(slots=True)
-class StageCount:
-    """The tasks of one stage by how they stand.
-
-    Attributes
-    ----------
-    to_run, done, failed, blocked, reused, pruned : int
-    seconds : float
-        Sum over the tasks that ran.
-    """
-
-    to_run: int = 0
-    done: int = 0
-    failed: int = 0
-    blocked: int = 0
-    reused: int = 0
-    pruned: int = 0
-    seconds: float = 0.0
-
-    @property
-    def left(self) -> int:
-        """Tasks that are still to end."""
-        return self.to_run - self.done - self.failed - self.blocked
 
 
 @dataclass(slots=True)
@@ -61,29 +40,34 @@ class Progress:
         Whether lines move; by default where the output is a terminal.
     """
 
+    prints: ClassVar[bool] = True
     quiet: bool = False
     plain: bool = False
     moving: bool | None = None
-    stages: dict[str, StageCount] = field(default_factory=dict)
-    decisions: dict[int, Decision] = field(default_factory=dict)
+    counts: Counts = field(default_factory=Counts)
     started: float = field(default_factory=time.monotonic)
     running_since: float = 0.0
+    load: str = ""
     _drawn: int = 0
     _last: float = 0.0
     _warned: set[str] = field(default_factory=set)
     _waits: dict[int, str] = field(default_factory=dict)
     _lock: RLock = field(default_factory=RLock)
 
+    @property
+    def stages(self) -> dict[str, StageCount]:
+        """The counts of each stage."""
+        return self.counts.stages
+
+    @property
+    def decisions(self) -> dict[int, Decision]:
+        """What was planned for each task."""
+        return self.counts.decisions
+
     # --- Listener ----------------------------------------------------------------------------------------------------
     def planned(self, graph: Graph, plan: Plan) -> None:
         """Count what will happen."""
-        for task, decision in plan.decisions.items():
-            before = self.decisions.get(task)
-            count = self.stages.setdefault(graph[task].spec.name, StageCount())
-            if before is not None:
-                self._count(count, before.action, -1)
-            self._count(count, decision.action, 1)
-            self.decisions[task] = decision
+        self.counts.planned(graph, plan)
 
     def started_executor(self, description: str) -> None:
         """Say where the run goes on."""
@@ -92,19 +76,15 @@ class Progress:
 
     def ended(self, task: Task, outcome: Outcome) -> None:
         """Count a task that ended."""
-        count = self.stages[task.spec.name]
+        count = self.counts.ended(task, outcome)
         self._waits.pop(task.id, None)
         if outcome.kind is Kind.FAILED:
-            count.failed += 1
             self._say(f"failed: {task.label}: {_first_line(outcome)}", fg="red")
-        else:
-            count.done += 1
-            count.seconds += outcome.seconds
         self._show_progress(task.spec.name, count)
 
     def blocked(self, task: Task) -> None:
         """Count a task that will not run."""
-        self.stages[task.spec.name].blocked += 1
+        self.counts.blocked(task)
 
     def waiting(self, task: Task, holder: str) -> None:
         """Say for whom the run waits."""
@@ -115,22 +95,30 @@ class Progress:
             self._say(f"waiting for {holder}, who is computing {task.label}", dim=True)
         self._waits[task.id] = holder
 
+    def told_load(self, text: str) -> None:
+        """Keep what the moving lines say of the workers."""
+        self.load = text
+
     def warned(self, text: str) -> None:
         """Show a warning, each once."""
         if text not in self._warned:
             self._warned.add(text)
             self._say(f"warning: {text}", even_quiet=True, fg="yellow")
 
-    # --- drawing -----------------------------------------------------------------------------------------------------
-    @staticmethod
-    def _count(count: StageCount, action: Action, by: int) -> None:
-        if action is Action.RUN:
-            count.to_run += by
-        elif action is Action.REUSE:
-            count.reused += by
-        else:
-            count.pruned += by
+    # --- Hearer ------------------------------------------------------------------------------------------------------
+    def said(self, task: Task | None, spoken: Spoken) -> None:
+        """Show what a stage printed on a worker, where it would go if this process ran the stage."""
+        if task is not None and not spoken.shown:
+            prefix = click.style(prefix_of(task.spec.name, task.record.name), dim=True)
+            self.line(prefix + spoken.text, err=spoken.kind == ERR)
 
+    def before_print(self) -> None:
+        """Take the moving lines away."""
+        if self._drawn:
+            with self._lock:
+                self._erase()
+
+    # --- drawing -----------------------------------------------------------------------------------------------------
     def _show_progress(self, stage: str, count: StageCount) -> None:
         if self.quiet:
             return
@@ -160,17 +148,12 @@ class Progress:
             if count.to_run:
                 say(self._line(stage, count))
                 self._drawn += 1
+        if self.load:
+            say(f"  {self.load}", dim=True)
+            self._drawn += 1
 
     def _line(self, stage: str, count: StageCount) -> str:
-        ended = count.done + count.failed + count.blocked
-        parts = [f"  {stage:<24} {ended:>6}/{count.to_run}"]
-        parts += [f"{value} {name}" for name, value in (("failed", count.failed), ("reused", count.reused)) if value]
-        if ended:
-            rate = ended / max(time.monotonic() - self.running_since, 1e-3)
-            parts.append(f"{rate:.1f}/s")
-            if count.left:
-                parts.append(f"about {_duration(count.left / rate)} left")
-        return "  ".join(parts)
+        return stage_line(stage, count, time.monotonic() - self.running_since)
 
     def _say(self, text: str, *, even_quiet: bool = False, **style: Any) -> None:
         if not self.quiet or even_quiet:
@@ -190,23 +173,46 @@ class Progress:
 
     def table(self) -> str:
         """The closing table."""
-        header = f"{'stage':<26}{'ran':>8}{'reused':>8}{'not needed':>12}{'failed':>8}{'not run':>9}{'seconds':>10}"
-        rows = [header, "-" * len(header)]
-        for stage, c in self.stages.items():
-            not_run = c.to_run - c.done - c.failed
-            rows.append(f"{stage:<26}{c.done:>8}{c.reused:>8}{c.pruned:>12}{c.failed:>8}{not_run:>9}{c.seconds:>10.2f}")
-        return "\n".join(rows)
+        return table(self.stages)
 
     def summary(self) -> str:
         """What came out of it, in a line."""
-        counts = self.stages.values()
-        ran, reused, pruned = (sum(getattr(c, name) for c in counts) for name in ("done", "reused", "pruned"))
-        failed = sum(c.failed for c in counts)
-        took = _duration(time.monotonic() - self.started)
-        if not ran and not failed:
-            return f"everything was in the cache: {reused} reused, {pruned} not needed, nothing ran ({took})"
-        failures = f", {failed} failed" if failed else ""
-        return f"{ran} ran, {reused} reused, {pruned} not needed{failures} ({took})"
+        return summary(self.stages, time.monotonic() - self.started)
+
+
+def stage_line(stage: str, count: StageCount, seconds: float) -> str:
+    """How far a stage is after so many seconds."""
+    ended = count.done + count.failed + count.blocked
+    parts = [f"  {stage:<24} {ended:>6}/{count.to_run}"]
+    parts += [f"{value} {name}" for name, value in (("failed", count.failed), ("reused", count.reused)) if value]
+    if ended:
+        rate = ended / max(seconds, 1e-3)
+        parts.append(f"{rate:.1f}/s")
+        if count.left:
+            parts.append(f"about {duration(count.left / rate)} left")
+    return "  ".join(parts)
+
+
+def table(stages: Mapping[str, StageCount]) -> str:
+    """The table of a run that has ended."""
+    header = f"{'stage':<26}{'ran':>8}{'reused':>8}{'not needed':>12}{'failed':>8}{'not run':>9}{'seconds':>10}"
+    rows = [header, "-" * len(header)]
+    for stage, c in stages.items():
+        not_run = c.to_run - c.done - c.failed
+        rows.append(f"{stage:<26}{c.done:>8}{c.reused:>8}{c.pruned:>12}{c.failed:>8}{not_run:>9}{c.seconds:>10.2f}")
+    return "\n".join(rows)
+
+
+def summary(stages: Mapping[str, StageCount], seconds: float) -> str:
+    """What came out of a run that took so many seconds."""
+    counts = stages.values()
+    ran, reused, pruned = (sum(getattr(c, name) for c in counts) for name in ("done", "reused", "pruned"))
+    failed = sum(c.failed for c in counts)
+    took = duration(seconds)
+    if not ran and not failed:
+        return f"everything was in the cache: {reused} reused, {pruned} not needed, nothing ran ({took})"
+    failures = f", {failed} failed" if failed else ""
+    return f"{ran} ran, {reused} reused, {pruned} not needed{failures} ({took})"
 
 
 def _first_line(outcome: Outcome) -> str:
@@ -214,7 +220,8 @@ def _first_line(outcome: Outcome) -> str:
     return f"{error.type}: {error.message}".partition("\n")[0] if error is not None else "unknown"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds for people."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(int(seconds), 60)

@@ -59,6 +59,10 @@ def show(error: CuridaskError) -> None:
     if isinstance(error, StageFailedError):
         say(f"failed: {error.where}", fg="red")
         say(f"  {error.what}")
+        if error.output:
+            say("  what it printed last:")
+            for line in error.output.splitlines():
+                say(f"    | {line}")
         if error.fix:
             say(f"  fix:   {error.fix}")
         return

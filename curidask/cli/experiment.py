@@ -55,6 +55,8 @@ def run_command(name: str, **options: Any) -> None:
     from curidask.cli.display import Progress
     from curidask.config import load_config
 
+    if options["detach"]:
+        sys.exit(_detached(load_config(), options))
     looks = any(options[query] not in (None, False) for query in QUERIES)
     progress = Progress(
         quiet=options["quiet"] or looks, plain=options["plain"], moving=True if options["progress"] else None
@@ -69,6 +71,20 @@ def run_command(name: str, **options: Any) -> None:
         _run(config, name, options, progress)
 
 
+def _detached(config: Config, options: dict[str, Any]) -> int:
+    from curidask.cli import detaching
+
+    is_subcommand = click.get_current_context().parent is not None
+    command = detaching.run_command_line(sys.argv[1:], is_subcommand=is_subcommand)
+    return detaching.detach(config, command, detaching.launcher(config, _named_cluster(config, options)))
+
+
+def _named_cluster(config: Config, options: dict[str, Any]) -> str | None:
+    """The cluster that a run would have, as far as the command and the configuration say."""
+    chosen = _chosen_cluster(options["cluster"], options["scheduler"])
+    return chosen or (config.default_cluster if options["parallel"] is None else None) or None
+
+
 def _check(options: dict[str, Any]) -> None:
     """Refuse flags that contradict each other."""
     for one, *others in (
@@ -79,20 +95,30 @@ def _check(options: dict[str, Any]) -> None:
         ("dry", "store_full"),
         ("dry", "notebook"),
         ("dry", "docker"),
+        ("detach", "dry"),
+        ("detach", "progress"),
+        *(("detach", query) for query in QUERIES),
     ):
         given = [name for name in (one, *others) if options[name] not in (None, False)]
         if len(given) > 1:
             flags = " and ".join(QUERIES.get(name, f"--{name.replace('_', '-')}") for name in given)
             raise click.UsageError(f"{flags} cannot go together; leave one of them out.")
 
+    from curidask.cli.options import EDITOR
+
+    if options["detach"] and options["notes"] == EDITOR:
+        raise click.UsageError("--notes opens an editor, and --detach leaves the terminal; write --notes TEXT.")
+
 
 def _run_options(options: dict[str, Any]) -> dict[str, Any]:
     """What `run_experiment` takes of the flags."""
     names = (
         "params", "names", "indices", "global_indices", "overwrite", "overwrite_stages", "cache", "cache_mode",
-        "prefix", "dry", "dry_cache", "lazy", "ignore_lazy", "no_dag", "parallel", "log_errors", "all_loggers",
+        "prefix", "dry", "dry_cache", "lazy", "ignore_lazy", "no_dag", "fail_fast", "keep_going_aggregates", "parallel",
+        "insecure", "restarts", "log_errors", "all_loggers",
     )  # fmt: skip
-    return {name: options[name] for name in names}
+    cluster = _chosen_cluster(options["cluster"], options["scheduler"])
+    return {name: options[name] for name in names} | {"cluster": cluster}
 
 
 def _look(config: Config, name: str, options: dict[str, Any], progress: Progress) -> None:
@@ -155,6 +181,14 @@ def _run(config: Config, name: str, options: dict[str, Any], progress: Progress)
 
 def _named(reports: list[Path]) -> list[str]:
     return [f"report: {path}" for path in reports]
+
+
+def _chosen_cluster(name: str | None, address: str | None) -> str | None:
+    if name is not None and address is not None:
+        raise click.UsageError("give either --cluster or --scheduler")
+    if address is not None and "://" not in address:
+        raise click.UsageError(f"--scheduler takes an address such as tls://{address}")
+    return name if address is None else address
 
 
 def _explained(function: Any, *args: Any, **options: Any) -> Any:

@@ -132,9 +132,28 @@ OPTIONS = (
     ),
     _option(COMPUTE, "--ignore-lazy", is_flag=True, help="Make no output lazy."),
     _option(
+        COMPUTE, "--fail-fast", is_flag=True,
+        help="Stop at once at the first failure; without it, what does not depend on the failure finishes.",
+    ),
+    _option(
+        COMPUTE, "--keep-going-aggregates", is_flag=True,
+        help="Let an aggregate over records some of which failed run over the others, with a warning.",
+    ),
+    _option(
         COMPUTE, "--parallel", type=click.IntRange(min=0), metavar="N",
         help="Worker processes on this machine; 0: none, so that a debugger works. Default: as many as cores, or as "
         "sets where they are fewer.",
+    ),
+    _option(COMPUTE, "--cluster", metavar="NAME", help="Where the workers are: a cluster of the configuration."),
+    _option(COMPUTE, "--scheduler", metavar="ADDRESS", help="The same: a dask scheduler, such as tls://host:8786."),
+    _option(COMPUTE, "--insecure", is_flag=True, help="Accept a connection without TLS to another machine."),
+    _option(
+        COMPUTE, "--restart", "restarts", type=click.IntRange(min=0), default=0, metavar="N",
+        help="When the scheduler is lost, start or find the cluster again and go on, up to N times.",
+    ),
+    _option(
+        COMPUTE, "--detach", is_flag=True,
+        help="Return at once; the run goes on without the terminal. `curidask attach` follows it.",
     ),
     _option(COMPUTE, "--parallel-mode", is_flag=True, hidden=True),
     _option(COMPUTE, "--parallel-safe", is_flag=True, hidden=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,10 @@ def choose_colour(*, plain: bool = False) -> None:
 
 def say(text: str = "", *, err: bool = True, nl: bool = True, **style: Any) -> None:
     """Print a line, on stderr unless told otherwise."""
-    click.echo(click.style(text, **style) if style else text, err=err, nl=nl, color=_colour)
+    stream = sys.stderr if err else sys.stdout
+    # While a stage runs here, what it prints is overheard for the log; this is not the stage's.
+    stream = getattr(stream, "beneath", stream)
+    click.echo(click.style(text, **style) if style else text, file=stream, nl=nl, color=_colour)
 
 
 class _LineHandler(logging.Handler):
@@ -43,13 +47,14 @@ class _LineHandler(logging.Handler):
 
 def show_logs(show: Callable[[str], None], root: Path, *, verbose: bool, everything: bool) -> None:
     """Show warnings and errors that are logged; with `verbose` what is told, too."""
-    from curidask.logs import ForFile, OwnRecords
+    from curidask.logs import SHORT_FORMAT, ByStage, ForFile, OwnRecords
 
     handler = _LineHandler(show)
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(logging.Formatter(SHORT_FORMAT))
     handler.setLevel(logging.INFO if verbose else logging.WARNING)
     handler.addFilter(OwnRecords(root, everything=everything))
     handler.addFilter(ForFile())
+    handler.addFilter(ByStage())
     top = logging.getLogger()
     top.addHandler(handler)
     top.setLevel(min(top.level or logging.WARNING, handler.level))

@@ -108,6 +108,8 @@ class Job:
         Claim it, and look into the store first: somebody may have made it since the plan.
     supersedes : int
         The generation of a claim on it whose lease was seen to end.
+    expected_seconds : float
+        How long its stage took at most in this run so far; 0 for unknown.
     components : mapping
         The parts of the key, for the manifest.
     """
@@ -125,6 +127,7 @@ class Job:
     reusable: bool
     components: Mapping[str, Any]
     supersedes: int = -1
+    expected_seconds: float = 0.0
 
     @property
     def passed(self) -> dict[int, None]:
@@ -163,6 +166,8 @@ class ErrorInfo:
         Advice, for errors that have it.
     exception : BaseException or None
         The exception itself where it could travel.
+    output : str
+        What the stage printed last, when its process was killed.
     """
 
     type: str
@@ -170,6 +175,7 @@ class ErrorInfo:
     traceback_text: str = ""
     fix: str = ""
     exception: BaseException | None = None
+    output: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +252,8 @@ class Outcome:
         What the stage reported. Of a stage that was found made, what it reported lies in the store.
     held : Held or None
         For HELD: who is computing it.
+    peak_bytes : int
+        The most memory that its process had meanwhile; 0 when it is not known, as of a job that was over too soon.
     """
 
     task: int
@@ -258,6 +266,7 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     reported: tuple[Reported, ...] = ()
     held: Held | None = None
+    peak_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +291,15 @@ class Executor(Protocol):
         """Where the jobs run, in words, with the dashboard's address where there is one."""
         ...
 
+    def check(self, specs: Iterable[StageSpec]) -> None:
+        """Refuse stages that could never run here, before they are submitted.
+
+        Raises
+        ------
+        DemandError
+        """
+        ...
+
     def submit(self, jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> None:
         """Take jobs; `after` names, for each, the earlier jobs it must wait for."""
         ...
@@ -301,6 +319,10 @@ class Executor(Protocol):
     def warnings(self) -> list[str]:
         """What happened to the workers since the last call (a death, for one)."""
         ...
+
+    def load(self) -> str:
+        """How many workers there are now and what they take, in words; empty where that is not worth a word."""
+        return ""
 
     def close(self, *, now: bool = False) -> None:
         """End the workers; `now` for those in the middle of a job too."""

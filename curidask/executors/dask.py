@@ -8,24 +8,42 @@ values has a second, tiny task that gives its outcome alone, so that the driver 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import queue
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from dask._task_spec import DataNode, List, Task, TaskRef
 
-from curidask.clusters import Connection
-from curidask.errors import ClusterError
+from curidask.clusters.base import Connection
+from curidask.clusters.checks import Admission, admit
+from curidask.errors import CuridaskError
 from curidask.executors import shipping
-from curidask.executors.base import ErrorInfo, Executor, Job, JobResult, Keep, Kind, Outcome
-from curidask.executors.describe import worker_name
+from curidask.executors.autopsy import Death
+from curidask.executors.base import ErrorInfo, Executor, Job, JobResult, Kind, Outcome
+from curidask.executors.cargo import Cargo, is_blob
+from curidask.executors.chains import (
+    Bereaved,
+    Chain,
+    annotated,
+    hex32,
+    linear_chains,
+    outcome_key,
+    waiting_for,
+)
+from curidask.executors.dask_worker import FINISHED, outcomes_of, run_shipped, value_of
+from curidask.executors.deaths import AGAIN, Deaths, Verdict, What
+from curidask.executors.demands import Demands
+from curidask.executors.hearing import Hear, listen, unheard
+from curidask.executors.link import Link
+from curidask.executors.project_files import ProjectFiles
 from curidask.executors.values import unpack
-from curidask.executors.worker import Environment, run_job
+from curidask.executors.worker import Environment
 from curidask.staging import StageSpec
 
 PULSE_SECONDS = 0.5
@@ -40,79 +58,12 @@ FUSE_FROM = 32
 ENOUGH = 8
 """Chains a worker that keep it busy for longer than a linger."""
 
-FINISHED = (Kind.DONE, Kind.FOUND)
+SOON_SECONDS = 0.1
+"""How long a wait for results lasts at most while it is still to be found out why a worker died."""
 
 
-# --- on the worker ---------------------------------------------------------------------------------------------------
-def run_shipped(
-    code_id: str, code: bytes, batch_id: str, batch: bytes, places: Sequence[int], before: list[list[JobResult]]
-) -> list[JobResult]:
-    """Run a chain of jobs of a batch on a worker, each whatever became of the one before it."""
-    env = shipping.load_code(code_id, code).env
-    jobs = shipping.load_jobs(batch_id, batch)
-    known = {result.outcome.task: result for results in before for result in results}
-    results = []
-    for place in places:
-        job, after = jobs[place]
-        waited_for = [known[task] for task in after if task in known]
-        if any(result.outcome.kind not in FINISHED for result in waited_for):
-            result = JobResult(Outcome(job.id, Kind.INPUT_UNAVAILABLE, worker=worker_name()))
-        else:
-            result = run_job(job, env, {r.outcome.task: r.values for r in waited_for})
-        known[job.id] = result
-        results.append(result)
-    return results
-
-
-def outcomes_of(results: list[JobResult]) -> list[Outcome]:
-    """The outcomes alone, for the driver."""
-    return [result.outcome for result in results]
-
-
-def value_of(results: list[JobResult], task: int, index: int) -> Any:
-    """One packed value alone, for the driver."""
-    return next(result for result in results if result.outcome.task == task).values[index]
-
-
-# --- on the driver ---------------------------------------------------------------------------------------------------
-@dataclass(slots=True)
-class _Chain:
-    """Jobs that were sent as one dask task.
-
-    Attributes
-    ----------
-    key : str
-        The dask key.
-    jobs : list of Job
-        In order.
-    batch : str
-        Key of the bytes that hold them.
-    places : list of int
-        Their places in those bytes.
-    before : list of int
-        Jobs of other chains that it waits for.
-    result : Future
-    was_tried : bool
-        Whether it was sent again, alone, since its worker had died too often.
-    """
-
-    key: str
-    jobs: list[Job]
-    batch: str
-    places: list[int]
-    before: list[int]
-    result: Any = None
-    was_tried: bool = False
-
-    @property
-    def tasks(self) -> list[int]:
-        """Its jobs' tasks."""
-        return [job.id for job in self.jobs]
-
-    @property
-    def holds_values(self) -> bool:
-        """Whether the result holds values, so that it is kept until they are released."""
-        return any(output.keep is not Keep.COMMIT for job in self.jobs for output in job.outputs)
+class _Lost(Exception):
+    """The connection to the scheduler is gone, and with it all that was sent there."""
 
 
 class DaskExecutor(Executor):
@@ -125,86 +76,161 @@ class DaskExecutor(Executor):
     env : Environment
     modules : callable
         Gives the project's modules, whose contents go by value.
+    files : ProjectFiles, optional
+        What workers on other machines need beside; the current folder's by default.
+    reopen : callable, optional
+        Gives a context manager like `connection`, to go on with when the scheduler is lost.
+    restarts : int
+        How often to go on.
+    hear : callable, optional
+        Given what stages say while they run, in a thread of dask's.
+
+    Raises
+    ------
+    ClusterError
+        When the cluster does not come up, or cannot run the project.
     """
 
     def __init__(
         self,
-        connection: contextlib.AbstractContextManager[Connection],
+        connection: AbstractContextManager[Connection],
         env: Environment,
         modules: Callable[[], Sequence[ModuleType]],
+        *,
+        files: ProjectFiles | None = None,
+        reopen: Callable[[], AbstractContextManager[Connection]] | None = None,
+        restarts: int = 0,
+        hear: Hear = unheard,
     ) -> None:
-        self._stack = contextlib.ExitStack()
-        self._connection = self._stack.enter_context(connection)
-        self._client = self._connection.client
         self._env = env
+        self._hear = hear
         self._modules = modules
+        self._files = files or ProjectFiles(Path.cwd())
+        self._attempts: dict[int, int] = {}
+        self._guilty: set[int] = set()
+        self._waiting: list[Outcome] = []
+        self._is_closed = False
+        self._link = Link(connection, self._admit, reopen=reopen, restarts=restarts)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start with nothing sent."""
         self._run = uuid.uuid4().hex
-        self._code_id = ""
-        self._places: dict[int, int] = {}
-        self._specs: list[StageSpec] = []
+        self._demands = Demands(self._client)
+        self._deaths = Deaths(self._run, self._demands.largest_memory)
+        self._bereaved: list[Bereaved] = []
+        listen(self._client, self._run, self._hear, self._deaths)
+        self._demands.largest_memory()  # remembered, for when one of them has just died
+        self._link.on_death = self._deaths.removed
+        self._load_cargo()
         self._blobs: dict[str, Any] = {}
         self._in_batch: dict[str, int] = {}
-        self._chains: dict[int, _Chain] = {}
-        self._attempts: dict[int, int] = {}
-        self._ended: queue.SimpleQueue[tuple[_Chain, str, Any]] = queue.SimpleQueue()
-        self._suspects: list[_Chain] = []
-        self._on_trial: _Chain | None = None
-        self._guilty: set[int] = set()
-        self._news: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._closing = False
-        self.n_workers = self._connection.n_workers
-        self._client.subscribe_topic("all", self._on_cluster_event)
+        self._chains: dict[int, Chain] = {}
+        self._ended: queue.SimpleQueue[tuple[Chain, str, Any]] = queue.SimpleQueue()
+        self._suspects: list[Chain] = []
+        self._on_trial: Chain | None = None
+        self._is_lost = False
+
+    def _load_cargo(self) -> None:
+        """Let the code go along with the next jobs, under keys that dask does not know."""
+        env = replace(self._env, session=self._run)
+        self._cargo = Cargo(uuid.uuid4().hex, env, self._modules, self._files, self._link.admission)
+
+    def _admit(self, connection: Connection) -> Admission:
+        packages = self._files.imported(self._modules()).packages
+        return admit(connection, self._env.store, packages, self._files.root)
+
+    @property
+    def n_workers(self) -> int:  # type: ignore[override]  # it changes by itself here
+        """How many workers there are now."""
+        return self._link.n_workers
 
     @property
     def description(self) -> str:
         """The cluster and its dashboard."""
-        return f"on {self._connection.description} (dashboard {self._client.dashboard_link})"
+        return self._link.description
+
+    @property
+    def _client(self) -> Any:
+        return self._link.client
+
+    def check(self, specs: Iterable[StageSpec]) -> None:
+        """Refuse stages that no worker can run."""
+        self._demands.check(specs, self._link.description)
 
     # --- submission --------------------------------------------------------------------------------------------------
     def submit(self, jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> None:
         """Send a batch as one graph."""
+        jobs = self._with_values(jobs, after)
+        if not jobs:
+            return
         graph: dict[str, Any] = {}
-        code_key = self._add_code(jobs, graph)
+        self._cargo.add(jobs, graph)
         batch_key = f"curidask_batch-{uuid.uuid4().hex}"
-        packed = shipping.pack_jobs(jobs, after, self._code_id, self._places, self._modules)
+        packed = shipping.pack_jobs(jobs, after, self._cargo.code_id, self._cargo.places, self._modules)
         graph[batch_key] = DataNode(batch_key, packed)
         places = {job.id: place for place, job in enumerate(jobs)}
         chains = []
         for chained in self._split(jobs, after):
             own = {job.id for job in chained}
             before = [t for job in chained for t in after.get(job.id, ()) if t not in own]
-            chain = _Chain(self._new_key(chained), chained, batch_key, [places[job.id] for job in chained], before)
+            at = [places[job.id] for job in chained]
+            code = TaskRef(self._cargo.code_key(self._cargo.code_id))
+            files = self._cargo.files_arg
+            chain = Chain(self._new_key(chained), chained, batch_key, self._cargo.code_id, code, files, at, before)
             self._chains.update((task, chain) for task in chain.tasks)
             chains.append(chain)
         self._in_batch[batch_key] = len(chains)
-        self._send(chains, graph, code_key)
+        self._send(chains, graph)
 
-    def _send(self, chains: Iterable[_Chain], graph: dict[str, Any], code_key: str) -> None:
+    def _with_values(self, jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> list[Job]:
+        """The jobs without those whose values in memory are gone, with a lost scheduler; they go back."""
+        back: set[int] = set()
+        sent: list[Job] = []
+        known = self._chains.keys() | {job.id for job in jobs}
+        for job in jobs:
+            lost = tuple(task for task in job.passed if task not in known)
+            if lost or not back.isdisjoint(after.get(job.id, ())):
+                back.add(job.id)
+                self._waiting.append(Outcome(job.id, Kind.INPUT_LOST if lost else Kind.INPUT_UNAVAILABLE, lost=lost))
+            else:
+                sent.append(job)
+        return sent
+
+    def _send(self, chains: Sequence[Chain], graph: dict[str, Any]) -> None:
         blobs = list(graph)
         for chain in chains:
-            self._add_to(graph, chain, code_key)
+            self._add_to(graph, chain)
         keys = list(graph)
-        futures = dict(zip(keys, self._client.get(graph, keys, sync=False), strict=True))
+        try:
+            futures = dict(zip(keys, self._client.get(annotated(graph, chains), keys, sync=False), strict=True))
+        except Exception:
+            if self._link.is_up:
+                raise
+            self._is_lost = True
+            return
         self._blobs.update((key, futures[key]) for key in blobs)
         for chain in chains:
             chain.result = futures[chain.key]
-            self._listen(chain, futures[_outcome_key(chain.key)] if chain.holds_values else chain.result)
+            chain.heard = futures[outcome_key(chain.key)] if chain.holds_values else chain.result
+            self._listen(chain, chain.heard)
 
-    def _add_to(self, graph: dict[str, Any], chain: _Chain, code_key: str) -> None:
+    def _add_to(self, graph: dict[str, Any], chain: Chain) -> None:
         # What has ended and is stored needs no reference any more; a key that is let go must not be named.
         before = dict.fromkeys(self._chains[task].key for task in chain.before if task in self._chains)
         graph[chain.key] = Task(
             chain.key,
             run_shipped,
-            self._code_id,
-            TaskRef(code_key),
+            chain.code_id,
+            chain.code,
+            chain.files,
             chain.batch,
             TaskRef(chain.batch),
             chain.places,
             List(*map(TaskRef, before)),
         )
         if chain.holds_values:
-            graph[_outcome_key(chain.key)] = Task(_outcome_key(chain.key), outcomes_of, TaskRef(chain.key))
+            graph[outcome_key(chain.key)] = Task(outcome_key(chain.key), outcomes_of, TaskRef(chain.key))
 
     def _split(self, jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> list[list[Job]]:
         """The jobs as chains, each to be one dask task.
@@ -224,21 +250,7 @@ class DaskExecutor(Executor):
             self._attempts[job.id] = self._attempts.get(job.id, 0) + 1
         last = jobs[-1]
         name = "+".join(job.spec.name for job in jobs)
-        return f"{name}-{_hex32(self._run, last.key, str(last.id), str(self._attempts[last.id]))}"
-
-    def _add_code(self, jobs: Sequence[Job], graph: dict[str, Any]) -> str:
-        """The key of code that has the stages of these jobs; a new one joins the graph when some are new."""
-        unknown = {id(job.spec): job.spec for job in jobs if id(job.spec) not in self._places}
-        if unknown:
-            self._specs.extend(unknown.values())
-            self._places = {id(spec): place for place, spec in enumerate(self._specs)}
-            self._code_id, data = shipping.pack_code(self._specs, self._env, self._modules())
-            key = self._code_key()
-            graph[key] = DataNode(key, data)
-        return self._code_key()
-
-    def _code_key(self) -> str:
-        return f"curidask_code-{_hex32(self._run, self._code_id)}"
+        return f"{name}-{hex32(self._run, last.key, str(last.id), str(self._attempts[last.id]))}"
 
     # --- results -----------------------------------------------------------------------------------------------------
     def poll(self, timeout_seconds: float | None = None) -> list[Outcome]:
@@ -247,10 +259,24 @@ class DaskExecutor(Executor):
         Raises
         ------
         ClusterError
-            When the connection to the scheduler is gone.
+            When the scheduler is lost and no restart is left, or no worker has been there for too long.
         """
-        finished: list[tuple[_Chain, Any]] = []
-        outcomes: list[Outcome] = []
+        outcomes, self._waiting = self._waiting, []
+        if outcomes:
+            return outcomes
+        try:
+            self._poll(timeout_seconds, outcomes)
+        except _Lost:
+            outcomes += self._resume()
+        if not outcomes:
+            self._link.require_workers()
+        return outcomes
+
+    def _poll(self, timeout_seconds: float | None, outcomes: list[Outcome]) -> None:
+        """Add what ended to the outcomes."""
+        if self._is_lost:
+            raise _Lost
+        finished: list[tuple[Chain, Any]] = []
         for chain, future in self._wait(timeout_seconds):
             status = future.status
             if chain is self._on_trial and status not in ("lost", "pending"):
@@ -266,16 +292,34 @@ class DaskExecutor(Executor):
             ended = [result.outcome if isinstance(result, JobResult) else result for result in results]
             self._settle(chain, keep=chain.holds_values and any(outcome.kind in FINISHED for outcome in ended))
             outcomes += ended
-        return outcomes + self._try_suspects()
+        outcomes += self._after_deaths()
 
-    def _listen(self, chain: _Chain, future: Any) -> None:
+    def _resume(self) -> list[Outcome]:
+        """Go on with another scheduler: what was under way goes back, what was held in memory is lost.
+
+        Raises
+        ------
+        ClusterError
+            When there is no other.
+        """
+        held = {task for task, chain in self._chains.items() if chain.has_ended}
+        outcomes = []
+        for job in [job for chain in dict.fromkeys(self._chains.values()) if not chain.has_ended for job in chain.jobs]:
+            lost = tuple(task for task in job.passed if task in held)
+            outcomes.append(Outcome(job.id, Kind.INPUT_LOST if lost else Kind.INPUT_UNAVAILABLE, lost=lost))
+        self._link.restart()
+        self._begin()
+        return outcomes
+
+    def _listen(self, chain: Chain, future: Any) -> None:
         key = chain.key
         future.add_done_callback(lambda ended: self._ended.put((chain, key, ended)))
 
-    def _wait(self, timeout_seconds: float | None) -> list[tuple[_Chain, Any]]:
+    def _wait(self, timeout_seconds: float | None) -> list[tuple[Chain, Any]]:
         """What ended. Late reports of attempts that were given up are left out."""
-        ended: list[tuple[_Chain, str, Any]] = []
-        left = PULSE_SECONDS if timeout_seconds is None else timeout_seconds
+        ended: list[tuple[Chain, str, Any]] = []
+        left = SOON_SECONDS if self._bereaved or self._deaths.is_waiting() else PULSE_SECONDS
+        left = left if timeout_seconds is None else min(left, timeout_seconds)
         with contextlib.suppress(queue.Empty):
             ended.append(self._ended.get(timeout=left))
             # Each look fetches all that ended with one request a worker, so a moment's patience saves many.
@@ -285,9 +329,7 @@ class DaskExecutor(Executor):
                 ended.append(self._ended.get(timeout=max(0.0, until - time.monotonic())))
         return [(c, future) for c, key, future in ended if c.key == key and self._chains.get(c.tasks[-1]) is c]
 
-    def _gather(
-        self, finished: list[tuple[_Chain, Any]], outcomes: list[Outcome]
-    ) -> Iterator[tuple[_Chain, list[Any]]]:
+    def _gather(self, finished: list[tuple[Chain, Any]], outcomes: list[Outcome]) -> Iterator[tuple[Chain, list[Any]]]:
         """What the chains gave; one that turns out broken adds to the outcomes instead.
 
         Race: a chain ends, its worker dies before the result is fetched, dask runs the chain again and then blames
@@ -306,34 +348,36 @@ class DaskExecutor(Executor):
                 else:
                     yield chain, results
 
-    def _broken(self, chain: _Chain, future: Any, status: str) -> list[Outcome]:
+    def _broken(self, chain: Chain, future: Any, status: str) -> list[Outcome]:
         """The outcomes of a chain that dask itself could not bring to an end; none yet if it gets another chance."""
         if status == "cancelled":
-            raise ClusterError(
-                "The connection to the dask scheduler was lost.",
-                where=self._connection.description,
-                fix="run the same command again: what had finished is in the cache",
-            )
+            raise _Lost
         error = future.exception()
         if type(error).__name__ != "KilledWorker":
-            return self._failed(chain, chain.tasks[0], ErrorInfo(type(error).__name__, str(error)))
-        if not chain.was_tried:
-            self._suspects.append(chain)
-            return []
-        message = "the worker process died each time the stage ran (often: out of memory, or a crash in native code)"
-        info = ErrorInfo("WorkerDied", message, fix="run this set alone with --parallel 0 and watch its memory")
-        return self._failed(chain, self._first_undone(chain), info)
+            return self._failed(chain, chain.tasks[0], _outside_of_a_stage(error))
+        if is_blob(error.task):
+            return self._without_bytes(chain)
+        self._bereaved.append(Bereaved(chain, chain.key, error.last_worker.address, error.task == chain.key))
+        return []
 
-    def _failed(self, chain: _Chain, guilty: int, info: ErrorInfo) -> list[Outcome]:
+    def _without_bytes(self, chain: Chain) -> list[Outcome]:
+        """Give back a chain whose bytes dask has lost too often, for new ones: each worker that held them died.
+
+        To dask they are a task like any other, which it gives up after some deaths, although none was its fault.
+        """
+        self._load_cargo()
+        self._settle(chain, keep=False)
+        return [Outcome(task, Kind.INPUT_UNAVAILABLE) for task in chain.tasks]
+
+    def _failed(self, chain: Chain, guilty: int, info: ErrorInfo, death: Death | None = None) -> list[Outcome]:
         self._settle(chain, keep=False)
         self._guilty.update(task for task in chain.tasks if task >= guilty)
         kinds = {task: Kind.FOUND if task < guilty else Kind.INPUT_UNAVAILABLE for task in chain.tasks}
-        return [
-            Outcome(task, Kind.FAILED, error=info) if task == guilty else Outcome(task, kind)
-            for task, kind in kinds.items()
-        ]
+        worker, peak = (death.worker, death.peak_bytes) if death is not None else ("", 0)
+        failed = Outcome(guilty, Kind.FAILED, worker=worker, error=info, peak_bytes=peak)
+        return [failed if task == guilty else Outcome(task, kind) for task, kind in kinds.items()]
 
-    def _first_undone(self, chain: _Chain) -> int:
+    def _first_undone(self, chain: Chain) -> int:
         """The job of a chain that was running when its worker died: the first whose outputs are not in the store."""
         for job in chain.jobs[:-1]:
             stems = {output.stem for output in job.outputs}
@@ -341,16 +385,120 @@ class DaskExecutor(Executor):
                 return job.id
         return chain.tasks[-1]
 
-    def _try_suspects(self) -> list[Outcome]:
-        """Send the chains again whose worker died too often, one at a time.
+    # --- deaths ------------------------------------------------------------------------------------------------------
+    def _after_deaths(self) -> list[Outcome]:
+        """Decide on what was running or queued where a worker died, in the order of the graph.
 
-        dask blames a death on all that was queued on the worker, and passes the blame on to what waits for those. Alone
-        it shows who kills workers. In the order of the graph, so what one waits for is cleared or guilty by then.
+        dask blames a death on all that was queued on the worker, and passes the blame on to what waits for those. So
+        each waits for the word on those before it: what runs again is sent behind what it waits for.
+        """
+        outcomes = [outcome for death in self._deaths.take() for outcome in self._at_once(death)]
+        again: list[Chain] = []
+        left: list[Bereaved] = []
+        for lost in sorted(self._bereaved, key=lambda lost: lost.chain.tasks[0]):
+            chain = lost.chain
+            if chain.key != lost.key or self._chains.get(chain.tasks[-1]) is not chain:
+                continue  # decided meanwhile
+            if gone := self._gone_values(chain):
+                outcomes += self._without_values(chain, gone)
+            elif any(self._is_blamed(task) and self._chains[task] not in again for task in chain.before):
+                left.append(lost)
+            elif self._guilty.intersection(chain.before):
+                self._settle(chain, keep=False)
+                outcomes += [Outcome(task, Kind.INPUT_UNAVAILABLE) for task in chain.tasks]
+            else:
+                outcomes += self._carry_out(self._verdict(lost), lost, again, left)
+        self._bereaved = left
+        self._again(again)
+        return outcomes + self._try_suspects()
+
+    def _gone_values(self, chain: Chain) -> list[int]:
+        """The jobs whose values a chain reads that had ended well, and that dask could not run again after a death."""
+        before = [task for task in chain.before if task in self._chains]
+        return [task for task in before if self._chains[task].has_ended and self._is_blamed(task)]
+
+    def _without_values(self, chain: Chain, gone: Sequence[int]) -> list[Outcome]:
+        """Give back a chain whose values in memory are gone: nothing more will be heard of the jobs that made them."""
+        self._settle(chain, keep=False)
+        for task in [task for lost in gone for task in self._chains[lost].tasks]:
+            self._chains.pop(task, None)
+        outcomes = []
+        for job in chain.jobs:
+            lost = tuple(task for task in job.passed if task in gone)
+            outcomes.append(Outcome(job.id, Kind.INPUT_LOST if lost else Kind.INPUT_UNAVAILABLE, lost=lost))
+        return outcomes
+
+    def _verdict(self, lost: Bereaved) -> Verdict | None:
+        if not lost.was_there:
+            return AGAIN
+        waited = time.monotonic() - lost.since
+        return self._deaths.judge(lost.chain.tasks, lost.worker, waited, was_alone=lost.chain.was_tried)
+
+    def _carry_out(
+        self, verdict: Verdict | None, lost: Bereaved, again: list[Chain], left: list[Bereaved]
+    ) -> list[Outcome]:
+        chain = lost.chain
+        if verdict is None:
+            left.append(lost)
+        elif verdict.what is What.FAILED:
+            guilty = verdict.task if verdict.task >= 0 else self._first_undone(chain)
+            assert verdict.error is not None
+            return self._failed(chain, guilty, verdict.error, verdict.death)
+        elif verdict.what is What.ALONE:
+            self._suspects.append(chain)
+        else:
+            chain.memory_bytes = max(chain.memory_bytes, verdict.memory_bytes)
+            again.append(chain)
+        return []
+
+    def _at_once(self, death: Death) -> list[Outcome]:
+        """Act on a death before dask gives up; a scheduler that others started runs what died elsewhere, several times.
+
+        It would hang or die there too. So it is taken back; what is running there by now runs on, unheard.
+        """
+        outcomes = []
+        for job in death.running:
+            chain = self._chains.get(job.task)
+            if job.session != self._run or chain is None or chain.has_ended:
+                continue
+            verdict = self._deaths.of_guilty(job.task, death)
+            if verdict.what is What.FAILED and verdict.error is not None:
+                outcomes += self._failed(chain, job.task, verdict.error, death) + self._taken_back(chain)
+            elif verdict.what is What.MORE_MEMORY:
+                chain.memory_bytes = verdict.memory_bytes
+                outcomes += self._taken_back(chain)
+                self._again([chain])
+        return outcomes
+
+    def _taken_back(self, chain: Chain) -> list[Outcome]:
+        """Take a chain back, and all that waits for it, since that was sent behind a key which is no more."""
+        known = sorted(dict.fromkeys(self._chains.values()), key=lambda other: other.tasks[0])
+        waiting = [other for other in waiting_for(chain, known) if not other.has_ended]
+        for other in reversed(waiting):
+            self._settle(other, keep=False)
+            other.take_back()
+        chain.take_back()
+        return [Outcome(task, Kind.INPUT_UNAVAILABLE) for other in waiting for task in other.tasks]
+
+    def _again(self, chains: list[Chain]) -> None:
+        for chain in chains:
+            chain.key = self._new_key(chain.jobs)
+        if chains:
+            self._send(chains, {})
+
+    def _try_suspects(self) -> list[Outcome]:
+        """Send the chains again whose worker died too often for a reason that nobody knows, one at a time.
+
+        Alone it shows who kills workers. In the order of the graph, so what one waits for is cleared or guilty by then.
         """
         outcomes: list[Outcome] = []
         self._suspects.sort(key=lambda chain: chain.tasks[0])
         while self._suspects and self._on_trial is None:
             chain = self._suspects[0]
+            if gone := self._gone_values(chain):
+                del self._suspects[0]
+                outcomes += self._without_values(chain, gone)
+                continue
             if any(self._is_blamed(task) for task in chain.before):
                 break  # dask's word about that one is still on its way
             del self._suspects[0]
@@ -359,29 +507,53 @@ class DaskExecutor(Executor):
                 outcomes += [Outcome(task, Kind.INPUT_UNAVAILABLE) for task in chain.tasks]
                 continue
             chain.was_tried = True
-            chain.key = self._new_key(chain.jobs)
             self._on_trial = chain
-            self._send([chain], {}, self._code_key())
+            self._again([chain])
         return outcomes
 
     def _is_blamed(self, task: int) -> bool:
         chain = self._chains.get(task)
         return chain is not None and chain.result.status == "error"
 
-    def _settle(self, chain: _Chain, *, keep: bool) -> None:
+    def _settle(self, chain: Chain, *, keep: bool) -> None:
         self._in_batch[chain.batch] -= 1
         if not self._in_batch[chain.batch]:
             del self._in_batch[chain.batch]
             # The batch's bytes stay known to dask as long as a chain that holds values may have to run again.
             self._blobs.pop(chain.batch)
+        chain.has_ended = True
         if not keep:
             for task in chain.tasks:
                 del self._chains[task]
 
     def fetch(self, task: int, index: int) -> Any:
-        """Fetch a value that a worker holds."""
-        future = self._client.submit(value_of, self._chains[task].result, task, index, pure=False)
-        return unpack(future.result(), shared=False)
+        """Fetch a value that a worker holds; a KeyError when it was lost with the scheduler.
+
+        Raises
+        ------
+        ClusterError
+            As `poll`.
+        """
+        try:
+            future = self._client.submit(value_of, self._chains[task].result, task, index, pure=False)
+            return unpack(self._wait_for(future), shared=False)
+        except CuridaskError:
+            raise
+        except Exception as error:
+            if type(error).__name__ == "KilledWorker":
+                self._chains.pop(task, None)
+                raise KeyError(task) from None
+            if self._link.is_up and type(error).__name__ not in ("FutureCancelledError", "CancelledError"):
+                raise
+        self._waiting += self._resume()
+        raise KeyError(task)
+
+    def _wait_for(self, future: Any) -> Any:
+        while True:
+            try:
+                return future.result(timeout=PULSE_SECONDS)
+            except TimeoutError:
+                self._link.require_workers()
 
     def release(self, tasks: Iterable[int]) -> None:
         """Let the workers forget values: a chain's when all of them are released."""
@@ -391,59 +563,26 @@ class DaskExecutor(Executor):
     # --- the cluster -------------------------------------------------------------------------------------------------
     def warnings(self) -> list[str]:
         """What happened to the workers since the last call."""
-        news = []
-        with contextlib.suppress(queue.Empty):
-            while True:
-                news.append(self._news.get_nowait())
-        return news
+        return self._link.news() + self._deaths.news(is_last=self._is_closed)
 
-    def _on_cluster_event(self, event: tuple[float, Any]) -> None:
-        message = event[1]
-        if isinstance(message, dict) and message.get("action") == "remove-worker" and not self._closing:
-            running = len(message.get("processing-tasks", ()))
-            self._news.put(
-                f"the worker at {message['worker']} died; what it held or was doing ({running} tasks) runs again"
-            )
+    def load(self) -> str:
+        """The number of workers and their memory, some seconds old."""
+        return self._link.load()
 
     def close(self, *, now: bool = False) -> None:
         """Leave the cluster, ending the workers it started for this run."""
-        self._closing = True
         if now:
-            self._connection.kill()
+            self._link.kill()
         self._chains.clear()
         self._blobs.clear()
-        self._stack.close()
+        self._link.close()
+        self._deaths.take()
+        self._is_closed = True
 
 
-def linear_chains(jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> list[list[Job]]:
-    """Split jobs into runs that can only be carried out one after the other, so that fusing one costs no parallelism.
-
-    A job joins the one before it when it waits for that one, and for nothing outside of the run, and nothing else that
-    waits for a job of the run could start earlier.
-    """
-    waits_for = {job.id: set(after.get(job.id, ())) for job in jobs}
-    waiting: dict[int, list[int]] = {}
-    for task, before in waits_for.items():
-        for other in before:
-            waiting.setdefault(other, []).append(task)
-    chains: list[list[Job]] = []
-    chain_of: dict[int, int] = {}
-    for job in jobs:
-        homes = {chain_of.get(task) for task in waits_for[job.id]}
-        home = homes.pop() if len(homes) == 1 else None
-        last = chains[home][-1].id if home is not None else -1
-        only_next = all(task == job.id or job.id in waits_for[task] for task in waiting.get(last, ()))
-        if home is None or last not in waits_for[job.id] or not only_next:
-            home = len(chains)
-            chains.append([])
-        chains[home].append(job)
-        chain_of[job.id] = home
-    return chains
-
-
-def _outcome_key(key: str) -> str:
-    return f"curidask_outcome-{key.rpartition('-')[2]}"
-
-
-def _hex32(*parts: str) -> str:
-    return hashlib.sha256("/".join(parts).encode()).hexdigest()[:32]
+def _outside_of_a_stage(error: Any) -> ErrorInfo:
+    """What went wrong before a stage was called, such as a package that the worker does not have."""
+    if isinstance(error, CuridaskError):
+        return ErrorInfo(type(error).__name__, error.what, fix=error.fix)
+    fix = "compare the worker with this machine: `curidask cluster check`" if isinstance(error, ImportError) else ""
+    return ErrorInfo(type(error).__name__, str(error), fix=fix)

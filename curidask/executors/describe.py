@@ -21,23 +21,48 @@ FRAMEWORK = str(Path(__file__).resolve().parents[1]) + os.sep
 STANDARD = os.path.dirname(os.__file__) + os.sep
 
 
+LONGEST_MESSAGE = 10_000
+"""Characters of an exception's message or traceback that are kept; one may hold a table of a million rows."""
+
+LARGEST_EXCEPTION_BYTES = 1_000_000
+"""An exception travels itself up to this size, beyond it as text."""
+
+
 def describe_error(error: BaseException, *, portable: bool) -> ErrorInfo:
     """An exception as text, with the user's frames only."""
     if isinstance(error, CuridaskError):
         message, fix = error.what, error.fix
     else:
         message, fix = _safe_str(error), ""
-    exception: BaseException | None = error
-    if portable:
-        try:
-            pickle.loads(pickle.dumps(error))
-        except Exception:
-            exception = None
+    exception = error if not portable or _travels(error) else None
     # Our own errors say what is behind them; of their traceback only the user's frames could help.
-    text = user_traceback(error, chain=not isinstance(error, CuridaskError))
-    if isinstance(error, CuridaskError) and not _passed_users_code(error):
+    text = getattr(error, "traceback_text", "") if isinstance(error, CuridaskError) else ""
+    if not text and not (isinstance(error, CuridaskError) and not _passed_users_code(error)):
+        text = user_traceback(error, chain=not isinstance(error, CuridaskError))
+    if isinstance(error, CuridaskError) and "  File " not in text:
         text = ""
-    return ErrorInfo(type(error).__name__, message, text, fix, exception)
+    return ErrorInfo(type(error).__name__, _shortened(message), _shortened(text), fix, exception)
+
+
+def first_line(error: BaseException) -> str:
+    """The class of an exception and the first line of its message."""
+    return f"{type(error).__name__}: {_safe_str(error)}".partition("\n")[0][:500].removesuffix(": ")
+
+
+def _travels(error: BaseException) -> bool:
+    try:
+        data = pickle.dumps(error)
+        pickle.loads(data)
+    except BaseException:  # what it runs to pickle itself may raise anything
+        return False
+    return len(data) <= LARGEST_EXCEPTION_BYTES
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= LONGEST_MESSAGE:
+        return text
+    half = LONGEST_MESSAGE // 2
+    return f"{text[:half]}\n… ({len(text) - 2 * half} characters) …\n{text[-half:]}"
 
 
 def _passed_users_code(error: BaseException) -> bool:
@@ -53,7 +78,7 @@ def user_traceback(error: BaseException, *, chain: bool = True) -> str:
     """The traceback without the frames of the framework, at its start and in its middle."""
     try:
         formatted = traceback.TracebackException.from_exception(error)
-    except Exception:  # an exception whose own attributes raise
+    except BaseException:  # an exception whose own attributes raise
         return f"{type(error).__name__}: {_safe_str(error)}\n"
     seen: set[int] = set()
     current: traceback.TracebackException | None = formatted
@@ -63,8 +88,10 @@ def user_traceback(error: BaseException, *, chain: bool = True) -> str:
         current.stack = traceback.StackSummary.from_list(kept)
         current = current.__cause__ or current.__context__
     try:
+        if isinstance(error, CuridaskError):  # what it says is shown anyway, in another form
+            return "Traceback (most recent call last):\n" + "".join(formatted.stack.format())
         return "".join(formatted.format(chain=chain))
-    except Exception:
+    except BaseException:
         return f"{type(error).__name__}: {_safe_str(error)}\n"
 
 
@@ -79,7 +106,7 @@ def levels_to_user() -> int:
 def _safe_str(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as broken:
+    except BaseException as broken:
         return f"<its message could not be made: {type(broken).__name__}>"
 
 

@@ -7,15 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from curidask.executors.base import Executor, Job, Kind, Outcome
+from curidask.executors.surroundings import NOTHING, Surroundings
 from curidask.executors.values import unpack
 from curidask.executors.worker import Environment, run_job
+from curidask.staging import StageSpec
 
 
 class InProcessExecutor(Executor):
     """Runs a job each time it is polled, so that an interrupt or a debugger meets the user's own frames."""
 
-    def __init__(self, env: Environment) -> None:
+    def __init__(self, env: Environment, surroundings: Surroundings = NOTHING) -> None:
         self.env = env
+        self._surroundings = surroundings
         self.n_workers = 1
         self._waiting: deque[tuple[Job, Sequence[int]]] = deque()
         self._values: dict[int, Mapping[int, Any]] = {}
@@ -25,6 +28,9 @@ class InProcessExecutor(Executor):
     def description(self) -> str:
         """Where the jobs run."""
         return "in this process"
+
+    def check(self, specs: Iterable[StageSpec]) -> None:
+        """Accept all: what stages ask for of workers plays no role here."""
 
     def submit(self, jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> None:
         """Queue jobs."""
@@ -39,7 +45,7 @@ class InProcessExecutor(Executor):
         job, after = self._waiting.popleft()
         if any(t not in self._finished for t in after) or any(t not in self._values for t in job.passed):
             return [Outcome(job.id, Kind.INPUT_UNAVAILABLE)]
-        result = run_job(job, self.env, self._values)
+        result = run_job(job, self.env, self._values, self._surroundings)
         if result.outcome.kind in (Kind.DONE, Kind.FOUND):
             self._values[job.id] = result.values
             self._finished.add(job.id)

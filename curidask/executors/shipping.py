@@ -12,7 +12,8 @@ import importlib.machinery
 import io
 import pickle
 import sys
-from collections import OrderedDict
+import threading
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,8 +22,11 @@ from typing import Any
 
 import cloudpickle
 
+from curidask.clusters.checks import require_cache
 from curidask.errors import UnpicklableError
+from curidask.executors import project_files
 from curidask.executors.base import Job
+from curidask.executors.project_files import Outfit
 from curidask.executors.worker import Environment
 from curidask.staging import StageSpec
 
@@ -53,7 +57,9 @@ class Code:
 
 
 # --- driver ----------------------------------------------------------------------------------------------------------
-def pack_code(specs: Sequence[StageSpec], env: Environment, modules: Sequence[ModuleType]) -> tuple[str, bytes]:
+def pack_code(
+    specs: Sequence[StageSpec], env: Environment, modules: Sequence[ModuleType], outfit: Outfit | None = None
+) -> tuple[str, bytes]:
     """Pack stages and the project's modules.
 
     Parameters
@@ -62,6 +68,8 @@ def pack_code(specs: Sequence[StageSpec], env: Environment, modules: Sequence[Mo
     env : Environment
     modules : sequence of ModuleType
         The project's modules (not installed packages); what they hold goes by value.
+    outfit : Outfit, optional
+        For workers on other machines.
 
     Returns
     -------
@@ -77,7 +85,7 @@ def pack_code(specs: Sequence[StageSpec], env: Environment, modules: Sequence[Mo
         contents = {module.__name__: _portable_contents(module) for module in modules}
         paths = _package_paths(modules)
         try:
-            data = cloudpickle.dumps((tuple(specs), contents, paths, env))
+            data = cloudpickle.dumps((tuple(specs), contents, paths, env, outfit))
         except Exception as error:
             _explain(specs, error)
             raise
@@ -214,15 +222,85 @@ _batches: OrderedDict[str, tuple[Row, ...]] = OrderedDict()
 _active: list[str] = []
 
 
-def load_code(code_id: str, data: bytes) -> Code:
+class Gate:
+    """Lets the jobs of one code at a time into a process, in the order in which they come.
+
+    A process has one set of modules and one current folder. With one thread a worker nobody ever waits; a scheduler
+    that others set up may have workers with more threads, and drivers that use them at the same time.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._queue: deque[object] = deque()
+        self._code_id = ""
+        self._n_inside = 0
+
+    @contextmanager
+    def passed(self, code_id: str) -> Iterator[None]:
+        """Wait for the turn of a job of this code, and hold the turn while it runs."""
+        ticket = object()
+        with self._changed:
+            self._queue.append(ticket)
+            # Race: A's jobs keep coming while B's waits. Since B's stands before the later ones of A, it gets its turn.
+            self._changed.wait_for(lambda: self._queue[0] is ticket and self._admits(code_id))
+            self._queue.popleft()
+            self._code_id = code_id
+            self._n_inside += 1
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._n_inside -= 1
+                self._changed.notify_all()
+
+    def _admits(self, code_id: str) -> bool:
+        return not self._n_inside or self._code_id == code_id
+
+
+gate = Gate()
+_loading = threading.Lock()
+
+
+@contextmanager
+def loaded(
+    code_id: str, code: bytes, batch_id: str, batch: bytes, *, files: bytes = b"", scratch: str = ""
+) -> Iterator[tuple[Code, tuple[Row, ...]]]:
+    """The code and the jobs of a batch, set up in this process for as long as jobs of it run.
+
+    Parameters
+    ----------
+    code_id, code : str and bytes
+        See `pack_code`.
+    batch_id, batch : str and bytes
+        See `pack_jobs`.
+    files : bytes
+        See `curidask.executors.project_files.ProjectFiles.pack`.
+    scratch : str
+        The worker's own folder.
+    """
+    with gate.passed(code_id):
+        with _loading:
+            found = load_code(code_id, code, files, scratch), load_jobs(batch_id, batch)
+        yield found
+
+
+def load_code(code_id: str, data: bytes, files: bytes = b"", scratch: str = "") -> Code:
     """Set up a run's code in this process, once, and make its modules the current ones."""
     code = _codes.get(code_id)
     if code is None or _active != [code_id]:
-        specs, contents, paths, env = pickle.loads(data)
+        specs, contents, paths, env, outfit = pickle.loads(data)
+        _active.clear()
+        if outfit is not None:
+            require_cache(env.store, outfit.cache_id)
+            home = project_files.enter(outfit, env.run, files, scratch)
+            paths = {n: [project_files.moved(p, outfit.root, home) for p in path] for n, path in paths.items()}
+            objects = [value for objects in contents.values() for value in objects.values()]
+            project_files.move_constants([*specs, *objects], outfit.root, home)
         for name, path in paths.items():
             _set_up_module(name, contents.get(name, {}), path)
-        # A worker serves one run at a time with one thread, so one code is current; another run's comes back from its
-        # bytes, never from what is left of an earlier one.
+        # A worker serves one run at a time, so one code is current; another run's comes back from its bytes, never from
+        # what is left of an earlier one.
         code = Code(code_id, specs, env)
         _codes.clear()
         _batches.clear()

@@ -27,6 +27,7 @@ from curidask.errors import (
 from curidask.executors import kept_reports
 from curidask.executors.base import (
     ArtifactInfo,
+    ErrorInfo,
     Job,
     JobOutput,
     JobResult,
@@ -38,6 +39,7 @@ from curidask.executors.base import (
     Source,
     Stored,
 )
+from curidask.executors.calling import call_stage, with_retries
 from curidask.executors.describe import (
     describe_error,
     describe_params,
@@ -47,6 +49,7 @@ from curidask.executors.describe import (
     worker_name,
 )
 from curidask.executors.stage_record import GatheredInputs, StageRecord, StageState
+from curidask.executors.surroundings import NOTHING, Surroundings
 from curidask.executors.values import StageFile, pack, private_copy, resolved, unpack
 from curidask.graph import Literal, RecordInfo
 from curidask.store.base import Store
@@ -70,6 +73,8 @@ class Environment:
         None where a store cannot create exclusively, and where nothing is stored.
     work : str
         Begins the names of working folders. Unlike the reference it is no other run's, wherever that was started.
+    session : str
+        Tells this run's jobs from those of others on workers that serve several.
     """
 
     store: Store
@@ -77,6 +82,7 @@ class Environment:
     portable: bool
     claims: Claims | None = None
     work: str = ""
+    session: str = ""
 
 
 class _InputLostSignal(BaseException):
@@ -88,7 +94,9 @@ class _InputLostSignal(BaseException):
         self.error = error
 
 
-def run_job(job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]]) -> JobResult:
+def run_job(
+    job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]], surroundings: Surroundings = NOTHING
+) -> JobResult:
     """Run a job to its outcome; only an interrupt or the death of the process comes out as an exception.
 
     Parameters
@@ -97,14 +105,16 @@ def run_job(job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]])
     env : Environment
     passed : mapping of int to mapping
         Values of earlier jobs that are held in memory, by job and place.
+    surroundings : Surroundings
+        The process around it.
     """
-    with env.store.using():
-        return _run_job(job, env, passed)
+    with surroundings.during(job), env.store.using():
+        return _run(job, env, passed, surroundings)
 
 
-def _run_job(job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]]) -> JobResult:
+def _run(job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]], surroundings: Surroundings) -> JobResult:
     started = time.perf_counter()
-    result = _Run(job, env, passed)
+    result = _Run(job, env, passed, surroundings)
     try:
         with result.claimed() as held:
             if held is not None:
@@ -116,21 +126,12 @@ def _run_job(job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]]
     except _InputLostSignal as signal:
         outcome = Outcome(job.id, Kind.INPUT_LOST, lost=(signal.task,), warnings=(signal.error.notice,))
         return JobResult(outcome)
-    except Exception as error:
-        info = describe_error(error, portable=env.portable)
-        seconds = time.perf_counter() - started
-        reported = tuple(result.reported)
-        return JobResult(Outcome(job.id, Kind.FAILED, seconds, worker_name(), info, reported=reported))
-    outcome = Outcome(
-        job.id,
-        kind,
-        time.perf_counter() - started,
-        worker_name(),
-        artifacts=artifacts,
-        warnings=(*result.warnings, *env.store.notices()),
-        reported=tuple(result.reported),
-    )
-    return JobResult(outcome, result.values)
+    except BaseException as error:
+        # A worker hears no Ctrl-C, so there an interrupt is one that the stage raised itself.
+        if isinstance(error, KeyboardInterrupt) and not env.portable:
+            raise
+        return JobResult(result.ended(Kind.FAILED, started, error=describe_error(error, portable=env.portable)))
+    return JobResult(result.ended(kind, started, artifacts=artifacts), result.values)
 
 
 @dataclass(slots=True)
@@ -140,11 +141,33 @@ class _Run:
     job: Job
     env: Environment
     passed: Mapping[int, Mapping[int, Any]]
+    surroundings: Surroundings
     values: dict[int, Any] = field(default_factory=dict)
     input_digests: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     reported: list[Reported] = field(default_factory=list)
     replace_whole: bool = True
+
+    def ended(
+        self, kind: Kind, started: float, artifacts: tuple[ArtifactInfo, ...] = (), error: ErrorInfo | None = None
+    ) -> Outcome:
+        """The outcome of a job that ran."""
+        return Outcome(
+            self.job.id,
+            kind,
+            time.perf_counter() - started,
+            worker_name(),
+            error,
+            artifacts=artifacts,
+            warnings=(*self.warnings, *self.env.store.notices()),
+            reported=tuple(self.reported),
+            peak_bytes=self.surroundings.peak_bytes(),
+        )
+
+    def warn(self, text: str) -> None:
+        """Tell the user now, or with the outcome."""
+        if not self.surroundings.warn(self.job, text):
+            self.warnings.append(text)
 
     # --- claim -----------------------------------------------------------------------------------------------------
     @contextmanager
@@ -212,8 +235,13 @@ class _Run:
 
     # --- call ------------------------------------------------------------------------------------------------------
     def compute(self) -> tuple[ArtifactInfo, ...]:
-        """Call the stage's function and keep what it returns."""
+        """Call the stage's function and keep what it returns, if need be in several attempts."""
+        return with_retries(self._attempt, self.job, self.warn)
+
+    def _attempt(self) -> tuple[ArtifactInfo, ...]:
         job = self.job
+        for of_an_earlier_attempt in (self.values, self.reported):
+            of_an_earlier_attempt.clear()
         for output in job.outputs:
             if output.keep is not Keep.PASS:
                 (output.cacher() if isinstance(output.cacher, type) else output.cacher).check_ready()
@@ -227,7 +255,7 @@ class _Run:
             else:
                 named = {name: self.load(source) for name, source in job.inputs.items()}
             started = time.perf_counter()
-            returned = job.spec.function(*arguments, **named, **job.kwargs)
+            returned = call_stage(job, arguments, named, self.surroundings)
             seconds = time.perf_counter() - started
             values = split_outputs(job, returned)
             return self._keep(values, record, seconds, files)

@@ -16,12 +16,11 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import cache
-from pathlib import Path
 
 from curidask.errors import CacheError, ObjectMissingError
 from curidask.store.local import LocalObjects
 from curidask.store.objects import ObjectStore
+from curidask.store.processes import is_running, place
 
 PREFIX = ".claim-"
 OWNERS = ".claimant-"
@@ -158,7 +157,7 @@ class Claims:
                 session=self.session,
                 user=self.user,
                 host=socket.gethostname(),
-                place=_place(),
+                place=place(),
                 pid=os.getpid(),
                 since=time.time(),
                 lease_seconds=self.lease_seconds,
@@ -273,31 +272,7 @@ class Claims:
         """Whether the holder of a claim is known to be dead: a worker of this session, or a process of this host."""
         if holder.session == self.session:
             return holder.id != self.owner.id
-        return holder.place == _place() and not _is_running(holder.pid, holder.since)
-
-
-@cache
-def _place() -> str:
-    """What tells this host, boot and container apart from others: process numbers mean the same within it only."""
-    parts = [socket.gethostname()]
-    with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        parts.append(os.readlink("/proc/self/ns/pid"))
-    return "/".join(parts)
-
-
-def _is_running(pid: int, before: float) -> bool:
-    """Whether the process that had a number at a time is alive."""
-    import psutil  # type: ignore[import-untyped]
-
-    try:
-        process = psutil.Process(pid)
-        # The number may be that of a later process by now.
-        return bool(process.create_time() <= before + 1 and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.Error:
-        return True
+        return holder.place == place() and not is_running(holder.pid, holder.since)
 
 
 # --- renewing --------------------------------------------------------------------------------------------------------

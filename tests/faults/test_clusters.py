@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 from curidask import clusters
 
@@ -20,9 +23,18 @@ def test_workers_that_do_not_end_in_time_are_killed_and_the_run_is_none_the_wors
     assert not left
 
 
+def test_workers_that_come_and_go_leave_nothing_in_the_driver() -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "churn.py"
+    done = subprocess.run(
+        [sys.executable, script, "--joins", "60"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "60 workers joined and left" in done.stdout
+
+
 def is_alive(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False

@@ -254,3 +254,41 @@ def test_poison_stage_is_named_and_the_others_finish(project: Project) -> None:
     assert "stage 'change' of Record 2 (set2)" in done.stderr
     assert "the worker process died each time" in done.stderr
     assert len(project.artifacts("score_score")) == 3
+
+
+LIVE = """
+from dataclasses import dataclass
+
+import curidask as cf
+
+
+@dataclass
+class Params(cf.ExperimentParameters):
+    x: int = 1
+
+
+@cf.stage(None, ["y"])
+def fit(record):
+    return record.params.x + 1
+
+
+@cf.stage(["y"], ["z"])
+def more(record, y):
+    return y + 1
+
+
+manager = cf.ArtifactManager("live", parallel=2)
+records = [cf.Record(manager, Params(x=x)) for x in range(3)]
+state = records[0].state
+for record in records:
+    more(fit(record))
+print([record.state["z"] for record in records])
+manager.close()
+"""
+
+
+def test_what_a_script_holds_of_its_session_stays_there(project: Project) -> None:
+    project.write("live.py", LIVE)
+    done = project.command("python", "live.py", timeout=40)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[2, 3, 4]\n"

@@ -1,0 +1,121 @@
+"""What a cluster that is up looks like to the rest, and how dask is set for our runs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+SILENT = logging.CRITICAL + 1
+
+SETTINGS = {
+    # Measured: dask's default of 1.1 leaves a worker waiting for the scheduler between two short tasks. The run's
+    # window bounds memory already, so workers may hold a queue.
+    "distributed.scheduler.worker-saturation": 10.0,
+    # Looking up the source lines that called dask costs more than a submission itself.
+    "distributed.diagnostics.computations.nframes": 0,
+    # A stage that needs more than its share of the machine is slow, not forbidden.
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    "distributed.admin.large-graph-warning-threshold": "1GB",
+    # Native code that holds the interpreter sends no sign of life. Five minutes, the default, would end stages that
+    # work; a dead machine is noticed by its connection (distributed.comm.timeouts.tcp, 30 s), and a stage that hangs
+    # by its own timeout. This is the bound for what neither notices.
+    "distributed.scheduler.worker-ttl": "1 hour",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A cluster that is up.
+
+    Attributes
+    ----------
+    client : distributed.Client
+    n_workers : int
+        How many there were when it was opened.
+    description : str
+        What it is, for the user.
+    cluster : distributed.deploy.Cluster or None
+        The cluster, where its worker processes are ours to end.
+    is_here : bool
+        Whether the workers are processes that this one started on its own machine: they have its files, its packages
+        and its folder, so nothing needs to be checked or sent.
+    wait_seconds : float
+        How long a run waits while no worker is there.
+    trouble : callable
+        What the cluster itself says of workers that do not come, such as a job's error output; empty for nothing.
+    warnings : tuple of str
+        What the user should know of it.
+    """
+
+    client: Any
+    n_workers: int
+    description: str
+    cluster: Any = None
+    is_here: bool = False
+    wait_seconds: float = 60.0
+    trouble: Callable[[], str] = str
+    warnings: tuple[str, ...] = ()
+
+    def kill(self) -> None:
+        """End the worker processes at once, in the middle of whatever they do, where they run on this machine."""
+        if self.is_here:
+            kill_workers(nannies_of(self.cluster))
+
+
+def nannies_of(cluster: Any) -> list[Any]:
+    """What watches over the worker processes of a cluster on this machine."""
+    return list(getattr(cluster, "workers", {}).values())
+
+
+def kill_workers(nannies: Iterable[Any]) -> None:
+    """End worker processes at once, and do not let them be replaced."""
+    for nanny in nannies:
+        nanny.auto_restart = False
+        pid = nanny.pid
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def innermost(error: BaseException) -> str:
+    """What is behind an error that dask wrapped, maybe several times."""
+    seen: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in seen:
+        seen.append(current)
+        current = current.__cause__ or current.__context__
+    text = str(seen[-1]) or type(seen[-1]).__name__
+    return text if text.endswith(".") else f"{text}."
+
+
+def counted(n_workers: int) -> str:
+    """The number of workers in words."""
+    return f"{n_workers} worker{'' if n_workers == 1 else 's'}"
+
+
+def available_cores() -> int:
+    """The cores this process may use (affinity and container limits counted)."""
+    from dask.system import CPU_COUNT
+
+    return int(CPU_COUNT)
+
+
+def quiet_dask() -> None:
+    """Silence dask's loggers in this process.
+
+    It reports each lost connection at several places; what the user needs to know of it the executor says once. What it
+    warns of packages that differ, we check ourselves, for the packages that matter.
+    """
+    from distributed import versions
+
+    warnings.filterwarnings("ignore", category=versions.VersionMismatchWarning)
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
+            logging.getLogger(name).setLevel(SILENT)  # children have levels of their own

@@ -1,0 +1,134 @@
+"""Worker processes on this machine, which nothing beyond it can reach."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from curidask.clusters.base import SETTINGS, SILENT, Connection, kill_workers, nannies_of, quiet_dask
+from curidask.errors import ClusterError, ConfigurationError
+
+CLOSE_SECONDS = 4.0
+
+FIXED: dict[str, Any] = {
+    "threads_per_worker": 1,
+    "processes": True,
+    "host": "127.0.0.1",
+    "dashboard_address": "127.0.0.1:0",
+    "silence_logs": SILENT,
+    "preload": ["curidask.executors.preload"],
+}
+"""What is not for the user to choose: one thread a process, loopback only."""
+
+
+def check_options(options: Mapping[str, Any], where: str) -> None:
+    """Refuse options that would change what local workers are.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    for key in options:
+        if key in FIXED or key == "worker_class":
+            raise ConfigurationError(
+                f"The option {key!r} cannot be set for local workers.",
+                where=where,
+                fix="leave it out, or use kind = 'distributed:LocalCluster' with options of your own",
+            )
+
+
+@contextlib.contextmanager
+def local(n_workers: int, options: Mapping[str, Any] | None = None) -> Iterator[Connection]:
+    """Start worker processes on this machine, one thread each, reachable from this machine only.
+
+    Parameters
+    ----------
+    n_workers : int
+        At least 1.
+    options : mapping, optional
+        More arguments for `distributed.LocalCluster`.
+
+    Raises
+    ------
+    ConfigurationError
+        When an option cannot be used.
+    ClusterError
+        When the workers do not start.
+    """
+    import dask
+    from distributed import Client, LocalCluster
+
+    quiet_dask()
+    with dask.config.set(SETTINGS):
+        try:
+            cluster = LocalCluster(
+                n_workers=n_workers,
+                **FIXED,
+                worker_class=_nanny_class(),
+                **(options or {}),
+            )
+        except Exception as error:
+            raise ClusterError(
+                f"The {n_workers} local worker processes did not start: {error}",
+                fix="try fewer with --parallel N, or run in this process with --parallel 0",
+            ) from error
+        try:
+            with Client(cluster, set_as_default=False) as client:
+                yield Connection(client, n_workers, f"{n_workers} local worker processes", cluster, is_here=True)
+        finally:
+            _end(cluster)
+
+
+def _end(cluster: Any) -> None:
+    """End a cluster; where the machine is so busy that its workers do not end in time, kill them.
+
+    The run is over by then, so this is no failure of it.
+    """
+    nannies = nannies_of(cluster)  # before: it forgets them as soon as it is told to end
+    try:
+        cluster.close(timeout=CLOSE_SECONDS)
+    except TimeoutError:
+        kill_workers(nannies)
+        cluster.shutdown_on_close = False  # or dask would wait for it once more when the process ends
+
+
+@functools.cache
+def _nanny_class() -> type[Any]:
+    """A nanny whose worker process does not import the user's script.
+
+    A started process would import it as ``__main__``, which starts workers again when the script has no guard; and
+    workers need nothing of it, since code goes to them by value.
+    """
+    from distributed import Nanny
+
+    class ScriptlessNanny(Nanny):  # type: ignore[misc]  # distributed has no types
+        async def instantiate(self) -> Any:
+            with _hidden_script():
+                return await super().instantiate()
+
+    return ScriptlessNanny
+
+
+_hiding = 0
+_hidden: dict[str, Any] = {}
+
+
+@contextlib.contextmanager
+def _hidden_script() -> Iterator[None]:
+    """Hide where ``__main__`` came from while processes start; several nannies may do so at once, in one thread."""
+    global _hiding  # noqa: PLW0603  # a count that the nannies of this process share
+    main = vars(sys.modules["__main__"])
+    if not _hiding:
+        _hidden.update({name: main.pop(name) for name in ("__file__", "__spec__") if name in main})
+        main["__spec__"] = None
+    _hiding += 1
+    try:
+        yield
+    finally:
+        _hiding -= 1
+        if not _hiding:
+            main.update(_hidden)
+            _hidden.clear()

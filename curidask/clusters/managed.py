@@ -1,0 +1,138 @@
+"""Clusters that are started for a run and ended with it, whatever class of dask's starts them."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from curidask.clusters.base import SETTINGS, Connection, counted, innermost, quiet_dask
+from curidask.clusters.security import check_plain
+from curidask.clusters.settings import OWN, ClusterSettings
+from curidask.clusters.waiting import NoWord, Trouble, wait_for_worker
+from curidask.errors import ClusterError, ConfigurationError, CuridaskError
+
+CLOSE_SECONDS = 20
+
+
+@contextlib.contextmanager
+def managed(
+    make: Callable[[], Any], settings: ClusterSettings, *, trouble: Trouble | None = None, fix: str = ""
+) -> Iterator[Connection]:
+    """Start a cluster, wait for its first worker, and end it.
+
+    Parameters
+    ----------
+    make : callable
+        Gives the dask cluster.
+    settings : ClusterSettings
+    trouble : Trouble, optional
+        What the cluster knows of workers that do not come.
+    fix : str
+        What to do when they do not come.
+
+    Raises
+    ------
+    ConfigurationError
+        When an option cannot be used, or the workers could be reached only in the clear.
+    ClusterError
+        When the cluster or its first worker does not come up.
+    """
+    import dask
+    from distributed import Client
+
+    what = f"cluster {settings.name!r}"
+    trouble = trouble or NoWord()
+    fix = fix or f"look at what the cluster says itself, or wait longer (`wait_seconds`, now {settings.wait_seconds:g})"
+    quiet_dask()
+    with dask.config.set(SETTINGS):
+        cluster = _made(make, settings)
+        try:
+            warnings = check_plain(cluster.scheduler_address, insecure=settings.insecure, where=settings.where)
+            quiet_dask()  # a cluster class may have set its own levels
+            scale(cluster, settings)
+            with Client(cluster, set_as_default=False) as client:
+                demand = client.submit(int, pure=False) if not settings.at_least else None
+                n_workers = wait_for_worker(client, settings.wait_seconds, what=what, trouble=trouble, fix=fix)
+                del demand
+                description = f"{what} ({settings.kind}, {_size(settings)})"
+                yield Connection(
+                    client,
+                    n_workers,
+                    description,
+                    cluster,
+                    wait_seconds=settings.wait_seconds,
+                    trouble=trouble.words,
+                    warnings=warnings,
+                )
+        finally:
+            with contextlib.suppress(Exception):  # of a cluster that is gone, nothing is left to end
+                cluster.close(timeout=CLOSE_SECONDS)
+
+
+def scale(cluster: Any, settings: ClusterSettings) -> None:
+    """Ask for the workers.
+
+    A fixed number is asked for as an adaptive one, because only that replaces workers that are gone. Kubernetes
+    replaces its pods by itself.
+
+    Raises
+    ------
+    ClusterError
+        When the cluster refuses.
+    """
+    low, high = (settings.minimum or 0, settings.maximum) if settings.is_adaptive else (settings.at_least,) * 2
+    if settings.kind == "kubernetes" and not settings.is_adaptive:
+        return
+    try:
+        cluster.adapt(minimum=low, maximum=high)
+    except Exception as error:
+        raise ClusterError(
+            f"The cluster {settings.name!r} takes no number of workers: {innermost(error)}", where=settings.where
+        ) from error
+
+
+def _size(settings: ClusterSettings) -> str:
+    if settings.is_adaptive:
+        return f"{settings.minimum or 0} to {settings.maximum} workers"
+    return counted(settings.at_least)
+
+
+def _made(make: Callable[[], Any], settings: ClusterSettings) -> Any:
+    try:
+        return make()
+    except CuridaskError:
+        raise
+    except (TypeError, ValueError) as error:
+        what = f"The cluster {settings.name!r} cannot be made of its options: {error}"
+        raise ConfigurationError(what, where=settings.where, fix="correct the options") from error
+    except Exception as error:
+        raise ClusterError(
+            f"The cluster {settings.name!r} did not come up: {innermost(error)}",
+            where=settings.where,
+            fix=f"look at the options of {settings.kind}, and at what it writes itself",
+        ) from error
+
+
+def check_options(settings: ClusterSettings, *callables: Callable[..., Any]) -> None:
+    """Refuse options that none of the callables takes.
+
+    Raises
+    ------
+    ConfigurationError
+        With the nearest name.
+    """
+    known: set[str] = set()
+    for function in callables:
+        parameters = inspect.signature(function).parameters.values()
+        known |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    for key in settings.options:
+        if key not in known:
+            near = difflib.get_close_matches(key, known | OWN, n=1)
+            raise ConfigurationError(
+                f"A cluster of kind {settings.kind!r} takes no option {key!r}.",
+                where=settings.where,
+                fix=f"did you mean {near[0]!r}?" if near else f"it takes: {', '.join(sorted(known - {'self'}))}",
+            )

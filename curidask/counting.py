@@ -1,0 +1,84 @@
+"""How many tasks of each stage have run, are to run, are reused: counted from what the runner tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from curidask.executors.base import Kind, Outcome
+from curidask.graph import Graph, Task
+from curidask.planner import Action, Decision, Plan
+
+
+@dataclass(slots=True)
+class StageCount:
+    """The tasks of one stage by how they stand.
+
+    Attributes
+    ----------
+    to_run, done, failed, blocked, reused, pruned : int
+    seconds : float
+        Sum over the tasks that ran.
+    """
+
+    to_run: int = 0
+    done: int = 0
+    failed: int = 0
+    blocked: int = 0
+    reused: int = 0
+    pruned: int = 0
+    seconds: float = 0.0
+
+    @property
+    def left(self) -> int:
+        """Tasks that are still to end."""
+        return self.to_run - self.done - self.failed - self.blocked
+
+    def count(self, action: Action, by: int) -> None:
+        """Count tasks with an action, or one less of them."""
+        if action is Action.RUN:
+            self.to_run += by
+        elif action is Action.REUSE:
+            self.reused += by
+        else:
+            self.pruned += by
+
+
+@dataclass(slots=True)
+class Counts:
+    """The counts of all stages, in the order in which they were planned.
+
+    Attributes
+    ----------
+    stages : dict of str to StageCount
+    decisions : dict of int to Decision
+        What was planned last for each task.
+    """
+
+    stages: dict[str, StageCount] = field(default_factory=dict)
+    decisions: dict[int, Decision] = field(default_factory=dict)
+
+    def planned(self, graph: Graph, plan: Plan) -> None:
+        """Count what will happen."""
+        for task, decision in plan.decisions.items():
+            before = self.decisions.get(task)
+            if before is not None and decision.action is Action.PRUNE:
+                continue  # it ran, and what it gave is not needed again
+            count = self.stages.setdefault(graph[task].spec.name, StageCount())
+            if before is not None:
+                count.count(before.action, -1)
+            count.count(decision.action, 1)
+            self.decisions[task] = decision
+
+    def ended(self, task: Task, outcome: Outcome) -> StageCount:
+        """Count a task that ended; what its stage stands at."""
+        count = self.stages[task.spec.name]
+        if outcome.kind is Kind.FAILED:
+            count.failed += 1
+        else:
+            count.done += 1
+            count.seconds += outcome.seconds
+        return count
+
+    def blocked(self, task: Task) -> None:
+        """Count a task that will not run."""
+        self.stages[task.spec.name].blocked += 1

@@ -1,0 +1,63 @@
+"""What dask runs on a worker: a chain of jobs out of opaque bytes, and the small tasks that pick from its results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from distributed import get_worker
+
+from curidask.executors import host, remaining, shipping
+from curidask.executors.base import JobResult, Kind, Outcome
+from curidask.executors.describe import worker_name
+from curidask.executors.worker import run_job
+
+FINISHED = (Kind.DONE, Kind.FOUND)
+
+
+def run_shipped(
+    code_id: str,
+    code: bytes,
+    files: bytes,
+    batch_id: str,
+    batch: bytes,
+    places: Sequence[int],
+    before: list[list[JobResult]],
+) -> list[JobResult]:
+    """Run a chain of jobs of a batch, each whatever became of the one before it."""
+    scratch = get_worker().local_directory
+    with shipping.loaded(code_id, code, batch_id, batch, files=files, scratch=scratch) as (unpacked, jobs):
+        known = {result.outcome.task: result for results in before for result in results}
+        surroundings = host.here(unpacked.env.session)
+        lifetime = remaining.here()
+        results = []
+        for place in places:
+            job, after = jobs[place]
+            waited_for = [known[task] for task in after if task in known]
+            if any(result.outcome.kind not in FINISHED for result in waited_for):
+                result = JobResult(Outcome(job.id, Kind.INPUT_UNAVAILABLE, worker=worker_name()))
+            elif not lifetime.allows(job):
+                leave()
+                result = JobResult(Outcome(job.id, Kind.INPUT_UNAVAILABLE, worker=worker_name()))
+            else:
+                result = run_job(job, unpacked.env, {r.outcome.task: r.values for r in waited_for}, surroundings)
+                lifetime.took(job, result.outcome.seconds)
+            known[job.id] = result
+            results.append(result)
+        return results
+
+
+def leave() -> None:
+    """Let this worker hand on what it holds and end, since it has too little time left for what is to be done."""
+    worker = get_worker()
+    worker.loop.add_callback(worker.close_gracefully, reason="curidask-no-time-left")
+
+
+def outcomes_of(results: list[JobResult]) -> list[Outcome]:
+    """The outcomes alone, for the driver."""
+    return [result.outcome for result in results]
+
+
+def value_of(results: list[JobResult], task: int, index: int) -> Any:
+    """One packed value alone, for the driver."""
+    return next(result for result in results if result.outcome.task == task).values[index]

@@ -1,0 +1,44 @@
+"""What reaches the driver from workers beside results: what stages say, and why worker processes died."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from curidask.executors import autopsy, host
+from curidask.executors.deaths import Deaths
+from curidask.executors.plugins import CoronerPlugin, HostPlugin
+from curidask.executors.surroundings import Spoken
+
+Hear = Callable[[Spoken], None]
+
+
+def unheard(spoken: Spoken) -> None:
+    """Leave it unsaid."""
+
+
+def listen(client: Any, session: str, hear: Hear, deaths: Deaths) -> None:
+    """Let all workers of a client, also those to come, report from now on.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    session : str
+        Whose jobs are ours.
+    hear : callable
+        Called in the client's thread.
+    deaths : Deaths
+    """
+
+    def said(event: tuple[float, Any]) -> None:
+        of_session, items = json.loads(event[1])
+        if of_session == session:
+            for item in items:
+                hear(Spoken(*item))
+
+    client.subscribe_topic(host.TOPIC, said)
+    client.subscribe_topic(autopsy.TOPIC, lambda event: deaths.reported(event[1]))
+    client.register_plugin(HostPlugin(logging.getLogger().getEffectiveLevel()))
+    client.register_plugin(CoronerPlugin())

@@ -1,0 +1,128 @@
+"""What we add to dask's workers and nannies: resources by memory, ears for what stages say, and a look at the dead."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from distributed import NannyPlugin, WorkerPlugin
+from distributed.core import Status
+
+from curidask.executors import autopsy, host, remaining
+from curidask.executors.flight import folder_of
+from curidask.executors.guarded import Guarded
+from curidask.stage_options import LIFETIME, MEMORY
+
+CHILD_UNIT = 1 if sys.platform == "darwin" else 1024
+"""Bytes in what the system counts the memory of children in."""
+
+
+class HostPlugin(Guarded, WorkerPlugin):  # type: ignore[misc]  # distributed has no types
+    """Makes a worker's process the host of our jobs, and lets it leave before its own job ends.
+
+    Parameters
+    ----------
+    level : int
+        From which level on log records go to the driver.
+    """
+
+    name = "curidask-host"
+    base = "WorkerPlugin"
+
+    def __init__(self, level: int) -> None:
+        self.level = level
+        self.driver = (socket.gethostname(), os.getpid())
+
+    async def setup(self, worker: Any) -> None:
+        """Give the worker the resource by which stages that name their memory find it, and listen to its process."""
+        limit = int(worker.memory_manager.memory_limit or 0)
+        lifetime = remaining.lifetime_of(_started_at(), worker.lifetime)
+        await _offer(worker, {MEMORY: limit or _whole_memory()} | _time_of(lifetime))
+        if (socket.gethostname(), os.getpid()) == self.driver:
+            return  # a worker in the driver's own process: what that prints is the driver's
+        folder = folder_of(worker.nanny or worker.address)
+        host.set_up(folder, partial(worker.log_event, host.TOPIC), limit, self.level, worker.address)
+        remaining.set_up(lifetime)
+        if lifetime.ends_at:
+            # A worker process that its nanny has started again does not know how old its job is.
+            left = max(0.0, lifetime.ends_at - time.time())
+            worker.loop.call_later(left, worker.close_gracefully, reason="curidask-job-ends")
+
+
+def _time_of(lifetime: remaining.Lifetime) -> dict[str, float]:
+    return {LIFETIME: lifetime.whole_seconds} if lifetime.ends_at else {}
+
+
+def _started_at() -> float:
+    import psutil  # type: ignore[import-untyped]
+
+    return float(psutil.Process().create_time())
+
+
+async def _offer(worker: Any, resources: dict[str, float]) -> None:
+    if resources.items() <= worker.state.total_resources.items():
+        return
+    await worker.set_resources(**resources)
+    # Race: a worker is known to the scheduler before it offers this, and what waits for it is looked at only when a
+    # worker comes or wakes up.
+    if worker.status == Status.running:
+        worker.status = Status.paused
+        worker.status = Status.running
+
+
+def _whole_memory() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
+class CoronerPlugin(Guarded, NannyPlugin):  # type: ignore[misc]  # distributed has no types
+    """Lets a nanny report why its worker process died, and end what that process had started."""
+
+    name = "curidask-coroner"
+    base = "NannyPlugin"
+
+    def setup(self, nanny: Any) -> None:
+        """Be called when the worker process ends; before the nanny cleans up and starts another."""
+        if getattr(nanny, "curidask_is_watched", False):
+            return
+        nanny.curidask_is_watched = True
+        look = _Look(nanny)
+        nanny._on_worker_exit_sync = partial(look.ended, nanny._on_worker_exit_sync)
+        if nanny.process is not None:
+            nanny.process.on_exit = nanny._on_worker_exit_sync
+
+
+class _Look:
+    """A look at each worker process of a nanny that dies."""
+
+    def __init__(self, nanny: Any) -> None:
+        self._nanny = nanny
+        self._largest_child = _largest_child()
+
+    def ended(self, go_on: Callable[[int], None], exit_code: int) -> None:
+        with contextlib.suppress(Exception):  # whatever is wrong with the report, the nanny must go on
+            folder = folder_of(self._nanny.address)
+            if self._nanny.status == Status.running:
+                self._report(folder, exit_code)
+            autopsy.end_orphans(folder)
+        go_on(exit_code)
+
+    def _report(self, folder: Path, exit_code: int) -> None:
+        before, self._largest_child = self._largest_child, _largest_child()
+        # The kernel keeps the largest of all children only: when it has grown, this one was it.
+        size = self._largest_child if self._largest_child > before else 0
+        death = autopsy.examine(folder, self._nanny.worker_address or "", exit_code, size)
+        self._nanny.log_event(autopsy.TOPIC, death.to_text())
+
+
+def _largest_child() -> int:
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * CHILD_UNIT
