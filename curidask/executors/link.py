@@ -59,6 +59,8 @@ class Link:
         self._news: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._closing = False
         self._load = ""
+        self._memory = ""
+        self._asking = False
         self._load_at = 0.0
         self._lock = threading.Lock()
         self._open(connection)
@@ -123,12 +125,22 @@ class Link:
         if now - self._load_at > LOAD_SECONDS and self.is_up:
             self._load_at = now
             n_workers = len(self._workers)
-            self._load = counted(n_workers)
-            if 0 < n_workers <= ASKED_AT_MOST:
-                workers = self.client.scheduler_info().get("workers", {}).values()
-                memory = sum(worker.get("metrics", {}).get("memory", 0) for worker in workers)
-                self._load += f", {memory / 2**30:.1f} GiB of memory"
+            if 0 < n_workers <= ASKED_AT_MOST and not self._asking:
+                self._asking = True
+                self.client.loop.add_callback(self._ask_memory)
+            self._load = counted(n_workers) + self._memory
         return self._load
+
+    async def _ask_memory(self) -> None:
+        # Nobody waits for the answer: over a link that is cut it never comes.
+        try:
+            workers = (await self.client.scheduler.identity()).get("workers", {}).values()
+            memory = sum(worker.get("metrics", {}).get("memory", 0) for worker in workers)
+            self._memory = f", {memory / 2**30:.1f} GiB of memory"
+        except Exception:
+            self._memory = ""  # the connection is lost, which shows elsewhere
+        finally:
+            self._asking = False
 
     # --- workers -----------------------------------------------------------------------------------------------------
     def news(self) -> list[str]:
