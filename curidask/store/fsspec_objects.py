@@ -260,7 +260,7 @@ class S3Client(FsspecClient):
         wanted = {"Objects": [{"Key": self._below + key} for key in keys], "Quiet": True}
         for refused in self._call("delete_objects", Delete=wanted).get("Errors", ()):
             if refused.get("Code") not in ("NoSuchKey", "NotFound"):
-                raise RefusedError(refused.get("Code", ""), refused.get("Message", ""))
+                raise RefusedError(refused.get("Message", ""), refused.get("Code", ""))
 
     def copy(self, source: FsspecClient, source_key: str, key: str) -> bool:
         """Let the service copy an object."""
@@ -274,7 +274,7 @@ class S3Client(FsspecClient):
 class RefusedError(Exception):
     """A part of a request for many objects was refused."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, message: str, code: str = "") -> None:
         super().__init__(message or code)
         self.code = code
 
