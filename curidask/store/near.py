@@ -18,7 +18,6 @@ What holds, whenever a process dies:
 
 from __future__ import annotations
 
-import atexit
 import errno
 import os
 import shutil
@@ -50,11 +49,12 @@ LOOKS_PER_LIMIT = 64
 class Pin:
     """Keeps files where they were checked out, as long as somebody holds it."""
 
-    __slots__ = ("__weakref__", "folder", "size_bytes")
+    __slots__ = ("__weakref__", "_out", "folder", "size_bytes")
 
-    def __init__(self, folder: str, size_bytes: int) -> None:
+    def __init__(self, folder: str, size_bytes: int, out: nearfiles.OutFolder) -> None:
         self.folder = folder
         self.size_bytes = size_bytes
+        self._out = out  # it ends when neither its near cache nor a pin in it is left
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_no_pin, ())  # elsewhere it keeps nothing
@@ -211,14 +211,13 @@ class NearCache:
             if self._out is None or not self._out.is_mine():
                 self.folder = nearfiles.prepare(self.folder)
                 self._out = nearfiles.OutFolder(self.folder)
-                atexit.register(self._out.remove)
             self._count += 1
-            folder = f"{self._out.path}/{self._count}"
+            out, folder = self._out, f"{self._out.path}/{self._count}"
         try:
             os.mkdir(folder)
         except OSError as error:
             raise self._explained(error) from error
-        pin = Pin(folder, size_bytes)
+        pin = Pin(folder, size_bytes, out)
         weakref.finalize(pin, self._freed.append, folder).atexit = False
         return pin
 

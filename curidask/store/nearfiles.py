@@ -9,6 +9,7 @@ import shutil
 import stat
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -208,31 +209,41 @@ def _is_still(fd: int, path: str) -> bool:
 
 # --- what a process has checked out -----------------------------------------------------------------------------------
 class OutFolder:
-    """The folder for the links of this process, locked as long as it lives."""
+    """The folder for the links of this process, locked, and there, as long as this object is."""
 
     def __init__(self, near: str) -> None:
         self.pid = os.getpid()
-        self._fd: int | None = None
-        while True:
-            self.path = f"{near}/out/{self.pid}-{os.urandom(4).hex()}"
-            os.mkdir(self.path, 0o700)
-            if fcntl is None:
-                return
-            # Race: another process, tidying up, may lock and remove it between the two calls.
-            with suppress(FileNotFoundError):
-                self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-                if _try_lock(self._fd) is not False and _is_still(self._fd, self.path):
-                    return
-                os.close(self._fd)
+        self.path, fd = _make_out(near, self.pid)
+        self._end = weakref.finalize(self, _end_out, self.path, fd, self.pid)
 
     def is_mine(self) -> bool:
         """Whether it is there, and this process is not a fork of its owner."""
         return self.pid == os.getpid() and os.path.isdir(self.path)
 
     def remove(self) -> None:
-        """Remove it with all links, at the end of the process."""
-        if self.pid == os.getpid():
-            shutil.rmtree(self.path, ignore_errors=True)
+        """Remove it with all links now."""
+        self._end()
+
+
+def _make_out(near: str, pid: int) -> tuple[str, int | None]:
+    while True:
+        path = f"{near}/out/{pid}-{os.urandom(4).hex()}"
+        os.mkdir(path, 0o700)
+        if fcntl is None:
+            return path, None
+        # Race: another process, tidying up, may lock and remove it between the two calls.
+        with suppress(FileNotFoundError):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            if _try_lock(fd) is not False and _is_still(fd, path):
+                return path, fd
+            os.close(fd)
+
+
+def _end_out(path: str, fd: int | None, pid: int) -> None:
+    if pid == os.getpid():  # a fork's end is not its parent's
+        shutil.rmtree(path, ignore_errors=True)
+    if fd is not None:
+        os.close(fd)
 
 
 def _remove_dead(near: str) -> None:
