@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -26,11 +28,14 @@ from curidask.errors import (
 ASKED_WRONGLY = (ProjectError, ParameterError, StageDefinitionError, UnsafeNameError, MissingInputError)
 SHOWN_FAILURES = 5
 """Failures shown in full; the run record has all of them."""
+AGAIN_SECONDS = 0.05
+"""After which an interrupt that came to nothing is sent once more."""
 
 
 def guarded(command: Callable[[], Any]) -> NoReturn:
     """Run a command and exit as its errors say."""
     signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _interrupt_again
     try:
         command()
     except KeyboardInterrupt:
@@ -47,6 +52,14 @@ def guarded(command: Callable[[], Any]) -> NoReturn:
 
 def _terminate(*_: object) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def _interrupt_again(lost: sys.UnraisableHookArgs) -> None:
+    """Send the signal again whose exception was raised where Python drops it: in a finalizer; dask has futures with one."""
+    if lost.exc_type is KeyboardInterrupt:
+        threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def show(error: CuridaskError) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +99,28 @@ def test_interrupt_ends_soon_and_keeps_what_is_committed(slow: Project, tmp_path
     assert slow.experiment("demo", "--parallel", "2").returncode == 0
     assert sum(name.startswith("load") for name in slow.calls()) == 4 - sum("load_data" in name for name in committed)
     assert results(slow) == expected(slow, tmp_path)
+
+
+FINALIZED = """
+import signal, time
+from curidask.cli.errors import guarded
+
+class Future:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+def command():
+    Future()
+    time.sleep(60)
+
+guarded(command)
+"""
+
+
+def test_interrupt_that_arrives_in_a_finalizer_is_not_lost() -> None:
+    done = subprocess.run([sys.executable, "-c", FINALIZED], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 130
+    assert done.stderr.startswith("interrupted")
 
 
 def test_interrupt_in_this_process(slow: Project) -> None:
