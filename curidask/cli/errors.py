@@ -55,7 +55,7 @@ def _terminate(*_: object) -> NoReturn:
 
 
 def _interrupt_again(lost: sys.UnraisableHookArgs) -> None:
-    """Send the signal again whose exception was raised where Python drops it: in a finalizer; dask has futures with one."""
+    """Send the signal again when Python dropped its exception: in a finalizer, as the futures of dask have one."""
     if lost.exc_type is KeyboardInterrupt:
         threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM)).start()
     else:
