@@ -453,7 +453,7 @@ def tell(value: Any) -> Any:
 COUNTED = {"pairs": 0}
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(st.builds(Settings, VALUES, VALUES, st.builds(Inner, VALUES, VALUES)), min_size=30, max_size=45))
 def pairs_of_settings(values: list[Settings]) -> None:
     swapped = [Settings(value.b, value.a, value.nested) for value in values]

@@ -1,9 +1,8 @@
-"""Completion in bash, zsh and fish: by the protocol between shell and command, and in the shells that are here."""
+"""Completion in bash, zsh and fish: by the protocol between shell and command, and in the shells themselves."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import COMMANDS, DEMO, Project, clean_environment
+from tests.processes import install
 
 HEAVY = """
 from pathlib import Path
@@ -112,6 +112,7 @@ def test_a_broken_project_completes_what_it_can_and_prints_no_error(project: Pro
 # --- in the shells ---------------------------------------------------------------------------------------------------
 @pytest.fixture
 def script(project: Project, shell: str) -> Path:
+    install(shell, command=shell)
     done = project.command("curidask", "completion", shell)
     assert done.returncode == 0, done.stderr
     return project.write(f"completion.{shell}", done.stdout)
@@ -131,9 +132,8 @@ def test_the_scripts_are_accepted_by_their_shells(project: Project, shell: str, 
     text = script.read_text()
     assert "_EXPERIMENT_COMPLETE" in text
     assert "_CURIDASK_COMPLETE" in text
-    if shutil.which(shell):
-        code = {"bash": f". {script}", "zsh": f"compdef() {{ :; }}; . {script}", "fish": f"source {script}"}[shell]
-        assert in_shell(project, shell, code) == []
+    code = {"bash": f". {script}", "zsh": f"compdef() {{ :; }}; . {script}", "fish": f"source {script}"}[shell]
+    assert in_shell(project, shell, code) == []
 
 
 @pytest.mark.parametrize("shell", ["bash"])
@@ -169,7 +169,6 @@ def test_what_bash_inserts_is_read_as_the_name_again(project: Project, script: P
     assert in_shell(project, "bash", code) == ['it\'s: $odd, "really"']
 
 
-@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed here; its protocol is tested above")
 @pytest.mark.parametrize("shell", ["fish"])
 def test_fish(project: Project, script: Path) -> None:
     code = f"source {script}; complete -C 'experiment de'; complete -C 'experiment demo -p small -n ti'"
@@ -177,7 +176,6 @@ def test_fish(project: Project, script: Path) -> None:
     assert offered == ["demo", "tiny one"]
 
 
-@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed here; its protocol is tested above")
 @pytest.mark.parametrize("shell", ["zsh"])
 def test_zsh(project: Project, script: Path) -> None:
     """Type into a zsh on a terminal and press Tab."""
