@@ -9,8 +9,8 @@ the machine does falls on both alike; figures are medians.
   between client and server, as every real service has one.
 * a listing.
 
-    python benchmarks/object_store.py            # some minutes; the figures want an idle machine
-    python benchmarks/object_store.py --quick    # a rough idea
+    python -m benchmarks.object_store            # some minutes; the figures want an idle machine
+    python -m benchmarks.object_store --quick    # a rough idea
 """
 
 from __future__ import annotations
@@ -33,14 +33,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from curidask.store.artifacts import ArtifactStore
+from curidask.store.manifests import ArtifactName, Manifest
+from curidask.store.objects import open_objects
+from tests.s3server import S3Server
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from curidask.store.artifacts import ArtifactStore  # noqa: E402
-from curidask.store.manifests import ArtifactName, Manifest  # noqa: E402
-from curidask.store.objects import open_objects  # noqa: E402
-from tests.s3server import S3Server  # noqa: E402
-
 WANTED_LARGE = 0.9
 WANTED_SMALL = 3.0
 PROXY = """

@@ -33,7 +33,7 @@ class HighWater:
 
 def available_bytes() -> int:
     """What the machine has left."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     return int(psutil.virtual_memory().available)
 

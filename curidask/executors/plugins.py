@@ -62,7 +62,7 @@ def _time_of(lifetime: remaining.Lifetime) -> dict[str, float]:
 
 
 def _started_at() -> float:
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     return float(psutil.Process().create_time())
 

@@ -21,7 +21,7 @@ def place() -> str:
 
 def is_running(pid: int, before: float) -> bool:
     """Whether the process that had a number at a time is alive."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     try:
         process = psutil.Process(pid)

@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,7 @@ class RemoteObjects:
         for start in range(0, len(keys), PAGE):
             batch = keys[start : start + PAGE]
             what = to_name(batch[0]) if len(batch) == 1 else f"{to_name(batch[0])} and others"
-            requests.ask("remove", what, lambda batch=batch: requests.client.delete(batch))  # type: ignore[misc]
+            requests.ask("remove", what, partial(requests.client.delete, batch))
 
     def copy_from(self, other: Any, names: Iterable[str]) -> None:
         """Copy objects of another place to the same names here: by the service itself where both are the same one."""

@@ -1,6 +1,7 @@
 """How many requests runs make to an S3 bucket, counted at a proxy before a real server: what a team's cache costs.
 
-Run it from the repository: ``python benchmarks/requests.py``. It needs the packages of the dependency group ``test``.
+Run it from the repository: ``python -m benchmarks.request_counts``. It needs the packages of the dependency
+group ``test``.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.s3proxy import S3Proxy
 from tests.s3server import S3Server
