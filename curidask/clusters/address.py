@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +19,9 @@ from curidask.errors import ClusterError
 START_WORKERS = "start workers there with `dask worker ADDRESS --nthreads 1`, or wait longer with `wait_seconds`"
 GIVEN_WAIT_SECONDS = 60.0
 LOOK_SECONDS = 2.0
+SLOW_SECONDS = 3.0
+
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -40,7 +45,8 @@ def at_address(settings: ClusterSettings) -> Iterator[Connection]:
     quiet_dask()
     with dask.config.set(SETTINGS):
         try:
-            client = Client(address, security=security, set_as_default=False, timeout=settings.wait_seconds)
+            with _told_when_slow("waiting for %s to answer, for %g s at most", what, settings.wait_seconds):
+                client = Client(address, security=security, set_as_default=False, timeout=settings.wait_seconds)
         except Exception as error:
             raise ClusterError(
                 f"There is no answer from {what}: {_reason(address, error)}",
@@ -58,6 +64,17 @@ def at_address(settings: ClusterSettings) -> Iterator[Connection]:
                 wait_seconds=settings.wait_seconds,
                 warnings=warnings,
             )
+
+
+@contextlib.contextmanager
+def _told_when_slow(message: str, *arguments: Any) -> Iterator[None]:
+    """Log a message unless the block ends soon."""
+    timer = threading.Timer(SLOW_SECONDS, logger.warning, (message, *arguments))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _reason(address: str, error: BaseException) -> str:
