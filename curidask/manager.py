@@ -20,11 +20,12 @@ from curidask.displays import Displays
 from curidask.errors import ArtifactMissingError, CacheError, ConfigurationError, RunFailedError
 from curidask.executors.base import Executor
 from curidask.executors.describe import describe_params, user_name
+from curidask.executors.environment import Environment
 from curidask.executors.inprocess import InProcessExecutor
 from curidask.executors.project_files import ProjectFiles
+from curidask.executors.stored import artifact_info
 from curidask.executors.surroundings import NOTHING
 from curidask.executors.talk import Overheard
-from curidask.executors.worker import Environment, artifact_info
 from curidask.files import plain_path
 from curidask.graph import ArtifactRef, Graph
 from curidask.listening import Listener, Printer

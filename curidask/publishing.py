@@ -14,7 +14,7 @@ from pathlib import Path
 
 from curidask.errors import CacheError
 from curidask.executors.base import Kind, Outcome
-from curidask.executors.worker import bind, cacher_name
+from curidask.executors.stored import bind, cacher_name
 from curidask.graph import Graph, Task
 from curidask.listening import Listener
 from curidask.planner import Action, Plan

@@ -22,9 +22,9 @@ from curidask.executors.base import (
     Source,
     Stored,
 )
+from curidask.executors.stored import find_stored, load_stored
 from curidask.executors.surroundings import LOG, WARNING, Spoken
 from curidask.executors.values import resolved
-from curidask.executors.worker import find_stored, load_stored
 from curidask.graph import ArtifactRef, Graph, Literal, Task
 from curidask.listening import Hearer, Listener, LoadListener, log_again
 from curidask.planner import Action, Force, Plan, plan

@@ -39,11 +39,11 @@ from curidask.executors.chains import (
 from curidask.executors.dask_worker import FINISHED, outcomes_of, run_shipped, value_of
 from curidask.executors.deaths import AGAIN, Deaths, Verdict, What
 from curidask.executors.demands import Demands
+from curidask.executors.environment import Environment
 from curidask.executors.hearing import Hear, listen, unheard
 from curidask.executors.link import Link
 from curidask.executors.project_files import ProjectFiles
 from curidask.executors.values import unpack
-from curidask.executors.worker import Environment
 from curidask.staging import StageSpec
 
 PULSE_SECONDS = 0.5

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from curidask.executors.base import Executor, Job, Kind, Outcome
+from curidask.executors.environment import Environment
 from curidask.executors.surroundings import NOTHING, Surroundings
 from curidask.executors.values import unpack
-from curidask.executors.worker import Environment, run_job
+from curidask.executors.worker import run_job
 from curidask.staging import StageSpec
 
 

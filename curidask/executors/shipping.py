@@ -26,8 +26,8 @@ from curidask.clusters.checks import require_cache
 from curidask.errors import UnpicklableError
 from curidask.executors import project_files
 from curidask.executors.base import Job
+from curidask.executors.environment import Environment
 from curidask.executors.project_files import Outfit
-from curidask.executors.worker import Environment
 from curidask.staging import StageSpec
 
 KEPT_BATCHES = 8
