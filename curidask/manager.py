@@ -32,7 +32,7 @@ from curidask.run_cache import RunCache
 from curidask.run_keeping import RunKeeper
 from curidask.run_status import StatusKeeper
 from curidask.runner import Runner
-from curidask.staging import StageSpec, check_name
+from curidask.stage_spec import StageSpec, check_name
 from curidask.store.base import Store
 from curidask.store.claims import Claims
 from curidask.store.opening import open_store

@@ -13,7 +13,7 @@ from curidask.files import copy_path
 from curidask.graph import ArtifactRef, RecordInfo, combined_hash
 from curidask.params import EMPTY_HASH, ExperimentParameters, fill_hash
 from curidask.representation import ArtifactRepresentation, represent
-from curidask.staging import StageSpec
+from curidask.stage_spec import StageSpec
 from curidask.state import CacheAwareDict
 from curidask.store.manifests import beside_name
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from curidask import runstate
+from curidask import run_events
 from curidask.deciding import Decider
 from curidask.errors import ArtifactMissingError, CuridaskError
 from curidask.executors.base import ErrorInfo, Executor, Job, Kind, Outcome, Stored
@@ -18,7 +18,7 @@ from curidask.jobs import JobMaker
 from curidask.listening import Audience
 from curidask.planner import Action, Plan
 from curidask.policy import Policy
-from curidask.runstate import AVAILABLE, LOST, UNDER_WAY, RunState, Status
+from curidask.runstate import AVAILABLE, LOST, MAX_ATTEMPTS, UNDER_WAY, RunState, Status
 from curidask.stage_failures import StageFailures
 from curidask.store.base import Store
 from curidask.waiting import Made, Waiting
@@ -94,7 +94,7 @@ class Runner:
         runs = made.ids(Action.RUN)
         if runs and not self.state.is_stopped:
             self._running().check({id(spec): spec for spec in (self.graph[task].spec for task in runs)}.values())
-        self._carry_out(self.state.handle(runstate.Planned(made, frozenset(keep))))
+        self._carry_out(self.state.handle(run_events.Planned(made, frozenset(keep))))
         return made
 
     def plan(self, targets: Iterable[int], *, from_scratch: bool = False) -> Plan:
@@ -118,7 +118,7 @@ class Runner:
                     while left and not self.state.unsettled(left[-1:]):
                         left.pop()
         except KeyboardInterrupt:
-            self._carry_out(self.state.handle(runstate.Interrupted()))
+            self._carry_out(self.state.handle(run_events.Interrupted()))
             raise
 
     def _progress(self) -> None:
@@ -143,18 +143,18 @@ class Runner:
 
     def _look_at_waiting(self, waiting: Waiting) -> None:
         """Go on with what others were computing, where they have ended."""
-        events: list[runstate.Event] = []
+        events: list[run_events.Event] = []
         for change in waiting.look():
             if self.state.status.get(change.task) is not Status.HELD:
                 continue
             task = self.graph[change.task]
             if isinstance(change, Made):
                 self._tell_ended(task, Outcome(task.id, Kind.FOUND))
-                events.append(runstate.Finished(task.id))
+                events.append(run_events.Finished(task.id))
             else:
                 self._jobs.supersede(task.id, change.supersedes)
                 self.audience.waiting(task, "")
-                events.append(runstate.Freed(task.id))
+                events.append(run_events.Freed(task.id))
         self._carry_out(self.state.handle(*events))
 
     def is_available(self, task: int) -> bool:
@@ -185,7 +185,7 @@ class Runner:
         StageFailedError
             When the stage that makes it, or one before it, failed.
         """
-        for _ in range(runstate.MAX_ATTEMPTS):
+        for _ in range(MAX_ATTEMPTS):
             self.ensure(ref.task)
             ref = self.current(ref)
             try:
@@ -193,7 +193,7 @@ class Runner:
             except ArtifactMissingError as error:
                 self._lose(ref, error.notice)
             except KeyError:
-                self._carry_out(self.state.handle(runstate.OutputLost(ref.task)))
+                self._carry_out(self.state.handle(run_events.OutputLost(ref.task)))
         raise CuridaskError(
             f"The artifact {ref.name!r} was lost each time it was made.",
             where=self.graph[ref.task].label,
@@ -235,7 +235,7 @@ class Runner:
     def _lose(self, ref: ArtifactRef, text: str) -> None:
         self.audience.warned(text)
         self._decider.distrust([self.graph[ref.task].stems[ref.index]])
-        self._carry_out(self.state.handle(runstate.OutputLost(ref.task)))
+        self._carry_out(self.state.handle(run_events.OutputLost(ref.task)))
 
     # --- the executor ------------------------------------------------------------------------------------------------
     def _running(self) -> Executor:
@@ -252,31 +252,31 @@ class Runner:
             for text in executor.warnings():
                 self.audience.warned(text)
 
-    def _carry_out(self, instructions: Iterable[runstate.Instruction]) -> None:
+    def _carry_out(self, instructions: Iterable[run_events.Instruction]) -> None:
         for instruction in instructions:
             match instruction:
-                case runstate.Submit(tasks):
+                case run_events.Submit(tasks):
                     self._submit(tasks)
-                case runstate.Release(tasks):
+                case run_events.Release(tasks):
                     self._release(tasks)
-                case runstate.Replan(tasks):
+                case run_events.Replan(tasks):
                     self.demand(tasks)
-                case runstate.Block(tasks):
+                case run_events.Block(tasks):
                     self._tell_blocked(tasks)
-                case runstate.GiveUp(task):
+                case run_events.GiveUp(task):
                     self._give_up(task)
-                case runstate.Reduce() | runstate.Cancel():
+                case run_events.Reduce() | run_events.Cancel():
                     self._turn(instruction)
 
     def _release(self, tasks: Iterable[int]) -> None:
         if self._executor is not None:
             self._executor.release(tasks)
 
-    def _turn(self, instruction: runstate.Reduce | runstate.Cancel) -> None:
+    def _turn(self, instruction: run_events.Reduce | run_events.Cancel) -> None:
         match instruction:
-            case runstate.Reduce(task):
+            case run_events.Reduce(task):
                 self._reduce(task)
-            case runstate.Cancel():
+            case run_events.Cancel():
                 self.close(now=True)
 
     def _reduce(self, aggregate: int) -> None:
@@ -285,7 +285,7 @@ class Runner:
             return
         made = self.reduce(aggregate, self.has_failed, self._replaced.__contains__)
         if made is None:
-            self._carry_out(self.state.handle(runstate.Hopeless(aggregate)))
+            self._carry_out(self.state.handle(run_events.Hopeless(aggregate)))
             return
         task = self.graph[aggregate]
         left = {g.record.index for g in self.graph[made[aggregate]].gathered}
@@ -299,7 +299,7 @@ class Runner:
         self._replaced.update(made)
         self._tell_blocked(wanted)
         self.demand(ends, keep=[new for old, new in made.items() if old in self.state.kept])
-        self._carry_out(self.state.handle(runstate.Replaced(tuple(made))))
+        self._carry_out(self.state.handle(run_events.Replaced(tuple(made))))
 
     def _tell_blocked(self, tasks: Iterable[int]) -> None:
         for task in tasks:
@@ -323,28 +323,28 @@ class Runner:
             self.audience.warned_once(outcome.warnings)
             task = self.graph[outcome.task]
             events.append(self._event(task, outcome))
-            if isinstance(events[-1], runstate.Finished | runstate.Failed):
+            if isinstance(events[-1], run_events.Finished | run_events.Failed):
                 self._tell_ended(task, outcome)
         self._carry_out(self.state.handle(*events))
 
-    def _event(self, task: Task, outcome: Outcome) -> runstate.Event:
+    def _event(self, task: Task, outcome: Outcome) -> run_events.Event:
         match outcome.kind:
             case Kind.DONE | Kind.FOUND:
                 self._decider.trust(task.stems)
-                return runstate.Finished(task.id)
+                return run_events.Finished(task.id)
             case Kind.FAILED:
                 self.failures.add(task, outcome)
-                return runstate.Failed(task.id)
+                return run_events.Failed(task.id)
             case Kind.INPUT_LOST:
                 self._decider.distrust(stem for lost in outcome.lost for stem in self.graph[lost].stems)
-                return runstate.InputLost(task.id, outcome.lost)
+                return run_events.InputLost(task.id, outcome.lost)
             case Kind.INPUT_UNAVAILABLE:
-                return runstate.InputUnavailable(task.id)
+                return run_events.InputUnavailable(task.id)
             case Kind.HELD:
                 if self._waiting is not None and outcome.held is not None:
                     self._waiting.add(task, outcome.held)
                     self.audience.waiting(task, outcome.held.holder)
-                return runstate.HeldElsewhere(task.id)
+                return run_events.HeldElsewhere(task.id)
 
     def _tell_ended(self, task: Task, outcome: Outcome) -> None:
         self._jobs.took(task.spec.name, outcome.seconds)
@@ -359,4 +359,4 @@ class Runner:
         outcome = Outcome(task, Kind.FAILED, error=error)
         self.failures.add(self.graph[task], outcome)
         self._tell_ended(self.graph[task], outcome)
-        self._carry_out(self.state.handle(runstate.Failed(task)))
+        self._carry_out(self.state.handle(run_events.Failed(task)))

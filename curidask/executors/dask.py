@@ -29,7 +29,7 @@ from curidask.executors.project_files import ProjectFiles
 from curidask.executors.sending import Sender
 from curidask.executors.under_way import UnderWay
 from curidask.executors.values import unpack
-from curidask.staging import StageSpec
+from curidask.stage_spec import StageSpec
 
 PULSE_SECONDS = 0.5
 """How long a wait for results lasts at most."""

@@ -11,7 +11,7 @@ from curidask.executors.environment import Environment
 from curidask.executors.surroundings import NOTHING, Surroundings
 from curidask.executors.values import unpack
 from curidask.executors.worker import run_job
-from curidask.staging import StageSpec
+from curidask.stage_spec import StageSpec
 
 
 class InProcessExecutor(Executor):

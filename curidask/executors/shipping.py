@@ -28,7 +28,7 @@ from curidask.executors import project_files
 from curidask.executors.base import Job
 from curidask.executors.environment import Environment
 from curidask.executors.project_files import Outfit
-from curidask.staging import StageSpec
+from curidask.stage_spec import StageSpec
 
 KEPT_BATCHES = 8
 """Unpacked batches that a worker keeps: the jobs of a batch come to it interleaved with those of a few others."""
