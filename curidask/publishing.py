@@ -19,8 +19,9 @@ from curidask.graph import Graph, Task
 from curidask.listening import Listener
 from curidask.planner import Action, Plan
 from curidask.store.base import Store
+from curidask.store.integrity import check_file
 from curidask.store.manifests import FileEntry
-from curidask.store.payload import Checkout, check_file
+from curidask.store.payload import Checkout
 
 PLACEHOLDER = ".empty"
 

@@ -13,7 +13,7 @@ from curidask.history import RunRecord
 from curidask.planner import Action
 from curidask.store.base import Store
 from curidask.store.claims import Claims
-from curidask.store.local import is_refused
+from curidask.store.disk_errors import is_refused
 
 
 class RunCache:

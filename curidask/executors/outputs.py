@@ -22,7 +22,7 @@ from curidask.executors.stage_record import StageRecord
 from curidask.executors.stored import artifact_info, bind, cacher_name
 from curidask.executors.values import StageFile, pack
 from curidask.store.manifests import FileEntry, Manifest
-from curidask.store.payload import Workspace
+from curidask.store.workspaces import Workspace
 
 
 @dataclass(slots=True)

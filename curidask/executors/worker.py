@@ -20,7 +20,7 @@ from curidask.executors.stored import artifact_info, find_stored
 from curidask.executors.surroundings import NOTHING, Surroundings
 from curidask.store.claims import Held
 from curidask.store.manifests import beside_name
-from curidask.store.payload import Workspace
+from curidask.store.workspaces import Workspace
 
 
 def run_job(
