@@ -94,7 +94,14 @@ class Watch:
         gc.collect()
         executor = self._manager.runner._executor
         link, deaths = executor._link, executor._deaths
-        entries = (link._workers, link._gone, deaths._known, deaths._untold, deaths._counted, executor._chains)
+        entries = (
+            link._workers,
+            link._gone,
+            deaths._known,
+            deaths._untold,
+            deaths._counted,
+            executor._under_way.chains,
+        )
         return {
             "memory, MB": self._process.memory_info().rss / 1e6,
             "open files": self._process.num_fds(),

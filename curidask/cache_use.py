@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from curidask.errors import CacheError
 from curidask.executors.describe import user_name
@@ -11,6 +12,17 @@ from curidask.graph import Graph
 from curidask.planner import Action
 from curidask.store.base import Store
 from curidask.store.usage import RunUse
+
+Tell = Callable[[str], None]
+
+
+@contextmanager
+def without_cache(tell: Tell, what: str) -> Iterator[None]:
+    """Go on though the cache cannot be reached, and tell what was left undone: a run is recorded all the same."""
+    try:
+        yield
+    except CacheError as error:
+        tell(f"{what}: {error.what}")
 
 
 class CacheUse:
@@ -37,7 +49,7 @@ class CacheUse:
         project: str,
         session: str,
         work: str,
-        told: Callable[[str], None],
+        told: Tell,
         late: bool = False,
     ) -> None:
         self._store = store
@@ -69,11 +81,9 @@ class CacheUse:
         if not self._store.writable or (self._late and root is not None and not root.exists()):
             return
         tasks = [graph[task] for task, (action, _) in decisions.items() if action is not Action.PRUNE]
-        try:
+        with without_cache(self._told, "the cache was not told what this run used"):
             stems = [stem for task in tasks for stem in task.store_stems]
             if self._late:
                 self._register(stems)
             if self._use is not None:
                 self._use.end(stems, {task.marker for task in tasks}.difference(stems))
-        except CacheError as error:
-            self._told(f"the cache was not told what this run used: {error.what}")

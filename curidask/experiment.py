@@ -17,8 +17,9 @@ from curidask.executors.describe import user_traceback
 from curidask.listening import Listener
 from curidask.loading import load_experiment, load_param_groups
 from curidask.logs import FOR_FILE, RunLog, log_file
-from curidask.manager import ArtifactManager, MapStop, check_stages
+from curidask.manager import ArtifactManager
 from curidask.params import ExperimentParameters, duplicate_names, select
+from curidask.reading import MapStop
 
 logger = logging.getLogger("curidask.run")
 
@@ -246,9 +247,9 @@ def _traced(
 
 
 def _check_stage_names(names: Sequence[str], manager: ArtifactManager) -> None:
-    unknown = check_stages(names, manager.graph)
+    there = dict.fromkeys(task.spec.name for task in manager.graph)
+    unknown = [name for name in names if name not in there]
     if unknown:
-        there = dict.fromkeys(task.spec.name for task in manager.graph)
         raise SelectionError(
             f"The experiment has no stage {unknown[0]!r}.", where="--overwrite-stage", fix=f"it has: {', '.join(there)}"
         )

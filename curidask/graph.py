@@ -12,7 +12,7 @@ from typing import Any
 
 from curidask.errors import CuridaskError
 from curidask.hashing import digest
-from curidask.staging import OutputSpec, StageSpec
+from curidask.stage_spec import OutputSpec, StageSpec
 
 
 class GraphError(CuridaskError, ValueError):

@@ -21,7 +21,7 @@ from curidask import __version__
 from curidask.errors import CacheError
 from curidask.executors.base import ArtifactInfo, Kind, Outcome
 from curidask.executors.describe import loaded_packages, user_name
-from curidask.executors.worker import cacher_name
+from curidask.executors.stored import cacher_name
 from curidask.graph import ArtifactRef, Graph, Task
 from curidask.planner import Action, Plan
 

@@ -5,56 +5,39 @@ from __future__ import annotations
 import atexit
 import sys
 import time
-import uuid
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from curidask import clusters, history, param_registry
-from curidask.cache_use import CacheUse
+from curidask import history
 from curidask.config import Config, load_config
 from curidask.displays import Displays
-from curidask.errors import ArtifactMissingError, CacheError, ConfigurationError, RunFailedError
 from curidask.executors.base import Executor
-from curidask.executors.describe import describe_params, user_name
-from curidask.executors.inprocess import InProcessExecutor
-from curidask.executors.project_files import ProjectFiles
-from curidask.executors.surroundings import NOTHING
-from curidask.executors.talk import Overheard
-from curidask.executors.worker import Environment, artifact_info
+from curidask.executors.environment import Environment
 from curidask.files import plain_path
-from curidask.graph import ArtifactRef, Graph
-from curidask.listening import Listener, Printer
-from curidask.loading import project_modules
+from curidask.graph import Graph
+from curidask.listening import Audience, Listener
 from curidask.logs import RunLog, log_file
-from curidask.planner import Action, Force, Plan
+from curidask.placement import Placement
+from curidask.planner import Force, Plan
+from curidask.policy import Policy
 from curidask.publishing import Publisher
+from curidask.reading import Reader
 from curidask.record import Record
 from curidask.reported import ReportCollector
+from curidask.run_cache import RunCache
+from curidask.run_keeping import RunKeeper
 from curidask.run_status import StatusKeeper
-from curidask.runner import Policy, Runner
-from curidask.stage_options import resources_problem
-from curidask.staging import StageSpec, check_name
+from curidask.runner import Runner
+from curidask.stage_spec import StageSpec, check_name
 from curidask.store.base import Store
 from curidask.store.claims import Claims
-from curidask.store.local import is_refused
 from curidask.store.opening import open_store
 from curidask.tracing import Tracer
 from curidask.waiting import Waiting
-
-DESCRIBED_AT_MOST = 500
-"""Reused artifacts whose manifests are read for the run record."""
-
-
-class MapStop(BaseException):
-    """Ends the tracing of an experiment whose next step needs a value that would have to be computed."""
-
-    def __init__(self, artifact: str) -> None:
-        super().__init__(artifact)
-        self.artifact = artifact
 
 
 class ArtifactManager(Displays):
@@ -122,6 +105,8 @@ class ArtifactManager(Displays):
         Names this run: experiment, number, time.
     store : Store
     graph : Graph
+    reader : Reader
+        Gives what states refer to.
     full_store : Path or None
         The folder that gets a copy of all that the run uses, for a store-full run.
     """
@@ -162,41 +147,42 @@ class ArtifactManager(Displays):
         self.full_store: Path | None = None
         self.graph = Graph()
         self.live = live
-        self.map_only = map_only
         self.dry = dry or map_only
         settings = self.config.store_settings(cache_mode)
         self.store: Store = open_store(self.config.cache_urls(cache), settings, writable=not (self.dry or dry_cache))
-        self.writable = self.store.writable
-        self._notices: list[str] = []
-        self.n_sets = n_sets
-        self.resources = _checked_resources(self.config.resources if resources is None else resources)
-        self.restarts = restarts
-        self._open_cluster = self._choose_cluster(cluster, parallel, insecure)
-        self.parallel = self._choose_parallel(parallel)
+        self._n_sets = n_sets
+        self._placement = Placement(
+            self.config,
+            self.store,
+            live=live,
+            cluster=cluster,
+            parallel=parallel,
+            insecure=insecure,
+            resources=resources,
+            restarts=restarts,
+        )
         runs = self.config.path(self.config.runs)
         number, self.reference = history.new_reference(experiment_name, runs)
-        self._session = uuid.uuid4().hex
-        self._work = f"{self.reference}-{self._session[:12]}"
         self.run_record = history.RunRecord(experiment_name, number, self.reference, self.store.url, sys.argv)
         self.run_record.prefix = self.prefix
-        self.claims = self._claims()
-        self.reported = ReportCollector(None if self.dry else runs / self.reference)
-        self._use = CacheUse(
+        self._cache = RunCache(
             self.store,
-            reference=self.reference,
-            experiment=experiment_name,
-            project=str(self.config.root),
-            session=self._session,
-            work=self._work,
-            told=self.run_record.warned,
-            late=live and self.store.local_root is not None,
+            self.run_record,
+            project=self.config.root,
+            lease_seconds=self.config.lease_seconds,
+            use_is_told_late=live and self.store.local_root is not None,
         )
-        told: list[Listener] = [self.run_record, self.reported, *listeners, *([RunLog()] if live else [])]
-        self._status = None if self.dry else StatusKeeper(self.run_record, self.run_folder, self._save_so_far)
-        if self._status is not None:
-            told.append(self._status)
-        if self.writable:
-            told.append(Publisher(self.store, self.config.root, tuple(told)))
+        self.reported = ReportCollector(None if self.dry else runs / self.reference)
+        self._keeper = RunKeeper(
+            self.run_record,
+            self.config,
+            self.graph,
+            self.store,
+            self.reported,
+            self.records,
+            lambda task: self.runner.now(task),
+        )
+        self._status = None if self.dry else StatusKeeper(self.run_record, self.run_folder, self._keeper.save_so_far)
         self.runner = Runner(
             self.graph,
             self.store,
@@ -210,11 +196,11 @@ class ArtifactManager(Displays):
             ),
             self.prefix,
             self._make_executor,
-            told,
+            Audience(self.graph, self._listeners(listeners)),
             None if self.claims is None else Waiting(self.store, self.claims),
-            before_look=self._use.before_look,
+            before_look=self._cache.use.before_look,
         )
-        self.runner.tell_once(self._notices)
+        self.runner.audience.warned_once(self._cache.notices)
         self._tracer = Tracer(
             self.graph,
             self.prefix,
@@ -224,6 +210,7 @@ class ArtifactManager(Displays):
             current=self.runner.current,
         )
         self.runner.reduce = self._tracer.reduce
+        self.reader = Reader(self.runner, self.run_record, map_only=map_only)
         self._closed = False
         self._log = ExitStack()
         if live:
@@ -254,13 +241,10 @@ class ArtifactManager(Displays):
         if self.live and status == "done":
             self.runner.wait(range(len(self.graph)))
         self.runner.close(now=status == "interrupted")
-        self.store.clean(self._work)
-        if self.claims is not None:
-            with self._without_cache("its claims were not removed and end by themselves"):
-                self.claims.close(self._claimed_stems())
+        self._cache.remove_work(self.graph)
         for record in self.records:
             record.store_tracked_paths()
-        self._use.end(self.graph, self.run_record.decisions)
+        self._cache.end_use(self.graph)
         if self.run_record.decisions:
             self.run_record.status = "failed" if self.runner.failures and status == "done" else status
             self.run_record.ended_at = time.time()
@@ -271,11 +255,6 @@ class ArtifactManager(Displays):
                     self._status.close(self.run_record.status)
         self._log.close()
 
-    def _save_so_far(self, whole: bool) -> None:
-        """Write the run record while the run goes on, at first without its tasks."""
-        runs = self.config.path(self.config.runs)
-        history.save(self.run_record, self.graph if whole else Graph(), {}, runs)
-
     @property
     def run_folder(self) -> Path:
         """Where the run record and what was reported lie."""
@@ -283,55 +262,21 @@ class ArtifactManager(Displays):
 
     def save_run(self) -> Path:
         """Write the run record as it is now, and the parameter sets into the registry; the record's path."""
-        self._complete_record()
-        runs = self.config.path(self.config.runs)
-        sets = [record.params for record in self.records if record.params is not None]
-        param_registry.add(runs, self.experiment_name, self.reference, sets)
-        return history.save(self.run_record, self.graph, self._param_sets(), runs, self.reported.rows)
+        return self._keeper.save()
 
     def describe_run(self) -> dict[str, Any]:
         """The run record as it is now, as plain JSON values."""
-        self._complete_record()
-        return self.run_record.as_dict(self.graph, self._param_sets(), self.reported.rows)
+        return self._keeper.as_dict()
 
-    def _complete_record(self) -> None:
-        self.gather_reported()
-        self._describe_reused()
-        self.run_record.records = [self._record_row(record) for record in self.records]
-        log = self.config.path(self.config.logs) / f"{self.reference}.log"
-        self.run_record.log = str(log) if log.exists() else ""
+    @property
+    def writable(self) -> bool:
+        """Whether anything is stored."""
+        return self.store.writable
 
-    def _record_row(self, record: Record) -> dict[str, Any]:
-        return {
-            "index": record.index,
-            "name": record.name,
-            "hash": record.get_hash(),
-            "aggregate": record.is_aggregate,
-            "inputs": [other.index for other in record.input_records],
-            "tasks": list(dict.fromkeys(t for task in record.tasks for t in (task, self.runner.now(task)))),
-        }
-
-    def _claimed_stems(self) -> set[str]:
-        """What the workers of this run may have claimed."""
-        record = self.run_record
-        ran = {task for task, (action, _) in record.decisions.items() if action is Action.RUN}
-        return {self.graph[task].marker for task in ran.union(record.results)}
-
-    @contextmanager
-    def _without_cache(self, what: str) -> Iterator[None]:
-        """Go on though the cache cannot be reached: it must not keep a run from being recorded."""
-        try:
-            yield
-        except CacheError as error:
-            self.run_record.warned(f"{what}: {error.what}")
-
-    def gather_reported(self) -> list[dict[str, Any]]:
-        """What was reported so far, also by the stages that are reused; see `ReportCollector`."""
-        tasks = [task for task in self.graph if task.id in self.run_record.decisions]
-        with self._without_cache("what reused stages reported was not fetched"):
-            for text in self.reported.gather(self.store, tasks):
-                self.run_record.warned(text)
-        return self.reported.rows
+    @property
+    def claims(self) -> Claims | None:
+        """The right to compute; None where nobody else could want to compute the same, or where it cannot be had."""
+        return self._cache.claims
 
     def check_cache(self) -> None:
         """Look whether results can be stored, before anything is computed.
@@ -342,22 +287,8 @@ class ArtifactManager(Displays):
         ------
         CacheError
         """
-        if not self.writable:
-            return
-        self.store.check_writable()
-        self.writable = self.runner.policy.writable = self.store.writable
-        if not self.writable:
-            self.claims = None
-
-    def _describe_reused(self) -> None:
-        """Let the run record say what was reused; of many artifacts it keeps the names only (a manifest each)."""
-        rows = self.run_record.decisions
-        stems = [stem for t in self.graph if t.id in rows and t.id not in self.run_record.results for stem in t.stems]
-        wanted = [stem for stem in stems if stem is not None]
-        if len(wanted) <= DESCRIBED_AT_MOST:
-            with self._without_cache("what was reused is not described"):
-                manifests = self.store.manifests(wanted)
-                self.run_record.described = {stem: artifact_info(manifest) for stem, manifest in manifests.items()}
+        self._cache.check()
+        self.runner.policy.writable = self.writable
 
     # --- records and stages -------------------------------------------------------------------------------------------
     def add_record(self, record: Record) -> int:
@@ -372,17 +303,11 @@ class ArtifactManager(Displays):
         task = self._tracer.trace(record, spec, records, kwargs)
         if self.live:
             self.runner.demand([task.id])
-            if self.parallel == 0:
+            if self._placement.parallel == 0:
                 try:
                     self.runner.ensure(task.id)
                 finally:
-                    self._tidy()
-
-    def _tidy(self) -> None:
-        """Leave nothing in the cache between the steps of a live session but artifacts."""
-        self.store.tidy()
-        if self.claims is not None:
-            self.claims.tidy()
+                    self._cache.tidy()
 
     def finish(self) -> Plan:
         """Execute all that is traced and wait for it.
@@ -400,69 +325,13 @@ class ArtifactManager(Displays):
 
     def raise_failures(self) -> None:
         """Raise when stages failed."""
-        failures = tuple(self.runner.failures.values())
-        if failures:
-            stages = "stage" if len(failures) == 1 else "stages"
-            stopped = ", and the run was stopped then" if self.runner.state.is_stopped else ""
-            rest = "what had finished is cached, and the next run does only the rest"
-            raise RunFailedError(f"{len(failures)} {stages} failed{stopped}; {rest}.", failures=failures)
+        self.runner.failures.raise_all(stopped=self.runner.state.is_stopped)
 
     def plan(self) -> Plan:
         """What executing all that is traced would do."""
         return self.runner.plan(self.graph.targets(), from_scratch=True)
 
     # --- artifacts ----------------------------------------------------------------------------------------------------
-    def value(self, ref: ArtifactRef) -> tuple[Any, bool]:
-        """The value of an artifact, and whether it may stay in memory."""
-        if self.map_only:
-            self._stop_before_running(ref)
-        lazy = self.graph[ref.task].outputs[ref.index].lazy
-        return self.runner.value(ref), not lazy
-
-    def reference_to(self, ref: ArtifactRef) -> Any:
-        """The artifact without its value.
-
-        Returns
-        -------
-        Lazy, ArtifactRef or None
-            What loads it; the reference when it is not stored; None when it is not stored and its stage did not run
-            since nothing needed it.
-        """
-        decision = self.run_record.decisions.get(ref.task)
-        pruned = decision is not None and decision[0] is Action.PRUNE and not self.is_available(ref)
-        if pruned and self.graph[ref.task].stems[ref.index] is None:
-            return None
-        return self.runner.reference(ref)
-
-    def is_available(self, ref: ArtifactRef) -> bool:
-        """Whether reading the artifact would run nothing."""
-        return self.runner.is_available(ref.task)
-
-    def stage_file(self, task: int, name: str) -> str | None:
-        """A file or folder that a task's stage wrote beside its outputs; executes what it needs.
-
-        Parameters
-        ----------
-        task : int
-        name : str
-            See `curidask.store.manifests.beside_name`.
-
-        Returns
-        -------
-        str or None
-            A verified local path; None when the stage wrote none of that name, or nothing is stored.
-        """
-        if not self.writable:
-            return None
-        self.runner.ensure(task)
-        task = self.runner.now(task)
-        stem, key = self.graph[task].files_stored_as
-        try:
-            found = self.store.checkout(stem, key).tracked_path(self.graph[task].marker + name)
-        except ArtifactMissingError:
-            return None
-        return None if found is None else str(found)
-
     def get_artifact_path(
         self,
         obj_name: str,
@@ -490,115 +359,25 @@ class ArtifactManager(Displays):
             folder = self.reported.folder / "files"
         return plain_path(folder, prefix or self.prefix, record.get_hash(), stage_name, obj_name, subdir)
 
-    def _stop_before_running(self, ref: ArtifactRef) -> None:
-        if not self.runner.is_available(ref.task) and self.runner.plan([ref.task]).ids(Action.RUN):
-            raise MapStop(ref.name)
-
-    def _claims(self) -> Claims | None:
-        """The right to compute is only asked for where others could want to compute the same."""
-        lease_seconds, objects = self.config.lease_seconds, self.store.objects
-        if not self.writable or not lease_seconds:
-            return None
-        try:
-            if objects.probe_exclusive():
-                return Claims(objects, self._session, user_name(), lease_seconds)
-        except CacheError as error:
-            if not is_refused(error) or objects.local_root is not None:
-                raise
-            self.store.check_writable()  # a place in the network that this user may only read
-            self.writable = self.store.writable
-            return None
-        self._notices.append(
-            f"{objects.url} does not create objects exclusively, so runs at the same time may compute the same twice; "
-            "results stay right (`lease_seconds = 0` in the configuration ends this warning)"
-        )
-        return None
-
     # --- parts --------------------------------------------------------------------------------------------------------
-    def _choose_cluster(self, asked: Any, parallel: int | None, insecure: bool) -> clusters.Opener | None:
-        if asked is not None and parallel is not None:
-            raise ConfigurationError(
-                "Both a cluster and a number of local worker processes are asked for.",
-                where="--cluster or --scheduler with --parallel",
-                fix="leave one of them out; the size of a cluster is set in the configuration",
-            )
-        if asked is None and parallel is None and not self.live:
-            asked = self.config.default_cluster or None
-        if asked is None:
-            return None
-        config = self.config
-        folder = config.path(config.logs) / "clusters"
-        return clusters.choose(
-            asked, config.cluster, root=config.root, source=config.source, folder=folder, insecure=insecure
-        )
-
-    def _choose_parallel(self, asked: int | None) -> int:
-        if not self.store.objects.shared:
-            if asked or self._open_cluster is not None:
-                raise CacheError(
-                    f"The cache {self.store.url} lives in one process, so worker processes cannot share it.",
-                    fix="use a folder as cache, or run in this process with --parallel 0",
-                )
-            return 0
-        if asked is not None:
-            return asked
-        if self._open_cluster is not None:
-            return -1
+    def _listeners(self, others: Sequence[Listener]) -> list[Listener]:
+        """Who is told what happens, in that order."""
+        told: list[Listener] = [self.run_record, self.reported, *others]
         if self.live:
-            return 0
-        chosen = self.config.parallel
-        return -1 if chosen is None else chosen
+            told.append(RunLog())
+        if self._status is not None:
+            told.append(self._status)
+        if self.writable:
+            told.append(Publisher(self.store, self.config.root, tuple(told)))
+        return told
 
     def _make_executor(self) -> Executor:
-        if self.parallel == 0:
-            env = Environment(self.store, self.reference, portable=False, claims=self.claims, work=self._work)
-            hears = bool(self.runner.hearers)
-            return InProcessExecutor(env, Overheard(self.runner.hear, self.runner.before_print) if hears else NOTHING)
-        from curidask.executors.dask import DaskExecutor
-
-        if not any(hearer.prints for hearer in self.runner.hearers):
-            self.runner.hearers.append(Printer())
-        env = Environment(self.store, self.reference, portable=True, claims=self.claims, work=self._work)
-        files = ProjectFiles(self.config.root, self.config.ship)
-        if self._open_cluster is not None:
-            return DaskExecutor(
-                self._open_cluster(),
-                env,
-                self._modules,
-                files=files,
-                reopen=self._open_cluster,
-                restarts=self.restarts,
-                hear=self.runner.hear,
-            )
-        n_workers = self.parallel
-        if n_workers < 0:
-            n_records = self.n_sets if self.n_sets is not None else len(self.records)
-            n_workers = max(1, min(clusters.available_cores(), n_records))
-        local = clusters.local(n_workers, {"resources": dict(self.resources)})
-        return DaskExecutor(local, env, self._modules, files=files, hear=self.runner.hear)
-
-    def _modules(self) -> list[ModuleType]:
-        return project_modules(self.config.root)
-
-    def _param_sets(self) -> dict[str, Any]:
-        sets = {record.get_hash(): record for record in self.records if record.params is not None}
-        return {hash_: {"name": r.name, "values": describe_params(r.params)} for hash_, r in sets.items()}
-
-
-def _checked_resources(resources: Mapping[str, float]) -> Mapping[str, float]:
-    problem = resources_problem(resources)
-    if problem:
-        raise ConfigurationError(f"`resources` is {resources!r}.", where="ArtifactManager", fix=problem)
-    return resources
+        env = Environment(self.store, self.reference, portable=False, claims=self.claims, work=self._cache.work)
+        n_sets = len(self.records) if self._n_sets is None else self._n_sets
+        return self._placement.executor(env, self.runner.audience, n_sets)
 
 
 def _close(reference: weakref.ref[ArtifactManager]) -> None:
     manager = reference()
     if manager is not None:
         manager.close()
-
-
-def check_stages(names: Iterable[str], graph: Graph) -> list[str]:
-    """Those of the names that are no stage of the graph."""
-    there = {task.spec.name for task in graph}
-    return [name for name in names if name not in there]

@@ -9,7 +9,7 @@ from curidask.errors import StageDefinitionError
 from curidask.manager import ArtifactManager
 from curidask.params import ExperimentParameters
 from curidask.record import Record
-from curidask.staging import StageSpec
+from curidask.stage_spec import StageSpec
 
 
 class Procedure:

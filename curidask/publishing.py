@@ -14,13 +14,14 @@ from pathlib import Path
 
 from curidask.errors import CacheError
 from curidask.executors.base import Kind, Outcome
-from curidask.executors.worker import bind, cacher_name
+from curidask.executors.stored import bind, cacher_name
 from curidask.graph import Graph, Task
 from curidask.listening import Listener
 from curidask.planner import Action, Plan
 from curidask.store.base import Store
+from curidask.store.integrity import check_file
 from curidask.store.manifests import FileEntry
-from curidask.store.payload import Checkout, check_file
+from curidask.store.payload import Checkout
 
 PLACEHOLDER = ".empty"
 

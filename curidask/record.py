@@ -13,7 +13,7 @@ from curidask.files import copy_path
 from curidask.graph import ArtifactRef, RecordInfo, combined_hash
 from curidask.params import EMPTY_HASH, ExperimentParameters, fill_hash
 from curidask.representation import ArtifactRepresentation, represent
-from curidask.staging import StageSpec
+from curidask.stage_spec import StageSpec
 from curidask.state import CacheAwareDict
 from curidask.store.manifests import beside_name
 
@@ -214,7 +214,7 @@ class Record(RecordDisplay):
         stage = stage_name or (self.stages[-1] if self.stages else None)
         task = next((t for t in reversed(self.tasks) if self.manager.graph[t].spec.name == stage), None)
         beside = beside_name(name, subdir, prefix, None, track)
-        written = None if task is None else self.manager.stage_file(task, beside)
+        written = None if task is None else self.manager.reader.stage_file(task, beside)
         if written is not None:
             return written
         path = self.manager.get_artifact_path(name, self, subdir, prefix, stage)

@@ -69,6 +69,6 @@ def represent(record: Record, name: str) -> ArtifactRepresentation:
     if manifest is not None:
         facts = {"preview": manifest.preview, "cacher": manifest.cacher, "stem": manifest.stem, "run": manifest.run}
         return ArtifactRepresentation(record, name, None, facts)
-    if manager.is_available(held) and (manager.live or record.state.is_loaded(name)):
+    if manager.reader.is_available(held) and (manager.live or record.state.is_loaded(name)):
         return ArtifactRepresentation(record, name, record.state[name])
     return ArtifactRepresentation(record, name, None, {"preview": NOT_THERE})

@@ -8,7 +8,6 @@ manager decides when to execute.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -20,9 +19,9 @@ from curidask.errors import (
     InputSignatureError,
     OutputSignatureError,
     StageDefinitionError,
-    UnsafeNameError,
 )
-from curidask.stage_options import NO_OPTIONS, StageOptions, read_options
+from curidask.stage_options import read_options
+from curidask.stage_spec import OutputSpec, StageSpec, function_name, function_place
 
 __all__ = [
     "CachersMismatchError",
@@ -30,10 +29,7 @@ __all__ = [
     "ExecutingWithSkippedInputError",
     "InputSignatureError",
     "OutputSignatureError",
-    "OutputSpec",
     "SkippedOutput",
-    "StageOptions",
-    "StageSpec",
     "aggregate",
     "stage",
 ]
@@ -65,155 +61,6 @@ class LazyOutput(Protocol):
 
     name: str
     resolve: bool
-
-
-@dataclass(frozen=True, slots=True)
-class OutputSpec:
-    """One declared output.
-
-    Attributes
-    ----------
-    name : str
-        Its name in the record's state.
-    cacher : type or object or None
-        The cacher class, or an instance that serves as a template; None for an output that is not stored.
-    lazy : bool
-        Whether the state keeps a reference that loads on each access.
-    resolve : bool
-        For a lazy output: whether stages get the value (True) or the `Lazy` itself.
-    """
-
-    name: str
-    cacher: Any = None
-    lazy: bool = False
-    resolve: bool = True
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StageSpec:
-    """The description of a decorated function.
-
-    Attributes
-    ----------
-    name : str
-        The function's name; part of keys and file names.
-    function : callable
-        The function as the user wrote it.
-    is_aggregate : bool
-        Whether it takes the records it gathers as its second argument.
-    inputs : tuple of str, or None
-        Declared inputs. None only for an aggregate that declares none: it depends on all that its records hold.
-    outputs : tuple of OutputSpec
-        Declared outputs, in the order in which the function returns them.
-    suppress_missing_inputs : bool
-        Pass None (or the function's own default) for inputs that the state lacks.
-    fingerprint : str
-        Identity of the stage's code in its keys; empty while code does not count.
-    options : StageOptions
-        What it asks for of the workers; not part of its keys.
-    """
-
-    name: str
-    function: Callable[..., Any]
-    is_aggregate: bool
-    inputs: tuple[str, ...] | None
-    outputs: tuple[OutputSpec, ...]
-    cachers: tuple[Any, ...] | None
-    suppress_missing_inputs: bool = False
-    fingerprint: str = ""
-    options: StageOptions = NO_OPTIONS
-
-    @property
-    def where(self) -> str:
-        """The place of the definition, for error messages."""
-        return _place(self.function)
-
-    def check(self) -> None:
-        """Raise when the declaration cannot work.
-
-        Raises
-        ------
-        EmptyCachersError, CachersMismatchError, InputSignatureError, UnsafeNameError, StageDefinitionError
-        """
-        self._check_cachers()
-        self._check_names()
-        self._check_signature()
-
-    def parameter_default(self, name: str) -> Any:
-        """The function's own default for an input, None where it has none."""
-        default = inspect.signature(self.function).parameters[name].default
-        return None if default is inspect.Parameter.empty else default
-
-    def _check_cachers(self) -> None:
-        if self.cachers is None or len(self.cachers) == len(self.outputs):
-            return
-        fix = f"give one cacher for each of the {len(self.outputs)} outputs, or leave `cachers` out to store none"
-        if not self.cachers:
-            raise EmptyCachersError(
-                "A stage with outputs was given an empty list of cachers.", where=self.where, fix=fix
-            )
-        raise CachersMismatchError(
-            f"A stage has {len(self.outputs)} outputs but {len(self.cachers)} cachers.", where=self.where, fix=fix
-        )
-
-    def _check_names(self) -> None:
-        names = [output.name for output in self.outputs]
-        for name in names:
-            check_name(name, f"output of {self.where}")
-        for kind, listed in (("input", self.inputs or ()), ("output", names)):
-            twice = {name for name in listed if list(listed).count(name) > 1}
-            if twice:
-                raise StageDefinitionError(
-                    f"The {kind} {sorted(twice)[0]!r} is listed twice.", where=self.where, fix=f"name each {kind} once"
-                )
-
-    def _check_signature(self) -> None:
-        parameters = inspect.signature(self.function).parameters
-        takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-        leading = 2 if self.is_aggregate else 1
-        if len(parameters) < leading and not any(
-            p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters.values()
-        ):
-            wanted = "`record` and `records`" if self.is_aggregate else "`record`"
-            raise InputSignatureError(
-                f"The function takes {len(parameters)} parameters; its first must be {wanted}.",
-                where=self.where,
-                fix=f"write `def {self.name}({'record, records' if self.is_aggregate else 'record'}, ...)`",
-            )
-        for name in self.inputs or ():
-            if name not in list(parameters)[leading:] and not takes_any:
-                raise InputSignatureError(
-                    f"The input {name!r} is declared, but the function has no parameter of that name.",
-                    where=self.where,
-                    fix=f"add a parameter {name!r} to the function, or take it out of `inputs`",
-                )
-
-
-def _name(function: Callable[..., Any]) -> str:
-    return getattr(function, "__name__", type(function).__name__)
-
-
-def _place(function: Callable[..., Any]) -> str:
-    code = getattr(function, "__code__", None)
-    place = f" ({code.co_filename}:{code.co_firstlineno})" if code is not None else ""
-    return f"stage {_name(function)!r}{place}"
-
-
-def check_name(name: object, where: str) -> None:
-    """Refuse a name that would become a path outside its folder.
-
-    Raises
-    ------
-    UnsafeNameError
-        For anything but a text without separators, that is neither empty nor made of dots.
-    """
-    if not isinstance(name, str) or not name.strip(". ") or any(c in name for c in "/\\\0\n"):
-        raise UnsafeNameError(
-            f"{name!r} cannot be used as a name.",
-            where=where,
-            fix="use a text without '/', '\\' or line breaks that does not consist of dots; "
-            "letters, digits, '_', '-' and '.' are safe everywhere",
-        )
 
 
 def stage(
@@ -344,14 +191,14 @@ def _decorator(
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         spec = StageSpec(
-            name=_name(function),
+            name=function_name(function),
             function=function,
             is_aggregate=is_aggregate,
             inputs=None if is_aggregate and inputs is None else tuple(inputs or ()),
             outputs=_output_specs(outputs or (), cachers),
             cachers=None if cachers is None else tuple(cachers),
             suppress_missing_inputs=suppress_missing_inputs,
-            options=read_options(options, kind, _place(function)),
+            options=read_options(options, kind, function_place(function)),
         )
         return _traced(spec)
 

@@ -112,11 +112,11 @@ class CacheAwareDict(dict[str, Any]):
         if not isinstance(held, ArtifactRef) or self._manager is None:
             return held
         if not self.resolve:
-            reference = self._manager.reference_to(held)
+            reference = self._manager.reader.reference_to(held)
             return self._skipped(held) if reference is None else reference
         if held in self._values:
             return self._values[held]
-        value, keep = self._manager.value(held)
+        value, keep = self._manager.reader.value(held)
         if keep:
             self._values[held] = value
         return value
@@ -128,6 +128,6 @@ class CacheAwareDict(dict[str, Any]):
         return SkippedOutput(self._record, stage, represent(self._record, held.name))
 
     def _shown(self, held: Any) -> str:
-        if isinstance(held, ArtifactRef) and self._manager is not None and not self._manager.is_available(held):
+        if isinstance(held, ArtifactRef) and self._manager is not None and not self._manager.reader.is_available(held):
             return "<not computed yet>"
         return repr(self._resolved(held))

@@ -13,7 +13,8 @@ from curidask.executors.describe import levels_to_user
 from curidask.graph import ArtifactRef, Gathered, Graph, Literal, RecordInfo, Task, artifact_key, combined_hash
 from curidask.hashing import digest
 from curidask.params import EMPTY_HASH
-from curidask.staging import OutputSpec, SkippedOutput, StageSpec, check_name
+from curidask.stage_spec import OutputSpec, StageSpec, check_name
+from curidask.staging import SkippedOutput
 from curidask.store.manifests import ArtifactName
 
 if TYPE_CHECKING:

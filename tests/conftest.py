@@ -130,6 +130,20 @@ class Project:
         path.write_text(textwrap.dedent(text))
         return path
 
+    def script(self, name: str) -> list[str]:
+        """Run a script of the project by itself, which must end well; the lines it printed."""
+        done = subprocess.run(
+            [sys.executable, name],
+            cwd=self.root,
+            env=clean_environment(),
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
     def experiment(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         return self.command("experiment", *arguments, **options)
 

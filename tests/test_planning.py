@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 
 from curidask.graph import ArtifactRef, Graph, GraphError, RecordInfo, Task
 from curidask.planner import Action, Force, Plan, Why, plan
-from curidask.runstate import (
-    MAX_ATTEMPTS,
-    UNDER_WAY,
+from curidask.run_events import (
     Block,
     Cancel,
     Failed,
@@ -32,11 +30,10 @@ from curidask.runstate import (
     Release,
     Replaced,
     Replan,
-    RunState,
-    Status,
     Submit,
 )
-from curidask.staging import OutputSpec, StageSpec
+from curidask.runstate import MAX_ATTEMPTS, UNDER_WAY, RunState, Status
+from curidask.stage_spec import OutputSpec, StageSpec
 
 RECORD = RecordInfo(0, "set", None, "0" * 32)
 

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 from curidask.caching.base import Cacheable
 from curidask.errors import ArtifactMissingError, CacheError
+from curidask.store.integrity import checked_verify, hash_file
 from curidask.store.manifests import FileEntry, check_object_name, content_digest
-from curidask.store.payload import Workspace, checked_verify, hash_file
+from curidask.store.workspaces import Workspace
 
 __all__ = ["FileReferenceCacher", "PathRef", "StageFiles"]
 

@@ -66,10 +66,7 @@ Examples:
 @click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N.")
 @cache_options
 def ls_command(
-    experiment: str | None,
-    stage: str | None,
-    user: str | None,
-    older: str | None,
+    chosen: Filter,
     sort: str,
     limit: int | None,
     cache: str | None,
@@ -78,7 +75,6 @@ def ls_command(
 ) -> None:
     """List artifacts, the newest first: size, age, who made them, what they are."""
     now = time.time()
-    chosen = Filter(experiment, stage, user, older)
     tiers = view.tiers_to_read(cache, tier)
     holders: dict[str, list[int]] = defaultdict(list)
     by_stem: dict[str, Entry] = {}
@@ -164,10 +160,7 @@ class _Sum:
 @cache_options
 def du_command(
     groupings: tuple[str, ...],
-    experiment: str | None,
-    stage: str | None,
-    user: str | None,
-    older: str | None,
+    chosen: Filter,
     cache: str | None,
     tier: str | None,
     as_json: bool,
@@ -177,7 +170,6 @@ def du_command(
     Files that several artifacts share count once in each line and once in the total.
     """
     now = time.time()
-    chosen = Filter(experiment, stage, user, older)
     by = groupings or ("experiment",)
     tiers = view.tiers_to_read(cache, tier)
     found = []

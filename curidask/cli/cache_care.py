@@ -40,10 +40,7 @@ With CURIDASK_CACHE_KEY set, signatures are checked too.
 @filter_options
 @cache_options
 def verify_command(
-    experiment: str | None,
-    stage: str | None,
-    user: str | None,
-    older: str | None,
+    chosen: Filter,
     cache: str | None,
     tier: str | None,
     as_json: bool,
@@ -53,7 +50,6 @@ def verify_command(
     Exits with 1 when something is damaged or untrusted.
     """
     tiers = view.tiers_to_read(cache, tier)
-    chosen = Filter(experiment, stage, user, older)
     found = [(one, _verify(one, chosen, quiet=as_json)) for one in tiers]
     problems = [(one, checked) for one, results in found for checked in results if checked.kind]
     if as_json:

@@ -178,7 +178,7 @@ def _registered(way: _Way, wanted: list[KnownRun]) -> Iterator[None]:
     Nobody removes them from the source while they are copied, and in the target they count as used from now on. Who may
     only read the source says nothing there.
     """
-    from curidask.store.local import is_refused
+    from curidask.store.disk_errors import is_refused
 
     uses: list[tuple[KnownRun, RunUse]] = []
     for run in wanted:

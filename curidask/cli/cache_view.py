@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -39,15 +40,23 @@ def cache_options(command: F) -> F:
 
 
 def filter_options(command: F) -> F:
-    """The options that select artifacts."""
+    """The options that select artifacts; the command gets them as one `Filter`, called `chosen`."""
+
+    @functools.wraps(command)
+    def with_filter(
+        *args: Any, experiment: str | None, stage: str | None, user: str | None, older: str | None, **others: Any
+    ) -> Any:
+        return command(*args, chosen=Filter(experiment, stage, user, older), **others)
+
+    filtered = cast(F, with_filter)
     for option in (
         click.option("--older", metavar="AGE", help="Only those made longer ago, as in 30d or 12h."),
         click.option("--user", metavar="NAME", help="Only those that this user made."),
         click.option("--stage", metavar="NAME", help="Only those of this stage."),
         click.option("--experiment", metavar="NAME", help="Only those whose names begin with this prefix."),
     ):
-        command = option(command)
-    return command
+        filtered = option(filtered)
+    return filtered
 
 
 # --- tiers -----------------------------------------------------------------------------------------------------------

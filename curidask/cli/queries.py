@@ -13,7 +13,7 @@ from curidask.cli.terminal import say
 from curidask.experiment import ExperimentResult, select_params
 from curidask.param_registry import ParamSet
 from curidask.planner import Action
-from curidask.staging import OutputSpec
+from curidask.stage_spec import OutputSpec
 from curidask.store.manifests import manifest_name
 
 if TYPE_CHECKING:

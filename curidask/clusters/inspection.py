@@ -46,11 +46,8 @@ def inspect_cluster(opener: Opener, store: Store, packages: Mapping[str, bool], 
     ----------
     opener : callable
         Opens the cluster.
-    store : Store
-    packages : mapping of str to bool
-        The packages that the project imports, and whether it does without them.
-    root : Path
-        The project's folder.
+    store, packages, root
+        See `curidask.clusters.checks.admit`.
 
     Raises
     ------

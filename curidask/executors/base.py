@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from curidask.graph import Literal, RecordInfo
-from curidask.staging import StageSpec
+from curidask.stage_spec import StageSpec
 from curidask.store.claims import Held
 
 

@@ -13,9 +13,9 @@ from curidask.clusters.checks import Admission
 from curidask.executors import shipping
 from curidask.executors.base import Job
 from curidask.executors.chains import hex32
+from curidask.executors.environment import Environment
 from curidask.executors.project_files import Outfit, ProjectFiles
-from curidask.executors.worker import Environment
-from curidask.staging import StageSpec
+from curidask.stage_spec import StageSpec
 
 BLOBS = ("curidask_batch-", "curidask_code-", "curidask_files-")
 """How the keys of bytes begin."""

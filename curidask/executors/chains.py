@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
-from curidask.executors.base import Job, Keep
+from curidask.executors.base import Job, Keep, Kind, Outcome
 from curidask.stage_options import MEMORY
 
 
@@ -109,6 +109,12 @@ class Bereaved:
     since: float = field(default_factory=time.monotonic)
 
 
+def undone(job: Job, gone: Container[int]) -> Outcome:
+    """What is said of a job that goes back, since some values that it may need are gone."""
+    lost = tuple(task for task in job.passed if task in gone)
+    return Outcome(job.id, Kind.INPUT_LOST if lost else Kind.INPUT_UNAVAILABLE, lost=lost)
+
+
 def annotated(graph: dict[str, Any], chains: Sequence[Chain]) -> Any:
     """The graph with what dask is told of each chain, in as many layers as there are different things to tell.
 
@@ -125,24 +131,6 @@ def annotated(graph: dict[str, Any], chains: Sequence[Chain]) -> Any:
         layers.setdefault(name, {})[key] = task
     made = {name: MaterializedLayer(tasks, annotations=by_layer[name] or None) for name, tasks in layers.items()}
     return HighLevelGraph(made, {name: set() for name in made})
-
-
-def waiting_for(chain: Chain, chains: Iterable[Chain]) -> list[Chain]:
-    """Those of some chains that wait for one, directly or through others, in an order in which each follows its own.
-
-    Parameters
-    ----------
-    chain : Chain
-    chains : iterable of Chain
-        In the order of the graph.
-    """
-    tasks = set(chain.tasks)
-    found = []
-    for other in chains:
-        if other is not chain and not tasks.isdisjoint(other.before):
-            tasks.update(other.tasks)
-            found.append(other)
-    return found
 
 
 def linear_chains(jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> list[list[Job]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from curidask.errors import DemandError
 from curidask.stage_options import LIFETIME, MEMORY, format_bytes
-from curidask.staging import StageSpec
+from curidask.stage_spec import StageSpec
 
 Resources = Mapping[str, float]
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from curidask.executors.base import Executor, Job, Kind, Outcome
+from curidask.executors.environment import Environment
 from curidask.executors.surroundings import NOTHING, Surroundings
 from curidask.executors.values import unpack
-from curidask.executors.worker import Environment, run_job
-from curidask.staging import StageSpec
+from curidask.executors.worker import run_job
+from curidask.stage_spec import StageSpec
 
 
 class InProcessExecutor(Executor):

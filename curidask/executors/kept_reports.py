@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from curidask.executors.base import Reported
-from curidask.store.artifacts import Workspace
 from curidask.store.manifests import safe_part
+from curidask.store.workspaces import Workspace
 
 FOLDER = ".reported"
 """Follows the marker in the names; what a stage writes itself has an underscore there."""

@@ -26,9 +26,9 @@ from curidask.clusters.checks import require_cache
 from curidask.errors import UnpicklableError
 from curidask.executors import project_files
 from curidask.executors.base import Job
+from curidask.executors.environment import Environment
 from curidask.executors.project_files import Outfit
-from curidask.executors.worker import Environment
-from curidask.staging import StageSpec
+from curidask.stage_spec import StageSpec
 
 KEPT_BATCHES = 8
 """Unpacked batches that a worker keeps: the jobs of a batch come to it interleaved with those of a few others."""

@@ -107,16 +107,7 @@ class StageRecord:
     ) -> str:
         """A path for a file that becomes part of the stage's artifacts: stored, checked and brought back with them.
 
-        Parameters
-        ----------
-        obj_name : str
-            Its name, with an extension.
-        subdir : str, optional
-            Folders to put it into, separated by ``/``.
-        prefix, stage_name : str, optional
-            Put before its name.
-        track : bool
-            Whether the folder of a store-full run gets it.
+        The parameters are those of `curidask.store.manifests.beside_name`; give the name an extension.
         """
         return self._path_makers()[0](obj_name, subdir, prefix, stage_name, track)
 
@@ -142,19 +133,9 @@ class StageRecord:
         )
 
     def report(self, reportable: Any) -> None:
-        """Show something in the run's report.
+        """Show something in the run's report, as `curidask.record.Record.report` does.
 
         It is rendered now, so later changes of what it shows do not matter, and it is kept with the stage's artifacts.
-
-        Parameters
-        ----------
-        reportable : Reportable
-            See `curidask.reporting`.
-
-        Raises
-        ------
-        ReportableError
-            When it cannot be rendered.
         """
         default_name = f"{self._stage}_{len(self._reported)}"
         self._reported.append(capture(reportable, default_name, f"stage {self._stage!r} of {self._info.label}"))

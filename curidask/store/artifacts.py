@@ -18,26 +18,15 @@ from curidask.errors import (
 )
 from curidask.store import bringing
 from curidask.store.catalog import FEW, Catalog
+from curidask.store.disk_errors import is_refused
+from curidask.store.integrity import Verify, checked_verify
 from curidask.store.keys import common_beginning
-from curidask.store.local import is_refused
 from curidask.store.manifests import FileEntry, Manifest, manifest_name, stem_of
 from curidask.store.near import NearCache, NearSettings, near_cache
 from curidask.store.objects import ObjectStore, open_objects
-from curidask.store.payload import (
-    Checkout,
-    Prepared,
-    Verify,
-    Workspace,
-    checked_verify,
-    hash_moves,
-    prepare,
-    same_form,
-    with_digests,
-)
+from curidask.store.payload import Checkout, Prepared, hash_moves, prepare, same_form, with_digests
 from curidask.store.signing import Keyring
-from curidask.store.workspaces import Workspaces
-
-__all__ = ["ArtifactStore", "Checkout", "Verify", "Workspace"]
+from curidask.store.workspaces import Workspace, Workspaces
 
 READ_ATTEMPTS = 3
 
@@ -127,11 +116,7 @@ class ArtifactStore:
         return self._folder is not None
 
     def check_writable(self) -> None:
-        """Raise a `CacheError` that says how to fix it, when artifacts cannot be stored.
-
-        A place in the network without the permission to write is only read from then on: `writable` and `notices` say
-        so.
-        """
+        """See `Store.check_writable`."""
         self._refuse_if_read_only()
         try:
             self.objects.check_writable()
@@ -145,7 +130,7 @@ class ArtifactStore:
             )
 
     def notices(self) -> list[str]:
-        """What the user should know that came up since the last call."""
+        """See `Store.notices`."""
         notices, self.catalog.notices = self.catalog.notices, []
         return notices
 
@@ -180,14 +165,11 @@ class ArtifactStore:
         return self._workspaces.new(stem, run)
 
     def tidy(self) -> None:
-        """Remove the empty working folders that this process keeps for its next artifacts."""
+        """See `Store.tidy`."""
         self._workspaces.tidy()
 
     def clean(self, run: str) -> None:
-        """Remove the working folders that killed workers of a run left on this machine.
-
-        Call it when no worker of that run is alive.
-        """
+        """See `Store.clean`."""
         self._workspaces.clean(run)
 
     def work_folders(self) -> Iterator[tuple[str, Path]]:
@@ -202,31 +184,7 @@ class ArtifactStore:
         tracked: Workspace | tuple[FileEntry, ...] | None = None,
         replace_whole: bool = False,
     ) -> Manifest:
-        """Store what lies in a workspace as the artifact that a manifest describes.
-
-        Parameters
-        ----------
-        workspace : Workspace
-        manifest : Manifest
-            Its `files` and `tracked` are filled in here.
-        tracked : Workspace or tuple of FileEntry, optional
-            What the stage wrote beside its outputs, to be kept, checked and removed together with this artifact. As
-            entries: another artifact of the stage has taken it into the store already.
-        replace_whole : bool
-            Put it in the place of a whole artifact with the same key. Without, that one stays: same key, same result.
-
-        Returns
-        -------
-        Manifest
-            The one that is in the store now.
-
-        Raises
-        ------
-        CacheError
-            When it cannot be written; what was there before is then still there, or is a miss.
-        NotJsonError
-            When the cacher's `extra_metadata` is not JSON.
-        """
+        """See `Store.commit`."""
         self._refuse_if_read_only()
         # What goes into the network is read once: its digests are taken while it is uploaded.
         prepared = prepare(workspace, manifest, tracked, hashed=self._folder is not None)
@@ -332,30 +290,7 @@ class ArtifactStore:
         return nullcontext() if self._folder is not None else self._near().using()
 
     def checkout(self, stem: str, key: str, *, cacher: str = "") -> Checkout:
-        """Bring an artifact's files into a local folder and verify them.
-
-        Parameters
-        ----------
-        stem, key : str
-            Its store name, and the key it must have.
-        cacher : str, optional
-            The class that will load it; an artifact that another class wrote counts as missing.
-
-        Raises
-        ------
-        ArtifactMissingError
-            When it is not there.
-        ArtifactUntrustedError
-            When there are keys, and its manifest is not signed with one of them. No file of it was looked at.
-        ArtifactDamagedError
-            Naming the file that is not what was committed.
-
-        Notes
-        -----
-        Files of a local store are used in place. When another process replaces the artifact between the check and the
-        load, the load sees the new files: same key, so another result only where the stage gives another each time,
-        and then still one that was committed under this key. Removed files raise FileNotFoundError when opened.
-        """
+        """See `Store.checkout`."""
         data = self.catalog.raw(stem)
         for _ in range(READ_ATTEMPTS):
             if data is None:
@@ -371,12 +306,7 @@ class ArtifactStore:
         raise ArtifactMissingError(f"The artifact {stem!r} is being replaced again and again.", where=self.url)
 
     def verify_artifact(self, stem: str) -> Manifest:
-        """Check an artifact in full, whatever `verify` is.
-
-        Raises
-        ------
-        ArtifactMissingError, ArtifactUntrustedError, ArtifactDamagedError
-        """
+        """See `Store.verify_artifact`."""
         data = self.catalog.raw(stem)
         if data is None:
             raise ArtifactMissingError(f"There is no artifact {stem!r}.", where=self.url)
@@ -385,13 +315,7 @@ class ArtifactStore:
         return manifest
 
     def restore_tracked(self, manifest: Manifest) -> dict[str, Path]:
-        """Bring the files that a stage wrote beside its outputs, verified, by their names in the store.
-
-        Raises
-        ------
-        ArtifactDamagedError
-            Naming the file that is gone or changed.
-        """
+        """See `Store.restore_tracked`."""
         if self._folder is not None:
             return bringing.tracked_in_place(self.objects, self._folder, manifest, self.verify)
         return bringing.tracked_through_near(self.objects, self._near(), manifest, self.verify)[0]

@@ -1,4 +1,4 @@
-"""What a store of artifacts can do, one place or several tiers: see `ArtifactStore` for what each method promises."""
+"""What a store of artifacts can do and promises, in one place or in several tiers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from curidask.store.manifests import FileEntry, Manifest
 from curidask.store.objects import ObjectStore
-from curidask.store.payload import Checkout, Workspace
+from curidask.store.payload import Checkout
+from curidask.store.workspaces import Workspace
 
 if TYPE_CHECKING:
     from curidask.store.artifacts import ArtifactStore
@@ -90,7 +91,10 @@ class Store(Protocol):
         ...
 
     def clean(self, run: str) -> None:
-        """Remove the working folders that killed workers of a run left on this machine."""
+        """Remove the working folders that killed workers of a run left on this machine.
+
+        Call it when no worker of that run is alive.
+        """
         ...
 
     def commit(
@@ -101,7 +105,31 @@ class Store(Protocol):
         tracked: Workspace | tuple[FileEntry, ...] | None = None,
         replace_whole: bool = False,
     ) -> Manifest:
-        """Store what lies in a workspace as the artifact that a manifest describes; the one that is there now."""
+        """Store what lies in a workspace as the artifact that a manifest describes.
+
+        Parameters
+        ----------
+        workspace : Workspace
+        manifest : Manifest
+            Its `files` and `tracked` are filled in here.
+        tracked : Workspace or tuple of FileEntry, optional
+            What the stage wrote beside its outputs, to be kept, checked and removed together with this artifact. As
+            entries: another artifact of the stage has taken it into the store already.
+        replace_whole : bool
+            Put it in the place of a whole artifact with the same key. Without, that one stays: same key, same result.
+
+        Returns
+        -------
+        Manifest
+            The one that is in the store now.
+
+        Raises
+        ------
+        CacheError
+            When it cannot be written; what was there before is then still there, or is a miss.
+        NotJsonError
+            When the cacher's `extra_metadata` is not JSON.
+        """
         ...
 
     def discard(self, stem: str) -> None:
@@ -113,13 +141,47 @@ class Store(Protocol):
         ...
 
     def checkout(self, stem: str, key: str, *, cacher: str = "") -> Checkout:
-        """Bring an artifact's files into a local folder and verify them."""
+        """Bring an artifact's files into a local folder and verify them.
+
+        Parameters
+        ----------
+        stem, key : str
+            Its store name, and the key it must have.
+        cacher : str, optional
+            The class that will load it; an artifact that another class wrote counts as missing.
+
+        Raises
+        ------
+        ArtifactMissingError
+            When it is not there.
+        ArtifactUntrustedError
+            When there are keys, and its manifest is not signed with one of them. No file of it was looked at.
+        ArtifactDamagedError
+            Naming the file that is not what was committed.
+
+        Notes
+        -----
+        Files of a local store are used in place. When another process replaces the artifact between the check and the
+        load, the load sees the new files: same key, so another result only where the stage gives another each time,
+        and then still one that was committed under this key. Removed files raise FileNotFoundError when opened.
+        """
         ...
 
     def verify_artifact(self, stem: str) -> Manifest:
-        """Check an artifact in full."""
+        """Check an artifact in full, whatever `verify` is.
+
+        Raises
+        ------
+        ArtifactMissingError, ArtifactUntrustedError, ArtifactDamagedError
+        """
         ...
 
     def restore_tracked(self, manifest: Manifest) -> dict[str, Path]:
-        """Bring the files that a stage wrote beside its outputs, verified, by their names in the store."""
+        """Bring the files that a stage wrote beside its outputs, verified, by their names in the store.
+
+        Raises
+        ------
+        ArtifactDamagedError
+            Naming the file that is gone or changed.
+        """
         ...

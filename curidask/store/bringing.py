@@ -6,10 +6,11 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from curidask.store.integrity import Verify, check_file, damaged, fetch_verified
 from curidask.store.manifests import FileEntry, Manifest, content_digest
 from curidask.store.near import NearCache
 from curidask.store.objects import ObjectStore
-from curidask.store.payload import Checkout, Verify, check_file, damaged, fetch_verified, top_folder
+from curidask.store.payload import Checkout, top_folder
 
 
 def all_files(manifest: Manifest) -> dict[str, FileEntry]:

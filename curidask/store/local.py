@@ -8,23 +8,18 @@ import itertools
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from curidask.errors import CacheError, ObjectMissingError
 from curidask.store import exclusive
+from curidask.store.disk_errors import explain
 from curidask.store.entries import Entry, Stored
+from curidask.store.locks import locked
 from curidask.store.manifests import check_object_name
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-LOCK_PATIENCE_SECONDS = 10.0
 BLOCK_BYTES = 1 << 20
 
 T = TypeVar("T")
@@ -225,21 +220,13 @@ class LocalObjects:
                     break
                 folder = folder.rpartition("/")[0]
 
-    @contextmanager
-    def lock(self, name: str = "") -> Iterator[None]:
+    def lock(self, name: str = "") -> AbstractContextManager[None]:
         """Hold a lock on the folder itself, whatever it is for; the system releases it when its holder dies.
 
         Where a file system has no locks, and after waiting for a holder that hangs, it goes on without: then two
         writers of one artifact can leave a mismatch, which readers see and treat as a miss.
         """
-        fd = self._open_lock()
-        try:
-            if fd is not None:
-                _wait_for_lock(fd)
-            yield
-        finally:
-            if fd is not None:
-                _unlock(fd)
+        return locked(lambda: _with_folder(self.url, lambda: os.open(self._folder, os.O_RDONLY)))
 
     def check_writable(self) -> None:
         """Make the folder and write something."""
@@ -283,13 +270,6 @@ class LocalObjects:
         except (FileNotFoundError, NotADirectoryError):
             return
         shutil.rmtree(aside) if os.path.isdir(aside) else os.unlink(aside)
-
-    def _open_lock(self) -> int | None:
-        if fcntl is None:
-            return None
-        with suppress(OSError):
-            return _with_folder(self.url, lambda: os.open(self._folder, os.O_RDONLY))
-        return None
 
 
 _counter = itertools.count()
@@ -345,57 +325,3 @@ def _create(target: str, data: bytes) -> bool:
     finally:
         os.close(fd)
     return True
-
-
-def _wait_for_lock(fd: int) -> None:
-    give_up = time.monotonic() + LOCK_PATIENCE_SECONDS
-    pause = 0.0005
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > give_up:
-                return
-            time.sleep(pause)
-            pause = min(2 * pause, 0.02)
-        except OSError:
-            return
-
-
-def _unlock(fd: int) -> None:
-    # Unlocked by name, not only closed: a process that was forked meanwhile holds a copy of the descriptor.
-    with suppress(OSError):
-        fcntl.flock(fd, fcntl.LOCK_UN)
-    os.close(fd)
-
-
-_FIXES = {
-    errno.ENOSPC: "free space on its disk, or choose another cache with --cache; what is committed stays",
-    errno.EDQUOT: "free space within your quota, or choose another cache with --cache; what is committed stays",
-    errno.EFBIG: "raise the limit on file sizes, or choose another cache with --cache; what is committed stays",
-    errno.EACCES: "ask for the right to it, or choose another cache with --cache; --dry-cache only reads",
-    errno.EPERM: "ask for the right to it, or choose another cache with --cache; --dry-cache only reads",
-    errno.EROFS: "it is read-only: choose another cache with --cache, or only read with --dry-cache",
-    errno.ENAMETOOLONG: "use shorter names for stages, outputs, the prefix, suffixes or folders",
-    errno.ENOTDIR: "a file lies where a folder is needed: move it away, or choose another cache with --cache",
-    errno.EEXIST: "a file lies where a folder is needed: move it away, or choose another cache with --cache",
-    errno.EISDIR: "a folder lies where a file is needed: move it away, or choose another cache with --cache",
-}
-
-
-def explain(error: OSError, action: str, name: str, url: str) -> CacheError:
-    """The error to raise for one of the system: what could not be done, where, and what to do about it."""
-    fix = _FIXES.get(error.errno or 0, "check that the place of the cache works, or choose another with --cache")
-    return CacheError(f"The cache could not {action} {name!r}: {error.strerror or error}.", where=url, fix=fix)
-
-
-def is_refused(error: BaseException | None) -> bool:
-    """Whether the permission to do something is what was missing."""
-    while error is not None:
-        if isinstance(error, CacheError) and error.kind == "denied":
-            return True
-        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

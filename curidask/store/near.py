@@ -34,9 +34,9 @@ from typing import Any
 
 from curidask.errors import ArtifactDamagedError, CacheError
 from curidask.store import nearfiles
-from curidask.store.local import explain
+from curidask.store.disk_errors import explain
+from curidask.store.integrity import Fetch, Verify, check_file, fetch_verified
 from curidask.store.manifests import FileEntry
-from curidask.store.payload import Fetch, Verify, check_file, fetch_verified
 from curidask.store.units import parse_size
 
 VARIABLE = "CURIDASK_NEAR_CACHE"

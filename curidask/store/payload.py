@@ -1,19 +1,16 @@
-"""The files of an artifact: the private folder in which they are made, what is in it, and whether they are whole."""
+"""The files of an artifact: what lies in a working folder and is to be committed, and what was checked out."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
-from curidask.errors import ArtifactDamagedError, CacheError, ConfigurationError, ObjectMissingError
+from curidask.errors import CacheError
 from curidask.store.entries import Stored
-from curidask.store.local import explain
+from curidask.store.integrity import hash_file
 from curidask.store.manifests import (
     MANIFEST_SUFFIX,
     FileEntry,
@@ -23,15 +20,8 @@ from curidask.store.manifests import (
     stem_of,
 )
 from curidask.store.transfers import files_in
+from curidask.store.workspaces import Workspace
 
-Verify = Literal["digest", "size", "off"]
-
-Fetch = Callable[[str, str, int], Stored]
-"""Brings the file of a name, which should be so large, to a path; `ObjectMissingError` when there is none."""
-
-BLOCK_BYTES = 1 << 20
-SPARE_FOLDERS = 8
-"""Empty working folders that are kept for reuse: a stage has one for each of its outputs."""
 PLACEHOLDER = ".empty"
 
 
@@ -66,160 +56,6 @@ class Checkout:
         return None if inside is None else self.tracked[inside].parents[inside[len(name) + 1 :].count("/")]
 
 
-class Workspace:
-    """A private folder in which a cacher or a stage writes, made when it is first used and removed at the end.
-
-    Use it as a context manager; `ArtifactStore.commit` moves what is in it into the store.
-
-    Parameters
-    ----------
-    stem : str
-        The store name of the artifact to be.
-    location : str
-        The folder's path, not yet made.
-    mode : int
-        Its permissions, before the umask.
-    spare : list of str, optional
-        Empty folders for reuse: one is taken from here and given back here, since making and removing a folder costs
-        more than storing a small artifact.
-    """
-
-    def __init__(self, stem: str, location: str, mode: int = 0o777, spare: list[str] | None = None) -> None:
-        self.stem = stem
-        self.basename = stem.rpartition("/")[2]
-        self.location = location
-        self.mode = mode
-        self.made = False
-        self.stays = False  # what refers to the files outlives this; `ArtifactStore.clean` removes the folder
-        self._spare = [] if spare is None else spare
-        self._reuses = spare is not None
-
-    def __enter__(self) -> Workspace:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if not self.made or self.stays:
-            return
-        if self._reuses and len(self._spare) < SPARE_FOLDERS and not os.listdir(self.location):
-            self._spare.append(self.location)  # after a commit nothing is left in it
-        else:
-            shutil.rmtree(self.location, ignore_errors=True)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing was written into it."""
-        return not self.made or not os.listdir(self.location)
-
-    @property
-    def folder(self) -> Path:
-        """The folder, made by now."""
-        self._make()
-        return Path(self.location)
-
-    def path(self, name: str) -> Path:
-        """The path of a file or folder in it; names in it begin with the basename."""
-        self._make()
-        return Path(self.location, check_object_name(name))
-
-    def _make(self) -> None:
-        if self.made:
-            return
-        with suppress(IndexError):
-            self.location = self._spare.pop()
-            self.made = os.path.isdir(self.location)
-            if self.made:
-                return
-        try:
-            try:
-                os.mkdir(self.location, self.mode)
-            except FileNotFoundError:
-                os.makedirs(self.location, self.mode)
-        except OSError as error:
-            raise CacheError(
-                f"No working folder could be made: {error.strerror or error}.",
-                where=self.location,
-                fix="check that the folder of the cache is there and writable, or choose another with --cache",
-            ) from error
-        self.made = True
-
-
-def hash_file(path: str) -> tuple[int, str]:
-    """Size in bytes and SHA-256 of a file, read in blocks."""
-    digest = hashlib.sha256()
-    size = 0
-    with open(path, "rb", buffering=0) as file:
-        block_bytes = min(BLOCK_BYTES, os.fstat(file.fileno()).st_size + 1)
-        while block := file.read(block_bytes):
-            digest.update(block)
-            size += len(block)
-    return size, digest.hexdigest()
-
-
-def checked_verify(verify: str) -> Verify:
-    """Return the setting when it is one.
-
-    Raises
-    ------
-    ConfigurationError
-    """
-    settings: dict[str, Verify] = {"digest": "digest", "size": "size", "off": "off"}
-    if verify in settings:
-        return settings[verify]
-    raise ConfigurationError(f"`verify` is {verify!r}.", fix="use 'digest', 'size' or 'off'")
-
-
-def check_file(path: str, name: str, entry: FileEntry, verify: Verify) -> None:
-    """Raise `ArtifactDamagedError` when a local file is not what a manifest says."""
-    if verify == "off":
-        return
-    try:
-        size, sha256 = hash_file(path) if verify == "digest" else (os.stat(path).st_size, entry.sha256)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise damaged(name, "is gone") from error
-    except OSError as error:
-        raise explain(error, "read", name, path) from error
-    if size != entry.size_bytes:
-        raise damaged(name, f"has {size} bytes instead of {entry.size_bytes}")
-    if sha256 != entry.sha256:
-        raise damaged(name, "was changed")
-
-
-def difference(stored: Stored, entry: FileEntry, verify: Verify) -> str:
-    """How what was stored, or fetched, differs from what was committed; empty when it does not."""
-    if verify != "off" and stored.size_bytes != entry.size_bytes:
-        return f"has {stored.size_bytes} bytes instead of {entry.size_bytes}"
-    return "was changed" if verify == "digest" and stored.sha256 != entry.sha256 else ""
-
-
-def fetch_verified(fetch: Fetch, entry: FileEntry, path: str, verify: Verify) -> None:
-    """Fetch a file and check it by the digest that is taken on the way; what is wrong is fetched once more.
-
-    Bytes may be changed on their way too, which some clients do not notice.
-
-    Raises
-    ------
-    ArtifactDamagedError
-    """
-    try:
-        problem = difference(fetch(entry.name, path, entry.size_bytes), entry, verify)
-        if problem:
-            problem = difference(fetch(entry.name, path, entry.size_bytes), entry, verify)
-    except ObjectMissingError as error:
-        raise damaged(entry.name, "is gone") from error
-    if problem:
-        raise damaged(entry.name, problem)
-
-
-def damaged(name: str, problem: str) -> ArtifactDamagedError:
-    """The error for a file that is not what was committed."""
-    return ArtifactDamagedError(
-        f"An artifact is damaged: {name!r} {problem}.",
-        where=stem_of(name) or "",
-        fix="nothing is needed: it counts as missing and is made again",
-    )
-
-
-# --- what is to be committed ------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """Files that are about to become an artifact.
@@ -247,7 +83,7 @@ class Prepared:
 def prepare(
     workspace: Workspace, manifest: Manifest, tracked: Workspace | tuple[FileEntry, ...] | None, *, hashed: bool = True
 ) -> Prepared:
-    """Look at what was written, and complete the manifest with it; see `ArtifactStore.commit`.
+    """Look at what was written, and complete the manifest with it; see `Store.commit`.
 
     Without `hashed` the digests are left empty, for a store that takes them while it reads the files.
     """

@@ -23,11 +23,12 @@ from typing import Any, TypeVar
 
 from curidask.errors import ArtifactMissingError, CacheError
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.local import is_refused
+from curidask.store.disk_errors import is_refused
 from curidask.store.manifests import FileEntry, Manifest
 from curidask.store.objects import ObjectStore
-from curidask.store.payload import Checkout, Prepared, Workspace, duplicate, prepare, same_form
+from curidask.store.payload import Checkout, Prepared, duplicate, prepare, same_form
 from curidask.store.transfer import copy_artifact
+from curidask.store.workspaces import Workspace
 
 PAUSE_SECONDS = 60.0
 """How long a tier that failed is not written to."""
@@ -158,7 +159,7 @@ class TieredStore:
             raise problem
 
     def notices(self) -> list[str]:
-        """What the user should know that came up since the last call."""
+        """See `Store.notices`."""
         notices, self._notices = self._notices, []
         return notices + [text for tier in self.tiers for text in tier.store.notices()]
 
@@ -197,12 +198,12 @@ class TieredStore:
         return self._first().store.workspace(stem, run=run)
 
     def tidy(self) -> None:
-        """Remove the empty working folders that this process keeps for its next artifacts."""
+        """See `Store.tidy`."""
         for tier in self.tiers:
             tier.store.tidy()
 
     def clean(self, run: str) -> None:
-        """Remove the working folders that killed workers of a run left on this machine."""
+        """See `Store.clean`."""
         for tier in self.tiers:
             tier.store.clean(run)
 
@@ -214,7 +215,7 @@ class TieredStore:
         tracked: Workspace | tuple[FileEntry, ...] | None = None,
         replace_whole: bool = False,
     ) -> Manifest:
-        """Store what lies in a workspace in every writable tier, the last one first; see `ArtifactStore.commit`.
+        """Store what lies in a workspace in every writable tier, the last one first; see `Store.commit`.
 
         Raises
         ------
@@ -289,7 +290,7 @@ class TieredStore:
             yield
 
     def checkout(self, stem: str, key: str, *, cacher: str = "") -> Checkout:
-        """Bring an artifact's files into a local folder and verify them; see `ArtifactStore.checkout`.
+        """Bring an artifact's files into a local folder and verify them; see `Store.checkout`.
 
         What a later tier has is copied to the writable ones before it.
         """

@@ -13,9 +13,10 @@ from curidask.errors import ArtifactDamagedError, ArtifactMissingError
 from curidask.store.artifacts import READ_ATTEMPTS, ArtifactStore
 from curidask.store.base import Store
 from curidask.store.bringing import all_files
+from curidask.store.integrity import damaged, fetch_verified
 from curidask.store.manifests import UNTRACKED, FileEntry, Manifest, stem_of
-from curidask.store.payload import Prepared, Workspace, damaged, fetch_verified
-from curidask.store.workspaces import copying
+from curidask.store.payload import Prepared
+from curidask.store.workspaces import Workspace, copying
 
 FILES_AT_ONCE = 8
 ARTIFACTS_AT_ONCE = 16
@@ -59,7 +60,7 @@ def copy_artifact(
     source, target : ArtifactStore
     stem : str
     key, cacher : str, optional
-        What it must have; see `ArtifactStore.checkout`.
+        What it must have; see `Store.checkout`.
     exact : bool
         The target is a picture of what a run used: whatever else lies there under this name makes way, and files that
         the stage does not want tracked stay behind. Without, a whole artifact of the same key stays, and all files go.

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from curidask.errors import CacheError
+from curidask.store.disk_errors import explain
 from curidask.store.entries import Stored
 from curidask.store.failures import ShortBodyError
-from curidask.store.local import explain
 from curidask.store.requests import Requests
 
 PART_BYTES = 8 << 20

@@ -1,4 +1,4 @@
-"""The working folders of a store: where they lie, and removing those that killed workers left."""
+"""Working folders: private ones in which artifacts are made, where a store has them, and removing what is left."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from curidask.store.manifests import safe_part
-from curidask.store.payload import Workspace
+from curidask.errors import CacheError
+from curidask.store.manifests import check_object_name, safe_part
+
+SPARE_FOLDERS = 8
+"""Empty working folders that are kept for reuse: a stage has one for each of its outputs."""
 
 _COPYING = re.compile(r"(?:\.|curidask-[0-9a-f]{8}-)work-copy-(?P<host>.*)-(?P<pid>\d+)-[0-9a-f]{8}")
 
@@ -21,6 +24,83 @@ _COPYING = re.compile(r"(?:\.|curidask-[0-9a-f]{8}-)work-copy-(?P<host>.*)-(?P<p
 def copying() -> str:
     """What the working folders are called in which this process brings artifacts from one store to another."""
     return f"copy-{socket.gethostname()[:30]}-{os.getpid()}"
+
+
+class Workspace:
+    """A private folder in which a cacher or a stage writes, made when it is first used and removed at the end.
+
+    Use it as a context manager; `ArtifactStore.commit` moves what is in it into the store.
+
+    Parameters
+    ----------
+    stem : str
+        The store name of the artifact to be.
+    location : str
+        The folder's path, not yet made.
+    mode : int
+        Its permissions, before the umask.
+    spare : list of str, optional
+        Empty folders for reuse: one is taken from here and given back here, since making and removing a folder costs
+        more than storing a small artifact.
+    """
+
+    def __init__(self, stem: str, location: str, mode: int = 0o777, spare: list[str] | None = None) -> None:
+        self.stem = stem
+        self.basename = stem.rpartition("/")[2]
+        self.location = location
+        self.mode = mode
+        self.made = False
+        self.stays = False  # what refers to the files outlives this; `ArtifactStore.clean` removes the folder
+        self._spare = [] if spare is None else spare
+        self._reuses = spare is not None
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.made or self.stays:
+            return
+        if self._reuses and len(self._spare) < SPARE_FOLDERS and not os.listdir(self.location):
+            self._spare.append(self.location)  # after a commit nothing is left in it
+        else:
+            shutil.rmtree(self.location, ignore_errors=True)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was written into it."""
+        return not self.made or not os.listdir(self.location)
+
+    @property
+    def folder(self) -> Path:
+        """The folder, made by now."""
+        self._make()
+        return Path(self.location)
+
+    def path(self, name: str) -> Path:
+        """The path of a file or folder in it; names in it begin with the basename."""
+        self._make()
+        return Path(self.location, check_object_name(name))
+
+    def _make(self) -> None:
+        if self.made:
+            return
+        with suppress(IndexError):
+            self.location = self._spare.pop()
+            self.made = os.path.isdir(self.location)
+            if self.made:
+                return
+        try:
+            try:
+                os.mkdir(self.location, self.mode)
+            except FileNotFoundError:
+                os.makedirs(self.location, self.mode)
+        except OSError as error:
+            raise CacheError(
+                f"No working folder could be made: {error.strerror or error}.",
+                where=self.location,
+                fix="check that the folder of the cache is there and writable, or choose another with --cache",
+            ) from error
+        self.made = True
 
 
 class Workspaces:

@@ -7,8 +7,6 @@ import json
 import os
 import pickle
 import random
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
@@ -36,6 +34,7 @@ from curidask.store.manifests import (
     safe_part,
     stem_of,
 )
+from tests.processes import race
 
 Make = Callable[..., Manifest]
 Commit = Callable[..., Manifest]
@@ -435,26 +434,7 @@ def test_processes_that_commit_one_artifact_leave_one_whole_artifact(
 ) -> None:
     manifest = manifest_of()
     (tmp_path / "seal").write_bytes(manifest.to_bytes())
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", RACING, folder_store.url, str(tmp_path / "seal"), f"process-{i}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        for i in range(2)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    last = [process.communicate()[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
+    last = race(RACING, *((folder_store.url, str(tmp_path / "seal"), f"process-{i}") for i in range(2)))
     files = read(folder_store, manifest)
     assert len(set(files.values())) == 1
     assert folder_store.verify_artifact(manifest.stem).digest in {text.strip() for text in last}

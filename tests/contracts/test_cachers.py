@@ -46,6 +46,7 @@ from curidask.errors import ArtifactMissingError, CacheError, UnsafeNameError
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.jsontext import NotJsonError
 from curidask.store.manifests import Manifest, manifest_name
+from tests.processes import race
 
 Make = Callable[..., Manifest]
 
@@ -300,26 +301,7 @@ print(loaded)
 
 
 def test_two_processes_at_once(folder_store: ArtifactStore, manifest_of: Make) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", RACING, folder_store.url],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        for _ in range(2)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    loaded = [process.communicate()[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
+    loaded = race(RACING, *[[folder_store.url]] * 2)
     assert sum(map(int, loaded)) > len(CASES)
     for name, (template, value) in CASES.items():
         assert same(load(folder_store, template, manifest_of(seed=name)), value)

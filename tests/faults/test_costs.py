@@ -17,8 +17,8 @@ import pytest
 
 import curidask as cf
 from curidask.graph import Graph
+from curidask.listening import Listener
 from curidask.planner import Action, Plan
-from curidask.runner import Listener
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.claims import Claims
 from curidask.store.manifests import FileEntry, Manifest

@@ -6,13 +6,12 @@ import json
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
-from tests.conftest import COMMANDS, Project, clean_environment
+from tests.conftest import COMMANDS, Project
 
 ROOT = Path(__file__).parents[2]
 
@@ -237,17 +236,7 @@ def test_reporting_outside_of_stages(project: Project) -> None:
             print(manager.generate_report())
         """,
     )
-    done = subprocess.run(
-        [sys.executable, "session.py"],
-        cwd=project.root,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    lines = project.script("session.py")
     assert titles(Path(lines[-1])) == ["inside", "outside"]
     assert "python session.py" in Path(lines[-1]).read_text()
     assert sum("inside" in line for line in lines) == 2  # as text, where there is no notebook
@@ -367,17 +356,7 @@ compare(cf.Record(manager, None), [record])
 print(manager.generate_report())
 """,
     )
-    done = subprocess.run(
-        [sys.executable, "page.py"],
-        cwd=project.root,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    page = Path(done.stdout.splitlines()[-1])
+    page = Path(project.script("page.py")[-1])
     assert "words" in page.read_text()
     assert "&lt;a&gt;: 1" in page.read_text()
     assert list(page.parent.glob("reportables/*/words.txt"))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from curidask.executors.worker import Environment
+from curidask.executors.environment import Environment
 from curidask.manager import ArtifactManager
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.manifests import FileEntry, Manifest, manifest_name, split_signature, with_signature

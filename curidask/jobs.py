@@ -1,0 +1,95 @@
+"""Jobs out of tasks: where the inputs of each are by now, and what becomes of its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from curidask.executors.base import Job, JobOutput, Keep, Passed, Source, Stored
+from curidask.graph import ArtifactRef, Graph, Literal, Task
+from curidask.policy import Policy
+from curidask.runstate import Status
+
+
+def stored_source(task: Task, index: int, stem: str) -> Stored:
+    """An output of a task as it lies in the store."""
+    output, key = task.outputs[index], task.ref(index).key
+    lazy = output.lazy and not output.resolve
+    return Stored(task.id, output.name, stem, key, output.cacher, task.spec.name, task.record, lazy)
+
+
+class JobMaker:
+    """Makes tasks self-contained.
+
+    Parameters
+    ----------
+    graph : Graph
+    policy : Policy
+    prefix : str
+        For the manifests.
+    status : mapping of int to Status
+        How the tasks stand, kept up to date by its owner.
+    forced : collection of int
+        The tasks that must not be reused, likewise.
+    """
+
+    def __init__(
+        self, graph: Graph, policy: Policy, prefix: str, status: Mapping[int, Status], forced: Collection[int]
+    ) -> None:
+        self._graph = graph
+        self._policy = policy
+        self._prefix = prefix
+        self._status = status
+        self._forced = forced
+        self._superseded: dict[int, int] = {}
+        self._longest: dict[str, float] = {}
+
+    def took(self, stage: str, seconds: float) -> None:
+        """Remember how long a stage took."""
+        self._longest[stage] = max(seconds, self._longest.get(stage, 0.0))
+
+    def supersede(self, task: int, generation: int) -> None:
+        """Let the next job of a task take over a claim on it whose lease has ended."""
+        self._superseded[task] = generation
+
+    def job(self, task: Task) -> Job:
+        """The job of a task."""
+        outputs = tuple(self._output(task, index) for index in range(len(task.outputs)))
+        writable = self._policy.writable
+        return Job(
+            id=task.id,
+            key=task.key,
+            spec=task.spec,
+            record=task.record,
+            inputs={name: self._input(ref) for name, ref in task.inputs.items()},
+            gathered=tuple(
+                (g.record, {name: self._input(ref) for name, ref in g.artifacts.items()}) for g in task.gathered
+            ),
+            kwargs=task.kwargs,
+            outputs=outputs,
+            marker=JobOutput("", task.marker_key, Keep.COMMIT if writable else Keep.PASS, stem=task.marker),
+            prefix=self._prefix,
+            reusable=writable and task.id not in self._forced and all(o.keep is Keep.COMMIT for o in outputs),
+            components=task.components,
+            supersedes=self._superseded.pop(task.id, -1),
+            expected_seconds=self._longest.get(task.spec.name, 0.0),
+        )
+
+    def _output(self, task: Task, index: int) -> JobOutput:
+        spec, ref, stem = task.outputs[index], task.ref(index), task.stems[index]
+        if stem is None:
+            return JobOutput(spec.name, ref.key, Keep.PASS)
+        keep = Keep.COMMIT if self._policy.writable else Keep.ROUND_TRIP
+        return JobOutput(spec.name, ref.key, keep, spec.cacher, stem)
+
+    def _input(self, ref: ArtifactRef | Literal) -> Source:
+        return ref if isinstance(ref, Literal) else self.source(ref)
+
+    def source(self, ref: ArtifactRef) -> Stored | Passed:
+        """Where an artifact is."""
+        task = self._graph[ref.task]
+        stem = task.stems[ref.index]
+        in_store = self._policy.writable or self._status.get(task.id) is Status.REUSED
+        if stem is None or not in_store:
+            shared = self._policy.live or len(self._graph.dependents[task.id]) > 1
+            return Passed(task.id, ref.index, ref.key, shared)
+        return stored_source(task, ref.index, stem)

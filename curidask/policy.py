@@ -1,0 +1,38 @@
+"""How a run is to be carried out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from curidask.planner import Force
+
+
+@dataclass(slots=True)
+class Policy:
+    """How a run is carried out.
+
+    Attributes
+    ----------
+    force : Force
+        What to recompute.
+    prune : bool
+        False for ``--no-dag``.
+    writable : bool
+        False for a dry run: nothing is stored.
+    live : bool
+        A live session: values stay until the end, and a failure is raised where it happens.
+    fail_fast : bool
+        Stop at the first failure.
+    keep_going : bool
+        Let aggregates run over the records that are left when some have failed.
+    window : int
+        Tasks in flight at most.
+    """
+
+    force: Force
+    prune: bool = True
+    writable: bool = True
+    live: bool = False
+    fail_fast: bool = False
+    keep_going: bool = False
+    window: int = 2048
