@@ -6,10 +6,13 @@ import contextlib
 import functools
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curidask.clusters.base import SETTINGS, SILENT, Connection, kill_workers, nannies_of, quiet_dask
 from curidask.errors import ClusterError, ConfigurationError
+
+if TYPE_CHECKING:
+    import psutil
 
 CLOSE_SECONDS = 4.0
 
@@ -88,11 +91,33 @@ def _end(cluster: Any) -> None:
     The run is over by then, so this is no failure of it.
     """
     nannies = nannies_of(cluster)  # before: it forgets them as soon as it is told to end
+    processes = _processes_of(nannies)
     try:
         cluster.close(timeout=CLOSE_SECONDS)
     except TimeoutError:
         kill_workers(nannies)
         cluster.shutdown_on_close = False  # or dask would wait for it once more when the process ends
+    _kill(processes)  # a nanny that was interrupted while it ended its worker does not know it any more
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    import psutil
+
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _processes_of(nannies: list[Any]) -> list[psutil.Process]:
+    """The worker processes, as something that never takes another process of the same number for one of them."""
+    import psutil
+
+    found = []
+    for nanny in nannies:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if nanny.pid:
+                found.append(psutil.Process(nanny.pid))
+    return found
 
 
 @functools.cache

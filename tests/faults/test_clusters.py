@@ -6,21 +6,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from curidask import clusters
+from tests.processes import wait_for
 
 
 def test_workers_that_do_not_end_in_time_are_killed_and_the_run_is_none_the_worse() -> None:
     with clusters.local(2) as connection:
         pids = [nanny.pid for nanny in connection.cluster.workers.values()]
         os.kill(pids[0], signal.SIGSTOP)  # as on a machine that gives it no time
-    left = pids
-    end = time.monotonic() + 30
-    while left and time.monotonic() < end:
-        left = [pid for pid in left if is_alive(pid)]
-    assert not left
+    wait_for(lambda: not any(map(is_alive, pids)), 30, "the workers to end")
 
 
 def test_workers_that_come_and_go_leave_nothing_in_the_driver() -> None:
