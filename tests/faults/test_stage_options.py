@@ -109,7 +109,10 @@ def test_stages_that_hang_end_when_their_time_is_up(project: Project) -> None:
     errors = {task["set"]: task["error"] for task in project.last_run()["tasks"] if "error" in task}
     assert {error["type"] for error in errors.values()} == {"StageTimeoutError"}
     assert "about to set2" in errors["set2"]["output"]
-    assert project.calls() == dict.fromkeys([f"fit_set{i}" for i in range(4)], 1)
+    calls = project.calls()
+    # A failure lies in the worker's memory until the driver fetches it: if set2 ends that worker first, set1 runs again.
+    assert calls.pop("fit_set1") in (1, 2)
+    assert calls == {"fit_set0": 1, "fit_set2": 1, "fit_set3": 1}
 
 
 def test_a_stage_that_hangs_in_this_process_ends_when_its_time_is_up(project: Project) -> None:
