@@ -78,7 +78,7 @@ class Address:
         return self.processes.start(name, line, env=clean_environment() | (env or {}))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_address(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
     """A scheduler with two workers that lives as long as the tests: nothing may be done to it."""
     with Processes(tmp_path_factory.mktemp("address")) as processes:
@@ -179,7 +179,7 @@ def start_on(host: Host, processes: Processes, command: Sequence[str], env: dict
     processes.start(f"{command[0]}-{host.name}", line, env=clean_environment() | env, cwd=Path("/"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def network(common: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lan, dict[str, str]]]:
     """Hosts and an S3 server; nothing of dask runs yet.
 
@@ -193,7 +193,7 @@ def network(common: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield net, s3
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_hosts(
     network: tuple[Lan, dict[str, str]], certificates: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Hosts]:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from curidask import clusters
 from tests.processes import wait_for
 
@@ -17,6 +19,16 @@ def test_workers_that_do_not_end_in_time_are_killed_and_the_run_is_none_the_wors
         pids = [nanny.pid for nanny in connection.cluster.workers.values()]
         os.kill(pids[0], signal.SIGSTOP)  # as on a machine that gives it no time
     wait_for(lambda: not any(map(is_alive, pids)), 30, "the workers to end")
+
+
+def test_workers_that_dask_fails_to_end_are_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("the worker is not told anything")
+
+    with clusters.local(2) as connection:
+        pids = [nanny.pid for nanny in connection.cluster.workers.values()]
+        monkeypatch.setattr("distributed.nanny.WorkerProcess.kill", fail)
+    wait_for(lambda: not any(map(is_alive, pids)), 10, "the workers to end")
 
 
 def test_workers_that_come_and_go_leave_nothing_in_the_driver() -> None:
