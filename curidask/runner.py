@@ -281,8 +281,6 @@ class Runner:
 
     def _reduce(self, aggregate: int) -> None:
         """Plan an aggregate over the records that are left, and what depends on it, instead of what was planned."""
-        if self.state.status.get(aggregate) is Status.REPLACED:
-            return
         made = self.reduce(aggregate, self.has_failed, self._replaced.__contains__)
         if made is None:
             self._carry_out(self.state.handle(run_events.Hopeless(aggregate)))

@@ -104,7 +104,8 @@ class RunState:
         self._attempts: dict[int, int] = {}
         self.kept: set[int] = set()
         self.is_stopped = False
-        self._spoiled: set[int] = set()
+        self._spoiled: dict[int, None] = {}
+        self._is_reducing = False
 
     def unsettled(self, tasks: Iterable[int]) -> list[int]:
         """Those of the tasks to which something will still happen (to a pruned one nothing will)."""
@@ -117,12 +118,12 @@ class RunState:
         taken in, it would be chained to an A that has ended.
         """
         instructions = [i for event in events if not self._comes_too_late(event) for i in self._take(event)]
-        leading_on = [i for i in instructions if isinstance(i, Replan | GiveUp | Reduce)]
-        if not leading_on:
-            return instructions + self._fill()
+        leading_on: list[Instruction] = [i for i in instructions if isinstance(i, Replan | GiveUp)]
+        rest = [i for i in instructions if not isinstance(i, Replan | GiveUp)]
+        leading_on = leading_on or self._reduce()
         # These lead to events of their own, which submit. So they come last: what they plan anew must be released by
         # then, and nothing may be submitted behind tasks that the caller has not seen yet.
-        return [i for i in instructions if not isinstance(i, Replan | GiveUp | Reduce)] + leading_on
+        return rest + (leading_on or self._fill())
 
     def _comes_too_late(self, event: Event) -> bool:
         """Whether it would set something going again after the run was stopped, maybe by one before it in a report."""
@@ -160,8 +161,7 @@ class RunState:
             for before in self.graph.dependencies[task]:
                 self._readers[before] = self._readers.get(before, 0) + 1
         self._queue.extend(fresh)
-        spoiled = self._spoil([task for task in fresh if self._has_failed_dependency(task)])
-        return spoiled + self._shrink(list(self._spoiled))
+        return self._spoil([task for task in fresh if self._has_failed_dependency(task)])
 
     def _finished(self, task: int) -> list[Instruction]:
         self._leave_flight(task, Status.DONE)
@@ -169,7 +169,7 @@ class RunState:
         released = self._done_reading(task)
         if self._is_unread(task) and self.graph.dependents[task]:
             released.append(task)
-        return self._release(released) + self._shrink(self.graph.dependents[task])
+        return self._release(released)
 
     def _failed(self, task: int) -> list[Instruction]:
         self._leave_flight(task, Status.FAILED)
@@ -192,9 +192,8 @@ class RunState:
         # blocked by that event already). Only in the first case B goes back into the queue.
         if self.status.get(task) is Status.SUBMITTED:
             self._leave_flight(task, Status.WAITING)
-            if task in self._spoiled:
-                return self._shrink([task])
-            self._queue.append(task)
+            if task not in self._spoiled:
+                self._queue.append(task)
         return []
 
     def _moved(self, event: Event, task: int) -> list[Instruction]:
@@ -213,8 +212,10 @@ class RunState:
         """What becomes of tasks was decided without them."""
         match event:
             case Replaced(tasks):
+                self._is_reducing = False
                 return self._replaced(tasks)
             case Hopeless(task):
+                self._is_reducing = False
                 return self._spoil([task], is_hopeless=True)
             case Interrupted():
                 return self._interrupt()
@@ -273,17 +274,23 @@ class RunState:
             blocked[task] = None
             stack.extend(self.graph.dependents[task])
         self._spoiled.update(spoiled)
-        return self._block(blocked) + self._shrink(spoiled)
+        return self._block(blocked)
 
-    def _shrink(self, tasks: Iterable[int]) -> list[Instruction]:
-        """Replace those of the spoiled aggregates to which nothing more will happen than has."""
-        ready = []
-        for task in tasks:
+    def _reduce(self) -> list[Instruction]:
+        """Replace a spoiled aggregate to which nothing more will happen than has.
+
+        One at a time, and only when nothing else leads on: what is planned for one may set going again what another
+        gathers.
+        """
+        if self._is_reducing:
+            return []
+        for task in self._spoiled:
             waits = any(self.status.get(d) in UNDER_WAY for d in self.graph.dependencies[task])
-            if task in self._spoiled and self.status.get(task) is Status.WAITING and not waits:
-                self._spoiled.discard(task)
-                ready.append(task)
-        return [Reduce(task) for task in ready]
+            if self.status.get(task) is Status.WAITING and not waits:
+                del self._spoiled[task]
+                self._is_reducing = True
+                return [Reduce(task)]
+        return []
 
     def _block(self, tasks: Iterable[int]) -> list[Instruction]:
         blocked = []

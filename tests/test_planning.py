@@ -210,8 +210,6 @@ class Simulation:
     def reduce(self, aggregate: int) -> None:
         """Add tasks that stand for the aggregate over what is left, and for all that depends on it."""
         status, before = self.state.status, self.graph.dependencies[aggregate]
-        if status[aggregate] is Status.REPLACED:
-            return
         assert not [d for d in before if status.get(d) in UNDER_WAY], "it may still change"
         left = [d for d in before if status.get(d) not in (Status.FAILED, Status.BLOCKED)]
         assert len(left) < len(before)
@@ -379,6 +377,17 @@ def test_an_aggregate_waits_for_the_last_of_its_records_before_it_shrinks() -> N
     assert [state.status[t] for t in (3, 4)] == [Status.REPLACED] * 2
     assert state.handle(Finished(5)) == [Release((1, 2))]
     assert not state.unsettled(range(5))
+
+
+def test_an_aggregate_does_not_shrink_while_one_of_its_records_is_made_again() -> None:
+    graph = make_graph((), (), (0,), (0, 1))
+    state = RunState(graph, window=8, can_shrink={3}.__contains__)
+    state.handle(Planned(plan(graph, set(), Force(), [2, 3])))
+    state.handle(Finished(0))
+    one_report = (InputLost(2, (0,)), Failed(1), InputUnavailable(3))
+    assert state.handle(*one_report) == [Replan((0,))]
+    state.handle(Planned(plan(graph, set(), Force(), [0], done=state.status)))
+    assert state.handle(Finished(0))[-1] == Reduce(3)
 
 
 def test_an_artifact_that_keeps_getting_lost_ends_in_a_failure() -> None:
