@@ -95,7 +95,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Grouped(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            if file.endswith(("test_deploy_services.py", "test_costs.py")):
+            if file.endswith(("test_deploy_services.py", "test_costs.py", "test_examples.py")):
                 return file
             folder, _, name = file.rpartition("/")
             return folder if folder.endswith("clusters") and name in TOGETHER else nodeid
@@ -207,7 +207,8 @@ def clean_environment() -> dict[str, str]:
     """The environment without this project's variables, and with no say of the test runner's."""
     kept = ("CURIDASK_NEAR_CACHE",)  # the test's own
     others = ("CURIDASK_", "DASK_", "PYTEST_")
-    return {k: v for k, v in os.environ.items() if k in kept or not k.startswith(others)}
+    found = {k: v for k, v in os.environ.items() if k in kept or not k.startswith(others)}
+    return found | {"PYTHONFAULTHANDLER": "1"}  # what hangs says where, when it is aborted
 
 
 @pytest.fixture(scope="session")

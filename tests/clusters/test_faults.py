@@ -42,6 +42,10 @@ def finish(run: subprocess.Popen[str], seconds: float) -> tuple[int, str]:
     """The exit code and the errors of a run that must end by then."""
     try:
         _, errors = run.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        run.send_signal(signal.SIGABRT)  # it says where it is
+        _, errors = run.communicate(timeout=10)
+        raise AssertionError(f"it did not end within {seconds:g} s\n{errors}") from None
     finally:
         Processes.stop(run)
     return run.returncode, errors
