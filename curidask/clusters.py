@@ -10,9 +10,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curidask.errors import ClusterError
+
+if TYPE_CHECKING:
+    import psutil
 
 SILENT = logging.CRITICAL + 1
 CLOSE_SECONDS = 4.0
@@ -110,11 +113,33 @@ def _end(cluster: Any) -> None:
     The run is over by then, so this is no failure of it.
     """
     nannies = _nannies(cluster)  # before: it forgets them as soon as it is told to end
+    processes = _processes_of(nannies)
     try:
         cluster.close(timeout=CLOSE_SECONDS)
     except TimeoutError:
         _kill(nannies)
         cluster.shutdown_on_close = False  # or dask would wait for it once more when the process ends
+    _end_processes(processes)  # a nanny that was interrupted while it ended its worker does not know it any more
+
+
+def _end_processes(processes: list[psutil.Process]) -> None:
+    import psutil
+
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _processes_of(nannies: list[Any]) -> list[psutil.Process]:
+    """The worker processes, as something that never takes another process of the same number for one of them."""
+    import psutil
+
+    found = []
+    for nanny in nannies:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if nanny.pid:
+                found.append(psutil.Process(nanny.pid))
+    return found
 
 
 def _nannies(cluster: Any) -> list[Any]:

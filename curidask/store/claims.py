@@ -288,7 +288,7 @@ def _place() -> str:
 
 def _is_running(pid: int, before: float) -> bool:
     """Whether the process that had a number at a time is alive."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     try:
         process = psutil.Process(pid)

@@ -6,6 +6,8 @@ import os
 import signal
 import time
 
+import pytest
+
 from curidask import clusters
 
 
@@ -13,11 +15,24 @@ def test_workers_that_do_not_end_in_time_are_killed_and_the_run_is_none_the_wors
     with clusters.local(2) as connection:
         pids = [nanny.pid for nanny in connection.cluster.workers.values()]
         os.kill(pids[0], signal.SIGSTOP)  # as on a machine that gives it no time
-    left = pids
+    assert end_soon(pids)
+
+
+def test_workers_that_dask_fails_to_end_are_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("the worker is not told anything")
+
+    with clusters.local(2) as connection:
+        pids = [nanny.pid for nanny in connection.cluster.workers.values()]
+        monkeypatch.setattr("distributed.nanny.WorkerProcess.kill", fail)
+    assert end_soon(pids)
+
+
+def end_soon(pids: list[int]) -> bool:
     end = time.monotonic() + 30
-    while left and time.monotonic() < end:
-        left = [pid for pid in left if is_alive(pid)]
-    assert not left
+    while any(map(is_alive, pids)) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not any(map(is_alive, pids))
 
 
 def is_alive(pid: int) -> bool:
