@@ -91,7 +91,7 @@ def test_interrupt_ends_soon_and_keeps_what_is_committed(slow: Project, tmp_path
     took = time.monotonic() - started
     assert run.returncode == 130, errors
     assert "interrupted" in errors
-    assert took < 5
+    assert took < 10  # some seconds, on a busy machine too
     wait_for(lambda: not processes_of(run.pid), seconds=3)
     assert {path.name for path in slow.artifacts()} >= set(committed)
     slow.calls()
