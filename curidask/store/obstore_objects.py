@@ -39,6 +39,9 @@ UNDERSTOOD = {
 # Just below each character that a name may end in, without the separator, so that a listing can begin there.
 _ORDER = sorted("-._" + "0123456789" + "abcdefghijklmnopqrstuvwxyz" + "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
+NO_NAMES = ("", ".", "..")
+"""What obstore does not take as a part of a path."""
+
 _used_in: int | None = None
 
 
@@ -226,8 +229,8 @@ def before(prefix: str) -> str | None:
     """
     folder, slash, start = prefix.rpartition("/")
     below = [character for character in _ORDER if character < start[-1]]
-    last = below[-1] + "~" if below else ""
-    return folder + slash + start[:-1] + last if start[:-1] + last else None
+    name = start[:-1] + (below[-1] + "~" if below else "")
+    return folder + slash + name if name not in NO_NAMES else None
 
 
 def is_past(name: str, prefix: str) -> bool:

@@ -194,6 +194,14 @@ def test_a_listing_has_what_begins_with_a_prefix(objects: ObjectStore, names: se
         assert sorted(objects.list(prefix)) == sorted(name for name in names if name.startswith(prefix))
 
 
+@pytest.mark.parametrize("prefix", ["sub/.-", "sub/..-", "sub/.", "sub/..", ".-", "..-"])
+def test_a_listing_takes_a_prefix_of_dots(objects: ObjectStore, prefix: str) -> None:
+    names = ["sub/.-", "sub/..-a", "sub/.a", "sub/a", ".-a", "..-a", "b"]
+    for name in names:
+        objects.write(name, b"")
+    assert sorted(objects.list(prefix)) == sorted(name for name in names if name.startswith(prefix))
+
+
 def test_many_names_are_looked_for_read_and_removed_at_once(objects: ObjectStore) -> None:
     content = {f"sub/x{number:04}": b"%d" % number for number in range(150)}
     for name, data in content.items():
