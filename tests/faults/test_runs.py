@@ -91,7 +91,7 @@ def test_interrupt_ends_soon_and_keeps_what_is_committed(slow: Project, tmp_path
     took = time.monotonic() - started
     assert run.returncode == 130, errors
     assert "interrupted" in errors
-    assert took < 10  # some seconds, on a busy machine too
+    assert took < 5
     wait_for(lambda: not processes_of(run.pid), seconds=3)
     assert {path.name for path in slow.artifacts()} >= set(committed)
     slow.calls()
@@ -111,7 +111,7 @@ class Future:
 
 def command():
     Future()
-    time.sleep(60)
+    time.sleep(60)  # only an interrupt ends it before the test gives up
 
 guarded(command)
 """
