@@ -10,7 +10,7 @@ from curidask.store.objects import open_objects
 from curidask.store.storage_options import StorageOptions
 from tests.careless_s3 import CarelessS3, Way
 from tests.conftest import DEMO, Project
-from tests.faults.test_runs import wait_for
+from tests.processes import wait_for
 from tests.s3proxy import How, S3Proxy
 from tests.s3server import S3Server
 

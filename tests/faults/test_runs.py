@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import DEMO, TABLE, Project
+from tests.processes import wait_for
 
 SLOW = DEMO.replace(
     'note(record, "change")',
@@ -38,13 +39,6 @@ def expected(project: Project, tmp_path: Path) -> dict[str, bytes]:
     other.write("experiments/demo.py", DEMO)
     assert other.experiment("demo", "--parallel", "0").returncode == 0
     return results(other)
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 def stage_pids(project: Project) -> list[int]:
@@ -91,7 +85,7 @@ def test_interrupt_ends_soon_and_keeps_what_is_committed(slow: Project, tmp_path
     took = time.monotonic() - started
     assert run.returncode == 130, errors
     assert "interrupted" in errors
-    assert took < 10  # some seconds, on a busy machine too
+    assert took < 5
     wait_for(lambda: not processes_of(run.pid), seconds=3)
     assert {path.name for path in slow.artifacts()} >= set(committed)
     slow.calls()
@@ -111,7 +105,7 @@ class Future:
 
 def command():
     Future()
-    time.sleep(60)
+    time.sleep(60)  # only an interrupt ends it before the test gives up
 
 guarded(command)
 """

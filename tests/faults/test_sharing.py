@@ -19,7 +19,7 @@ from curidask.store.claims import RENEWALS_A_LEASE, Claims, Held, claim_name
 from curidask.store.objects import open_objects
 from curidask.waiting import Waiting
 from tests.conftest import DEMO, STARTED, TABLE, Project, clean_environment
-from tests.faults.test_runs import wait_for
+from tests.processes import wait_for
 
 SETS = 12
 
