@@ -17,11 +17,10 @@ from typing import Any
 
 import pytest
 
+from tests import prepared
 from tests.s3proxy import S3Proxy
 from tests.s3server import S3Server
 from tests.slurm import Slurm, slurm
-
-COMMANDS = Path(sys.executable).parent
 
 DEMO = '''
 """Numbers, doubled and gathered."""
@@ -120,9 +119,17 @@ def end_group(process: subprocess.Popen[str]) -> None:
 
 @dataclass
 class Project:
-    """A temporary project folder."""
+    """A temporary project folder.
+
+    Attributes
+    ----------
+    root : Path
+    started : bool
+        Whether commands are started as a user starts them, also those that are forked to save time otherwise.
+    """
 
     root: Path
+    started: bool = False
 
     def write(self, name: str, text: str) -> Path:
         path = self.root / name
@@ -155,6 +162,9 @@ class Project:
         env: dict[str, str] | None = None,
         typed: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
+        environment = clean_environment() | (env or {})
+        if not self.started and typed is None and name in prepared.FORKED and not prepared.READ_EARLY & set(env or ()):
+            return prepared.run(name, arguments, self.root, environment, timeout)
         process = self.start(*arguments, command=name, env=env, typed=typed is not None)
         try:
             output, errors = process.communicate(typed, timeout=timeout)
@@ -168,7 +178,7 @@ class Project:
     ) -> subprocess.Popen[str]:
         """Start a command in a process group of its own, which is ended after the test whatever becomes of the test."""
         process = subprocess.Popen(
-            [COMMANDS / command, *arguments],
+            [prepared.COMMANDS / command, *arguments],
             cwd=self.root,
             stdin=subprocess.PIPE if typed else subprocess.DEVNULL,
             stdout=subprocess.PIPE,

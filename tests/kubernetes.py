@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
 
-from tests.conftest import COMMANDS, clean_environment
+from tests.conftest import clean_environment
+from tests.prepared import COMMANDS
 from tests.processes import Processes, answers, free_port, wait_for
 
 GROUP = "kubernetes.dask.org/v1"

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import curidask as cf
-from curidask import history
+from curidask import clusters, history
 from curidask.caching import JsonCacher, Lazy, PickleCacher
+from curidask.clusters.base import Connection
 from curidask.errors import (
     CachersMismatchError,
     ExecutingWithSkippedInputError,
@@ -40,9 +41,19 @@ def calls(tmp_path: Path) -> Iterator[Path]:
     return path
 
 
-@pytest.fixture(params=[0, 2], ids=["in process", "2 workers"])
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Connection]:
+    """Two workers that all sessions of this file share."""
+    with clusters.local(2) as connection:
+        yield connection
+
+
+@pytest.fixture(params=["in process", "2 workers"])
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[cf.ArtifactManager]:
-    with cf.ArtifactManager("live", cache=str(tmp_path / "cache"), parallel=request.param) as made:
+    where: dict[str, Any] = {"parallel": 0}
+    if request.param == "2 workers":
+        where = {"cluster": request.getfixturevalue("workers").client}
+    with cf.ArtifactManager("live", cache=str(tmp_path / "cache"), **where) as made:
         yield made
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from curidask.clusters.certificates import make_certificates
-from tests.conftest import COMMANDS, DEMO, Project, clean_environment
+from tests.conftest import DEMO, Project, clean_environment
 from tests.hosts import Host, Lan, lan, s3_server
+from tests.prepared import COMMANDS
 from tests.processes import Processes, answers, free_port, wait_for
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import COMMANDS, DEMO, Project, clean_environment
+from tests.conftest import DEMO, Project, clean_environment
+from tests.prepared import COMMANDS
 from tests.processes import install
 
 HEAVY = """

@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import COMMANDS, DEMO, TABLE, Project, clean_environment, end_group
+from tests.conftest import DEMO, TABLE, Project, clean_environment, end_group
+from tests.prepared import COMMANDS
 
 IN_PROCESS = ("--parallel", "0")
 SETS = [f"set{i}" for i in range(4)]

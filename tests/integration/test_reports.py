@@ -11,7 +11,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.conftest import COMMANDS, Project
+from tests.conftest import Project
+from tests.prepared import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 
