@@ -206,6 +206,7 @@ def test_full_disk_keeps_what_is_committed(project: Project) -> None:
     )
     limit = (200_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    project.started = True  # a started command has the limits of this process
     resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     try:
         fails(

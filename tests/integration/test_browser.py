@@ -181,8 +181,9 @@ def watched(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Watche
     context.on("weberror", lambda error: made.trouble.append(f"error: {error.error}"))
     context.on("dialog", dialog)
     yield made
-    context.close()
-    assert [text for text in made.trouble if not re.search(made.expected, text)] == []
+    trouble = [text for text in made.trouble if not re.search(made.expected, text)]
+    context.close()  # which ends requests that are still under way, as those of pictures further down
+    assert trouble == []
 
 
 # --- what is looked at -----------------------------------------------------------------------------------------------
