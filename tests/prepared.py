@@ -2,8 +2,8 @@
 
 Each is a process of its own all the same: with the folder, environment, search path, session and output files that it
 would have if it was started. Its worker processes are started as always. Two things are not as in a started command:
-Python does not take itself apart at the end, and what is imported early cannot be seen. So the tests of the command
-line itself, and all that go on beside a command, start it as a user does.
+Python does not take itself apart at the end, and what is imported early cannot be seen. So the tests of the README, of
+the examples and of what commands import, and all that go on beside a command, start it as a user does.
 """
 
 from __future__ import annotations

@@ -13,12 +13,6 @@ from tests.conftest import DEMO, TABLE, Project
 Run = Callable[..., None]
 
 
-@pytest.fixture
-def project(project: Project) -> Project:
-    project.started = True
-    return project
-
-
 @pytest.fixture(params=["0", "2"], ids=["in process", "2 workers"])
 def parallel(request: pytest.FixtureRequest) -> tuple[str, str]:
     return "--parallel", request.param
