@@ -237,7 +237,7 @@ def main() -> None:
     options = parser.parse_args()
     sizes = sorted(set(options.sizes or ((20, 200) if options.quick else (100, 160, 400, 1600))))
     repeats = options.repeats or (1 if options.quick else 3)
-    start_repeats = 3 if options.quick else 7
+    start_repeats = 1 if options.quick else 7
     if sizes[0] < 1 or repeats < 1:
         parser.error("--sizes and --repeats take numbers from 1 up")
 

@@ -263,7 +263,7 @@ def test_iris_compares_its_models(tmp_path: Path) -> None:
 # --- texts -----------------------------------------------------------------------------------------------------------
 def test_texts_share_their_data_and_report_in_groups(tmp_path: Path) -> None:
     project = copy_of("texts", tmp_path)
-    printed = project.experiment("texts", "-p", "quick", "--parallel", "2")
+    printed = project.experiment("texts", "-p", "quick", "--parallel", "0")
     assert len(printed.splitlines()) == 7
     counts = Counter(task["stage"] for task in project.last_run()["tasks"])
     assert counts == {

@@ -264,7 +264,9 @@ def test_no_damage_gives_another_value(
     chance = random.Random(3)
     for name in [manifest_name(manifest.stem), *(manifest.stem + entry.name for entry in manifest.files)]:
         whole = store.objects.read(name)
-        places = chance.sample(range(len(whole)), k=min(8, len(whole)))
+        # What finds damage is the same for all stores, and a server takes long.
+        n_places = 2 if store.objects.url.startswith("s3:") else 8
+        places = chance.sample(range(len(whole)), k=min(n_places, len(whole)))
         for changed in [whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :] for place in places] + [
             whole[:place] for place in places
         ]:
