@@ -414,6 +414,8 @@ def test_driver_ends_and_its_tasks_with_it(
     run.send_signal(sent)
     code, errors = finish(run, 15)
     assert code == (130 if sent == signal.SIGINT else -signal.SIGKILL), errors
+    wait_for(lambda: "Remove client" in own_address.processes.said("scheduler"), 5, "the scheduler to notice")
+    time.sleep(0.5)  # in which the workers are told
     (calls / "open").touch()
     time.sleep(2)
     # The two stages under way came to their end; none began after them.
