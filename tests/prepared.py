@@ -23,19 +23,6 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 COMMANDS = Path(sys.executable).parent
-IMPORTED = [
-    "curidask.cli.curidask",
-    "curidask.cli.display",
-    "curidask.cli.experiment",
-    "curidask.cli.keeping",
-    "curidask.executors.dask",
-    "curidask.notebook",
-    "curidask.reporting.layout",
-    "distributed",
-    "igraph",
-    "numpy",
-    "s3fs",
-]
 FORKED = ("curidask", "experiment")
 READ_EARLY = {"PYTHONPATH", "PYTHONHASHSEED"}
 """Variables that Python reads when it starts."""
@@ -77,7 +64,7 @@ def _end(process: ForkServerProcess) -> None:
 @functools.cache
 def _context() -> multiprocessing.context.ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, *IMPORTED])
+    context.set_forkserver_preload([__name__, "tests.imported"])
     return context
 
 
