@@ -18,7 +18,7 @@ from curidask.clusters.versions import Finding
 from curidask.errors import CuridaskError
 from curidask.store.base import Store
 
-MANY = 1000
+MANY = 200
 PATIENCE_SECONDS = 60
 WEB_SECONDS = 2
 

@@ -20,7 +20,7 @@ def test_check_of_a_good_cluster(demo: Project, calls: Path, shared_address: Add
         done = demo.command("curidask", "cluster", "check", name, env=shared_address.env)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "error" not in done.stdout
-        for said in ("connected", "versions", "2 workers", "cache", "1000 of them"):
+        for said in ("connected", "versions", "2 workers", "cache", "200 of them"):
             assert said in done.stdout
     assert not list(demo.cache.glob(".probe*"))
     assert counted(calls) == {}

@@ -128,7 +128,8 @@ CELLS: list[Any] = [
     {"source": "", "cell_type": "raw"},
     "",
 ]
-HERE = Path(__file__)
+REFERRED = Path(__file__).parents[2] / "docs" / "cli.md"
+"""A file in a folder that nobody writes to while the tests run."""
 CASES: dict[str, tuple[Any, Any]] = {
     "json class": (JsonCacher, JSON_VALUE),
     "json instance": (JsonCacher(extension="txt"), [1]),
@@ -162,9 +163,12 @@ CASES: dict[str, tuple[Any, Any]] = {
     "no arrays": (NumpyCacher, []),
     "notebook": (RawJupyterNotebookCacher, CELLS),
     "no cells": (RawJupyterNotebookCacher(extension="json"), []),
-    "files": (FileReferenceCacher, {"one": str(HERE), "many": [HERE, HERE.parent], "pair": (str(HERE.parent), [])}),
-    "file sizes": (FileReferenceCacher(verify="size"), HERE),
-    "path": (PathRef, str(HERE)),
+    "files": (
+        FileReferenceCacher,
+        {"one": str(REFERRED), "many": [REFERRED, REFERRED.parent], "pair": (str(REFERRED.parent), [])},
+    ),
+    "file sizes": (FileReferenceCacher(verify="size"), REFERRED),
+    "path": (PathRef, str(REFERRED)),
 }
 NO_TWO_ALIKE = ("frame", "frame series")
 """Pickles tell how a frame lies in memory, in which a copy differs."""

@@ -249,7 +249,7 @@ def test_damage_is_noticed_and_recomputed(
     assert "damaged artifact, to be made again" in done.stderr
     assert results(project) == expected(project, tmp_path)
     assert {name.partition("_")[0] for name in project.calls()} == {"load", "change", "score", "gather"}
-    again = project.experiment("demo", "--parallel", parallel)
+    again = project.experiment("demo", "--parallel", "0")
     assert "everything was in the cache" in again.stderr
     assert project.calls() == {}
 
