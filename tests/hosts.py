@@ -43,6 +43,17 @@ class Host:
         """Put the plug back."""
         ip("-n", self.switch, "link", "set", f"p-{self.name}", "up")
 
+    @contextmanager
+    def slowed(self, megabits: int) -> Iterator[None]:
+        """Let what is sent to it come at so many megabits a second."""
+        tc = ["netns", "exec", self.switch, "tc", "qdisc"]
+        where = ["dev", f"p-{self.name}", "root"]
+        ip(*tc, "add", *where, "tbf", "rate", f"{megabits}mbit", "burst", "64kb", "latency", "400ms")
+        try:
+            yield
+        finally:
+            ip(*tc, "del", *where)
+
 
 @dataclass(frozen=True)
 class Lan:

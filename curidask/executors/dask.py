@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import queue
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
@@ -237,15 +239,47 @@ class DaskExecutor(Executor):
         if not finished:
             return
         try:
-            yield from zip((c for c, _ in finished), self._client.gather([f for _, f in finished]), strict=True)
+            yield from zip((c for c, _ in finished), self._ask_for([f for _, f in finished]), strict=True)
+        except _Lost:
+            raise
         except Exception:
             for chain, future in finished:
-                try:
-                    results = future.result()
-                except Exception:
-                    outcomes += self._broken(chain, future, future.status)
-                else:
+                results = self._gather_one(chain, future, outcomes)
+                if results is not None:
                     yield chain, results
+
+    def _gather_one(self, chain: Chain, future: Any, outcomes: list[Outcome]) -> list[Any] | None:
+        """What a chain gave; None when it is broken, or has to be asked for again."""
+        try:
+            (results,) = self._ask_for([future])
+        except _Lost:
+            raise
+        except Exception as error:
+            if future.status in ("error", "cancelled"):
+                outcomes += self._broken(chain, future, future.status)
+            elif isinstance(error, OSError):
+                self._listen(chain)  # a connection broke, and the scheduler is there still
+            else:
+                raise
+            return None
+        found: list[Any] = results
+        return found
+
+    def _ask_for(self, futures: list[Any]) -> list[Any]:
+        """What futures hold, however long its way takes, unless the scheduler is lost meanwhile.
+
+        Not with a timeout of dask's, which begins the transfer anew each time; nor without end, for dask tries for long
+        to reach a scheduler that has died.
+        """
+        asked = self._client.gather(futures, asynchronous=True)
+        answer = asyncio.run_coroutine_threadsafe(asked, self._client.loop.asyncio_loop)
+        while not wait([answer], timeout=PULSE_SECONDS).done:
+            if not self._link.is_up:
+                answer.cancel()
+                raise _Lost
+            self._link.require_workers()
+        found: list[Any] = answer.result()
+        return found
 
     def _broken(self, chain: Chain, future: Any, status: str) -> list[Outcome]:
         """The outcomes of a chain that dask itself could not bring to an end; none yet if it gets another chance."""
@@ -277,9 +311,12 @@ class DaskExecutor(Executor):
         """
         try:
             future = self._client.submit(value_of, self._under_way.chains[task].result, task, index, pure=False)
-            return unpack(self._wait_for(future), shared=False)
+            (value,) = self._ask_for([future])
+            return unpack(value, shared=False)
         except CuridaskError:
             raise
+        except _Lost:
+            pass
         except Exception as error:
             if type(error).__name__ == "KilledWorker":
                 self._under_way.forget([task])
@@ -288,13 +325,6 @@ class DaskExecutor(Executor):
                 raise
         self._waiting += self._resume()
         raise KeyError(task)
-
-    def _wait_for(self, future: Any) -> Any:
-        while True:
-            try:
-                return future.result(timeout=PULSE_SECONDS)
-            except TimeoutError:
-                self._link.require_workers()
 
     def release(self, tasks: Iterable[int]) -> None:
         """Let the workers forget values: a chain's when all of them are released."""

@@ -93,6 +93,42 @@ def test_links_cut_for_five_seconds_cost_nothing(
     assert payload(calls / "cache") == undisturbed
 
 
+IN_MEMORY = """
+import os
+
+import curidask as cf
+
+
+@cf.stage(None, ["y"])
+def make(record):
+    return os.urandom(4_000_000)
+
+
+def get_params():
+    return [cf.ExperimentParameters("one")]
+
+
+def run(param_sets, manager):
+    print(len(make(cf.Record(manager, param_sets[0])).state["y"]))
+"""
+
+
+@pytest.fixture
+def in_memory(project: Project) -> Project:
+    """A project that reads a large value which a worker holds in memory."""
+    project.write("experiments/demo.py", IN_MEMORY)
+    return project
+
+
+def test_a_value_comes_over_a_slow_link(in_memory: Project, calls: Path, frail_hosts: Hosts) -> None:
+    options = ["experiment", "demo", "--scheduler", frail_hosts.url, "--cache", str(calls / "cache")]
+    with frail_hosts.net["far"].slowed(megabits=10):
+        run = frail_hosts.start(in_memory, *options, on="far")
+        output, errors = run.communicate(timeout=60)
+    assert run.returncode == 0, errors
+    assert output.splitlines()[-1] == "4000000"
+
+
 def test_link_of_a_worker_cut_for_good(
     gated: Project, calls: Path, frail_hosts: Hosts, undisturbed: dict[str, str]
 ) -> None:
