@@ -55,8 +55,10 @@ async def come_and_go(address: str, n_joins: int, folder: str) -> None:
             await asyncio.sleep(0.05)
             if number % BREAKS == 0:
                 worker.batched_stream.comm.abort()
-            with contextlib.suppress(Exception):  # one whose connection is broken closes by itself
-                await worker.close(executor_wait=False)
+            # One whose connection is broken closes by itself, and dask may wait for it for half a minute.
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(5):
+                    await worker.close(executor_wait=False)
             print(number, flush=True)
 
     await asyncio.gather(*(one_after_the_other() for _ in range(AT_ONCE)))
