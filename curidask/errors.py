@@ -47,6 +47,10 @@ def _rebuild(cls: type[CuridaskError], what: str) -> CuridaskError:
     return error
 
 
+class UnknownKeywordError(CuridaskError, TypeError):
+    """A call has a keyword that is not there."""
+
+
 # --- parameters ------------------------------------------------------------------------------------------------------
 class ParameterError(CuridaskError, ValueError):
     """A parameter set, or what ``get_params()`` returned, cannot be used."""

@@ -17,6 +17,7 @@ PACKAGE = Path(curidask.__file__).parent
 GROUPS = [
     [
         "errors",
+        "keywords",
         "params",
         "args",
         "code_identity",
