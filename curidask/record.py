@@ -125,7 +125,17 @@ class Record(RecordDisplay):
 
     def info(self) -> RecordInfo:
         """The record as tasks carry it."""
-        return RecordInfo(self.index, self.name, self.params, self.get_hash(), self.is_aggregate)
+        session = self.manager
+        return RecordInfo(
+            self.index,
+            self.name,
+            self.params,
+            self.get_hash(),
+            self.is_aggregate,
+            session.experiment_name,
+            session.reference,
+            str(session.store.local_root or ""),
+        )
 
     def set_aggregate(self, aggregate_records: Sequence[Record]) -> None:
         """Let the record's hash stand for all the records that go into it, in their order."""

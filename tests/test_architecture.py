@@ -20,6 +20,7 @@ GROUPS = [
         "keywords",
         "params",
         "args",
+        "preview",
         "code_identity",
         "encoding",
         "encoding_families",

@@ -26,6 +26,7 @@ UNTRACKED = "-"
 _UNSAFE_NAME = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)|[\\\0]")
 _PLAIN_PART = re.compile(r"(?!\.)[A-Za-z0-9._-]+")
 _KEY_LOOKALIKE = re.compile(r"\.(?=[0-9a-f]{12})")
+_KEY_END = re.compile(r"\.[0-9a-f]{12}\Z")
 _STEM = re.compile(r"(?!\.)(?:.*?/)??[^/.][^/]*?\.[0-9a-f]{12}")
 _HEAD = b'{"checksum": "'
 _TAIL = b'",\n'
@@ -114,10 +115,9 @@ def payload_name(basename: str, suffix: str | None, extension: str) -> str:
     basename : str
         The last component of the artifact's stem.
     suffix : str or None
-        Tells several files apart. An underscore is put before it where it begins with neither ``_`` nor ``.``. A suffix
-        that has an extension of its own is used as it is.
+        Tells several files apart; see `suffixed`.
     extension : str
-        Appended otherwise, with its dot.
+        Appended where there is no suffix, with its dot.
 
     Raises
     ------
@@ -126,19 +126,34 @@ def payload_name(basename: str, suffix: str | None, extension: str) -> str:
     """
     if not suffix:
         return basename + extension
+    name = suffixed(basename, suffix)
+    if name == basename + MANIFEST_SUFFIX:
+        raise UnsafeNameError(
+            f"{suffix!r} is the name of the artifact's own metadata.",
+            fix="use another suffix; what a cacher puts into `extra_metadata` is kept there",
+        )
+    return name
+
+
+def suffixed(base: str, suffix: str) -> str:
+    """A name or path with a suffix, before which an underscore is put where it begins with neither ``_`` nor ``.``.
+
+    Raises
+    ------
+    UnsafeNameError
+        For a suffix with separators.
+    """
     if "/" in suffix or "\\" in suffix or "\0" in suffix:
         raise UnsafeNameError(
             f"{suffix!r} cannot be part of a file name.",
             fix="use a text without separators; get_dir(name) gives a folder for files with names of their own",
         )
-    if suffix[0] not in "_.":
-        suffix = "_" + suffix
-    name = basename + suffix + ("" if "." in suffix else extension)
-    if name == basename + MANIFEST_SUFFIX:
-        raise UnsafeNameError(
-            f"{suffix + extension!r} is the name of the artifact's own metadata.", fix="use another suffix"
-        )
-    return name
+    return base + (suffix if suffix[0] in "_." else f"_{suffix}")
+
+
+def readable_name(basename: str) -> str:
+    """The last component of a stem without the key: prefix, hash, stage and output."""
+    return _KEY_END.sub("", basename)
 
 
 def beside_name(
