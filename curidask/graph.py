@@ -64,8 +64,8 @@ class RecordInfo:
         Hash of the parameter set, or the combined hash for a record that starts with an aggregate.
     is_aggregate : bool
         Whether it starts with an aggregate.
-    experiment, run : str
-        The session it belongs to: the experiment's name, and the run's reference.
+    experiment, prefix, run : str
+        The session it belongs to: the experiment's name, the beginning of its artifacts' names, the run's reference.
     cache : str
         Where its cache is, when that is a folder.
     """
@@ -76,6 +76,7 @@ class RecordInfo:
     params_hash: str
     is_aggregate: bool = False
     experiment: str = ""
+    prefix: str = ""
     run: str = ""
     cache: str = ""
 

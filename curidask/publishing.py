@@ -117,7 +117,7 @@ class Publisher:
         for index, (output, stem) in enumerate(zip(task.outputs, task.stems, strict=True)):
             if stem is None or getattr(output.cacher, "path_override", None) is None:
                 continue
-            cacher = bind(output.cacher, Path(), os.path.basename(stem), output.name, task.spec.name, task.record)
+            cacher = bind(output.cacher, Path(), "", output.name, task.spec.name, task.record)
             asked = cacher.override_path() if cacher.publishes else None
             if asked is None:
                 continue

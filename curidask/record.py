@@ -133,6 +133,7 @@ class Record(RecordDisplay):
             self.get_hash(),
             self.is_aggregate,
             session.experiment_name,
+            session.prefix,
             session.reference,
             str(session.store.local_root or ""),
         )

@@ -14,7 +14,7 @@ from curidask.caching import describing
 from curidask.caching.values import json_bytes
 from curidask.errors import CacheError, IncompleteCacherError
 from curidask.keywords import keywords
-from curidask.store.manifests import payload_name, readable_name, suffixed
+from curidask.store.manifests import ArtifactName, payload_name, suffixed
 
 if TYPE_CHECKING:
     from curidask.caching.references import StageFiles
@@ -145,8 +145,8 @@ class Cacheable:
         )
 
     def check(self) -> bool:
-        """Whether there is something to load: here, whether there is anything at `get_path`."""
-        return os.path.exists(self.get_path())
+        """Whether there is something to load: a stored artifact, which was verified, or anything at `get_path`."""
+        return self.manifest is not None or os.path.exists(self.get_path())
 
     def check_ready(self) -> None:
         """Raise a `CacheError` when `save` could not work here, since a package is missing, for one.
@@ -391,7 +391,8 @@ class Cacheable:
             )
         extension = "" if method == "get_dir" or self.name.endswith(self._own_extension) else self._own_extension
         name = suffixed(self.name, suffix) if suffix else self.name + extension
-        path: str = getattr(self.record, method)(name, self.subdir, self.prefix, self.stage, self.track)
+        stage = None if self._folder is not None else self.stage  # the record of a running stage knows which it is
+        path: str = getattr(self.record, method)(name, self.subdir, self.prefix, stage, self.track)
         return path
 
 
@@ -433,6 +434,7 @@ class _Fields(dict[str, Any]):
         self.update(stage=cacher.stage, name=cacher.name, params_hash=params_hash, hash=params_hash)
         self.update(params=cacher.params)
         self._cacher = cacher
+        self._prefix = getattr(info, "prefix", "")
 
     def __missing__(self, field: str) -> Any:
         if field == "artifact_filename":
@@ -444,9 +446,10 @@ class _Fields(dict[str, Any]):
 
     def _filename(self) -> str:
         cacher = self._cacher
-        if cacher._folder is None:
+        prefix = cacher.prefix or self._prefix
+        if not (prefix and cacher.stage and cacher.name):
             return os.path.basename(cacher._of_record("get_path", None))
-        return readable_name(cacher._basename) + cacher.extension
+        return ArtifactName(prefix, self["hash"], cacher.stage, cacher.name, "").readable + cacher.extension
 
 
 class Lazy:

@@ -107,7 +107,7 @@ class FileReferenceCacher(Cacheable):
             For what is no path, and for a path at which there is nothing.
         """
         text = json.dumps(self._encoded(obj), indent=1)
-        path = self._note()
+        path = self._payload_path()
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
         return path
@@ -206,12 +206,12 @@ class FileReferenceCacher(Cacheable):
             raise self._lost(name, "is gone")
         return path
 
-    def _note(self) -> str:
+    def _payload_path(self) -> str:
         """The path of the file in which the paths are written down."""
         return super().get_path()
 
     def _stored(self) -> dict[str, Any]:
-        with open(self._note(), encoding="utf-8") as file:
+        with open(self._payload_path(), encoding="utf-8") as file:
             stored = json.load(file)
         return stored if isinstance(stored, dict) else _bare(stored)
 
@@ -252,12 +252,12 @@ class PathRef(FileReferenceCacher):
             return super().get_path(suffix)
         path = self.override_path()
         if path is None:
-            path = self._kept() if os.path.exists(self._note()) else self._of_record("get_path", None)
+            path = self._kept() if os.path.exists(self._payload_path()) else self._of_record("get_path", None)
         return beside(path, suffix, self._own_extension)
 
     def check(self) -> bool:
         """Whether what the path leads to is there and, once it is stored, unchanged."""
-        if self._is_inline or not os.path.exists(self._note()):
+        if self._is_inline or not os.path.exists(self._payload_path()):
             return os.path.exists(self.get_path())
         return super().check()
 

@@ -26,7 +26,6 @@ UNTRACKED = "-"
 _UNSAFE_NAME = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)|[\\\0]")
 _PLAIN_PART = re.compile(r"(?!\.)[A-Za-z0-9._-]+")
 _KEY_LOOKALIKE = re.compile(r"\.(?=[0-9a-f]{12})")
-_KEY_END = re.compile(r"\.[0-9a-f]{12}\Z")
 _STEM = re.compile(r"(?!\.)(?:.*?/)??[^/.][^/]*?\.[0-9a-f]{12}")
 _HEAD = b'{"checksum": "'
 _TAIL = b'",\n'
@@ -56,12 +55,17 @@ class ArtifactName:
     subdir: str = ""
 
     @property
+    def readable(self) -> str:
+        """The parts for people, without the key."""
+        return (
+            f"{safe_part(self.prefix)}_{safe_part(self.params_hash, HASH_BYTES)}_{safe_part(self.stage)}"
+            f"_{safe_part(self.output)}"
+        )
+
+    @property
     def stem(self) -> str:
         """The name without suffix and extension; its last component has 200 bytes at most."""
-        base = (
-            f"{safe_part(self.prefix)}_{safe_part(self.params_hash, HASH_BYTES)}_{safe_part(self.stage)}"
-            f"_{safe_part(self.output)}.{self.key[:12]}"
-        )
+        base = f"{self.readable}.{self.key[:12]}"
         if not self.subdir:
             return base
         folders = [safe_part(part, SUBDIR_BYTES) for part in self.subdir.split("/") if part]
@@ -149,11 +153,6 @@ def suffixed(base: str, suffix: str) -> str:
             fix="use a text without separators; get_dir(name) gives a folder for files with names of their own",
         )
     return base + (suffix if suffix[0] in "_." else f"_{suffix}")
-
-
-def readable_name(basename: str) -> str:
-    """The last component of a stem without the key: prefix, hash, stage and output."""
-    return _KEY_END.sub("", basename)
 
 
 def beside_name(
