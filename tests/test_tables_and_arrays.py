@@ -239,6 +239,10 @@ def test_csv_of_other_programs_is_read_as_pandas_does(tmp_path: Path) -> None:
     assert same(PandasCsvCacher(tmp_path / "a.csv").load(), frame.set_index("land"))
     as_pandas = PandasCsvCacher(tmp_path / "a.csv", read_csv_args={"keep_default_na": True}).load()
     assert same(as_pandas, pd.read_csv(tmp_path / "a.csv"))
+    pd.DataFrame({"n": [1, "NA"], "t": ["NA", "x"]}).to_excel(tmp_path / "a.xlsx")
+    sheet = PandasCacher(tmp_path / "a.xlsx", "excel").load()
+    assert sheet["n"].isna().tolist() == [False, True]
+    assert sheet["t"].tolist() == ["NA", "x"]
     (part,) = PandasCsvCacher(tmp_path / "a.csv", read_csv_args={"chunksize": 5}).load()
     assert len(part) == 3
 

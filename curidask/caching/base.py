@@ -241,7 +241,7 @@ class Cacheable:
         That is ``artifact_generated`` (when), ``params_hash``, ``params_name``, ``record_name``, ``stage``,
         ``artifact_name``, ``cacher_type``, ``params`` (values for people to read), ``extra`` (`extra_metadata`) and
         ``manager_run_info`` (the run that made it). ``record_prior_stages`` and ``prior_records`` are there where the
-        record knows them.
+        record knows them, and ``preview``, a short text about the value, once it is stored.
 
         Raises
         ------

@@ -53,6 +53,7 @@ def of_manifest(manifest: Manifest) -> dict[str, Any]:
         "params_name": manifest.set_name if manifest.params else None,
         "stage": manifest.stage,
         "params": manifest.params or None,
+        "preview": manifest.preview,
         "manager_run_info": _run_info(manifest.run, manifest.host),
     }
 

@@ -177,7 +177,11 @@ class PandasCacher(Cacheable):
         """Read the frame."""
         facts = self.extra_metadata.get(self.format) if self.format in DESCRIBED else None
         frame = self._read(facts)
-        if self.format == "csv" and facts is None and not {"keep_default_na", "na_values"} & set(self.read_args):
+        if (
+            self.format in ("csv", "excel")
+            and facts is None
+            and not {"keep_default_na", "na_values"} & set(self.read_args)
+        ):
             frame = self._with_missing_numbers(frame)
         return frame if facts is None else _with_dates(frame, facts["dates"])
 
