@@ -231,7 +231,8 @@ def _prefix_of_run(config: Config, cache: str | None, name: str) -> str | None:
 
 def _mapped(run: Any, param_sets: list[ExperimentParameters], manager: ArtifactManager) -> tuple[Any, str]:
     try:
-        return run(param_sets, manager), ""
+        with manager.as_running():
+            return run(param_sets, manager), ""
     except MapStop as stop:
         return None, stop.artifact
 
@@ -241,7 +242,8 @@ def _traced(
 ) -> tuple[Any, StageFailedError | None]:
     # The failure is given back, since what runs while it is handled would show it as its own errors' context.
     try:
-        return run(param_sets, manager), None
+        with manager.as_running():
+            return run(param_sets, manager), None
     except StageFailedError as error:
         return None, error
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from curidask.errors import CacheError, SelectionError
+from curidask.hash_fields import BOOKKEEPING
 from curidask.params import ExperimentParameters
 from curidask.store.manifests import original_part, safe_part
 
@@ -53,8 +54,13 @@ class ParamSet:
 def describe(params: ExperimentParameters, experiment: str = "", run: str = "") -> ParamSet:
     """A parameter set in full."""
     values = {name: _plain(value) for name, value in vars(params).items() if name not in NOT_VALUES}
-    hashed = {name: _cut(text) for name, text in params.params_hash(dry=True).items()}
+    entering = params.params_hash(dry=True).items()
+    hashed = {name: _hash_text(mechanism, value) for name, (mechanism, value) in entering if name not in BOOKKEEPING}
     return ParamSet(params.params_hash(), params.name, values, hashed, experiment, run)
+
+
+def _hash_text(mechanism: str, representation: Any) -> str:
+    return mechanism if representation is None else _cut(f"{mechanism}: {representation}")
 
 
 def _plain(value: Any) -> Any:

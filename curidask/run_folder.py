@@ -24,15 +24,17 @@ import sys
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curidask.announcing import output_beside
 from curidask.config import RUN_ARTIFACTS, Config
 from curidask.errors import CacheError
 from curidask.history import git_state
-from curidask.manager import ArtifactManager
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.transfer import Result, copy_artifacts
+
+if TYPE_CHECKING:
+    from curidask.manager import ArtifactManager
 
 ENVIRONMENT = "environment.json"
 REQUIREMENTS = "requirements.txt"

@@ -66,6 +66,8 @@ class Tracer:
         if id(spec) not in self._checked:
             spec.check()
             self._checked[id(spec)] = spec
+        if kwargs:
+            spec.check_call(kwargs)
         record.check_unchanged()
         if spec.is_aggregate:
             members = list(records or ())

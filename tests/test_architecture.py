@@ -18,6 +18,7 @@ GROUPS = [
     [
         "errors",
         "keywords",
+        "hash_fields",
         "params",
         "args",
         "code_identity",
@@ -63,6 +64,7 @@ GROUPS = [
         "record",
         "run_cache",
         "run_keeping",
+        "session_facts",
         "placement",
         "manager",
         "procedure",
