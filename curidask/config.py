@@ -295,7 +295,7 @@ def _from_json(text: str, path: Path) -> dict[str, Any]:
             continue
         if name in SETTINGS:
             values[name] = _modern(key, value)
-        elif near := difflib.get_close_matches(key, [*OLD_NAMES, *SETTINGS], n=1, cutoff=0.85):
+        elif near := difflib.get_close_matches(key, [*OLD_NAMES, *WITHOUT_MEANING, *SETTINGS], n=1, cutoff=0.85):
             raise ConfigurationError(f"There is no setting {key!r}.", where=str(path), fix=f"did you mean {near[0]!r}?")
     return values
 

@@ -21,6 +21,7 @@ from curidask.displays import Displays
 from curidask.executors.base import Executor
 from curidask.executors.describe import levels_to_user
 from curidask.executors.environment import Environment
+from curidask.executors.given_files import GivenFiles
 from curidask.files import plain_path
 from curidask.graph import Graph
 from curidask.keywords import keywords
@@ -249,6 +250,7 @@ class ArtifactManager(SessionFacts, Displays):
             share=lambda task: not self.runner.has_failed(task),
             strict_names=not live,
             current=self.runner.current,
+            find_given=GivenFiles(self.config.root).find,
         )
         self.runner.reduce = self._tracer.reduce
         self.reader = Reader(self.runner, self.run_record, map_only=map_only)
