@@ -173,8 +173,10 @@ def run_experiment(
         manager.full_store = run_folder.run_path(config, manager.reference)
     manager.run_record.notes = (notes() if callable(notes) else notes).strip()
     manager.run_record.options = {key: list(value) for key, value in selection.items()} | {
-        "lazy": lazy, "ignore_lazy": ignore_lazy, "no_dag": no_dag
+        "lazy": lazy, "ignore_lazy": ignore_lazy, "no_dag": no_dag, "keep_going_aggregates": keep_going_aggregates
     }  # fmt: skip
+    if store_full:
+        manager.run_record.reproduce = run_folder.reproduction(manager, name)
     log_to = run_folder.log_path(config, manager.reference) if log and not manager.dry else None
     with (
         _kept(manager, store_full=store_full, report=report, on_report=on_report),

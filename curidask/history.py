@@ -54,6 +54,8 @@ class RunRecord:
         The manager's records: index, set's name, hash, tasks, and the records that went in.
     folder, log : str
         Where the command was given, and the log file.
+    reproduce : list of str
+        The words of the command that gives the results again out of the folder of a store-full run.
     git : dict or None
         The state of the project's repository when the record was written first.
     """
@@ -78,6 +80,7 @@ class RunRecord:
     records: list[dict[str, Any]] = field(default_factory=list)
     folder: str = field(default_factory=os.getcwd)
     log: str = ""
+    reproduce: list[str] = field(default_factory=list)
     git: dict[str, Any] | None = None
 
     # --- Listener ----------------------------------------------------------------------------------------------------
@@ -137,6 +140,7 @@ class RunRecord:
             "packages": loaded_packages(),
             "folder": self.folder,
             "log": self.log,
+            "reproduce": self.reproduce,
             "git": self.git,
             "warnings": self.warnings,
             "param_sets": dict(param_sets),

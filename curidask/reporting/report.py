@@ -134,6 +134,7 @@ def _pages(run: RunView, log: Path | None, sheets: list[str]) -> Iterator[tuple[
             surroundings=contents.surroundings(run),
             notes=str(run.data.get("notes") or "").strip().partition("\n")[2].strip(),
             reproduce="\n".join(run.reproduce()),
+            from_folder="\n".join(run.reproduce_from_folder()),
             failures=contents.failures(run, shown_tasks),
             n_failures=len(run.failures),
             warnings=run.data.get("warnings", [])[: contents.MOST_WARNINGS],
