@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curidask import run_folder
+from curidask import history, run_folder
 from curidask.config import Config, load_config
 from curidask.errors import ConfigurationError, CuridaskError, RunFailedError, SelectionError, StageFailedError
 from curidask.executors.describe import user_traceback
@@ -184,6 +184,8 @@ def run_experiment(
         nullcontext() if manager is mngr else manager,  # one that was given stays open
         _logged_error(wanted=log_errors),
     ):
+        if not manager.live:  # which warns itself
+            history.warn_without_repository(config.root)
         value, failed = _traced(module.run, param_sets, manager)
         if failed is not None:
             manager.finish()  # what does not depend on the failure finishes first; raises with all failures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import platform
 import re
@@ -24,6 +25,12 @@ from curidask.executors.describe import loaded_packages, user_name
 from curidask.executors.stored import cacher_name
 from curidask.graph import ArtifactRef, Graph, Task
 from curidask.planner import Action, Plan
+
+logger = logging.getLogger("curidask.run")
+
+NO_REPOSITORY = (
+    "the project is in no git repository, so nothing tells which code made the results; `git init` makes one"
+)
 
 
 @dataclass(slots=True)
@@ -116,7 +123,7 @@ class RunRecord:
     ) -> dict[str, Any]:
         """The record as plain JSON values."""
         if self.git is None:
-            self.git = git_state()
+            self.git = git_state(Path(self.folder))
         return {
             "version": 1,
             "name": self.name,
@@ -286,15 +293,30 @@ def save(
     return path
 
 
-def git_state() -> dict[str, Any]:
-    """Commit of the project's repository and whether there are changes; empty outside of one."""
+def in_repository(folder: Path) -> bool:
+    """Whether a folder lies in a git repository. Nothing is started to find out, since every run asks."""
+    return "GIT_DIR" in os.environ or any(os.path.exists(place / ".git") for place in (folder, *folder.parents))
+
+
+def warn_without_repository(folder: Path) -> None:
+    """Log a warning when a folder lies in no git repository; the report tells it by the run record."""
+    if not in_repository(folder):
+        logger.warning("%s", NO_REPOSITORY, extra={"notice": True, "stage": ""})
+
+
+def git_state(folder: Path) -> dict[str, Any]:
+    """Commit of a folder's repository and whether there are changes; ``repository`` is False outside of one."""
+    if not in_repository(folder):
+        return {"repository": False}
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        commit = _git("rev-parse", "HEAD")
+        commit = _git(folder, "rev-parse", "HEAD")
         if commit:
-            return {"commit": commit, "changed": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+            return {"commit": commit, "changed": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
     return {}
 
 
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=5, check=False)
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=5, check=False
+    )
     return done.stdout.strip() if done.returncode == 0 else ""

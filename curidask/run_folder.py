@@ -128,7 +128,7 @@ def _write_environment(manager: ArtifactManager, folder: Path) -> None:
         "platform": platform.platform(),
         "command": list(sys.argv),
         "reproduce": reproduce_command(manager),
-        "git": git_state() | {"untracked": _git(root, "ls-files", "--others", "--exclude-standard").splitlines()},
+        "git": git_state(root) | {"untracked": _git(root, "ls-files", "--others", "--exclude-standard").splitlines()},
         "packages": {name: package["version"] for name, package in packages.items()},
     }
     (folder / ENVIRONMENT).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
