@@ -107,7 +107,7 @@ class Asked(Reportable):
         Path(self.path, "sub").mkdir()
         Path(self.path, "sub", "data.txt").write_text("1")
 
-    def html(self) -> list[str]:  # type: ignore[override]
+    def html(self) -> list[str]:
         SEEN.append({name: getattr(self, name) for name in ("name", "group", "stage", "qualified_name", "rendered")})
         there = Path(self.path, "sub", "data.txt").read_text()
         return [f"<p>{there}</p>", f'<a href="{self.path}sub/data.txt">data</a>']

@@ -194,7 +194,8 @@ class Reportable:
         with tempfile.TemporaryDirectory(prefix="curidask-reportable-") as made:
             folder = Path(made).resolve()
             takes_folder = _takes_folder(self.render)
-            if not (takes_folder and "path" in vars(self)):  # else the class has a path of its own
+            means_another = takes_folder and "path" in vars(self) and not self._is_ours()
+            if not means_another:
                 self._set(path=f"{folder}{os.sep}")
             self._call(self.render, *([folder] if takes_folder else []))
             self._set(rendered=True)
