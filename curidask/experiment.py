@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curidask import run_folder
+from curidask import history, run_folder
 from curidask.config import Config, load_config
 from curidask.errors import ConfigurationError, CuridaskError, RunFailedError, SelectionError, StageFailedError
 from curidask.executors.describe import user_traceback
@@ -173,8 +173,10 @@ def run_experiment(
         manager.full_store = run_folder.run_path(config, manager.reference)
     manager.run_record.notes = (notes() if callable(notes) else notes).strip()
     manager.run_record.options = {key: list(value) for key, value in selection.items()} | {
-        "lazy": lazy, "ignore_lazy": ignore_lazy, "no_dag": no_dag
+        "lazy": lazy, "ignore_lazy": ignore_lazy, "no_dag": no_dag, "keep_going_aggregates": keep_going_aggregates
     }  # fmt: skip
+    if store_full:
+        manager.run_record.reproduce = run_folder.reproduction(manager, name)
     log_to = run_folder.log_path(config, manager.reference) if log and not manager.dry else None
     with (
         _kept(manager, store_full=store_full, report=report, on_report=on_report),
@@ -182,6 +184,8 @@ def run_experiment(
         nullcontext() if manager is mngr else manager,  # one that was given stays open
         _logged_error(wanted=log_errors),
     ):
+        if not manager.live:  # which warns itself
+            history.warn_without_repository(config.root)
         value, failed = _traced(module.run, param_sets, manager)
         if failed is not None:
             manager.finish()  # what does not depend on the failure finishes first; raises with all failures

@@ -364,6 +364,8 @@ class ArtifactManager(SessionFacts, Displays):
             records = [other for other in self.records if other is not record]
         task = self._tracer.trace(record, spec, records, kwargs)
         if self.live:
+            if not (self.dry or self.run_record.decisions):  # before the first stage, and not where nothing is logged
+                history.warn_without_repository(self.config.root)
             self.runner.demand([task.id])
             if self._placement.parallel == 0:
                 try:

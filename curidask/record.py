@@ -261,7 +261,8 @@ class Record(RecordDisplay):
         stage = self.stages[-1] if self.stages else ""
         collector = self.manager.reported
         default_name = f"{stage or 'record'}_{len(collector.rows)}"
-        collector.add(capture(reportable, default_name, self.get_reference_name()), self.info(), stage, None)
+        captured = capture(reportable, default_name, self.get_reference_name(), self, stage)
+        collector.add(captured, self.info(), stage, None)
 
     def check_unchanged(self) -> None:
         """Refuse a parameter set that was changed since the record was made of it.

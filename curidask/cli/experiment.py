@@ -64,7 +64,8 @@ def run_command(name: str, **options: Any) -> None:
     show_warnings(progress.warned)
     config = load_config()
     verbose = options["verbose"] and not looks
-    show_logs(progress.line, config.root, verbose=verbose, everything=options["all_loggers"])
+    notices = not options["quiet"]
+    show_logs(progress.line, config.root, verbose=verbose, everything=options["all_loggers"], notices=notices)
     if looks:
         _look(config, name, options, progress)
     else:

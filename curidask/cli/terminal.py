@@ -45,8 +45,10 @@ class _LineHandler(logging.Handler):
             self.handleError(record)
 
 
-def show_logs(show: Callable[[str], None], root: Path, *, verbose: bool, everything: bool) -> None:
-    """Show warnings and errors that are logged; with `verbose` what is told, too."""
+def show_logs(
+    show: Callable[[str], None], root: Path, *, verbose: bool, everything: bool, notices: bool = True
+) -> None:
+    """Show warnings and errors that are logged; with `verbose` what is told, too; notices are about no result."""
     from curidask.logs import SHORT_FORMAT, ByStage, ForFile, OwnRecords
 
     handler = _LineHandler(show)
@@ -55,6 +57,7 @@ def show_logs(show: Callable[[str], None], root: Path, *, verbose: bool, everyth
     handler.addFilter(OwnRecords(root, everything=everything))
     handler.addFilter(ForFile())
     handler.addFilter(ByStage())
+    handler.addFilter(lambda record: notices or not getattr(record, "notice", False))
     top = logging.getLogger()
     top.addHandler(handler)
     top.setLevel(min(top.level or logging.WARNING, handler.level))
