@@ -143,7 +143,7 @@ def _call_get_params(get_params: Callable[[], Any], name: str, module: ModuleTyp
 
 def _module_name(asked: str, kind: str) -> str:
     name = asked.removesuffix(".py").replace("/", ".")
-    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name) or "/" in (asked[:1], asked[-1:]):
+    if not re.fullmatch(r"\w[\w-]*(\.\w[\w-]*)*", name) or "/" in (asked[:1], asked[-1:]):
         raise UnsafeNameError(
             f"{asked!r} is no name of a module.",
             where=kind,
