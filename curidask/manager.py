@@ -97,6 +97,8 @@ class ArtifactManager(Displays):
         Accept connections without TLS to other machines.
     restarts : int
         How often to start or find the cluster again and go on, when its scheduler is lost.
+    parallel_mode : bool
+        Keep no record of the run and put its parameter sets into no registry: it only fills the cache.
 
     Attributes
     ----------
@@ -109,6 +111,8 @@ class ArtifactManager(Displays):
         Gives what states refer to.
     full_store : Path or None
         The folder that gets a copy of all that the run uses, for a store-full run.
+    is_recorded : bool
+        Whether the run has a record.
     """
 
     def __init__(
@@ -137,6 +141,7 @@ class ArtifactManager(Displays):
         cluster: Any = None,
         insecure: bool = False,
         restarts: int = 0,
+        parallel_mode: bool = False,
     ) -> None:
         check_name(experiment_name, "the experiment's name")
         check_name(prefix or experiment_name, "--prefix")
@@ -148,6 +153,7 @@ class ArtifactManager(Displays):
         self.graph = Graph()
         self.live = live
         self.dry = dry or map_only
+        self.is_recorded = not (self.dry or parallel_mode)
         settings = self.config.store_settings(cache_mode)
         self.store: Store = open_store(self.config.cache_urls(cache), settings, writable=not (self.dry or dry_cache))
         self._n_sets = n_sets
@@ -172,7 +178,7 @@ class ArtifactManager(Displays):
             lease_seconds=self.config.lease_seconds,
             use_is_told_late=live and self.store.local_root is not None,
         )
-        self.reported = ReportCollector(None if self.dry else runs / self.reference)
+        self.reported = ReportCollector(runs / self.reference if self.is_recorded else None)
         self._keeper = RunKeeper(
             self.run_record,
             self.config,
@@ -182,7 +188,9 @@ class ArtifactManager(Displays):
             self.records,
             lambda task: self.runner.now(task),
         )
-        self._status = None if self.dry else StatusKeeper(self.run_record, self.run_folder, self._keeper.save_so_far)
+        self._status = (
+            StatusKeeper(self.run_record, self.run_folder, self._keeper.save_so_far) if self.is_recorded else None
+        )
         self.runner = Runner(
             self.graph,
             self.store,

@@ -15,7 +15,7 @@ from curidask.cli.cluster import cluster_command
 from curidask.cli.errors import guarded
 from curidask.cli.experiment import SETTINGS, SUBCOMMANDS, run_click, run_command
 from curidask.cli.runs import attach_command, runs_command
-from curidask.cli.terminal import choose_colour, say
+from curidask.terminal import choose_colour, say
 
 
 @click.group(context_settings=SETTINGS)
