@@ -25,6 +25,9 @@ from curidask.executors.stored import cacher_name
 from curidask.graph import ArtifactRef, Graph, Task
 from curidask.planner import Action, Plan
 
+TIMESTAMP_FORMAT = "%Y-%m-%d-T%H%M%S"
+"""How the time of a run stands in its reference."""
+
 
 @dataclass(slots=True)
 class RunRecord:
@@ -238,7 +241,7 @@ def new_reference(name: str, runs: Path) -> tuple[int, str]:
     pattern = re.compile(rf"{re.escape(name)}_(\d+)_")
     numbers = [int(m[1]) for entry in (os.listdir(runs) if runs.is_dir() else []) if (m := pattern.match(entry))]
     number = max(numbers, default=0) + 1
-    return number, f"{name}_{number}_{datetime.now().strftime('%Y-%m-%d-T%H%M%S')}"
+    return number, f"{name}_{number}_{datetime.now().strftime(TIMESTAMP_FORMAT)}"
 
 
 def save(
