@@ -154,8 +154,9 @@ def run_experiment(
     no_color, plain : bool
         Show things without colour; without moving lines, too.
     quiet : bool, optional
-        Show only what the experiment prints, warnings and errors. False shows what the command line shows; by default
-        nothing is shown in addition unless `progress`, `plain` or `log_debug` is given.
+        Show only what the experiment prints, warnings and errors; what is looked at is given and not printed. False
+        shows what the command line shows. By default a run shows no more than when quiet, unless `progress`, `plain` or
+        `log_debug` is given.
     progress : bool
         Show moving lines, also where the output is no terminal and when `quiet`.
     notes : str, optional
@@ -245,7 +246,7 @@ def run_experiment(
         logs = shown_logs(display.line, config.root, verbose=verbose, everything=all_loggers) if display else None
         with logs or nullcontext():
             if look:
-                return _look(run, look[0], print_params, with_hashed=log_debug)
+                return _look(run, look[0], print_params, say_it=not quiet, with_hashed=log_debug)
             command = None if run_string is None else shlex.split(run_string)
             return run.execute(keeping, notes=notes, command=command, on_report=on_report)
 
@@ -292,10 +293,11 @@ def _shown(display: Progress | None, *, plain: bool) -> Iterator[None]:
         yield
 
 
-def _look(run: ExperimentRun, flag: str, print_params: bool | str | None, *, with_hashed: bool) -> Any:
+def _look(run: ExperimentRun, flag: str, print_params: bool | str | None, *, say_it: bool, with_hashed: bool) -> Any:
     if flag == "--print-params":
-        return run.print_params(print_params if isinstance(print_params, str) else None, with_hashed=with_hashed)
-    return {"--map": run.print_map, "--hashes": run.print_hashes, "--paths": run.print_paths}[flag]()
+        wanted = print_params if isinstance(print_params, str) else None
+        return run.look_at_params(say_it, wanted, with_hashed=with_hashed)
+    return {"--map": run.look_at_map, "--hashes": run.look_at_hashes, "--paths": run.look_at_paths}[flag](say_it)
 
 
 # --- what there is ---------------------------------------------------------------------------------------------------

@@ -102,41 +102,42 @@ class ExperimentRun:
         self._given = mngr if isinstance(mngr, ArtifactManager) else None
         self._gives_manager = mngr is True
         self._listeners = [*listeners, *([progress] if progress is not None else [])]
-        self._progress = progress
+        self._progress = progress if self._given is None else None  # one that is given tells its own listeners
         self._tracebacks = tracebacks
         if self._given is not None:
-            _check_session(session, self._given)
+            _check_given(self._given, listeners=list(listeners), **session)
 
     # --- looking -----------------------------------------------------------------------------------------------------
-    def print_map(self) -> ExperimentResult:
-        """Print the plan."""
+    def look_at_map(self, say_it: bool) -> ExperimentResult:
+        """Make the plan."""
         result = self._mapped()
-        _print(queries.map_lines(result.manager, result.manager.plan(), result.stopped_at))
+        if say_it:  # what is cached is read only then
+            _print(queries.map_lines(result.manager, result.manager.plan(), result.stopped_at))
         return result
 
-    def print_paths(self) -> Any:
-        """Print every path in the cache that the run would use; they are given, too."""
+    def look_at_paths(self, say_it: bool) -> Any:
+        """Every path in the cache that the run would use."""
         result = self._mapped()
-        if result.stopped_at:
+        if say_it and result.stopped_at:
             say(
                 f"run() reads {result.stopped_at!r}, which has to be computed first; "
                 "the paths of what it makes after that are missing"
             )
         paths = queries.paths(result.manager)
-        _print(paths)
+        _print(paths if say_it else ())
         return ExperimentResult(paths, result.manager) if self._gives_manager else paths
 
-    def print_hashes(self) -> Any:
-        """Print hash and name of each selected set; give hash to name."""
+    def look_at_hashes(self, say_it: bool) -> Any:
+        """Hash and name of each selected set."""
         sets = self._select()
-        _print(f"{params.params_hash()} {params.name}" for params in sets)
+        _print(f"{params.params_hash()} {params.name}" for params in (sets if say_it else ()))
         return self._looked({params.params_hash(): params.name for params in sets}, sets)
 
-    def print_params(self, wanted: str | None, *, with_hashed: bool) -> Any:
-        """Print the selected sets, or the one that is wanted, in full; they are given, too."""
+    def look_at_params(self, say_it: bool, wanted: str | None = None, *, with_hashed: bool = False) -> Any:
+        """The selected sets, or the one that is wanted, printed in full."""
         sets = self._select()
         shown = sets if wanted is None else [queries.find_set(wanted, sets, self.config)]
-        for params in shown:
+        for params in shown if say_it else ():
             if isinstance(params, ParamSet):
                 say(f"{params.name} is a set of {params.run}")
             _print(queries.set_lines(params, with_hashed=with_hashed))
@@ -272,9 +273,9 @@ def select_params(
     return selected
 
 
-def _check_session(session: Mapping[str, Any], manager: ArtifactManager) -> None:
+def _check_given(manager: ArtifactManager, **settings: Any) -> None:
     """Refuse what would be without effect, since the manager is made."""
-    for name, value in session.items():
+    for name, value in settings.items():
         is_given = value is not None if name == "parallel" else bool(value)
         if is_given and not (name in SAME_ON_BOTH and getattr(manager, name) == value):
             raise ConfigurationError(

@@ -129,6 +129,10 @@ def test_looking_prints_and_gives_what_was_looked_at(in_project: Project, capsys
     assert run(print_params=list(hashes)[3][:10]).x == 3
     assert json.loads("\n".join(printed()[1:])) == {"name": "set3", "x": 3}
     assert run(hashes_only=True, print_params=None, mngr=True).value == hashes
+    printed()
+    assert run(hashes_only=True, quiet=True) == hashes
+    assert run(map_only=True, quiet=True).stopped_at == "table"
+    assert printed() == []
     assert {path.name for path in in_project.root.iterdir()} <= {"curidask.toml", "experiments", "params"}
 
 
@@ -155,7 +159,7 @@ def test_a_result_with_its_manager_can_be_taken_apart(in_project: Project) -> No
 def test_what_a_given_manager_decides_is_not_passed_over(in_project: Project) -> None:
     with cf.ArtifactManager("demo", parallel=0, dry=True) as manager:
         assert cf.run_experiment("demo", ["demo"], mngr=manager, dry=True) == TABLE
-        for keyword, value in (("cache_dir_override", "x"), ("parallel", 0), ("map_only", True), ("lazy", True)):
+        for keyword, value in (("cache_dir_override", "x"), ("parallel", 0), ("map_only", True), ("listeners", [1])):
             with pytest.raises(ConfigurationError, match="decided by the manager"):
                 cf.run_experiment("demo", mngr=manager, **{keyword: value})
     assert not in_project.cache.exists()
