@@ -141,6 +141,11 @@ def _write_environment(manager: ArtifactManager, folder: Path) -> None:
         (folder / CHANGES).write_text(changes, encoding="utf-8", errors="surrogateescape")
 
 
+def requirements() -> list[str]:
+    """The installed packages, as lines that pip reads."""
+    return [package["requirement"] for _, package in _installed()]
+
+
 def _installed() -> Iterator[tuple[str, dict[str, str]]]:
     """The installed distributions, with the line that installs the same."""
     found: dict[str, dict[str, str]] = {}
