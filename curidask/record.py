@@ -126,7 +126,18 @@ class Record(RecordDisplay):
 
     def info(self) -> RecordInfo:
         """The record as tasks carry it."""
-        return RecordInfo(self.index, self.name, self.params, self.get_hash(), self.is_aggregate)
+        session = self.manager
+        return RecordInfo(
+            self.index,
+            self.name,
+            self.params,
+            self.get_hash(),
+            self.is_aggregate,
+            session.experiment_name,
+            session.prefix,
+            session.reference,
+            str(session.store.local_root or ""),
+        )
 
     @keywords()
     def set_aggregate(self, aggregate_records: Sequence[Record]) -> None:

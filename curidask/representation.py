@@ -6,9 +6,9 @@ import html
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from curidask.executors.describe import preview
 from curidask.graph import ArtifactRef
 from curidask.keywords import keywords
+from curidask.preview import preview
 
 if TYPE_CHECKING:
     from curidask.record import Record

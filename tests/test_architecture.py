@@ -21,6 +21,7 @@ GROUPS = [
         "hash_fields",
         "params",
         "args",
+        "preview",
         "code_identity",
         "encoding",
         "encoding_families",
