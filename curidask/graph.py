@@ -107,6 +107,22 @@ class Gathered:
     artifacts: Mapping[str, ArtifactRef | Literal]
 
 
+@dataclass(frozen=True, slots=True)
+class GivenFile:
+    """A file of the user's own that serves as an output, in place of what the stage would compute.
+
+    Attributes
+    ----------
+    path : str
+        Absolute.
+    digest : str
+        SHA-256 of what lies there, a file or a folder.
+    """
+
+    path: str
+    digest: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
     """One stage on one record.
@@ -131,6 +147,8 @@ class Task:
         The parts of the key by name, for the manifest.
     force : bool
         Recompute whatever the cache holds (the parameter set says ``overwrite``).
+    given : tuple of GivenFile
+        One for each output, or none: loading them takes the place of the function.
     """
 
     id: int
@@ -145,6 +163,7 @@ class Task:
     marker: str
     components: Mapping[str, Any]
     force: bool = False
+    given: tuple[GivenFile, ...] = ()
 
     @property
     def dependencies(self) -> list[int]:

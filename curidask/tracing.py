@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from curidask.errors import ExecutingWithSkippedInputError, MissingInputError, StageDefinitionError
 from curidask.executors.describe import levels_to_user
-from curidask.graph import ArtifactRef, Gathered, Graph, Literal, RecordInfo, Task, artifact_key, combined_hash
+from curidask.graph import (
+    ArtifactRef,
+    Gathered,
+    GivenFile,
+    Graph,
+    Literal,
+    RecordInfo,
+    Task,
+    artifact_key,
+    combined_hash,
+)
 from curidask.hashing import digest
 from curidask.params import EMPTY_HASH
 from curidask.stage_spec import OutputSpec, StageSpec, check_name
@@ -23,6 +33,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Inputs = Mapping[str, ArtifactRef | Literal]
+
+FindGiven = Callable[[StageSpec, Sequence[OutputSpec], RecordInfo], tuple[GivenFile, ...]]
 
 
 @dataclass(slots=True)
@@ -45,6 +57,8 @@ class Tracer:
         session takes the newer one.
     current : callable
         Gives what stands in the place of an artifact whose task was replaced.
+    find_given : callable
+        Gives the files of the user's own that serve as the outputs of a stage on a record, one for each or none.
     """
 
     graph: Graph
@@ -53,6 +67,7 @@ class Tracer:
     share: Callable[[int], bool] = lambda task: True
     strict_names: bool = True
     current: Callable[[ArtifactRef], ArtifactRef] = lambda ref: ref
+    find_given: FindGiven = lambda spec, outputs, record: ()
     _checked: dict[int, StageSpec] = field(default_factory=dict)
     _by_key: dict[tuple[str, tuple[str | None, ...]], int] = field(default_factory=dict)
 
@@ -66,6 +81,8 @@ class Tracer:
         if id(spec) not in self._checked:
             spec.check()
             self._checked[id(spec)] = spec
+        if kwargs:
+            spec.check_call(kwargs)
         record.check_unchanged()
         if spec.is_aggregate:
             members = list(records or ())
@@ -134,7 +151,10 @@ class Tracer:
         force: bool,
     ) -> Task:
         outputs = self._outputs(spec)
+        given = self.find_given(spec, outputs, info)
         components = _components(info, spec, inputs, gathered, kwargs)
+        if given:
+            components["files"] = {output.name: file.digest for output, file in zip(outputs, given, strict=True)}
         key = digest(("task", *components.items()), where=f"stage {spec.name!r} of {info.label}")
         stems = tuple(self._stem(info.params_hash, spec, o, artifact_key(key, o.name)) for o in outputs)
         known = self._known(spec, key, stems, info.label)
@@ -154,6 +174,7 @@ class Tracer:
             marker=marker,
             components=components,
             force=force,
+            given=given,
         )
         self._by_key[key, stems] = task.id
         return self.graph.add(task)

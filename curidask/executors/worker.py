@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from curidask.errors import ArtifactDamagedError, ArtifactMissingError
@@ -13,6 +14,7 @@ from curidask.executors.base import ArtifactInfo, ErrorInfo, Job, JobResult, Kee
 from curidask.executors.calling import call_stage, with_retries
 from curidask.executors.describe import describe_error, worker_name
 from curidask.executors.environment import Environment
+from curidask.executors.given_files import load_given
 from curidask.executors.inputs import InputLostSignal, Inputs
 from curidask.executors.outputs import OutputKeeper
 from curidask.executors.stage_record import StageRecord
@@ -159,7 +161,8 @@ class _Run:
             record = StageRecord(job.record, state, job.spec.name, _paths(files), self.reported)
             arguments, named = self.inputs.arguments()
             started = time.perf_counter()
-            returned = call_stage(job, [record, *arguments], named, self.surroundings)
+            call = partial(call_stage, job, [record, *arguments], named, self.surroundings)
+            returned = load_given(job) if job.given else call()
             seconds = time.perf_counter() - started
             keeper = OutputKeeper(job, self.env, files, self.reported, self.inputs.digests, self.replace_whole)
             artifacts = keeper.keep(returned, record, seconds)
