@@ -163,7 +163,7 @@ def get_configuration() -> dict[str, str]:
 @keywords()
 def preview_object(object: Any) -> str:
     """A text of a line about a value: type, shape or length, and how it begins."""
-    from curidask.executors.describe import preview
+    from curidask.preview import preview
 
     return preview(object)
 
