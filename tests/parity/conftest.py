@@ -13,6 +13,7 @@ from tests.parity.environment import NotInstalledError, python_with_curifactory,
 from tests.parity.systems import System
 
 SHARED_IMPORTS = ["IPython.display", "matplotlib.pyplot", "pandas", "pyarrow.orc", "pyarrow.parquet"]
+THEIR_IMPORTS = ["curifactory", "curifactory.cli", *SHARED_IMPORTS]
 OUR_IMPORTS = [
     "curidask.cli.display",
     "curidask.cli.experiment",
@@ -30,10 +31,10 @@ def curifactory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     try:
-        python = python_with_curifactory(shared / "curifactory")
+        python = python_with_curifactory(shared / "curifactory", THEIR_IMPORTS)
     except NotInstalledError as error:
         pytest.skip(str(error))
-    system = System("curifactory", python, ["curifactory", "curifactory.cli", *SHARED_IMPORTS], shipped_with(python))
+    system = System("curifactory", python, THEIR_IMPORTS, shipped_with(python))
     yield system
     system.close()
 

@@ -17,6 +17,8 @@ from tests.parity.systems import System
 
 CASES = list(cases())
 
+pytestmark = pytest.mark.timeout(600)  # the first test waits until the environment is made
+
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_it_does_the_same(case: Case, curifactory: System, curidask: System, tmp_path: Path) -> None:
