@@ -70,7 +70,8 @@ class Config:
     runs, logs, reports, notebooks : str
         Folders for run records, logs, reports and the notebooks of runs.
     report_css : str
-        A style sheet to use in reports instead of the built-in one; empty for none.
+        A style sheet of the project's own that comes after the built-in one in reports; empty for a ``style.css``
+        among the reports, where there is one.
     parallel : int or None
         Worker processes (0: in this process); None for as many as cores.
     lease_seconds : int

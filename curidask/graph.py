@@ -64,6 +64,10 @@ class RecordInfo:
         Hash of the parameter set, or the combined hash for a record that starts with an aggregate.
     is_aggregate : bool
         Whether it starts with an aggregate.
+    experiment, prefix, run : str
+        The session it belongs to: the experiment's name, the beginning of its artifacts' names, the run's reference.
+    cache : str
+        Where its cache is, when that is a folder.
     """
 
     index: int
@@ -71,6 +75,10 @@ class RecordInfo:
     params: Any
     params_hash: str
     is_aggregate: bool = False
+    experiment: str = ""
+    prefix: str = ""
+    run: str = ""
+    cache: str = ""
 
     @property
     def label(self) -> str:

@@ -117,6 +117,8 @@ class ArtifactManager(SessionFacts, Displays):
         Put DEBUG messages into it too.
     disable_non_cf_loggers : bool
         False puts into it what all packages log, not only curidask.
+    parallel_mode : bool
+        Keep no record of the run and put its parameter sets into no registry: it only fills the cache.
 
     Attributes
     ----------
@@ -129,6 +131,8 @@ class ArtifactManager(SessionFacts, Displays):
         Gives what states refer to.
     full_store : Path or None
         The folder that gets a copy of all that the run uses, for a store-full run.
+    is_recorded : bool
+        Whether the run has a record.
     """
 
     @keywords(cache_path="cache", overwrite_stage="overwrite_stages")
@@ -168,6 +172,7 @@ class ArtifactManager(SessionFacts, Displays):
         suppress_live_log: bool = False,
         live_log_debug: bool = False,
         disable_non_cf_loggers: bool = True,
+        parallel_mode: bool = False,
     ) -> None:
         experiment_name = "session" if experiment_name is None else experiment_name
         check_name(experiment_name, "the experiment's name")
@@ -187,6 +192,7 @@ class ArtifactManager(SessionFacts, Displays):
         self.live = live
         self.dry = dry or map_only
         self.dry_cache = dry_cache
+        self.is_recorded = not (self.dry or parallel_mode)
         settings = self.config.store_settings(cache_mode)
         self.store: Store = open_store(self.config.cache_urls(cache), settings, writable=not (self.dry or dry_cache))
         self._n_sets = n_sets
@@ -214,7 +220,7 @@ class ArtifactManager(SessionFacts, Displays):
             lease_seconds=self.config.lease_seconds,
             use_is_told_late=live and self.store.local_root is not None,
         )
-        self.reported = ReportCollector(None if self.dry else runs / self.reference)
+        self.reported = ReportCollector(runs / self.reference if self.is_recorded else None)
         self._keeper = RunKeeper(
             self.run_record,
             self.config,
@@ -224,7 +230,9 @@ class ArtifactManager(SessionFacts, Displays):
             self.records,
             lambda task: self.runner.now(task),
         )
-        self._status = None if self.dry else StatusKeeper(self.run_record, self.run_folder, self._keeper.save_so_far)
+        self._status = (
+            StatusKeeper(self.run_record, self.run_folder, self._keeper.save_so_far) if self.is_recorded else None
+        )
         self.runner = Runner(
             self.graph,
             self.store,
@@ -364,6 +372,8 @@ class ArtifactManager(SessionFacts, Displays):
             records = [other for other in self.records if other is not record]
         task = self._tracer.trace(record, spec, records, kwargs)
         if self.live:
+            if not (self.dry or self.run_record.decisions):  # before the first stage, and not where nothing is logged
+                history.warn_without_repository(self.config.root)
             self.runner.demand([task.id])
             if self._placement.parallel == 0:
                 try:

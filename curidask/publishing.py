@@ -22,7 +22,7 @@ from curidask.listening import Listener
 from curidask.planner import Action, Plan
 from curidask.store.base import Store
 from curidask.store.integrity import check_file
-from curidask.store.manifests import FileEntry
+from curidask.store.manifests import FileEntry, stem_of
 from curidask.store.payload import Checkout
 
 PLACEHOLDER = ".empty"
@@ -124,8 +124,8 @@ class Publisher:
             if stem is None or override is None or not override.cacher.publishes:
                 continue
             label = f"output {output.name!r} of {task.label}"
-            self._check_path(override.path, override.asked, label)
             name, extension = cacher_name(output.cacher), override.cacher.extension
+            self._check_path(override.path, override.asked, label, extension)
             found.append(Publication(override.path, stem, task.ref(index).key, name, extension, label))
         return found
 
@@ -137,19 +137,21 @@ class Publisher:
                 with suppress(OSError):  # a place where nothing can be noted down: its files count as the user's
                     note_ours(override.path)
 
-    def _check_path(self, path: str, asked: str, label: str) -> None:
-        if asked.endswith(("/", os.sep)) or os.path.isdir(path):
+    def _check_path(self, path: str, asked: str, label: str, extension: str) -> None:
+        # Without an extension it may be a folder that is published: `get_dir()` makes one.
+        if asked.endswith(("/", os.sep)) or (extension and os.path.isdir(path)):
             raise CacheError(
                 f"The path_override {asked!r} names a folder.",
                 where=label,
                 fix="name a file, such as 'results/best.json'",
             )
         cache = self._store.local_root
-        if cache is not None and os.path.realpath(path).startswith(os.path.realpath(cache) + os.sep):
+        inside = "" if cache is None else os.path.relpath(os.path.realpath(path), os.path.realpath(cache))
+        if stem_of(inside) is not None:
             raise CacheError(
-                f"The path_override {asked!r} leads into the cache.",
+                f"The path_override {asked!r} has a name in the cache that artifacts have.",
                 where=label,
-                fix="name a path outside of it: the artifact is in the cache anyway, this is where a copy goes",
+                fix="name another: the artifact is in the cache anyway, this is where a copy goes",
             )
 
     def _claim(self, publication: Publication) -> None:
@@ -206,6 +208,8 @@ def publish(publication: Publication, checkout: Checkout) -> dict[str, Owner]:
                 if inside:
                     os.makedirs(os.path.dirname(path), exist_ok=True)
                 shutil.copyfile(f"{checkout.folder}/{checkout.basename}{entry.name}", path)
+            if target == publication.path and os.path.isdir(target):
+                raise CacheError("there is a folder with other files.", where=target, fix="remove it")
             _replace(beside, target)
             note_ours(target)
         finally:
@@ -238,14 +242,10 @@ def _targets(publication: Publication, files: Iterable[FileEntry]) -> list[tuple
 
 def _target(publication: Publication, name: str) -> str:
     """Where a payload file, or the folder it is in, goes: where the cacher would look when it is used by itself."""
-    base, extension = os.path.splitext(publication.path)
     top, slash, _ = name.partition("/")
-    if slash:
-        return base + top
-    own = publication.extension
-    if top.endswith(own) if own else "." not in top:
-        return base + top[: len(top) - len(own)] + extension
-    return base + top
+    if top == ("" if slash else publication.extension):
+        return publication.path
+    return publication.path.removesuffix(publication.extension) + top
 
 
 def _replace(new: str, target: str) -> None:

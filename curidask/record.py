@@ -126,7 +126,18 @@ class Record(RecordDisplay):
 
     def info(self) -> RecordInfo:
         """The record as tasks carry it."""
-        return RecordInfo(self.index, self.name, self.params, self.get_hash(), self.is_aggregate)
+        session = self.manager
+        return RecordInfo(
+            self.index,
+            self.name,
+            self.params,
+            self.get_hash(),
+            self.is_aggregate,
+            session.experiment_name,
+            session.prefix,
+            session.reference,
+            str(session.store.local_root or ""),
+        )
 
     @keywords()
     def set_aggregate(self, aggregate_records: Sequence[Record]) -> None:
@@ -261,7 +272,8 @@ class Record(RecordDisplay):
         stage = self.stages[-1] if self.stages else ""
         collector = self.manager.reported
         default_name = f"{stage or 'record'}_{len(collector.rows)}"
-        collector.add(capture(reportable, default_name, self.get_reference_name()), self.info(), stage, None)
+        captured = capture(reportable, default_name, self.get_reference_name(), self, stage)
+        collector.add(captured, self.info(), stage, None)
 
     def check_unchanged(self) -> None:
         """Refuse a parameter set that was changed since the record was made of it.

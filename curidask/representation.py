@@ -6,8 +6,9 @@ import html
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from curidask.executors.describe import preview
 from curidask.graph import ArtifactRef
+from curidask.keywords import keywords
+from curidask.preview import preview
 
 if TYPE_CHECKING:
     from curidask.record import Record
@@ -27,28 +28,36 @@ class ArtifactRepresentation:
     artifact : object
         The value; the text tells its type and shape or length, or the value itself where it is short.
     metadata : mapping, optional
-        What the cache says of it; its ``preview`` is used instead of the value's own.
+        What the cache says of it; its ``preview`` is used where there is no value.
+    cacher : Cacheable or str, optional
+        What stores it; by default what the metadata name.
 
     Attributes
     ----------
-    record, name, metadata
+    record, init_record, name, metadata
         As given.
-    text : str
+    string, text : str
         About the value.
-    cacher, file : str
-        Class that wrote it and its store name, both empty for one that is not stored.
+    cacher : object
+        As given, or the name of the class; empty for an artifact that is not stored.
+    file : str
+        Its name in the store, empty for one that is not stored.
     """
 
-    def __init__(self, record: Record, name: str, artifact: Any, metadata: Mapping[str, Any] | None = None) -> None:
-        self.record = record
+    @keywords()
+    def __init__(
+        self, record: Record, name: str, artifact: Any, metadata: Mapping[str, Any] | None = None, cacher: Any = None
+    ) -> None:
+        self.record = self.init_record = record
         self.name = name
         self.metadata = dict(metadata or {})
-        self.text = str(self.metadata.get("preview") or preview(artifact))
-        self.cacher = str(self.metadata.get("cacher", ""))
+        known = self.metadata.get("preview") if artifact is None else None
+        self.string = self.text = str(known or preview(artifact))
+        self.cacher = str(self.metadata.get("cacher", "")) if cacher is None else cacher
         self.file = str(self.metadata.get("stem", ""))
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.text}"
+        return f"{self.name}: {self.string}"
 
     def __repr__(self) -> str:
         return f"<{self.record.get_reference_name()} {self}>"

@@ -134,7 +134,7 @@ class SessionFacts:
     @property
     def _git(self) -> dict[str, Any]:
         if self.run_record.git is None:
-            self.run_record.git = history.git_state()
+            self.run_record.git = history.git_state(self.config.root)
         return self.run_record.git
 
     @property

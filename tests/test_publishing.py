@@ -269,16 +269,16 @@ def test_several_files_and_folders_load_inline(session: Session, out: Path, tmp_
     stage_of(PartsCacher("out/deep/result.text"), value)(cf.Record(session(), None))
     expected = {
         "deep/result.text": "one,two",
-        "deep/result_count.text": "2",
-        "deep/result_more.csv": "a",
-        "deep/result_parts/one/text": "1",
-        "deep/result_parts/two/text": "22",
+        "deep/result.text_count": "2",
+        "deep/result.text_more.csv": "a",
+        "deep/result.text_parts/one/text": "1",
+        "deep/result.text_parts/two/text": "22",
     }
     assert tree(out) == expected
     assert PartsCacher(out / "deep" / "result.text").load() == value
-    (out / "deep/result_parts/three").mkdir()
-    (out / "deep/result_parts/three/text").write_text("left from another time")
-    (out / "deep/result_more.csv").unlink()
+    (out / "deep/result.text_parts/three").mkdir()
+    (out / "deep/result.text_parts/three/text").write_text("left from another time")
+    (out / "deep/result.text_more.csv").unlink()
     stage_of(PartsCacher("out/deep/result.text"), value)(cf.Record(session(), None))
     assert tree(out) == expected | {"deep/result_parts/three/text": "left from another time"}
     arrays = {"w": np.arange(3.0)}
@@ -352,14 +352,47 @@ def test_paths_that_cannot_be_meant_are_refused_before_anything_runs(session: Se
     assert ran == []
 
 
-def test_nothing_is_published_into_the_cache(tmp_path: Path) -> None:
-    make = stage_of(JsonCacher("cache/a.json"))
+def test_nothing_is_published_under_a_name_that_artifacts_have(tmp_path: Path) -> None:
+    make = stage_of(JsonCacher("cache/a.0123456789ab.json"))
     with (
         cf.ArtifactManager("p", cache=str(tmp_path / "cache"), config=Config(tmp_path)) as manager,
-        pytest.raises(CacheError, match="into the cache"),
+        pytest.raises(CacheError, match="that artifacts have"),
     ):
         make(cf.Record(manager, Params("p")))
     assert list((tmp_path / "cache").glob("[!.]*")) == []
+
+
+def test_a_copy_beside_the_artifacts(tmp_path: Path) -> None:
+    make = stage_of(JsonCacher("{cache}/best/{experiment}_{x}_{artifact_filename}"))
+    for _ in range(2):
+        with cf.ArtifactManager("p", cache=str(tmp_path / "cache"), config=Config(tmp_path)) as manager:
+            record = make(cf.Record(manager, Params("p")))
+            (copy,) = (tmp_path / "cache" / "best").iterdir()
+            assert copy.name == f"p_1_p_{record.get_hash()}_make_a.json"
+            assert JsonCacher(copy).load() == record.state["a"] == {"x": 1}
+            assert len(manager.store.objects.list()) == 3
+            copy.unlink()
+
+
+class FolderCacher(Cacheable):
+    """Writes a folder and nothing else."""
+
+    def save(self, obj: str) -> None:
+        Path(self.get_dir(), "part").write_text(obj)
+
+    def load(self) -> str:
+        return Path(self.get_dir(), "part").read_text()
+
+
+def test_a_folder_takes_the_whole_path(session: Session, out: Path, heard: Heard) -> None:
+    for _ in range(2):
+        assert stage_of(FolderCacher("out/model"), "a")(cf.Record(session(), None)).state["a"] == "a"
+        assert tree(out) == {"model/part": "a"}
+        assert FolderCacher(out / "model").load() == "a"
+    (out / "model" / "own").write_text("somebody's")
+    stage_of(FolderCacher("out/model"), "a")(cf.Record(session(), None))
+    assert tree(out) == {"model/part": "a", "model/own": "somebody's"}
+    assert "a folder with other files" in heard.texts[0]
 
 
 def test_what_cannot_be_written_is_a_warning_and_the_artifact_is_kept(
@@ -428,7 +461,12 @@ def run(param_sets, manager):
 def test_an_experiment_publishes_below_the_project(project: Project, parallel: str) -> None:
     project.write("experiments/publish.py", EXPERIMENT)
     results = project.root / "results"
-    expected = {"3/score.json": "3", "4/score.json": "6", "5/score.json": "10", "table.json": "[3, 6, 10]"}
+    expected = {
+        "3/score.json": "3",
+        "4/score.json": "6",
+        "5/score.json": "10",
+        "table.json": "[\n    3,\n    6,\n    10\n]",
+    }
     for flag in ("--map", "--dry", "--dry-cache"):
         assert project.experiment("publish", "--parallel", parallel, flag).returncode == 0
         assert not results.exists()

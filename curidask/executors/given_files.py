@@ -93,7 +93,7 @@ class GivenFiles:
         found = []
         for output in outputs:
             override = find_override(output, spec.name, record, self._root)
-            if override is None or (override.cacher.publishes and not os.path.isfile(override.path)):
+            if override is None or (_is_one_file(override.cacher) and not os.path.isfile(override.path)):
                 return ()
             digest = self._users_own(override.path)
             if not digest:
@@ -109,6 +109,11 @@ class GivenFiles:
             if self._digests[known]:
                 logger.info("%s is there and is no result of a run, so it is taken as what its stage makes", path)
         return self._digests[known]
+
+
+def _is_one_file(cacher: Cacheable) -> bool:
+    """Whether what a cacher writes begins with a file, rather than being a folder."""
+    return cacher.publishes and bool(cacher.extension)
 
 
 def _look(path: str) -> tuple[tuple[str, int, int, int], ...]:

@@ -138,7 +138,8 @@ class StageRecord:
         It is rendered now, so later changes of what it shows do not matter, and it is kept with the stage's artifacts.
         """
         default_name = f"{self._stage}_{len(self._reported)}"
-        self._reported.append(capture(reportable, default_name, f"stage {self._stage!r} of {self._info.label}"))
+        where = f"stage {self._stage!r} of {self._info.label}"
+        self._reported.append(capture(reportable, default_name, where, self, self._stage))
 
     def apply_stage(self, spec: Any, *_: Any) -> Any:
         """Refuse a stage called inside a stage."""
@@ -158,7 +159,7 @@ class StageRecord:
         return self._paths
 
 
-def capture(reportable: Any, default_name: str, where: str) -> Reported:
+def capture(reportable: Any, default_name: str, where: str, record: Any = None, stage: str = "") -> Reported:
     """Render a reportable.
 
     Parameters
@@ -168,6 +169,10 @@ def capture(reportable: Any, default_name: str, where: str) -> Reported:
         For one without a name.
     where : str
         Who reports it, for messages.
+    record : Record or StageRecord, optional
+        Who does, for the reportable.
+    stage : str
+        Its stage, empty outside of stages.
 
     Raises
     ------
@@ -181,7 +186,7 @@ def capture(reportable: Any, default_name: str, where: str) -> Reported:
             fix="wrap it, as in `record.report(DFReporter(table, name='scores'))`; see curidask.reporting",
         )
     try:
-        reported: Reported = make(default_name)
+        reported: Reported = make(default_name, record=record, stage=stage)
     except ReportableError as error:
         error.where = error.where or where
         raise

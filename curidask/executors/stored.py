@@ -79,7 +79,7 @@ def find_stored(store: Store, source: Stored) -> tuple[Cacheable, Manifest]:
     if source.cacher is None:  # files of a stage without outputs
         return Cacheable(), checkout.manifest
     cacher = bind(source.cacher, checkout.folder, checkout.basename, source.name, source.stage, source.record)
-    cacher.extra_metadata = dict(checkout.manifest.extra_metadata)
+    cacher.describe_by(checkout.manifest)
     cacher.pin = checkout.pin
     if cacher.refers:
         cacher.stage_files = StageFiles(tracked=checkout.tracked)
