@@ -101,7 +101,9 @@ class ProjectFiles:
     def imported(self) -> Imported:
         """What the loaded modules of the project import; of a notebook, the packages that it holds."""
         modules = self.modules()
-        found = scan(map(Path, filter(None, map(source_file, modules))), self.root)
+        project = self.project()
+        starts = map(Path, filter(None, map(source_file, modules)))
+        found = scan(starts, self.root, lambda path: project.source(str(path)))
         held = [value for module in modules if not source_file(module) for value in vars(module).values()]
         names = {value.__name__.partition(".")[0] for value in held if isinstance(value, ModuleType)}
         own = {module.__name__.partition(".")[0] for module in modules} | sys.stdlib_module_names | {FRAMEWORK}
@@ -122,8 +124,9 @@ class ProjectFiles:
         """
         project = self.project()
         modules = self.modules()
-        paths = {str(path) for path in self.imported().files if is_own_file(path, self.root)}
-        sources = {os.path.relpath(path, self.root): project.source(path) for path in sorted(paths)}
+        self.imported()  # reads what the modules may import later on
+        own = sorted(path for path in project.sources if is_own_file(Path(path), self.root))
+        sources = {os.path.relpath(path, self.root): project.sources[path] for path in own}
         files = {os.path.relpath(path, self.root): _with_mode(path) for path in self.shipped()} if with_files else {}
         size = sum(map(len, sources.values())) + sum(len(data) for _, data in files.values())
         if size > SHIP_BYTES:
