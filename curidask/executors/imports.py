@@ -29,7 +29,7 @@ class Imported:
     files: tuple[Path, ...]
 
 
-def scan(start: Iterable[Path], root: Path, read: Callable[[Path], bytes] = Path.read_bytes) -> Imported:
+def scan(start: Iterable[Path], root: Path, read_source: Callable[[Path], bytes] = Path.read_bytes) -> Imported:
     """Read source files and follow their imports within the project.
 
     Parameters
@@ -37,7 +37,7 @@ def scan(start: Iterable[Path], root: Path, read: Callable[[Path], bytes] = Path
     start : iterable of Path
     root : Path
         The project's folder.
-    read : callable, optional
+    read_source : callable, optional
         Gives the source of a file.
     """
     folders = [root, *(Path(entry) for entry in sys.path if _is_below(entry, root))]
@@ -49,7 +49,7 @@ def scan(start: Iterable[Path], root: Path, read: Callable[[Path], bytes] = Path
         if path in read:
             continue
         read[path] = None
-        for name, is_optional in _imports(path, read):
+        for name, is_optional in _imports(path, read_source):
             if name.startswith("."):
                 pending += _files(path.parents[len(name) - len(name.lstrip(".")) - 1], name.lstrip("."))
                 continue
@@ -83,10 +83,10 @@ def _files(folder: Path, name: str) -> list[Path]:
     return found
 
 
-def _imports(path: Path, read: Callable[[Path], bytes]) -> Iterator[tuple[str, bool]]:
+def _imports(path: Path, read_source: Callable[[Path], bytes]) -> Iterator[tuple[str, bool]]:
     """The modules that a file imports, relative ones with leading dots, and whether it does without them."""
     try:
-        tree: ast.AST = ast.parse(read(path))
+        tree: ast.AST = ast.parse(read_source(path))
     except (OSError, SyntaxError, ValueError):
         return
     pending = [(tree, False)]
