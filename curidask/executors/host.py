@@ -21,6 +21,7 @@ from curidask.executors.base import Job
 from curidask.executors.capture import Capture, flush
 from curidask.executors.flight import FlightRecord, Memory, Running
 from curidask.executors.memory import HighWater, available_bytes, count_kills
+from curidask.executors.project_imports import path_on_driver
 from curidask.executors.surroundings import LOG, NOTHING, WARNING, Surroundings
 
 TOPIC = "curidask-said"
@@ -145,7 +146,8 @@ class Host(Surroundings):
                 return
             flush()
             self._hear_prints()
-            said = (entry[0].id, LOG, record_text(record), record.levelno, record.name, record.pathname)
+            path = path_on_driver(record.pathname)
+            said = (entry[0].id, LOG, record_text(record), record.levelno, record.name, path)
             self._said.append(said)
 
     def _hear_prints(self) -> None:
