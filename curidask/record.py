@@ -10,7 +10,7 @@ from curidask.displays import RecordDisplay
 from curidask.errors import ParametersChangedError
 from curidask.executors.stage_record import capture
 from curidask.files import copy_path
-from curidask.graph import ArtifactRef, RecordInfo, combined_hash
+from curidask.graph import ArtifactRef, PastStage, RecordInfo, combined_hash
 from curidask.params import EMPTY_HASH, ExperimentParameters, fill_hash
 from curidask.representation import ArtifactRepresentation, represent
 from curidask.stage_spec import StageSpec
@@ -75,6 +75,8 @@ class Record(RecordDisplay):
         self.unstored_tracked_paths: list[dict[str, Any]] = []
         self.stored_paths: list[str] = []
         self.tasks: list[int] = []
+        self.input_infos: tuple[RecordInfo, ...] = ()
+        self._history: list[PastStage] = []
         self._fixed_hash = ""
         self._last_outputs: list[str] | None = None
         self.set_hash()
@@ -123,9 +125,13 @@ class Record(RecordDisplay):
         """The record as displays name it: ``Record 3 (name)``."""
         return self.info().label
 
-    def info(self) -> RecordInfo:
-        """The record as tasks carry it."""
-        return RecordInfo(self.index, self.name, self.params, self.get_hash(), self.is_aggregate)
+    def info(self, *, alone: bool = False) -> RecordInfo:
+        """The record as tasks carry it; `alone` without the records that went into it."""
+        inputs = None if alone else self.input_infos
+        past = self._history
+        return RecordInfo(
+            self.index, self.name, self.params, self.get_hash(), self.is_aggregate, past, len(past), inputs
+        )
 
     def set_aggregate(self, aggregate_records: Sequence[Record]) -> None:
         """Let the record's hash stand for all the records that go into it, in their order."""
@@ -154,6 +160,7 @@ class Record(RecordDisplay):
         other.state = self.state.copy()
         other.state._record = other
         other.input_records = [self]
+        other.input_infos = (self.info(alone=True),)
         return other
 
     # --- files -------------------------------------------------------------------------------------------------------
@@ -281,6 +288,7 @@ class Record(RecordDisplay):
     def add_task(self, spec: StageSpec, task: int, inputs: Sequence[str], refs: Sequence[ArtifactRef]) -> None:
         """Take in what a traced stage makes."""
         self.tasks.append(task)
+        self._history.append(self.manager.graph[task].as_past)
         self.stages.append(spec.name)
         self.stage_inputs.append(list(inputs))
         self.stage_outputs.append([ref.name for ref in refs])
