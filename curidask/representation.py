@@ -1,61 +1,18 @@
-"""Artifacts as displays show them: a short text about the value, and where it is stored."""
+"""Artifacts of a record's state as displays show them."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from curidask.executors.describe import preview
+from curidask.executors.represented import ArtifactRepresentation
 from curidask.graph import ArtifactRef
+
+__all__ = ["ArtifactRepresentation", "represent"]
 
 if TYPE_CHECKING:
     from curidask.record import Record
 
 NOT_THERE = "not computed yet"
-
-
-class ArtifactRepresentation:
-    """A short text about an artifact in a record's state, with what is known of where it is stored.
-
-    Parameters
-    ----------
-    record : Record
-        The record that holds it.
-    name : str
-        Its name in the state.
-    artifact : object
-        The value; the text tells its type and shape or length, or the value itself where it is short.
-    metadata : mapping, optional
-        What the cache says of it; its ``preview`` is used instead of the value's own.
-
-    Attributes
-    ----------
-    record, name, metadata
-        As given.
-    text : str
-        About the value.
-    cacher, file : str
-        Class that wrote it and its store name, both empty for one that is not stored.
-    """
-
-    def __init__(self, record: Record, name: str, artifact: Any, metadata: Mapping[str, Any] | None = None) -> None:
-        self.record = record
-        self.name = name
-        self.metadata = dict(metadata or {})
-        self.text = str(self.metadata.get("preview") or preview(artifact))
-        self.cacher = str(self.metadata.get("cacher", ""))
-        self.file = str(self.metadata.get("stem", ""))
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.text}"
-
-    def __repr__(self) -> str:
-        return f"<{self.record.get_reference_name()} {self}>"
-
-    def html_safe(self) -> str:
-        """The text with all that means something in HTML escaped."""
-        return html.escape(str(self))
 
 
 def represent(record: Record, name: str) -> ArtifactRepresentation:
@@ -67,8 +24,7 @@ def represent(record: Record, name: str) -> ArtifactRepresentation:
     stem = manager.graph[held.task].stems[held.index]
     manifest = manager.store.manifest(stem) if stem is not None else None
     if manifest is not None:
-        facts = {"preview": manifest.preview, "cacher": manifest.cacher, "stem": manifest.stem, "run": manifest.run}
-        return ArtifactRepresentation(record, name, None, facts)
+        return ArtifactRepresentation.stored(record, name, manifest)
     if manager.reader.is_available(held) and (manager.live or record.state.is_loaded(name)):
         return ArtifactRepresentation(record, name, record.state[name])
     return ArtifactRepresentation(record, name, None, {"preview": NOT_THERE})
