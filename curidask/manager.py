@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -16,7 +17,7 @@ from curidask import history
 from curidask.config import Config, load_config
 from curidask.displays import Displays
 from curidask.executors.base import Executor
-from curidask.executors.environment import Environment
+from curidask.executors.environment import Environment, SessionFacts
 from curidask.files import plain_path
 from curidask.graph import Graph
 from curidask.listening import Audience, Listener
@@ -372,9 +373,29 @@ class ArtifactManager(Displays):
         return told
 
     def _make_executor(self) -> Executor:
-        env = Environment(self.store, self.reference, portable=False, claims=self.claims, work=self._cache.work)
+        env = Environment(
+            self.store,
+            self.reference,
+            portable=False,
+            claims=self.claims,
+            work=self._cache.work,
+            facts=self._facts(),
+        )
         n_sets = len(self.records) if self._n_sets is None else self._n_sets
         return self._placement.executor(env, self.runner.audience, n_sets)
+
+    def _facts(self) -> SessionFacts:
+        return SessionFacts(
+            self.experiment_name,
+            self.prefix,
+            self.reference,
+            str(self.store.local_root or self.store.url),
+            str(self.config.path(self.config.runs)),
+            self.dry,
+            not self.writable,
+            self.full_store is not None,
+            datetime.fromtimestamp(self.run_record.started),
+        )
 
 
 def _close(reference: weakref.ref[ArtifactManager]) -> None:

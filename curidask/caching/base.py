@@ -68,7 +68,7 @@ class Cacheable:
     exact: ClassVar[bool] = False
     """Whether `load` gives a value that equals the saved one in all respects, whatever value it takes."""
     refers: ClassVar[bool] = False
-    """Whether the payload refers to files outside of it, which `check_references` looks at."""
+    """Whether the payload refers to files outside of it, which `check` looks at."""
     publishes: ClassVar[bool] = True
     """Whether a copy of the payload is put where `path_override` says; without, the stage itself writes there."""
 
@@ -125,14 +125,13 @@ class Cacheable:
         Called where the stage is about to run, so that nothing is computed for hours that cannot be stored then.
         """
 
-    def check_references(self) -> None:
-        """Look at what the payload refers to; for classes with ``refers = True``.
+    def check(self) -> bool:
+        """Whether what `save` wrote is there and good for use.
 
-        Raises
-        ------
-        ArtifactMissingError
-            When it is gone or changed: the artifact is then made again.
+        On a stage this is asked before an artifact is reused, of classes that override it: False, or an
+        `ArtifactMissingError`, has the stage run again. The artifact was verified by then.
         """
+        return self._folder is not None or os.path.exists(self.get_path())
 
     # --- what it uses ------------------------------------------------------------------------------------------------
     def get_path(self, suffix: str | None = None) -> str:

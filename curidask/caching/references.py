@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from curidask.caching.base import Cacheable
 from curidask.errors import ArtifactMissingError, CacheError
 from curidask.store.integrity import checked_verify, hash_file
-from curidask.store.manifests import FileEntry, check_object_name, content_digest
+from curidask.store.manifests import FileEntry, beside_name, check_object_name, content_digest
 from curidask.store.workspaces import Workspace
 
 __all__ = ["FileReferenceCacher", "PathRef", "StageFiles"]
@@ -24,38 +24,52 @@ class StageFiles:
 
     Attributes
     ----------
-    folder : str
-        The working folder in which they are being made; empty for files that came out of the store.
-    subdir : str
-        What their names in the store begin with, before what lies in the folder.
+    workspace : Workspace or None
+        The working folder in which they are being made; None for files that came out of the store.
     tracked : mapping of str to Path
         Those that came out of the store, verified, by their names there.
     """
 
-    folder: str = ""
-    subdir: str = ""
+    workspace: Workspace | None = None
     tracked: Mapping[str, Path] = field(default_factory=dict)
 
     @classmethod
     def being_made(cls, workspace: Workspace) -> StageFiles:
         """Those in a workspace that is not committed yet."""
-        subdir = workspace.stem[: len(workspace.stem) - len(workspace.basename)]
-        return cls(workspace.location, subdir)
+        return cls(workspace)
+
+    @property
+    def _subdir(self) -> str:
+        """What their names in the store begin with, before what lies in the folder."""
+        if self.workspace is None:
+            return ""
+        return self.workspace.stem[: len(self.workspace.stem) - len(self.workspace.basename)]
+
+    def new_path(self, name: str) -> str:
+        """A path to write to, by what follows the store name of the stage's files; the folder around it is made by now.
+
+        Only while they are being made.
+        """
+        assert self.workspace is not None
+        path = self.workspace.path(self.workspace.basename + name)
+        self.workspace.shown = True
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return str(path)
 
     def name_of(self, path: str) -> str | None:
         """The name in the store of a path in the working folder; None for a path elsewhere."""
-        if not self.folder:
+        if self.workspace is None or not self.workspace.made:
             return None
         for form in (os.path.abspath, os.path.realpath):  # a user may have resolved links on the way
-            folder, inside = form(self.folder) + os.sep, form(path)
+            folder, inside = form(self.workspace.location) + os.sep, form(path)
             if inside.startswith(folder):
-                return self.subdir + inside[len(folder) :].replace(os.sep, "/")
+                return self._subdir + inside[len(folder) :].replace(os.sep, "/")
         return None
 
     def path_of(self, name: str) -> str | None:
         """Where the file or folder of that name lies now; None where there is none."""
-        if self.folder:
-            path = os.path.join(self.folder, name[len(self.subdir) :])
+        if self.workspace is not None:
+            path = os.path.join(self.workspace.location, name[len(self._subdir) :])
             return path if os.path.exists(path) else None
         if name in self.tracked:
             return os.fspath(self.tracked[name])
@@ -105,7 +119,7 @@ class FileReferenceCacher(Cacheable):
             For what is no path, and for a path at which there is nothing.
         """
         text = json.dumps(self._encoded(obj), indent=1)
-        with open(self.get_path(), "w", encoding="utf-8") as file:
+        with open(self._payload_path(), "w", encoding="utf-8") as file:
             file.write(text)
 
     def load(self) -> Any:
@@ -120,15 +134,22 @@ class FileReferenceCacher(Cacheable):
         self._check(stored)
         return self._decoded(stored)
 
-    def check_references(self) -> None:
+    def check(self) -> bool:
         """Look whether all files are what they were.
 
         Raises
         ------
         ArtifactMissingError
-            Naming one that is not.
+            On a stage, naming one that is not. By itself the cacher says False then.
         """
-        self._check(self._stored())
+        if self._folder is not None:
+            self._check(self._stored())
+            return True
+        try:
+            self._check(self._stored())
+        except (ArtifactMissingError, FileNotFoundError):
+            return False
+        return True
 
     # --- value to JSON and back --------------------------------------------------------------------------------------
     def _encoded(self, value: Any) -> dict[str, Any]:
@@ -194,8 +215,11 @@ class FileReferenceCacher(Cacheable):
             raise self._lost(name, "is gone")
         return path
 
+    def _payload_path(self) -> str:
+        return Cacheable.get_path(self)
+
     def _stored(self) -> dict[str, Any]:
-        with open(self.get_path(), encoding="utf-8") as file:
+        with open(self._payload_path(), encoding="utf-8") as file:
             stored: dict[str, Any] = json.load(file)
         return stored
 
@@ -226,6 +250,32 @@ class PathRef(FileReferenceCacher):
     """
 
     publishes: ClassVar[bool] = False
+
+    def get_path(self, suffix: str | None = None) -> str:
+        """The path that the cacher is about.
+
+        In the stage that makes the output, ``record.stage_cachers[i].get_path()`` is the path to write to and to
+        return: the one that `path_override` asks for, else a file of the stage, as ``record.get_path(name)`` gives it
+        with the output's name (and the `extension` that the cacher was given). Later it is the path that was returned.
+
+        Parameters
+        ----------
+        suffix : str, optional
+            Put at the end of the path.
+        """
+        if self._is_inline:
+            return super().get_path(suffix)
+        if self.stage_files is None or self.stage_files.workspace is None:
+            return f"{self.load()}{suffix or ''}"
+        asked = self.override_path()
+        if asked is None:
+            own = self.__dict__.get("extension", "")  # not that of the class, which is the payload's
+            asked = self.stage_files.new_path(beside_name(f"{self.name}{own}", track=self.track))
+        return asked + (suffix or "")
+
+    def check(self) -> bool:
+        """Look whether what lies at the path is what it was; by itself, whether something is there."""
+        return os.path.exists(self.get_path()) if self._is_inline else super().check()
 
     def save(self, obj: Any) -> None:
         """Keep the path.
