@@ -14,8 +14,16 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from curidask.args import ExperimentArgs
     from curidask.caching import Cacheable, Lazy
-    from curidask.errors import CuridaskError
+    from curidask.errors import (
+        CachersMismatchError,
+        CuridaskError,
+        EmptyCachersError,
+        ExecutingWithSkippedInputError,
+        InputSignatureError,
+        OutputSignatureError,
+    )
     from curidask.experiment import run_experiment
+    from curidask.hashing import set_hash_functions
     from curidask.manager import ArtifactManager
     from curidask.params import ExperimentParameters
     from curidask.procedure import Procedure
@@ -24,41 +32,60 @@ if TYPE_CHECKING:
 
 # Loaded when first used, so that `import curidask` and `experiment --help` answer at once.
 _HOMES = {
-    "ArtifactManager": "curidask.manager",
-    "Cacheable": "curidask.caching",
-    "CuridaskError": "curidask.errors",
-    "ExperimentArgs": "curidask.args",
-    "ExperimentParameters": "curidask.params",
-    "Lazy": "curidask.caching",
-    "Procedure": "curidask.procedure",
-    "Record": "curidask.record",
-    "aggregate": "curidask.staging",
-    "run_experiment": "curidask.experiment",
-    "stage": "curidask.staging",
+    "ArtifactManager": "manager",
+    "Cacheable": "caching",
+    "CachersMismatchError": "errors",
+    "CuridaskError": "errors",
+    "EmptyCachersError": "errors",
+    "ExecutingWithSkippedInputError": "errors",
+    "ExperimentArgs": "args",
+    "ExperimentParameters": "params",
+    "InputSignatureError": "errors",
+    "Lazy": "caching",
+    "OutputSignatureError": "errors",
+    "Procedure": "procedure",
+    "Record": "record",
+    "aggregate": "staging",
+    "run_experiment": "experiment",
+    "set_hash_functions": "hashing",
+    "stage": "staging",
 }
+
+_SUBMODULES = frozenset({
+    "args", "caching", "experiment", "hashing", "manager", "params", "procedure", "record", "reporting", "staging",
+    "utils",
+})  # fmt: skip
 
 __all__ = [
     "ArtifactManager",
     "Cacheable",
+    "CachersMismatchError",
     "CuridaskError",
+    "EmptyCachersError",
+    "ExecutingWithSkippedInputError",
     "ExperimentArgs",
     "ExperimentParameters",
+    "InputSignatureError",
     "Lazy",
+    "OutputSignatureError",
     "Procedure",
     "Record",
     "aggregate",
     "run_experiment",
+    "set_hash_functions",
     "stage",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"curidask.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'curidask' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    value = getattr(importlib.import_module(f"curidask.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, *_SUBMODULES})

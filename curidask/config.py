@@ -33,7 +33,6 @@ RUN_ARTIFACTS = "artifacts"
 OLD_NAMES = {
     "experiments_module_name": "experiments",
     "params_module_name": "params",
-    "manager_cache_path": "cache",
     "cache_path": "cache",
     "runs_path": "runs",
     "logs_path": "logs",
@@ -42,6 +41,9 @@ OLD_NAMES = {
     "notebooks_path": "notebooks",
 }
 """Keys of the JSON configuration of older projects."""
+
+WITHOUT_MEANING = ("manager_cache_path",)
+"""Old keys of places for which there is no setting: what lay there is kept with the runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ class Config:
     runs, logs, reports, notebooks : str
         Folders for run records, logs, reports and the notebooks of runs.
     report_css : str
-        A style sheet to use in reports instead of the built-in one; empty for none.
+        A style sheet of the project's own that comes after the built-in one in reports; empty for a ``style.css``
+        among the reports, where there is one.
     parallel : int or None
         Worker processes (0: in this process); None for as many as cores.
     lease_seconds : int
@@ -119,6 +122,11 @@ class Config:
     def path(self, relative: str) -> Path:
         """A path of the project."""
         return self.root / Path(relative).expanduser()
+
+    def with_paths(self, **given: str | Path | None) -> Config:
+        """The configuration with some folders instead of its own; None leaves one as it is."""
+        paths = {name: os.fspath(path) for name, path in given.items() if path is not None}
+        return replace(self, **_checked(paths, "the manager's arguments")) if paths else self
 
     def cache_url(self, chosen: str | None = None) -> str:
         """The cache as an absolute folder or a URL; of the folder of a store-full run, its artifacts."""
@@ -284,9 +292,11 @@ def _from_json(text: str, path: Path) -> dict[str, Any]:
     values = {}
     for key, value in content.items():
         name = OLD_NAMES.get(key, key)
+        if key in WITHOUT_MEANING:
+            continue
         if name in SETTINGS:
             values[name] = _modern(key, value)
-        elif near := difflib.get_close_matches(key, [*OLD_NAMES, *SETTINGS], n=1, cutoff=0.85):
+        elif near := difflib.get_close_matches(key, [*OLD_NAMES, *WITHOUT_MEANING, *SETTINGS], n=1, cutoff=0.85):
             raise ConfigurationError(f"There is no setting {key!r}.", where=str(path), fix=f"did you mean {near[0]!r}?")
     return values
 

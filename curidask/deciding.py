@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from curidask.errors import ArtifactMissingError, CacherCheckError
-from curidask.executors.stored import check_stored, checks_itself, find_stored, has_users_check
+from curidask.executors.stored import check_stored, find_stored, has_users_check
 from curidask.graph import Graph, Task
 from curidask.jobs import stored_source
 from curidask.listening import Audience
@@ -118,5 +118,4 @@ class Decider:
             return
         source = stored_source(task, task.stems.index(stem), stem)
         cacher, _ = find_stored(self._store, source)
-        if checks_itself(source.cacher):
-            check_stored(cacher, source)
+        check_stored(cacher, source)

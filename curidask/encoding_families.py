@@ -14,6 +14,7 @@ from typing import Any
 
 from curidask import code_identity
 from curidask.encoding import BUILTIN_BASES, Encoder, Family, text, written
+from curidask.hash_fields import hashed_fields
 
 
 def _is_from(package: str) -> Callable[[Any], bool]:
@@ -25,16 +26,12 @@ def _is_from(package: str) -> Callable[[Any], bool]:
 
 def _dataclass(encoder: Encoder, value: Any) -> bytes:
     """A dataclass by class and fields; fields that are None are left out, so adding one keeps old hashes."""
-    parts = []
-    for field in dataclasses.fields(value):
-        held = getattr(value, field.name, None)
-        if held is not None:
-            parts.append(encoder.encode(field.name) + encoder.at(f".{field.name}", held))
-    names = {field.name for field in dataclasses.fields(value)}
-    extra = {name: v for name, v in (getattr(value, "__dict__", None) or {}).items() if name not in names}
-    cached = {n for n in extra if isinstance(getattr(type(value), n, None), functools.cached_property)}
-    extra = {name: v for name, v in extra.items() if name not in cached}
-    return encoder.named(b"dc", type(value), written(b"fields", b"".join(parts)), encoder.mapping(b"d", extra))
+    parts = [
+        encoder.encode(field.name) + encoder.at(f".{field.name}", field.value)
+        for field in hashed_fields(value)
+        if field.value is not None
+    ]
+    return encoder.named(b"dc", type(value), written(b"fields", b"".join(parts)))
 
 
 def _numpy(encoder: Encoder, value: Any) -> bytes:

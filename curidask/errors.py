@@ -209,6 +209,12 @@ class CacheError(CuridaskError, OSError):
     __str__ = CuridaskError.__str__  # OSError would show errno forms
 
 
+class IncompleteCacherError(CacheError, NotImplementedError):
+    """A cacher's class does not define `save` or `load`."""
+
+    __str__ = CuridaskError.__str__
+
+
 class ObjectMissingError(CacheError, FileNotFoundError):
     """No object of that name is in the store."""
 

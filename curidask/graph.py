@@ -91,11 +91,15 @@ class RecordInfo:
         Hash of the parameter set, or the combined hash for a record that starts with an aggregate.
     is_aggregate : bool
         Whether it starts with an aggregate.
+    experiment, prefix, run : str
+        The session it belongs to: the experiment's name, the beginning of its artifacts' names, the run's reference.
+    cache : str
+        Where its cache is, when that is a folder.
     history : sequence of PastStage
         The stages that it went through, and later ones: all that is said of a record shares what grows with it.
     n_stages : int
         How many of them were before.
-    input_records : tuple of RecordInfo, or None
+    inputs : tuple of RecordInfo, or None
         The records that went into it; None where that does not matter.
     """
 
@@ -104,9 +108,13 @@ class RecordInfo:
     params: Any
     params_hash: str
     is_aggregate: bool = False
+    experiment: str = ""
+    prefix: str = ""
+    run: str = ""
+    cache: str = ""
     history: Sequence[PastStage] = ()
     n_stages: int = 0
-    input_records: tuple[RecordInfo, ...] | None = ()
+    inputs: tuple[RecordInfo, ...] | None = ()
 
     @property
     def past(self) -> Sequence[PastStage]:
@@ -140,6 +148,22 @@ class Gathered:
     artifacts: Mapping[str, ArtifactRef | Literal]
 
 
+@dataclass(frozen=True, slots=True)
+class GivenFile:
+    """A file of the user's own that serves as an output, in place of what the stage would compute.
+
+    Attributes
+    ----------
+    path : str
+        Absolute.
+    digest : str
+        SHA-256 of what lies there, a file or a folder.
+    """
+
+    path: str
+    digest: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
     """One stage on one record.
@@ -164,6 +188,8 @@ class Task:
         The parts of the key by name, for the manifest.
     force : bool
         Recompute whatever the cache holds (the parameter set says ``overwrite``).
+    given : tuple of GivenFile
+        One for each output, or none: loading them takes the place of the function.
     """
 
     id: int
@@ -178,6 +204,7 @@ class Task:
     marker: str
     components: Mapping[str, Any]
     force: bool = False
+    given: tuple[GivenFile, ...] = ()
 
     @property
     def dependencies(self) -> list[int]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 from curidask.encoding import Encoder
 from curidask.encoding_families import FAMILIES
+from curidask.errors import ParameterError
+from curidask.hash_fields import HashedField, hashed_fields
+from curidask.keywords import keywords
 
 
 def digest(value: object, *, where: str = "value") -> str:
@@ -42,19 +48,103 @@ def encode(value: object, *, where: str = "value") -> bytes:
         raise encoder.refused(value, "it is nested too deeply") from None
 
 
-def get_parameter_hash_value(param_set: Any, name: str) -> str:
-    """What enters the hash of a parameter set for one field, as a text.
+def set_hash_functions(*functions: dict[str, Callable[[Any, Any], Any] | None], **by_name: Any) -> Any:
+    """Give a dataclass its ``hash_representations``: write it where the field is declared.
 
     Parameters
     ----------
-    param_set : ExperimentParameters
-    name : str
-        The field.
+    *functions : dict
+        At most one: field name to a function ``(self, value) -> plain data``, or to None to leave the field out.
+    **by_name : callable or None
+        The same as keywords; they come on top.
+
+    Returns
+    -------
+    dataclasses.Field
 
     Raises
     ------
-    KeyError
-        When the set has no such field, or it does not enter the hash.
+    ParameterError
+        For anything else than functions and None. Names are checked when a set is hashed.
+
+    Examples
+    --------
+    >>> @dataclass
+    ... class Params(ExperimentParameters):
+    ...     model: Any = None
+    ...     n_threads: int = 4
+    ...     hash_representations: dict = set_hash_functions(model=lambda self, model: model.name, n_threads=None)
     """
-    text: str = param_set.params_hash(dry=True)[name]
-    return text
+    given = functions[0] if functions else {}
+    if len(functions) > 1 or not isinstance(given, dict):
+        raise ParameterError(
+            "set_hash_functions() takes one dict at most, and keywords.",
+            fix="write set_hash_functions({'field': function}) or set_hash_functions(field=function)",
+        )
+    representations = {**given, **by_name}
+    wrong = next(
+        (name for name, function in representations.items() if not (function is None or callable(function))), ""
+    )
+    if wrong:
+        raise ParameterError(
+            f"The hash function of {wrong!r} is {representations[wrong]!r}.",
+            where="set_hash_functions()",
+            fix="give a function `(self, value) -> plain data`, or None to leave the field out of the hash",
+        )
+    return dataclasses.field(default_factory=lambda: dict(representations), repr=False, compare=False)
+
+
+def hash_param_set(param_set: Any, dry: bool = False) -> Any:
+    """The hash of a parameter set, or with `dry` what enters it; see `ExperimentParameters.params_hash`."""
+    return param_set.params_hash(dry)
+
+
+@keywords(param_name="name")
+def get_parameter_hash_value(param_set: Any, name: str) -> tuple[str, Any]:
+    """What enters the hash of a parameter set for one field.
+
+    Parameters
+    ----------
+    param_set : ExperimentParameters or other dataclass
+    name : str
+        The field. (`param_name` is a synonym.)
+
+    Returns
+    -------
+    tuple of str and object
+        How it comes about, and what it is: what a function of ``hash_representations`` returned, the same of each field
+        for a dataclass, the qualified name of a function or class, else the value as a text; None when nothing enters.
+
+    Raises
+    ------
+    UnstableHashError
+        When the value has no stable identity.
+    ParameterError
+        When there is no such field.
+    """
+    values = get_param_set_hash_values(param_set)
+    if name not in values:
+        near = difflib.get_close_matches(name, values, n=1)
+        raise ParameterError(
+            f"There is no field {name!r}.",
+            where=type(param_set).__name__,
+            fix=f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(values)}",
+        )
+    return values[name]
+
+
+def get_param_set_hash_values(param_set: Any) -> dict[str, tuple[str, Any]]:
+    """What enters the hash of a parameter set, for every field; see `get_parameter_hash_value`."""
+    return {field.name: (field.mechanism, _representation(field)) for field in hashed_fields(param_set)}
+
+
+def _representation(field: HashedField) -> Any:
+    value = field.value
+    if value is None:
+        return None
+    encode(value, where=field.name)
+    if field.is_represented:
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return get_param_set_hash_values(value)
+    return getattr(value, "__qualname__", None) or repr(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import platform
 import re
@@ -24,6 +25,15 @@ from curidask.executors.describe import loaded_packages, user_name
 from curidask.executors.stored import cacher_name
 from curidask.graph import ArtifactRef, Graph, Task
 from curidask.planner import Action, Plan
+
+TIMESTAMP_FORMAT = "%Y-%m-%d-T%H%M%S"
+"""The time in the reference of a run."""
+
+logger = logging.getLogger("curidask.run")
+
+NO_REPOSITORY = (
+    "the project is in no git repository, so nothing tells which code made the results; `git init` makes one"
+)
 
 
 @dataclass(slots=True)
@@ -54,6 +64,8 @@ class RunRecord:
         The manager's records: index, set's name, hash, tasks, and the records that went in.
     folder, log : str
         Where the command was given, and the log file.
+    reproduce : list of str
+        The words of the command that gives the results again out of the folder of a store-full run.
     git : dict or None
         The state of the project's repository when the record was written first.
     """
@@ -78,6 +90,7 @@ class RunRecord:
     records: list[dict[str, Any]] = field(default_factory=list)
     folder: str = field(default_factory=os.getcwd)
     log: str = ""
+    reproduce: list[str] = field(default_factory=list)
     git: dict[str, Any] | None = None
 
     # --- Listener ----------------------------------------------------------------------------------------------------
@@ -113,7 +126,7 @@ class RunRecord:
     ) -> dict[str, Any]:
         """The record as plain JSON values."""
         if self.git is None:
-            self.git = git_state()
+            self.git = git_state(Path(self.folder))
         return {
             "version": 1,
             "name": self.name,
@@ -137,6 +150,7 @@ class RunRecord:
             "packages": loaded_packages(),
             "folder": self.folder,
             "log": self.log,
+            "reproduce": self.reproduce,
             "git": self.git,
             "warnings": self.warnings,
             "param_sets": dict(param_sets),
@@ -238,7 +252,7 @@ def new_reference(name: str, runs: Path) -> tuple[int, str]:
     pattern = re.compile(rf"{re.escape(name)}_(\d+)_")
     numbers = [int(m[1]) for entry in (os.listdir(runs) if runs.is_dir() else []) if (m := pattern.match(entry))]
     number = max(numbers, default=0) + 1
-    return number, f"{name}_{number}_{datetime.now().strftime('%Y-%m-%d-T%H%M%S')}"
+    return number, f"{name}_{number}_{datetime.now().strftime(TIMESTAMP_FORMAT)}"
 
 
 def save(
@@ -282,15 +296,30 @@ def save(
     return path
 
 
-def git_state() -> dict[str, Any]:
-    """Commit of the project's repository and whether there are changes; empty outside of one."""
+def in_repository(folder: Path) -> bool:
+    """Whether a folder lies in a git repository. Nothing is started to find out, since every run asks."""
+    return "GIT_DIR" in os.environ or any(os.path.exists(place / ".git") for place in (folder, *folder.parents))
+
+
+def warn_without_repository(folder: Path) -> None:
+    """Log a warning when a folder lies in no git repository; the report tells it by the run record."""
+    if not in_repository(folder):
+        logger.warning("%s", NO_REPOSITORY, extra={"notice": True, "stage": ""})
+
+
+def git_state(folder: Path) -> dict[str, Any]:
+    """Commit of a folder's repository and whether there are changes; ``repository`` is False outside of one."""
+    if not in_repository(folder):
+        return {"repository": False}
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        commit = _git("rev-parse", "HEAD")
+        commit = _git(folder, "rev-parse", "HEAD")
         if commit:
-            return {"commit": commit, "changed": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+            return {"commit": commit, "changed": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
     return {}
 
 
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=5, check=False)
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=5, check=False
+    )
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -72,6 +72,7 @@ class JobMaker:
             components=task.components,
             supersedes=self._superseded.pop(task.id, -1),
             expected_seconds=self._longest.get(task.spec.name, 0.0),
+            given=task.given,
         )
 
     def _output(self, task: Task, index: int) -> JobOutput:

@@ -49,7 +49,7 @@ def keywords(**synonyms: str) -> Callable[[F], F]:
                 call = _call_text(function, args)
                 given = _renamed(given, synonyms, positional[: len(args)], call)
                 if not takes_any:
-                    check_keywords(given, named, call, synonyms)
+                    check_keywords(given, named, call, {**synonyms, **_of_subclasses(function, args)})
             return function(*args, **given)
 
         checked.__synonyms__ = synonyms  # type: ignore[attr-defined]  # the type checker has no type for such functions
@@ -100,6 +100,19 @@ def _renamed(
             )
         renamed[parameter] = value
     return renamed
+
+
+def _of_subclasses(function: Callable[..., Any], args: tuple[Any, ...]) -> dict[str, str]:
+    """What the constructors of subclasses take: a typo of it arrives here when they pass on what they do not know."""
+    if function.__name__ != "__init__" or not args:
+        return {}
+    constructors = [vars(kind)["__init__"] for kind in type(args[0]).__mro__[:-1] if "__init__" in vars(kind)]
+    names = [n for c in constructors for n in (*list(inspect.signature(c).parameters)[1:], *_synonyms(c))]
+    return dict.fromkeys(names, "")
+
+
+def _synonyms(function: Callable[..., Any]) -> Mapping[str, str]:
+    return getattr(function, "__synonyms__", {})
 
 
 def _call_text(function: Callable[..., Any], args: tuple[Any, ...]) -> str:

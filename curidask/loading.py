@@ -54,19 +54,32 @@ def module_names(config: Config, folder: str) -> list[str]:
     return [".".join(parts) for parts in names if not any(part.startswith(("_", ".")) for part in parts)]
 
 
+def module_path(config: Config, folder: str, name: str) -> Path:
+    """The file of a module in a folder of the project."""
+    return config.path(folder).joinpath(*name.split(".")).with_suffix(".py")
+
+
 def list_modules(config: Config, folder: str) -> list[ModuleEntry]:
     """Import all modules of a folder and say what they have."""
-    entries = []
-    for name in module_names(config, folder):
-        try:
-            module = _import(config, folder, name)
-        except ModuleImportError as error:
-            entries.append(ModuleEntry(name, "", False, False, error.what))
-            continue
-        summary = (inspect.getdoc(module) or "").partition("\n")[0]
-        has_run, has_params = (callable(getattr(module, f, None)) for f in ("run", "get_params"))
-        entries.append(ModuleEntry(name, summary, has_run, has_params))
-    return entries
+    return [describe(config, folder, name) for name in module_names(config, folder)]
+
+
+def runnable(config: Config) -> tuple[list[ModuleEntry], list[ModuleEntry]]:
+    """The experiments, and the modules that have parameter sets; with those that cannot be imported."""
+    experiments, params = list_modules(config, config.experiments), list_modules(config, config.params)
+    with_sets = [entry for entry in experiments if entry.has_params] + [e for e in params if e.has_params or e.error]
+    return [entry for entry in experiments if entry.has_run or entry.error], with_sets
+
+
+def describe(config: Config, folder: str, name: str) -> ModuleEntry:
+    """Import a module and say what it has."""
+    try:
+        module = _import(config, folder, name)
+    except ModuleImportError as error:
+        return ModuleEntry(name, "", False, False, error.what)
+    summary = (inspect.getdoc(module) or "").partition("\n")[0]
+    has_run, has_params = (callable(getattr(module, f, None)) for f in ("run", "get_params"))
+    return ModuleEntry(name, summary, has_run, has_params)
 
 
 def load_experiment(config: Config, name: str) -> ModuleType:
@@ -143,7 +156,7 @@ def _call_get_params(get_params: Callable[[], Any], name: str, module: ModuleTyp
 
 def _module_name(asked: str, kind: str) -> str:
     name = asked.removesuffix(".py").replace("/", ".")
-    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name) or "/" in (asked[:1], asked[-1:]):
+    if not re.fullmatch(r"\w[\w-]*(\.\w[\w-]*)*", name) or "/" in (asked[:1], asked[-1:]):
         raise UnsafeNameError(
             f"{asked!r} is no name of a module.",
             where=kind,
@@ -168,7 +181,7 @@ def _import(config: Config, folder: str, name: str) -> ModuleType:
     enter_project(config)
     package = ".".join(Path(folder).parts)
     full_name = f"{package}.{name}"
-    path = config.path(folder).joinpath(*name.split(".")).with_suffix(".py")
+    path = module_path(config, folder, name)
     # Compiled files are matched by second and size, so an edit right after a run could go unnoticed: none are written.
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:

@@ -133,7 +133,13 @@ class RunLog:
 
 @contextmanager
 def log_file(
-    path: Path | None, root: Path, *, everything: bool = False, above: str = "", when_needed: bool = False
+    path: Path | None,
+    root: Path,
+    *,
+    everything: bool = False,
+    above: str = "",
+    when_needed: bool = False,
+    level: int = logging.INFO,
 ) -> Iterator[None]:
     """Write what is logged meanwhile to a file.
 
@@ -149,6 +155,8 @@ def log_file(
         The logger whose records, and those of the loggers below it, are written; the root by default.
     when_needed : bool
         Make the file with the first record only.
+    level : int
+        What is less important is left out.
 
     Raises
     ------
@@ -168,16 +176,16 @@ def log_file(
             fix="make the folder writable, set `logs` in the configuration, or use --no-log",
         ) from error
     handler.setFormatter(logging.Formatter(FORMAT))
-    handler.setLevel(logging.INFO)
+    handler.setLevel(level)
     handler.addFilter(OwnRecords(root, everything=everything))
     handler.addFilter(ByStage())
     top = logging.getLogger(above)
-    level = top.level
+    before = top.level
     top.addHandler(handler)
-    top.setLevel(min(level, logging.INFO) if level else logging.INFO)
+    top.setLevel(min(before, level) if before else level)
     try:
         yield
     finally:
         top.removeHandler(handler)
-        top.setLevel(level)
+        top.setLevel(before)
         handler.close()

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import sys
 import time
+import warnings
 import weakref
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from curidask import history
+from curidask import history, run_folder
 from curidask.config import Config, load_config
 from curidask.displays import Displays
 from curidask.executors.base import Executor
-from curidask.executors.environment import Environment, SessionFacts
+from curidask.executors.describe import levels_to_user
+from curidask.executors.environment import Environment, ManagerFacts
+from curidask.executors.given_files import GivenFiles
 from curidask.files import plain_path
 from curidask.graph import Graph
+from curidask.keywords import keywords
 from curidask.listening import Audience, Listener
 from curidask.logs import RunLog, log_file
 from curidask.placement import Placement
@@ -33,6 +38,7 @@ from curidask.run_cache import RunCache
 from curidask.run_keeping import RunKeeper
 from curidask.run_status import StatusKeeper
 from curidask.runner import Runner
+from curidask.session_facts import SessionFacts
 from curidask.stage_spec import StageSpec, check_name
 from curidask.store.base import Store
 from curidask.store.claims import Claims
@@ -41,7 +47,7 @@ from curidask.tracing import Tracer
 from curidask.waiting import Waiting
 
 
-class ArtifactManager(Displays):
+class ArtifactManager(SessionFacts, Displays):
     """A session that keeps track of records and artifacts.
 
     One made by hand, in a notebook or a script, is live: each stage runs when it is called. The one that an
@@ -52,7 +58,8 @@ class ArtifactManager(Displays):
     experiment_name : str
         Names the run; also the beginning of its artifacts' names unless `prefix` is given.
     cache : str, optional
-        Folder or URL of the artifact store, or several with commas between them, the fastest first.
+        Folder or URL of the artifact store, or several with commas between them, the fastest first. (`cache_path` is a
+        synonym.)
     cache_mode : str, optional
         ``rw``, ``ro`` or ``off`` for all tiers of the cache, or one for each with commas between them.
     prefix : str, optional
@@ -98,6 +105,20 @@ class ArtifactManager(Displays):
         Accept connections without TLS to other machines.
     restarts : int
         How often to start or find the cluster again and go on, when its scheduler is lost.
+    store_full : bool
+        Put all that the session used and made into a folder of its own when it is closed, see `curidask.run_folder`.
+    notes : str, optional
+        What to keep with the run, its first line as title.
+    runs_path, logs_path, reports_path, notebooks_path, report_css_path : str, optional
+        Instead of what the configuration says.
+    suppress_live_log : bool
+        Write no log file of a live session.
+    live_log_debug : bool
+        Put DEBUG messages into it too.
+    disable_non_cf_loggers : bool
+        False puts into it what all packages log, not only curidask.
+    parallel_mode : bool
+        Keep no record of the run and put its parameter sets into no registry: it only fills the cache.
 
     Attributes
     ----------
@@ -110,11 +131,14 @@ class ArtifactManager(Displays):
         Gives what states refer to.
     full_store : Path or None
         The folder that gets a copy of all that the run uses, for a store-full run.
+    is_recorded : bool
+        Whether the run has a record.
     """
 
+    @keywords(cache_path="cache", overwrite_stage="overwrite_stages")
     def __init__(
         self,
-        experiment_name: str = "session",
+        experiment_name: str | None = None,
         *,
         cache: str | None = None,
         cache_mode: str | None = None,
@@ -138,10 +162,28 @@ class ArtifactManager(Displays):
         cluster: Any = None,
         insecure: bool = False,
         restarts: int = 0,
+        store_full: bool = False,
+        notes: str | None = None,
+        runs_path: str | Path | None = None,
+        logs_path: str | Path | None = None,
+        reports_path: str | Path | None = None,
+        notebooks_path: str | Path | None = None,
+        report_css_path: str | Path | None = None,
+        suppress_live_log: bool = False,
+        live_log_debug: bool = False,
+        disable_non_cf_loggers: bool = True,
+        parallel_mode: bool = False,
     ) -> None:
+        experiment_name = "session" if experiment_name is None else experiment_name
         check_name(experiment_name, "the experiment's name")
         check_name(prefix or experiment_name, "--prefix")
-        self.config = config or load_config()
+        self.config = (config or load_config()).with_paths(
+            runs=runs_path,
+            logs=logs_path,
+            reports=reports_path,
+            notebooks=notebooks_path,
+            report_css=report_css_path,
+        )
         self.experiment_name = experiment_name
         self.prefix = prefix or experiment_name
         self.records: list[Record] = []
@@ -149,6 +191,8 @@ class ArtifactManager(Displays):
         self.graph = Graph()
         self.live = live
         self.dry = dry or map_only
+        self.dry_cache = dry_cache
+        self.is_recorded = not (self.dry or parallel_mode)
         settings = self.config.store_settings(cache_mode)
         self.store: Store = open_store(self.config.cache_urls(cache), settings, writable=not (self.dry or dry_cache))
         self._n_sets = n_sets
@@ -166,6 +210,9 @@ class ArtifactManager(Displays):
         number, self.reference = history.new_reference(experiment_name, runs)
         self.run_record = history.RunRecord(experiment_name, number, self.reference, self.store.url, sys.argv)
         self.run_record.prefix = self.prefix
+        self.notes = notes
+        if store_full and not self.dry:
+            self.full_store = self.run_folder
         self._cache = RunCache(
             self.store,
             self.run_record,
@@ -173,7 +220,7 @@ class ArtifactManager(Displays):
             lease_seconds=self.config.lease_seconds,
             use_is_told_late=live and self.store.local_root is not None,
         )
-        self.reported = ReportCollector(None if self.dry else runs / self.reference)
+        self.reported = ReportCollector(runs / self.reference if self.is_recorded else None)
         self._keeper = RunKeeper(
             self.run_record,
             self.config,
@@ -183,7 +230,9 @@ class ArtifactManager(Displays):
             self.records,
             lambda task: self.runner.now(task),
         )
-        self._status = None if self.dry else StatusKeeper(self.run_record, self.run_folder, self._keeper.save_so_far)
+        self._status = (
+            StatusKeeper(self.run_record, self.run_folder, self._keeper.save_so_far) if self.is_recorded else None
+        )
         self.runner = Runner(
             self.graph,
             self.store,
@@ -209,6 +258,7 @@ class ArtifactManager(Displays):
             share=lambda task: not self.runner.has_failed(task),
             strict_names=not live,
             current=self.runner.current,
+            find_given=GivenFiles(self.config.root).find,
         )
         self.runner.reduce = self._tracer.reduce
         self.reader = Reader(self.runner, self.run_record, map_only=map_only)
@@ -217,7 +267,14 @@ class ArtifactManager(Displays):
         if live:
             log = self.config.path(self.config.logs) / f"{self.reference}.log"
             self._log.enter_context(
-                log_file(None if self.dry else log, self.config.root, above="curidask", when_needed=True)
+                log_file(
+                    None if self.dry or suppress_live_log else log,
+                    self.config.root,
+                    everything=not disable_non_cf_loggers,
+                    above="curidask" if disable_non_cf_loggers else "",
+                    when_needed=True,
+                    level=logging.DEBUG if live_log_debug else logging.INFO,
+                )
             )
             atexit.register(_close, weakref.ref(self))
 
@@ -255,11 +312,23 @@ class ArtifactManager(Displays):
                 finally:
                     self._status.close(self.run_record.status)
         self._log.close()
+        if self.live and self.full_store is not None:
+            for text in run_folder.fill(self):
+                warnings.warn(text, stacklevel=levels_to_user())
 
-    @property
-    def run_folder(self) -> Path:
-        """Where the run record and what was reported lie."""
-        return self.config.path(self.config.runs) / self.reference
+    @classmethod
+    def running(cls) -> ArtifactManager | None:
+        """The manager of the experiment whose ``run()`` is being traced here; None outside of one."""
+        return _running.get()
+
+    @contextmanager
+    def as_running(self) -> Iterator[None]:
+        """Let `running` give this manager while the block runs."""
+        token = _running.set(self)
+        try:
+            yield
+        finally:
+            _running.reset(token)
 
     def save_run(self) -> Path:
         """Write the run record as it is now, and the parameter sets into the registry; the record's path."""
@@ -303,6 +372,8 @@ class ArtifactManager(Displays):
             records = [other for other in self.records if other is not record]
         task = self._tracer.trace(record, spec, records, kwargs)
         if self.live:
+            if not (self.dry or self.run_record.decisions):  # before the first stage, and not where nothing is logged
+                history.warn_without_repository(self.config.root)
             self.runner.demand([task.id])
             if self._placement.parallel == 0:
                 try:
@@ -384,18 +455,21 @@ class ArtifactManager(Displays):
         n_sets = len(self.records) if self._n_sets is None else self._n_sets
         return self._placement.executor(env, self.runner.audience, n_sets)
 
-    def _facts(self) -> SessionFacts:
-        return SessionFacts(
+    def _facts(self) -> ManagerFacts:
+        return ManagerFacts(
             self.experiment_name,
             self.prefix,
             self.reference,
-            str(self.store.local_root or self.store.url),
-            str(self.config.path(self.config.runs)),
+            self.cache_path,
+            self.runs_path,
             self.dry,
             not self.writable,
-            self.full_store is not None,
-            datetime.fromtimestamp(self.run_record.started),
+            self.store_full,
+            self.run_timestamp,
         )
+
+
+_running: ContextVar[ArtifactManager | None] = ContextVar("running", default=None)
 
 
 def _close(reference: weakref.ref[ArtifactManager]) -> None:

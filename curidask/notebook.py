@@ -1,27 +1,32 @@
 """What the manager shows in a notebook, and its report.
 
-The functions take the manager; users call the methods of the same names on it (see `curidask.displays`). In a notebook
-what they show is HTML that holds all it needs, images too; in a terminal it is text.
+The functions take the manager; users call the methods of the same names on it (see `curidask.displays`). What they give
+is shown by a notebook as HTML that holds all it needs, images too; printed, it is text.
 """
 
 from __future__ import annotations
 
 import base64
+import difflib
 import logging
 import mimetypes
 import re
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from curidask.errors import ProjectError
+from curidask.errors import ProjectError, SelectionError
+from curidask.graph import RecordInfo
 from curidask.manager import ArtifactManager
 from curidask.record import Record
+from curidask.reported import ReportCollector
 from curidask.reporting import contents, stage_map
 from curidask.reporting.cards import Cards, Row, folder_of
+from curidask.reporting.kept import KeptReportable, kept_reportables
 from curidask.reporting.render import TEMPLATES, duration, page
 from curidask.reporting.report import write_report
-from curidask.reporting.runview import LOOKS, RunView
+from curidask.reporting.reportables import Reportable
+from curidask.reporting.runview import LOOKS, NO_SET, RunView
+from curidask.reporting.styles import configured
 
 logger = logging.getLogger(__name__)
 
@@ -30,44 +35,38 @@ LARGEST_EMBEDDED_BYTES = 5_000_000
 
 
 class Display:
-    """Something to show: HTML for notebooks, text for terminals."""
+    """Something to show: HTML for notebooks, text for terminals.
+
+    Attributes
+    ----------
+    data : str
+        The HTML.
+    """
 
     def __init__(self, text: str, markup: str) -> None:
         self._text = text
-        self._markup = markup
+        self.data = markup
 
     def __repr__(self) -> str:
         return self._text
 
     def _repr_html_(self) -> str:
-        return self._markup
-
-
-def show(display: Display) -> None:
-    """Show under the cell in IPython, print elsewhere."""
-    ipython = sys.modules.get("IPython")
-    if ipython is not None and ipython.get_ipython() is not None:
-        from IPython.display import display as show_in_ipython
-
-        show_in_ipython(display)
-    else:
-        print(display)
+        return self.data
 
 
 # --- the manager's displays ------------------------------------------------------------------------------------------
-def display_info(manager: ArtifactManager) -> None:
-    """Show what the run is: when, where, by whom, with what, and how its stages ended."""
-    show(info(view(manager)))
+def display_info(manager: ArtifactManager) -> Display:
+    """What the run is: when, where, by whom, with what, and how its stages ended."""
+    return info(view(manager))
 
 
-def display_all_reportables(manager: ArtifactManager) -> None:
-    """Show all that was reported so far."""
-    run = view(manager)
-    show(reportables(run, lambda row: True))
+def display_all_reportables(manager: ArtifactManager) -> Display:
+    """All that was reported so far."""
+    return reportables(view(manager), lambda row: True)
 
 
-def display_record_reportables(manager: ArtifactManager, record: Record) -> None:
-    """Show what the stages of one record reported so far.
+def display_record_reportables(manager: ArtifactManager, record: Record) -> Display:
+    """What the stages of one record reported so far.
 
     Raises
     ------
@@ -81,12 +80,77 @@ def display_record_reportables(manager: ArtifactManager, record: Record) -> None
     def is_its_own(row: Row) -> bool:
         return row["task"] in tasks if row["task"] is not None else row["record"] == record.index
 
-    show(reportables(view(manager), is_its_own, of=record.get_reference_name()))
+    return reportables(view(manager), is_its_own, of=record.get_reference_name())
 
 
-def display_stage_graph(manager: ArtifactManager) -> None:
-    """Show the map of records and stages."""
-    show(graph(view(manager)))
+def display_group_reportables(manager: ArtifactManager, group_name: str | None) -> Display:
+    """What was reported in a group so far.
+
+    Raises
+    ------
+    SelectionError
+        When nothing was.
+    """
+    run = view(manager)
+    groups = {row["group"] for row in run.data["reportables"]}
+    _check_there(group_name or "", groups, "Nothing was reported in the group", "display_group_reportables()")
+    return reportables(run, lambda row: row["group"] == (group_name or ""))
+
+
+def display_stage_reportables(manager: ArtifactManager, stage_name: str) -> Display:
+    """What one stage reported so far, for all records.
+
+    Raises
+    ------
+    SelectionError
+        When the session has no such stage.
+    """
+    run = view(manager)
+    stages = {task.spec.name for task in manager.graph} | {row["stage"] for row in run.data["reportables"]}
+    _check_there(stage_name, stages, "No record went through the stage", "display_stage_reportables()")
+    return reportables(run, lambda row: row["stage"] == stage_name, of=f"the stage {stage_name}")
+
+
+def display_reportable(manager: ArtifactManager, reportable: Reportable) -> Display:
+    """One reportable: one of the run's, or one that is rendered for it now.
+
+    Raises
+    ------
+    TypeError
+        When it is no reportable.
+    ReportableError
+        When it cannot be rendered.
+    """
+    if not isinstance(reportable, Reportable):
+        raise TypeError(f"display_reportable() takes a Reportable, not {type(reportable).__name__}")
+    run = view(manager)
+    if isinstance(reportable, KeptReportable) and reportable.row in run.data["reportables"]:
+        return reportables(run, lambda row: row == reportable.row)
+    record = reportable.record if isinstance(reportable.record, Record) else None
+    captured = reportable.capture(type(reportable).__name__, record=reportable.record, stage=reportable.stage)
+    collector = ReportCollector(None)
+    of = RecordInfo(-1, NO_SET, None, "") if record is None else record.info()
+    collector.add(captured, of, reportable.stage, None)
+    alone = RunView({"reference": run.reference, "reportables": collector.rows}, collector.folder)
+    return Display(f"{captured.name} ({captured.kind})", reportables(alone, lambda row: True).data)
+
+
+def display_stage_graph(manager: ArtifactManager) -> Display:
+    """The map of records and stages."""
+    return graph(view(manager))
+
+
+def all_reportables(manager: ArtifactManager) -> list[KeptReportable]:
+    """All that was reported so far, also by stages that were reused, as objects."""
+    return kept_reportables(view(manager), {record.index: record for record in manager.records})
+
+
+def _check_there(name: str, there: Collection[str], what: str, where: str) -> None:
+    if name not in there:
+        near = difflib.get_close_matches(str(name), [known for known in there if known], n=1)
+        known = ", ".join(sorted(filter(None, there))) or "none"
+        fix = f"did you mean {near[0]!r}?" if near else f"there is: {known}"
+        raise SelectionError(f"{what} {name!r}.", where=where, fix=fix)
 
 
 def generate_report(manager: ArtifactManager) -> Path:
@@ -107,7 +171,8 @@ def generate_report(manager: ArtifactManager) -> Path:
     if manager.run_record.ended_at is None:
         manager.save_run()
     logger.info("Generating the report of %s", manager.reference)
-    return write_report(manager.run_folder, manager.config.path(manager.config.reports))
+    config = manager.config
+    return write_report(manager.run_folder, config.path(config.reports), configured(config))
 
 
 def view(manager: ArtifactManager) -> RunView:

@@ -8,7 +8,9 @@ then renamed: several runs may write at the same time, and what a crash leaves h
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from curidask.errors import CacheError, SelectionError
+from curidask.hash_fields import BOOKKEEPING
 from curidask.params import ExperimentParameters
 from curidask.store.manifests import original_part, safe_part
 
@@ -53,21 +56,47 @@ class ParamSet:
 def describe(params: ExperimentParameters, experiment: str = "", run: str = "") -> ParamSet:
     """A parameter set in full."""
     values = {name: _plain(value) for name, value in vars(params).items() if name not in NOT_VALUES}
-    hashed = {name: _cut(text) for name, text in params.params_hash(dry=True).items()}
+    entering = params.params_hash(dry=True).items()
+    hashed = {name: _hash_text(mechanism, value) for name, (mechanism, value) in entering if name not in BOOKKEEPING}
     return ParamSet(params.params_hash(), params.name, values, hashed, experiment, run)
 
 
+def _hash_text(mechanism: str, representation: Any) -> str:
+    return mechanism if representation is None else _cut(f"{mechanism}: {representation}")
+
+
 def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
+    """A value as JSON has it: parts and all, with the names of classes and functions."""
+    if value is None or isinstance(value, bool | int | str):
         return value
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+    if isinstance(value, type) or hasattr(value, "__qualname__"):
+        return f"{getattr(value, '__module__', None) or 'builtins'}.{value.__qualname__}"
+    if dataclasses.is_dataclass(value):
+        value = _fields(value)
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in NOT_VALUES}
-    name = getattr(value, "__qualname__", None)
-    return f"{value.__module__}.{name}" if name is not None else _cut(repr(value))
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(map(_plain, value), key=repr)
+    return _plain_object(value)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    left_out = NOT_VALUES if isinstance(value, ExperimentParameters) else ()
+    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.name not in left_out}
+
+
+def _plain_object(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, functools.partial):
+        return {"partial": _plain(value.func), "args": _plain(value.args), "keywords": _plain(value.keywords)}
+    if hasattr(value, "tolist") and getattr(value, "size", TEXT_LENGTH) < TEXT_LENGTH:  # of numpy, or like it
+        return _plain(value.tolist())
+    return _cut(repr(value))
 
 
 def _cut(text: str) -> str:

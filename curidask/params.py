@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-import functools
 import hashlib
+import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 from curidask import hashing
 from curidask.errors import ParameterError, SelectionError, UnstableHashError
+from curidask.hash_fields import hashed_fields
+from curidask.hashing import set_hash_functions
+from curidask.keywords import check_keywords, keywords
 
 EMPTY_HASH = hashlib.sha256(b"no parameters").hexdigest()[:32]
 """What stands for the parameter set of a record that has none."""
-
-OPERATIONAL = frozenset({"name", "hash", "overwrite", "hash_representations"})
-"""Fields that are not part of the hash."""
 
 
 class ComputedHash(str):
@@ -46,7 +45,8 @@ class ExperimentParameters:
         Recompute the stages of this set whatever the cache holds.
     hash_representations : dict
         Field name to a function ``(self, value) -> plain data`` whose result is hashed instead of the value, or to None
-        to leave the field out of the hash.
+        to leave the field out of the hash. A field that is None is left out in any case. Those of a dataclass that is
+        the value of a field count too. See `curidask.set_hash_functions`.
 
     Examples
     --------
@@ -64,18 +64,31 @@ class ExperimentParameters:
         default_factory=dict, repr=False, compare=False
     )
 
+    def __new__(cls, *_: Any, **given: Any) -> Self:
+        """Refuse a keyword that is no field, before the constructor of the dataclass does without naming the near one.
+
+        Raises
+        ------
+        UnknownKeywordError
+        """
+        named = _keywords_of(cls)
+        if named is not None and not given.keys() <= named:
+            check_keywords(given, named, f"{cls.__name__}()")
+        return super().__new__(cls)
+
+    @keywords()
     def params_hash(self, dry: bool = False) -> Any:
         """The identity of the set's values.
 
         Parameters
         ----------
         dry : bool
-            Show instead what enters, by field.
+            Show instead what enters, by field; see `curidask.hashing.get_parameter_hash_value`.
 
         Returns
         -------
         str or dict
-            32 hexadecimal digits (or the hash given by the user); with `dry`, field to a text.
+            32 hexadecimal digits (or the hash given by the user); with `dry`, field to mechanism and representation.
 
         Raises
         ------
@@ -85,7 +98,7 @@ class ExperimentParameters:
             For a representation that cannot be used.
         """
         if dry:
-            return _describe(self)
+            return hashing.get_param_set_hash_values(self)
         if not isinstance(self.name, str):
             raise ParameterError(
                 f"The name of a parameter set is {self.name!r}, which is no text.",
@@ -96,13 +109,29 @@ class ExperimentParameters:
         if given is not None and not isinstance(given, ComputedHash):
             return _checked_hash(given, self.name)
         encoded = [hashing.encode(f"{type(self).__module__}.{type(self).__qualname__}")]
-        for name, value in _hashed_fields(self):
-            encoded.append(hashing.encode(name) + _encode_field(self, name, value))
+        encoded += [
+            hashing.encode(hashed.name) + _encode_field(self, hashed.name, hashed.value)
+            for hashed in hashed_fields(self)
+            if hashed.value is not None
+        ]
         return hashlib.sha256(b"".join(encoded)).hexdigest()[:32]
 
     def args_hash(self, dry: bool = False) -> Any:
         """`params_hash` under its old name."""
         return self.params_hash(dry)
+
+
+_named: WeakKeyDictionary[type, frozenset[str] | None] = WeakKeyDictionary()
+
+
+def _keywords_of(cls: type) -> frozenset[str] | None:
+    """The keywords that a class is made with; None when it takes any."""
+    if cls not in _named:
+        init: Callable[..., Any] = cls.__init__  # type: ignore[misc]  # of this class, which is about to be called
+        parameters = list(inspect.signature(init).parameters.values())[1:]
+        takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+        _named[cls] = None if takes_any else frozenset(p.name for p in parameters)
+    return _named[cls]
 
 
 def fill_hash(params: ExperimentParameters) -> str:
@@ -114,58 +143,6 @@ def fill_hash(params: ExperimentParameters) -> str:
 
 
 # --- hashing ---------------------------------------------------------------------------------------------------------
-_field_names_by_class: WeakKeyDictionary[type, tuple[str, ...]] = WeakKeyDictionary()
-
-
-def _field_names(cls: type[ExperimentParameters]) -> tuple[str, ...]:
-    names = _field_names_by_class.get(cls)
-    if names is None:
-        names = tuple(f.name for f in dataclasses.fields(cls) if f.name not in OPERATIONAL)
-        _field_names_by_class[cls] = names
-    return names
-
-
-def _hashed_fields(params: ExperimentParameters) -> Iterator[tuple[str, Any]]:
-    """The fields that enter the hash, each as its representation, sorted by name so that their order is free."""
-    representations = params.hash_representations
-    names = sorted({*_field_names(type(params)), *_extra_attributes(params)})
-    if representations:
-        unknown = [name for name in representations if name not in names]
-        if unknown:
-            raise ParameterError(
-                f"`hash_representations` names {unknown[0]!r}, which is no field.",
-                where=f"parameter set {params.name!r} ({type(params).__name__})",
-                fix=f"name one of: {', '.join(names)}",
-            )
-    for name in names:
-        value = getattr(params, name, None)
-        if name in representations:
-            function = representations[name]
-            if function is None:
-                continue
-            value = _represented(params, name, function, value)
-        if value is not None:
-            yield name, value
-
-
-def _extra_attributes(params: ExperimentParameters) -> list[str]:
-    """Attributes set beside the fields; they can change what a stage computes, so they count."""
-    known = {f.name for f in dataclasses.fields(params)}
-    extra = [name for name in vars(params) if name not in known]
-    return [n for n in extra if not isinstance(getattr(type(params), n, None), functools.cached_property)]
-
-
-def _represented(params: ExperimentParameters, name: str, function: Callable[[Any, Any], Any], value: Any) -> Any:
-    try:
-        return function(params, value)
-    except Exception as error:
-        raise ParameterError(
-            f"The hash representation of {name!r} raised {type(error).__name__}: {error}",
-            where=f"parameter set {params.name!r} ({type(params).__name__})",
-            fix="it is called as `representation(self, value)` and returns plain data",
-        ) from error
-
-
 def _encode_field(params: ExperimentParameters, name: str, value: Any) -> bytes:
     try:
         return hashing.encode(value, where=name)
@@ -185,21 +162,6 @@ def _checked_hash(given: str, name: str) -> str:
             fix="use up to 64 letters, digits, '_', '-' or '.', or leave `hash` out",
         )
     return given
-
-
-def _describe(params: ExperimentParameters) -> dict[str, str]:
-    entering = dict(_hashed_fields(params))
-    rows = {}
-    for name in sorted({*_field_names(type(params)), *_extra_attributes(params)}):
-        if name in entering:
-            value = entering[name]
-            _encode_field(params, name, value)
-            by = " (by its representation)" if name in params.hash_representations else ""
-            rows[name] = f"{type(value).__name__}: {value!r}{by}"
-        else:
-            ignored = name in params.hash_representations and params.hash_representations[name] is None
-            rows[name] = "left out by hash_representations" if ignored else "left out: None"
-    return rows
 
 
 # --- lists of sets ---------------------------------------------------------------------------------------------------
@@ -327,4 +289,5 @@ __all__ = [
     "duplicate_names",
     "fill_hash",
     "select",
+    "set_hash_functions",
 ]

@@ -1,26 +1,28 @@
 """Publishing: copies of artifacts at the paths that `path_override` names, for people.
 
-The cache stays the one place that counts: a published file is only ever written, never read back into a run.
+What lies there already and was not published is the user's: it is never written to, see
+`curidask.executors.given_files`.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from curidask.errors import CacheError
 from curidask.executors.base import Kind, Outcome
-from curidask.executors.stored import bind, cacher_name
+from curidask.executors.given_files import Owner, find_override, note_ours, owner
+from curidask.executors.stored import cacher_name
 from curidask.graph import Graph, Task
 from curidask.listening import Listener
 from curidask.planner import Action, Plan
 from curidask.store.base import Store
 from curidask.store.integrity import check_file
-from curidask.store.manifests import FileEntry
+from curidask.store.manifests import FileEntry, stem_of
 from curidask.store.payload import Checkout
 
 PLACEHOLDER = ".empty"
@@ -54,7 +56,7 @@ class Publisher:
     """Keeps published files equal to their artifacts. It listens to the runner.
 
     A file is published when its stage has run, and when the stage was reused, or not needed, and the file is missing
-    or is not what the artifact holds.
+    or is what another artifact held. One that was changed since stays, with a warning.
 
     Parameters
     ----------
@@ -99,6 +101,7 @@ class Publisher:
     def ended(self, task: Task, outcome: Outcome) -> None:
         """Publish what a task made."""
         if outcome.kind in (Kind.DONE, Kind.FOUND):
+            self._note_written(task)
             found = self._publications(task)
             self._publish_changed([p for p in found if self._by_path.get(p.path, p).stem == p.stem])
 
@@ -113,34 +116,42 @@ class Publisher:
 
     # --- where to ----------------------------------------------------------------------------------------------------
     def _publications(self, task: Task) -> list[Publication]:
-        found = []
+        found: list[Publication] = []
+        if task.given:
+            return found
         for index, (output, stem) in enumerate(zip(task.outputs, task.stems, strict=True)):
-            if stem is None or getattr(output.cacher, "path_override", None) is None:
+            override = find_override(output, task.spec.name, task.record, self._root)
+            if stem is None or override is None or not override.cacher.publishes:
                 continue
-            cacher = bind(output.cacher, Path(), "", output.name, task.spec.name, task.record)
-            asked = cacher.override_path() if cacher.publishes else None
-            if asked is None:
-                continue
-            path = os.path.abspath(self._root / os.path.expanduser(asked))
             label = f"output {output.name!r} of {task.label}"
-            self._check_path(path, asked, label)
-            name = cacher_name(output.cacher)
-            found.append(Publication(path, stem, task.ref(index).key, name, cacher.extension, label))
+            name, extension = cacher_name(output.cacher), override.cacher.extension
+            self._check_path(override.path, override.asked, label, extension)
+            found.append(Publication(override.path, stem, task.ref(index).key, name, extension, label))
         return found
 
-    def _check_path(self, path: str, asked: str, label: str) -> None:
-        if asked.endswith(("/", os.sep)) or os.path.isdir(path):
+    def _note_written(self, task: Task) -> None:
+        """Note down what a stage wrote itself to the path that its `PathRef` asks for."""
+        for output in () if task.given else task.outputs:
+            override = find_override(output, task.spec.name, task.record, self._root)
+            if override is not None and not override.cacher.publishes and os.path.exists(override.path):
+                with suppress(OSError):  # a place where nothing can be noted down: its files count as the user's
+                    note_ours(override.path)
+
+    def _check_path(self, path: str, asked: str, label: str, extension: str) -> None:
+        # Without an extension it may be a folder that is published: `get_dir()` makes one.
+        if asked.endswith(("/", os.sep)) or (extension and os.path.isdir(path)):
             raise CacheError(
                 f"The path_override {asked!r} names a folder.",
                 where=label,
                 fix="name a file, such as 'results/best.json'",
             )
         cache = self._store.local_root
-        if cache is not None and os.path.realpath(path).startswith(os.path.realpath(cache) + os.sep):
+        inside = "" if cache is None else os.path.relpath(os.path.realpath(path), os.path.realpath(cache))
+        if stem_of(inside) is not None:
             raise CacheError(
-                f"The path_override {asked!r} leads into the cache.",
+                f"The path_override {asked!r} has a name in the cache that artifacts have.",
                 where=label,
-                fix="name a path outside of it: the artifact is in the cache anyway, this is where a copy goes",
+                fix="name another: the artifact is in the cache anyway, this is where a copy goes",
             )
 
     def _claim(self, publication: Publication) -> None:
@@ -166,20 +177,29 @@ class Publisher:
                 continue  # nothing is there (a stage that was not needed), or it is about to be made again
             try:
                 if not _is_published(publication, manifest.files):
-                    publish(publication, self._store.checkout(publication.stem, publication.key))
+                    self._tell_left(publish(publication, self._store.checkout(publication.stem, publication.key)))
             except OSError as error:
                 reason = error.what if isinstance(error, CacheError) else error.strerror or str(error)
                 self._warn(f"{publication.label} could not be published as {publication.path!r}: {reason}")
+
+    def _tell_left(self, left: Mapping[str, Owner]) -> None:
+        for path, whose in left.items():
+            self._warn(f"{path!r} was {whose.value} and stays as it is; remove it to have it written anew")
 
     def _warn(self, text: str) -> None:
         for listener in self._listeners:
             listener.warned(text)
 
 
-def publish(publication: Publication, checkout: Checkout) -> None:
-    """Copy the payload of an artifact to its published place."""
+def publish(publication: Publication, checkout: Checkout) -> dict[str, Owner]:
+    """Copy the payload of an artifact to its published place; gives what stays there since it is not ours."""
     os.makedirs(os.path.dirname(publication.path), exist_ok=True)
+    left: dict[str, Owner] = {}
     for target, entries in _targets(publication, checkout.manifest.files):
+        whose = owner(target)
+        if whose in (Owner.USER, Owner.CHANGED):
+            left[target] = whose
+            continue
         beside = f"{os.path.dirname(target)}/.{os.path.basename(target)}.part-{os.getpid()}-{os.urandom(4).hex()}"
         try:
             for entry in entries:
@@ -188,9 +208,13 @@ def publish(publication: Publication, checkout: Checkout) -> None:
                 if inside:
                     os.makedirs(os.path.dirname(path), exist_ok=True)
                 shutil.copyfile(f"{checkout.folder}/{checkout.basename}{entry.name}", path)
+            if target == publication.path and os.path.isdir(target):
+                raise CacheError("there is a folder with other files.", where=target, fix="remove it")
             _replace(beside, target)
+            note_ours(target)
         finally:
             _remove(beside)
+    return left
 
 
 def _is_published(publication: Publication, files: Iterable[FileEntry]) -> bool:
@@ -218,14 +242,10 @@ def _targets(publication: Publication, files: Iterable[FileEntry]) -> list[tuple
 
 def _target(publication: Publication, name: str) -> str:
     """Where a payload file, or the folder it is in, goes: where the cacher would look when it is used by itself."""
-    base, extension = os.path.splitext(publication.path)
     top, slash, _ = name.partition("/")
-    if slash:
-        return base + top
-    own = publication.extension
-    if top.endswith(own) if own else "." not in top:
-        return base + top[: len(top) - len(own)] + extension
-    return base + top
+    if top == ("" if slash else publication.extension):
+        return publication.path
+    return publication.path.removesuffix(publication.extension) + top
 
 
 def _replace(new: str, target: str) -> None:

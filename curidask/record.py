@@ -11,6 +11,7 @@ from curidask.errors import ParametersChangedError
 from curidask.executors.stage_record import capture
 from curidask.files import copy_path
 from curidask.graph import ArtifactRef, PastStage, RecordInfo, combined_hash
+from curidask.keywords import keywords
 from curidask.params import EMPTY_HASH, ExperimentParameters, fill_hash
 from curidask.representation import ArtifactRepresentation, represent
 from curidask.stage_spec import StageSpec
@@ -31,7 +32,8 @@ class Record(RecordDisplay):
     manager : ArtifactManager
         The session the record belongs to.
     params : ExperimentParameters or None
-        The parameter set; None for a record that needs none (an aggregate's, mostly).
+        The parameter set; None for a record that needs none (an aggregate's, mostly). (`param_set` and `args` are
+        synonyms.)
     hide : bool
         Keep the record out of the manager's list, so that aggregates over all records do not see it.
 
@@ -58,11 +60,10 @@ class Record(RecordDisplay):
         Those that were copied (the sources).
     """
 
-    def __init__(
-        self, manager: ArtifactManager, params: ExperimentParameters | None, hide: bool = False, **old: Any
-    ) -> None:
+    @keywords(param_set="params", args="params")
+    def __init__(self, manager: ArtifactManager, params: ExperimentParameters | None, hide: bool = False) -> None:
         self.manager = manager
-        self.params: ExperimentParameters | None = old.pop("args", params)
+        self.params = params
         self.state = CacheAwareDict()
         self.state._manager = manager
         self.state._record = self
@@ -127,12 +128,23 @@ class Record(RecordDisplay):
 
     def info(self, *, alone: bool = False) -> RecordInfo:
         """The record as tasks carry it; `alone` without the records that went into it."""
-        inputs = None if alone else self.input_infos
-        past = self._history
+        session = self.manager
         return RecordInfo(
-            self.index, self.name, self.params, self.get_hash(), self.is_aggregate, past, len(past), inputs
+            self.index,
+            self.name,
+            self.params,
+            self.get_hash(),
+            self.is_aggregate,
+            session.experiment_name,
+            session.prefix,
+            session.reference,
+            str(session.store.local_root or ""),
+            self._history,
+            len(self._history),
+            None if alone else self.input_infos,
         )
 
+    @keywords()
     def set_aggregate(self, aggregate_records: Sequence[Record]) -> None:
         """Let the record's hash stand for all the records that go into it, in their order."""
         self.is_aggregate = True
@@ -140,13 +152,14 @@ class Record(RecordDisplay):
         members = [(record.get_hash(), record.name) for record in aggregate_records]
         self.combo_hash = combined_hash(self._fixed_hash, members)
 
-    def make_copy(self, params: ExperimentParameters | None = None, add_to_manager: bool = True, **old: Any) -> Record:
+    @keywords(param_set="params", args="params")
+    def make_copy(self, params: ExperimentParameters | None = None, add_to_manager: bool = True) -> Record:
         """A new record that starts with a copy of this one's state.
 
         Parameters
         ----------
         params : ExperimentParameters, optional
-            Its parameter set; this record's own by default. (`args` is the old name.)
+            Its parameter set; this record's own by default. (`param_set` and `args` are synonyms.)
         add_to_manager : bool
             Whether the manager lists it.
 
@@ -155,8 +168,7 @@ class Record(RecordDisplay):
         Record
             With this record among its `input_records`.
         """
-        chosen = old.pop("args", params)
-        other = Record(self.manager, self.params if chosen is None else chosen, hide=not add_to_manager)
+        other = Record(self.manager, self.params if params is None else params, hide=not add_to_manager)
         other.state = self.state.copy()
         other.state._record = other
         other.input_records = [self]
@@ -164,6 +176,7 @@ class Record(RecordDisplay):
         return other
 
     # --- files -------------------------------------------------------------------------------------------------------
+    @keywords()
     def get_path(
         self,
         obj_name: str,
@@ -197,6 +210,7 @@ class Record(RecordDisplay):
         """
         return self._path(obj_name, subdir, prefix, stage_name, track, is_folder=False)
 
+    @keywords()
     def get_dir(
         self,
         dir_name_suffix: str,
@@ -247,6 +261,7 @@ class Record(RecordDisplay):
         self.unstored_tracked_paths.clear()
 
     # --- the report --------------------------------------------------------------------------------------------------
+    @keywords()
     def report(self, reportable: Any) -> None:
         """Show something in the run's report.
 
@@ -263,7 +278,8 @@ class Record(RecordDisplay):
         stage = self.stages[-1] if self.stages else ""
         collector = self.manager.reported
         default_name = f"{stage or 'record'}_{len(collector.rows)}"
-        collector.add(capture(reportable, default_name, self.get_reference_name()), self.info(), stage, None)
+        captured = capture(reportable, default_name, self.get_reference_name(), self, stage)
+        collector.add(captured, self.info(), stage, None)
 
     def check_unchanged(self) -> None:
         """Refuse a parameter set that was changed since the record was made of it.

@@ -24,15 +24,17 @@ import sys
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curidask.announcing import output_beside
 from curidask.config import RUN_ARTIFACTS, Config
 from curidask.errors import CacheError
 from curidask.history import git_state
-from curidask.manager import ArtifactManager
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.transfer import Result, copy_artifacts
+
+if TYPE_CHECKING:
+    from curidask.manager import ArtifactManager
 
 ENVIRONMENT = "environment.json"
 REQUIREMENTS = "requirements.txt"
@@ -128,7 +130,7 @@ def _write_environment(manager: ArtifactManager, folder: Path) -> None:
         "platform": platform.platform(),
         "command": list(sys.argv),
         "reproduce": reproduce_command(manager),
-        "git": git_state() | {"untracked": _git(root, "ls-files", "--others", "--exclude-standard").splitlines()},
+        "git": git_state(root) | {"untracked": _git(root, "ls-files", "--others", "--exclude-standard").splitlines()},
         "packages": {name: package["version"] for name, package in packages.items()},
     }
     (folder / ENVIRONMENT).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -137,6 +139,11 @@ def _write_environment(manager: ArtifactManager, folder: Path) -> None:
     changes = _git(root, "diff", "HEAD", "--binary", "--no-color", "--no-ext-diff")
     if changes:
         (folder / CHANGES).write_text(changes, encoding="utf-8", errors="surrogateescape")
+
+
+def requirements() -> list[str]:
+    """The installed packages, as lines that pip reads."""
+    return [package["requirement"] for _, package in _installed()]
 
 
 def _installed() -> Iterator[tuple[str, dict[str, str]]]:
@@ -177,17 +184,26 @@ def selection_arguments(options: Mapping[str, Any]) -> list[str]:
     for name in ("params", "names", "indices", "global_indices"):
         for value in options.get(name, ()):
             arguments += [f"--{name.replace('_', '-')}", str(value)]
-    return arguments + [f"--{n.replace('_', '-')}" for n in ("lazy", "ignore_lazy", "no_dag") if options.get(n)]
+    flags = ("lazy", "ignore_lazy", "no_dag", "keep_going_aggregates")
+    return arguments + [f"--{name.replace('_', '-')}" for name in flags if options.get(name)]
 
 
-def reproduce_command(manager: ArtifactManager) -> str:
-    """The command that gives the run's results again out of its folder."""
+def reproduction(manager: ArtifactManager, experiment: str) -> list[str]:
+    """The words of the command that gives the run's results again out of its folder."""
     folder = run_path(manager.config, manager.reference)
     with contextlib.suppress(ValueError):
         folder = folder.relative_to(manager.config.root)
     record = manager.run_record
-    arguments = ["experiment", record.name, *selection_arguments(record.options)]
-    return shlex.join([*arguments, "--cache", str(folder), "--dry-cache"])
+    arguments = ["experiment", experiment, *selection_arguments(record.options)]
+    if record.name != experiment:  # the folder does not tell this experiment its prefix
+        arguments += ["--prefix", record.prefix]
+    return [*arguments, "--cache", str(folder), "--dry-cache"]
+
+
+def reproduce_command(manager: ArtifactManager) -> str:
+    """That command, quoted for a shell."""
+    record = manager.run_record
+    return shlex.join(record.reproduce or reproduction(manager, record.name))
 
 
 def prefix_of(folder: Path, experiment: str) -> str | None:

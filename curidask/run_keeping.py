@@ -9,10 +9,10 @@ from typing import Any
 from curidask import history, param_registry
 from curidask.cache_use import without_cache
 from curidask.config import Config
-from curidask.executors.describe import describe_params
 from curidask.executors.stored import artifact_info
 from curidask.graph import Graph
 from curidask.history import RunRecord
+from curidask.preview import describe_params
 from curidask.record import Record
 from curidask.reported import ReportCollector
 from curidask.store.base import Store

@@ -5,11 +5,10 @@ None of it decides what a stage computes, so none of it enters a key.
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from curidask.errors import StageDefinitionError
@@ -62,34 +61,21 @@ class StageOptions:
 
 NO_OPTIONS = StageOptions()
 
-NAMES = tuple({"memory_bytes": "memory"}.get(field.name, field.name) for field in fields(StageOptions))
-"""The options as they are written."""
 
-
-def read_options(given: Mapping[str, Any], kind: str, where: str) -> StageOptions:
+def read_options(given: Mapping[str, Any], where: str) -> StageOptions:
     """Check options as they are written in ``@stage(...)``.
 
     Parameters
     ----------
     given : mapping of str to object
-    kind : str
-        ``stage`` or ``aggregate``, for messages.
     where : str
         The place of the definition.
 
     Raises
     ------
     StageDefinitionError
-        For an option that is not there, or a value that cannot be used.
+        For a value that cannot be used.
     """
-    for name in given:
-        if name not in NAMES:
-            near = difflib.get_close_matches(name, NAMES, n=1)
-            raise StageDefinitionError(
-                f"@{kind} has no option {name!r}.",
-                where=where,
-                fix=f"did you mean `{near[0]}`?" if near else f"it has: {', '.join(NAMES)}",
-            )
     values = {name: value for name, value in given.items() if value is not None}
     return StageOptions(
         retries=_retries(values.get("retries", 0), where),

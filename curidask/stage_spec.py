@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from curidask.errors import (
     StageDefinitionError,
     UnsafeNameError,
 )
+from curidask.keywords import check_keywords
 from curidask.stage_options import NO_OPTIONS, StageOptions
 
 
@@ -93,6 +94,18 @@ class StageSpec:
         self._check_cachers()
         self._check_names()
         self._check_signature()
+
+    def check_call(self, given: Mapping[str, Any]) -> None:
+        """Raise when the stage was called with keyword arguments that its function does not take.
+
+        Raises
+        ------
+        UnknownKeywordError
+            With the near name.
+        """
+        parameters = list(inspect.signature(self.function).parameters.values())[2 if self.is_aggregate else 1 :]
+        if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+            check_keywords(given, [p.name for p in parameters], self.where)
 
     def parameter_default(self, name: str) -> Any:
         """The function's own default for an input, None where it has none."""

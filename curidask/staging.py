@@ -20,6 +20,7 @@ from curidask.errors import (
     OutputSignatureError,
     StageDefinitionError,
 )
+from curidask.keywords import keywords
 from curidask.stage_options import read_options
 from curidask.stage_spec import OutputSpec, StageSpec, function_name, function_place
 
@@ -63,6 +64,7 @@ class LazyOutput(Protocol):
     resolve: bool
 
 
+@keywords()
 def stage(
     inputs: Sequence[str] | None = None,
     outputs: Sequence[str | LazyOutput] | None = None,
@@ -74,7 +76,6 @@ def stage(
     memory: str | int | None = None,
     timeout_seconds: float | None = None,
     priority: float = 0,
-    **unknown: Any,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a function as one step of an experiment.
 
@@ -100,8 +101,6 @@ def stage(
         How long the function may run before it is stopped and reported as failed.
     priority : number
         Where several stages could start, those of a higher priority go first.
-    **unknown
-        Refused, with the nearest name.
 
     Returns
     -------
@@ -121,9 +120,10 @@ def stage(
         "retries": retries, "resources": resources, "memory": memory, "timeout_seconds": timeout_seconds,
         "priority": priority,
     }  # fmt: skip
-    return _decorator("stage", inputs, outputs, cachers, options | unknown, suppress_missing_inputs)
+    return _decorator("stage", inputs, outputs, cachers, options, suppress_missing_inputs)
 
 
+@keywords()
 def aggregate(
     inputs: Sequence[str] | None = None,
     outputs: Sequence[str | LazyOutput] | None = None,
@@ -134,7 +134,6 @@ def aggregate(
     memory: str | int | None = None,
     timeout_seconds: float | None = None,
     priority: float = 0,
-    **unknown: Any,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a function as a step over several records.
 
@@ -145,8 +144,6 @@ def aggregate(
         Without inputs the aggregate depends on everything that its records hold.
     outputs, cachers, retries, resources, memory, timeout_seconds, priority
         As for `stage`.
-    **unknown
-        Refused, with the nearest name.
 
     Returns
     -------
@@ -165,7 +162,7 @@ def aggregate(
         "retries": retries, "resources": resources, "memory": memory, "timeout_seconds": timeout_seconds,
         "priority": priority,
     }  # fmt: skip
-    return _decorator("aggregate", inputs, outputs, cachers, options | unknown)
+    return _decorator("aggregate", inputs, outputs, cachers, options)
 
 
 def _decorator(
@@ -198,7 +195,7 @@ def _decorator(
             outputs=_output_specs(outputs or (), cachers),
             cachers=None if cachers is None else tuple(cachers),
             suppress_missing_inputs=suppress_missing_inputs,
-            options=read_options(options, kind, function_place(function)),
+            options=read_options(options, function_place(function)),
         )
         return _traced(spec)
 

@@ -13,6 +13,7 @@ from curidask.executors.describe import levels_to_user
 from curidask.graph import (
     ArtifactRef,
     Gathered,
+    GivenFile,
     Graph,
     Literal,
     PastStage,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Inputs = Mapping[str, ArtifactRef | Literal]
+
+FindGiven = Callable[[StageSpec, Sequence[OutputSpec], RecordInfo], tuple[GivenFile, ...]]
 
 
 @dataclass(slots=True)
@@ -55,6 +58,8 @@ class Tracer:
         session takes the newer one.
     current : callable
         Gives what stands in the place of an artifact whose task was replaced.
+    find_given : callable
+        Gives the files of the user's own that serve as the outputs of a stage on a record, one for each or none.
     """
 
     graph: Graph
@@ -63,6 +68,7 @@ class Tracer:
     share: Callable[[int], bool] = lambda task: True
     strict_names: bool = True
     current: Callable[[ArtifactRef], ArtifactRef] = lambda ref: ref
+    find_given: FindGiven = lambda spec, outputs, record: ()
     _checked: dict[int, StageSpec] = field(default_factory=dict)
     _by_key: dict[tuple[str, tuple[str | None, ...]], int] = field(default_factory=dict)
 
@@ -76,6 +82,8 @@ class Tracer:
         if id(spec) not in self._checked:
             spec.check()
             self._checked[id(spec)] = spec
+        if kwargs:
+            spec.check_call(kwargs)
         record.check_unchanged()
         if spec.is_aggregate:
             members = list(records or ())
@@ -146,7 +154,10 @@ class Tracer:
         force: bool,
     ) -> Task:
         outputs = self._outputs(spec)
+        given = self.find_given(spec, outputs, info)
         components = _components(info, spec, inputs, gathered, kwargs)
+        if given:
+            components["files"] = {output.name: file.digest for output, file in zip(outputs, given, strict=True)}
         key = digest(("task", *components.items()), where=f"stage {spec.name!r} of {info.label}")
         stems = tuple(self._stem(info.params_hash, spec, o, artifact_key(key, o.name)) for o in outputs)
         known = self._known(spec, key, stems, info.label)
@@ -166,6 +177,7 @@ class Tracer:
             marker=marker,
             components=components,
             force=force,
+            given=given,
         )
         self._by_key[key, stems] = task.id
         return self.graph.add(task)
@@ -288,9 +300,9 @@ class _Remade:
         found = self.hashes.get(record.params_hash) if record.is_aggregate else None
         if found is None:
             return record
-        inputs = record.input_records and self.members[record.params_hash]
+        inputs = record.inputs and self.members[record.params_hash]
         past = [self._past(stage) for stage in record.past]
-        return replace(record, params_hash=found, history=past, input_records=inputs)
+        return replace(record, params_hash=found, history=past, inputs=inputs)
 
     def _past(self, stage: PastStage) -> PastStage:
         return self.graph[self.tasks[stage.task]].as_past if stage.task in self.tasks else stage

@@ -9,9 +9,9 @@ from curidask.reporting.render import environment
 
 for name in (
     "curidask.cli.curidask",
-    "curidask.cli.display",
+    "curidask.progress",
     "curidask.cli.experiment",
-    "curidask.cli.keeping",
+    "curidask.keeping",
     "curidask.executors.dask",
     "curidask.notebook",
     "curidask.reporting.layout",

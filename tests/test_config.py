@@ -76,7 +76,8 @@ def test_all_keys_of_an_older_project(tmp_path: Path, name: str) -> None:
     content = {
         "experiments_module_name": "project.experiments",
         "params_module_name": "project.params",
-        "manager_cache_path": "d/cache",
+        "manager_cache_path": "d",
+        "cache_path": "d/cache",
         "runs_path": "d/runs",
         "logs_path": "d/logs",
         "notebooks_path": "d/notebooks",
@@ -93,6 +94,11 @@ def test_all_keys_of_an_older_project(tmp_path: Path, name: str) -> None:
         "d/reports",
         "d/style.css",
     )
+
+
+def test_the_old_place_of_registries_is_not_the_artifact_cache(tmp_path: Path) -> None:
+    write(tmp_path, "curifactory_config.json", '{"manager_cache_path": "elsewhere"}')
+    assert read(tmp_path).cache == "data/cache"
 
 
 def test_json_takes_the_settings_own_names_too(tmp_path: Path) -> None:

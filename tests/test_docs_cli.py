@@ -9,6 +9,7 @@ import click
 
 from curidask.cli.cache import cache_group
 from curidask.cli.experiment import SUBCOMMANDS, run_command
+from curidask.cli.options import ELSEWHERE, SYNONYMS
 from curidask.config import SETTINGS, Config
 
 PAGE = (Path(__file__).parents[1] / "docs" / "cli.md").read_text()
@@ -37,8 +38,25 @@ def test_each_flag_has_an_example_that_uses_it() -> None:
 def test_flags_in_the_text_exist() -> None:
     known = {name for flag in flags_of(run_command) for name in flag}
     known |= {name for command in cache_group.commands.values() for flag in flags_of(command) for name in flag}
-    known |= {"--full-store", "--parallel-mode", "--parallel-safe", "--yes", "--rm"}
+    known |= {*SYNONYMS, *ELSEWHERE, "--bash", "--zsh", "--yes", "--rm"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", PAGE)) <= known
+
+
+DOCUMENTED = """
+    --notes --no-dag -p --params -n --names --indices --global-indices --notebook --docker --no-log --dry --log-errors
+    --all-loggers --no-report -c --cache -s --store-full --overwrite --overwrite-stage --dry-cache --prefix --lazy
+    --ignore-lazy -v --verbose --map --hashes --print-params --quiet --no-color --progress --plain --paths --parallel
+    --parallel-safe -h --help
+"""
+FIRST = "--full-store --parallel-mode --no-map --name"
+
+
+def test_every_flag_of_the_documented_api_is_there_or_named() -> None:
+    known = {name for flag in flags_of(run_command) for name in flag}
+    assert set(DOCUMENTED.split()) <= known
+    assert set(FIRST.split()) <= {*SYNONYMS, *ELSEWHERE}
+    reports = {name for flag in flags_of(SUBCOMMANDS["reports"]) for name in flag}
+    assert {"--port", "--host", "--update"} <= reports & set(ELSEWHERE)
 
 
 def test_settings_with_their_defaults() -> None:

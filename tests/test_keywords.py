@@ -30,6 +30,12 @@ class HousePainter(Painter):
     pass
 
 
+class PassingPainter(Painter):
+    @keywords(tall="height")
+    def __init__(self, height: int = 1, **others: Any) -> None:
+        super().__init__(**others)
+
+
 def test_a_call_with_the_names_of_parameters_goes_through() -> None:
     assert paint(1, "blue", size=2) == (1, "blue", 2)
     assert paint(params=1, color="blue") == (1, "blue", 1)
@@ -49,6 +55,14 @@ def test_a_typo_is_an_error_with_the_near_name(wrong: str, near: str) -> None:
         paint(**{wrong: 1})
     assert isinstance(caught.value, UnknownKeywordError)
     assert near in caught.value.fix
+
+
+def test_a_typo_of_what_a_subclass_takes_is_found_where_it_is_passed_on() -> None:
+    assert PassingPainter(tall=3, args=1).params == 1
+    for wrong, near in (("heigt", "'height'"), ("parms", "'params'"), ("tal", "'tall'")):
+        with pytest.raises(UnknownKeywordError, match=r"^PassingPainter\(\) has no keyword") as caught:
+            PassingPainter(**{wrong: 1})
+        assert near in caught.value.fix
 
 
 def test_the_message_names_the_class_or_the_method() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -91,6 +92,19 @@ def test_an_experiment_in_a_subfolder(folder: Folder, asked: str) -> None:
     assert folder.experiment(asked) == "ran"
 
 
+@pytest.mark.parametrize("name", ["my-exp", "01_first", "ng-activations", "1-2.3-x"])
+def test_files_whose_names_are_no_identifiers(folder: Folder, name: str) -> None:
+    path = name.replace(".", "/")
+    folder.write(f"experiments/{path}.py", "from library import VALUE\nclass Kind: pass\ndef run(*_): return Kind()\n")
+    folder.write(f"params/{path}.py", PARAMS, "def get_params(): return [Params('mine')]\n")
+    folder.write("library.py", "VALUE = 1\n")
+    made = folder.experiment(name)
+    assert type(made).__module__ == f"experiments.{name}"
+    assert isinstance(pickle.loads(pickle.dumps(made)), type(made))
+    assert folder.sets(name) == [["mine"]]
+    assert [entry.error for entry in list_modules(folder.config, "experiments")] == [""]
+
+
 def test_relative_imports_and_the_projects_own_libraries(folder: Folder) -> None:
     folder.write("library/tools.py", "VALUE = 3\n")
     folder.write("experiments/common.py", "from library.tools import VALUE\n")
@@ -167,7 +181,7 @@ def test_a_project_without_modules_says_how_to_begin(folder: Folder) -> None:
     assert "curidask init" in caught.value.fix
 
 
-@pytest.mark.parametrize("asked", ["../demo", "/demo", "demo/", "", "a b", "a..b", ".demo", "demo.py.py/", "1a"])
+@pytest.mark.parametrize("asked", ["../demo", "/demo", "demo/", "", "a b", "a..b", ".demo", "-demo", "demo.py.py/"])
 def test_what_is_no_name_of_a_module(folder: Folder, asked: str) -> None:
     folder.write("experiments/demo.py", RUN)
     with pytest.raises(UnsafeNameError):

@@ -39,7 +39,35 @@ def test_a_set_comes_back_in_full_with_where_it_was_used_first(tmp_path: Path) -
     assert found.values == {
         "x": {"many": many, "kind": "pathlib.Path", "none": None}, "inner": {"rate": 0.5}
     }  # fmt: skip
-    assert found.hashed["inner"].startswith("Inner")
+    assert found.hashed["inner"] == "value of type Inner: {'rate': ('value of type float', '0.5')}"
+
+
+def test_values_are_plain_whole_and_named(tmp_path: Path) -> None:
+    import functools
+
+    import numpy as np
+
+    @dataclass
+    class Named:
+        name: str = "adam"
+
+    def function() -> None:
+        pass
+
+    kept = {
+        "set": {3, 1, 2}, "array": np.arange(3), "number": np.int64(3), "far": float("-inf"), "path": tmp_path,
+        "part": functools.partial(function, 1, x=Named), "ufunc": np.sin, "named": Named(), "large": np.zeros(10**6),
+    }  # fmt: skip
+    param_registry.add(tmp_path, "demo", "demo_1", [Params("a", x=kept, inner=Inner(float("nan")))])
+    here = f"{__name__}.test_values_are_plain_whole_and_named.<locals>"
+    found = find("a", tmp_path).values
+    assert found["x"] == {
+        "set": [1, 2, 3], "array": [0, 1, 2], "number": 3, "far": "-inf", "path": str(tmp_path),
+        "part": {"partial": f"{here}.function", "args": [1], "keywords": {"x": f"{here}.Named"}},
+        "ufunc": found["x"]["ufunc"], "named": {"name": "adam"}, "large": repr(np.zeros(10**6)),
+    }  # fmt: skip
+    assert found["x"]["ufunc"].endswith(".sin")
+    assert found["inner"] == {"rate": "nan"}
 
 
 def test_one_set_under_two_names_and_two_sets_under_one(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import pickle
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ import pytest
 
 from curidask.args import ExperimentArgs
 from curidask.errors import ParameterError, SelectionError, UnstableHashError
+from curidask.hashing import get_parameter_hash_value, set_hash_functions
 from curidask.params import ComputedHash, ExperimentParameters, check_param_sets, duplicate_names, fill_hash, select
 
 
@@ -100,12 +102,85 @@ def test_representations_stand_for_values() -> None:
         Params(x="a", hash_representations={"x": lambda self, value: value + 1}).params_hash()
 
 
-def test_dry_says_what_enters() -> None:
+def test_dry_says_for_every_field_how_it_enters_and_as_what() -> None:
     shown = Params("a", x=2.0, y=3, hash_representations={"y": None}).params_hash(dry=True)
-    assert shown["x"] == "float: 2.0"
-    assert shown["y"] == "left out by hash_representations"
-    assert "Inner(depth=1" in shown["inner"]
-    assert Params().params_hash(dry=True)["y"] == "left out: None"
+    assert set(shown) == {field.name for field in dataclasses.fields(Params)}
+    assert shown["x"] == ("value of type float", "2.0")
+    assert shown["y"] == ("left out by hash_representations", None)
+    assert shown["inner"][0] == "value of type Inner"
+    assert shown["inner"][1]["depth"] == ("value of type int", "1")
+    assert Params().params_hash(dry=True)["y"] == ("left out: None", None)
+    assert shown["name"] == shown["hash_representations"] == ("left out: not part of the hash", None)
+    assert get_parameter_hash_value(Params(x=2.0), "x") == shown["x"]
+    with pytest.raises(ParameterError, match="no field 'inn'") as caught:
+        get_parameter_hash_value(Params(), "inn")
+    assert "'inner'" in caught.value.fix
+
+
+def test_the_representation_shown_is_what_the_function_returned() -> None:
+    shown = Params("a", x=2.0, hash_representations={"x": lambda self, x: [self.name, x]}).params_hash(dry=True)
+    assert shown["x"] == ("hash_representations['x']", ["a", 2.0])
+
+
+def test_none_is_left_out_before_a_function_is_asked() -> None:
+    asked = []
+    params = Params("a", y=None, hash_representations={"y": lambda self, y: asked.append(y) or "y"})
+    assert params.params_hash() == Params("b").params_hash()
+    assert asked == []
+
+
+def test_set_hash_functions_takes_a_dict_and_keywords() -> None:
+    @dataclass
+    class Model(ExperimentParameters):
+        size: float = 1.0
+        n_threads: int = 1
+        seed: int = 0
+        hash_representations: dict = set_hash_functions({"size": lambda self, v: round(v)}, n_threads=None)
+
+    assert Model(size=1.1, n_threads=8).params_hash() == Model(size=0.9).params_hash()
+    assert Model(size=2.1).params_hash() != Model().params_hash() != Model(seed=1).params_hash()
+    assert "hash_representations" not in repr(Model())
+    assert Model() == Model()
+    with pytest.raises(ParameterError, match="one dict at most"):
+        set_hash_functions([1])
+    with pytest.raises(ParameterError, match="hash function of 'size'"):
+        set_hash_functions(size=3)
+
+
+def test_hash_representations_count_in_a_part_of_a_set() -> None:
+    @dataclass
+    class Data:
+        path: str = "a"
+        n_readers: int = 1
+        hash_representations: dict = set_hash_functions(n_readers=None)
+
+    @dataclass
+    class Model(ExperimentParameters):
+        depth: int = 1
+
+    @dataclass
+    class Whole(ExperimentParameters):
+        data: Data = field(default_factory=Data)
+        model: Model = field(default_factory=Model)
+
+    same = Whole("a").params_hash()
+    assert Whole("b", data=Data(n_readers=8), model=Model("other", overwrite=True)).params_hash() == same
+    assert Whole(data=Data(path="b")).params_hash() != same != Whole(model=Model(depth=2)).params_hash()
+    used = Whole("c")
+    used.model.params_hash()
+    used.model.hash = "given"
+    assert used.params_hash() == same
+
+
+def test_a_typo_in_a_field_is_an_error_with_the_near_name() -> None:
+    with pytest.raises(TypeError, match=r"Params\(\) has no keyword 'inn'") as caught:
+        Params("a", inn=Inner())
+    assert caught.value.fix == "did you mean 'inner'?"
+    with pytest.raises(TypeError, match="did you mean 'overwrite'"):
+        ExperimentParameters("a", overwrit=True)
+    copied = pickle.loads(pickle.dumps(Params("a", x=3.0)))
+    assert copied == Params("a", x=3.0)
+    assert dataclasses.replace(copied, x=4.0).x == 4.0
 
 
 def test_unhashable_values_name_set_and_field() -> None:

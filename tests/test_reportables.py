@@ -289,6 +289,13 @@ def test_an_svg_image() -> None:
     assert 'width="20" height="10"' in made.html
 
 
+@pytest.mark.parametrize(
+    ("data", "suffix"), [(b"BM\x0a\0\0\0more", "bmp"), (b"\0\0\0\x1cftypavif rest", "avif"), (PIXEL, "png")]
+)
+def test_what_kind_of_image_it_is(data: bytes, suffix: str) -> None:
+    assert list(captured(ImageReporter(data)).files) == [f"image.{suffix}"]
+
+
 # --- HTML ------------------------------------------------------------------------------------------------------------
 def test_a_page_of_ones_own_is_in_a_frame_that_may_only_run_scripts() -> None:
     made = captured(HTMLReporter("<script>1</script>", name=HOSTILE))
@@ -308,6 +315,12 @@ def test_a_page_of_fixed_height_and_objects_with_html() -> None:
     assert b"curidaskHeight" not in made.files["page.html"]
 
 
+def drawn() -> Any:
+    figure = plt.Figure()
+    figure.subplots().plot([1, 2])
+    return figure
+
+
 # --- what cannot be shown --------------------------------------------------------------------------------------------
 REFUSED: dict[str, Callable[[], Any]] = {
     "no table": lambda: DFReporter(5, name="mine"),
@@ -323,12 +336,14 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "a word": lambda: LinePlotReporter("abc", name="mine"),
     "a number": lambda: LinePlotReporter(3, name="mine"),
     "nothing to plot": lambda: LinePlotReporter(None, name="mine"),
-    "an argument that plot has not": lambda: LinePlotReporter([1], name="mine", colour="red"),
+    "an argument that plot cannot take": lambda: LinePlotReporter([1], name="mine", color="redd"),
+    "an argument of another format": lambda: FigureReporter(drawn(), name="mine", format="svg", pil_kwargs={}),
     "mathematics that cannot be set": lambda: LinePlotReporter([1], name="mine", title=r"$\frac{1$"),
     "no figure": lambda: FigureReporter("f.png", name="mine"),
     "a class": lambda: FigureReporter(plt.Figure, name="mine"),
     "an empty figure": lambda: FigureReporter(plt.Figure(), name="mine"),
-    "another format": lambda: FigureReporter(plt.Figure(), name="mine", format="pdf"),
+    "a format that is none": lambda: FigureReporter(drawn(), name="mine", format="pfd"),
+    "digits in words": lambda: DFReporter(pd.DataFrame({"a": [1.5]}), name="mine", float_prec="two"),  # type: ignore[arg-type]
     "no file": lambda: ImageReporter("nowhere.png", name="mine"),
     "a folder": lambda: ImageReporter("/", name="mine"),
     "no image": lambda: ImageReporter(b"GIF? no", name="mine"),
@@ -407,7 +422,7 @@ def test_a_fragment_may_only_link_to_its_own_files() -> None:
         captured(Both({"there.png": PIXEL}, f'<img src="{Reportable.link("missing.png")}">'))
 
 
-@pytest.mark.parametrize("fragment", [5, b"x", ["a"]])
+@pytest.mark.parametrize("fragment", [5, b"x", ["a", 1]])
 def test_a_fragment_is_text(fragment: Any) -> None:
     with pytest.raises(ReportableError, match="html"):
         captured(Both({}, fragment))

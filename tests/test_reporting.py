@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from curidask.errors import ConfigurationError, ProjectError
 from curidask.executors.base import FILES_PREFIX, Reported
-from curidask.reporting import contents, index, layout, report, stage_map
+from curidask.reporting import contents, index, layout, report, stage_map, styles
 from curidask.reporting.render import cut, duration, size
 from curidask.reporting.report import write_report
 from curidask.reporting.runview import RunView, read_run
@@ -133,6 +133,18 @@ def test_a_failed_run_shows_what_failed_and_what_did_not_run(tmp_path: Path) -> 
     assert "in two\n" in page.text
     assert "2 stages that depend on it did not run" in page.text
     assert page.missing_targets() == []
+
+
+def test_a_stored_run_says_how_its_folder_gives_the_results_again(tmp_path: Path) -> None:
+    words = ["experiment", "demo", "--names", "it's <b>", "--cache", "data/runs/x", "--dry-cache"]
+    page = make(tmp_path, run_record(reproduce=words, folder="/project dir", git={"commit": "abc"}))
+    quoted = "experiment demo --names 'it'\"'\"'s <b>' --cache data/runs/x --dry-cache"
+    assert f"cd '/project dir'\ngit checkout abc\n{quoted}" in page.text
+
+
+def test_a_run_outside_of_a_repository_says_so(tmp_path: Path) -> None:
+    assert "this ran in no git repository" in make(tmp_path, run_record(git={"repository": False})).text
+    assert "this ran in no git repository" not in make(tmp_path, run_record(git={})).text
 
 
 @pytest.mark.parametrize("command", [["/x/ipykernel_launcher.py", "-f", "k.json"], [""], []])
@@ -523,6 +535,73 @@ def test_the_run_folder_is_not_changed_by_its_report(tmp_path: Path) -> None:
     write_report(folder, tmp_path / "reports")
     write_report(folder, tmp_path / "reports")
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+# --- style sheets ----------------------------------------------------------------------------------------------------
+def sheets(page: Path) -> list[str]:
+    """The texts of a page's style sheets, in their order."""
+    return [
+        (page.parent / name).read_text()
+        for name in re.findall(r'<link rel="stylesheet" href="(.*?)">', page.read_text())
+    ]
+
+
+def test_the_built_in_sheet_is_replaced_and_one_that_was_changed_is_the_users(tmp_path: Path) -> None:
+    page = make(tmp_path, run_record()).path
+    listing = tmp_path / "reports/index.html"
+    ours = tmp_path / "reports/style.css"
+    assert sheets(page) == sheets(listing) == [ours.read_text()]
+    assert ours.read_text() == styles.built_in()
+    ours.write_text(ours.read_text().replace("#1f57c3", "#123456"))
+    changed = ours.read_text()
+    for _ in range(2):
+        make(tmp_path, run_record())
+        index.update(tmp_path / "runs", tmp_path / "reports")
+        assert sheets(page) == sheets(listing) == [styles.built_in(), changed]
+        assert ours.read_text() == changed
+    ours.unlink()
+    make(tmp_path, run_record())
+    assert sheets(page) == sheets(listing) == [styles.built_in()]
+    assert ours.read_text() == styles.built_in()
+
+
+def test_a_sheet_of_an_older_version_of_ours_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(styles, "asset", lambda name: "/* older */\n")
+    make(tmp_path, run_record())
+    assert "older" in (tmp_path / "reports/style.css").read_text()
+    monkeypatch.undo()
+    page = make(tmp_path, run_record()).path
+    assert sheets(page) == sheets(tmp_path / "reports/index.html") == [styles.built_in()]
+
+
+@pytest.mark.parametrize("there", ["a link to nothing", "a folder"])
+def test_what_is_no_sheet_is_left_alone(tmp_path: Path, there: str) -> None:
+    place = tmp_path / "reports/style.css"
+    place.parent.mkdir()
+    place.mkdir() if there == "a folder" else place.symlink_to("nowhere")
+    page = make(tmp_path, run_record()).path
+    assert sheets(page) == sheets(tmp_path / "reports/index.html") == [styles.built_in()]
+    assert place.is_dir() if there == "a folder" else os.readlink(place) == "nowhere"
+
+
+def test_a_sheet_that_is_named_comes_after_ours(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "runs", run_record())
+    named = tmp_path / "mine.css"
+    named.write_bytes(b"h1 { color: red } \xff")
+    page = write_report(folder, tmp_path / "reports", css=named)
+    for place in (page, tmp_path / "reports/index.html"):
+        assert place.read_text().index("style.css") < place.read_text().index("curidask-custom.css")
+        assert (place.parent / "curidask-custom.css").read_bytes() == named.read_bytes()
+    with pytest.raises(TypeError, match="did you mean 'css'"):
+        write_report(folder, tmp_path / "reports", cs=named)  # type: ignore[call-arg]
+
+
+def test_only_a_sheet_at_another_place_is_missed(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "runs", run_record())
+    write_report(folder, tmp_path / "reports", tmp_path / "reports/style.css")
+    with pytest.warns(UserWarning, match=r"mine\.css \(report_css\) cannot be read: No such file"):
+        page = write_report(folder, tmp_path / "reports", tmp_path / "mine.css")
+    assert sheets(page) == [styles.built_in()]
 
 
 # --- the index -------------------------------------------------------------------------------------------------------

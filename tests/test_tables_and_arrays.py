@@ -113,6 +113,9 @@ def test_a_cacher_of_another_format_does_not_load_what_this_one_wrote(tmp_path: 
     ("statement", "missing", "text"),
     [
         ("PandasCacher(format='feather')", "pyarrow", r"PandasCacher\(format='feather'\) needs .*pyarrow"),
+        ("PandasCacher(format='hdf5')", "tables", r"PandasCacher\(format='hdf5'\) needs .*tables"),
+        ("PandasCacher(format='excel')", "openpyxl", r"PandasCacher\(format='excel'\) needs .*openpyxl"),
+        ("PandasCacher(format='xml')", "lxml", r"PandasCacher\(format='xml'\) needs .*lxml"),
         ("ParquetCacher", "pyarrow polars", "ParquetCacher needs .*pyarrow"),
         ("PandasCsvCacher", "pandas", "PandasCsvCacher needs .*pandas"),
         ("NumpyCacher", "numpy", "NumpyCacher needs .*numpy"),
@@ -227,6 +230,102 @@ def test_csv_of_other_programs_keeps_texts_that_look_missing(tmp_path: Path) -> 
     assert frame.index.name == "id"
 
 
+def test_csv_of_other_programs_is_read_as_pandas_does(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("land,n,flag\nNA,1,True\nDE,NA,False\nFR,nan,\n")
+    frame = PandasCsvCacher(tmp_path / "a.csv", read_csv_args={}).load()
+    assert frame["land"].tolist() == ["NA", "DE", "FR"]
+    assert frame["n"].tolist()[0] == 1.0
+    assert frame["n"].isna().tolist() == [False, True, True]
+    assert same(PandasCsvCacher(tmp_path / "a.csv").load(), frame.set_index("land"))
+    as_pandas = PandasCsvCacher(tmp_path / "a.csv", read_csv_args={"keep_default_na": True}).load()
+    assert same(as_pandas, pd.read_csv(tmp_path / "a.csv"))
+    pd.DataFrame({"n": [1, "NA"], "t": ["NA", "x"]}).to_excel(tmp_path / "a.xlsx")
+    sheet = PandasCacher(tmp_path / "a.xlsx", "excel").load()
+    assert sheet["n"].isna().tolist() == [False, True]
+    assert sheet["t"].tolist() == ["NA", "x"]
+    (part,) = PandasCsvCacher(tmp_path / "a.csv", read_csv_args={"chunksize": 5}).load()
+    assert len(part) == 3
+
+
+# --- JSON ------------------------------------------------------------------------------------------------------------
+ROWS = pd.DataFrame(
+    {"text": ["007", "é", None], "part": [0.1 + 0.2, np.nan, 1e300], "n": [1, 2**60, -1], "t": [True] * 3}
+)
+
+
+def test_json_is_an_array_of_dictionaries_where_that_gives_the_frame_back(tmp_path: Path) -> None:
+    PandasJsonCacher(tmp_path / "a.json").save(ROWS)
+    rows = json.loads((tmp_path / "a.json").read_text())
+    assert rows[0] == {"text": "007", "part": 0.1 + 0.2, "n": 1, "t": True}
+    assert rows[1]["part"] is None
+    pd.testing.assert_frame_equal(PandasJsonCacher(tmp_path / "a.json").load(), ROWS, check_exact=True)
+    pd.testing.assert_frame_equal(PandasCacher(tmp_path / "a.json", format="json").load(), ROWS, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        ROWS.set_axis(["a", "b", "c"]),
+        ROWS.iloc[1:],
+        ROWS.rename_axis("i"),
+        ROWS.assign(kind=pd.Categorical(["x", "y", "x"])),
+        ROWS.assign(time=pd.to_datetime(["2020-01-01"] * 3)),
+        ROWS.assign(small=np.array([1, 2, 3], dtype="int8")),
+        ROWS.assign(nothing=[np.nan] * 3),
+        ROWS.assign(infinite=[np.inf] * 3),
+        ROWS.iloc[:0],
+    ],
+)
+def test_json_of_other_frames_has_the_schema(tmp_path: Path, frame: pd.DataFrame) -> None:
+    PandasJsonCacher(tmp_path / "a.json").save(frame)
+    assert "schema" in json.loads((tmp_path / "a.json").read_text())
+    loaded = PandasJsonCacher(tmp_path / "a.json").load()
+    assert list(loaded["text"].dropna()) == list(frame["text"].dropna())
+    assert list(loaded.index) == list(frame.index)
+
+
+@given(frame=FRAMES)
+@settings(max_examples=40, deadline=None)
+def test_json_rows_come_back_exactly(folder: Path, frame: pd.DataFrame) -> None:
+    frame = frame.drop(columns="time")
+    PandasJsonCacher(folder / "rows.json").save(frame.where(frame["part"].abs().between(1e-300, 1e300), 0.5))
+    if (folder / "rows.json").read_bytes().startswith(b"["):
+        expected = frame.where(frame["part"].abs().between(1e-300, 1e300), 0.5)
+        pd.testing.assert_frame_equal(PandasJsonCacher(folder / "rows.json").load(), expected, check_exact=True)
+
+
+def test_json_of_other_versions_and_programs_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    ROWS.to_json(path, orient="table", double_precision=15, date_unit="ns")  # as earlier versions wrote it
+    pd.testing.assert_frame_equal(PandasJsonCacher(path).load(), ROWS)
+    frame = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
+    frame.to_json(path, double_precision=15)  # as curifactory writes it
+    assert same(PandasJsonCacher(path).load(), frame)
+    frame.to_json(path, orient="table", compression="gzip")
+    compressed = PandasJsonCacher(path, to_json_args={"compression": "gzip"}, read_json_args={"compression": "gzip"})
+    assert same(compressed.load(), frame)
+    for orient in ("split", "records"):
+        PandasJsonCacher(path, to_json_args={"orient": orient}).save(frame)
+        assert same(PandasJsonCacher(path, to_json_args={"orient": orient}).load(), frame)
+
+
+# --- Excel, XML, HDF5 ------------------------------------------------------------------------------------------------
+def test_formats_for_other_programs(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": [1, 2], "b": ["007", "x"]})
+    for format, read in (("excel", pd.read_excel), ("xml", pd.read_xml), ("hdf5", pd.read_hdf)):
+        cacher = PandasCacher(tmp_path / "f", format=format)
+        assert cacher.bound(tmp_path, "x").get_path().endswith({"excel": ".xlsx", "xml": ".xml", "hdf5": ".h5"}[format])
+        cacher.save(frame)
+        assert same(cacher.load(), frame)
+        assert list(read(tmp_path / "f")["a"]) == [1, 2]
+        (tmp_path / "f").unlink()
+    frame.to_excel(tmp_path / "a.xlsx", index=False)
+    assert list(PandasCacher(tmp_path / "a.xlsx", "excel", read_args={}).load()) == ["a", "b"]
+    assert list(PandasCacher(tmp_path / "a.xlsx", "excel").load()) == ["b"]
+    PandasCacher(tmp_path / "a.h5", "hdf5", to_args={"key": "other"}).save(frame)
+    assert same(PandasCacher(tmp_path / "a.h5", "hdf5").load(), frame)
+
+
 def test_labels_that_are_no_texts_keep_their_values(tmp_path: Path) -> None:
     frame = pd.DataFrame(np.eye(2))
     for cacher in (PandasJsonCacher(tmp_path / "a.json"), PandasCsvCacher(tmp_path / "a.csv")):
@@ -243,6 +342,9 @@ def test_labels_that_are_no_texts_keep_their_values(tmp_path: Path) -> None:
         (ParquetCacher, pd.DataFrame({"a": [1, "x"]}), "cannot be written as Parquet"),
         (PandasCacher(format="parquet"), pd.DataFrame({"a": [1, "x"]}), "cannot be written as parquet"),
         (PandasCacher(format="orc"), FRAME, "cannot be written as orc"),
+        (PandasCacher(format="excel"), FRAME, "cannot be written as excel.*timezone"),
+        (PandasCacher(format="hdf5"), FRAME, "cannot be written as hdf5"),
+        (PandasCacher(format="xml"), pd.DataFrame({"a b": [1]}), "cannot be written as xml"),
         (PandasJsonCacher, CASES["csv levels"][1], "several levels"),
         (PandasJsonCacher, pd.DataFrame({"a": pd.to_timedelta([1])}), "time differences"),
         (PandasJsonCacher, pd.DataFrame([[1, 2]], columns=[1, "1"]), "the same as texts"),
@@ -261,8 +363,8 @@ def test_frames_that_a_format_cannot_hold_are_refused(tmp_path: Path, cacher: An
 
 
 def test_an_unknown_format_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="'excel'") as caught:
-        PandasCacher(format="excel")
+    with pytest.raises(ConfigurationError, match="'stata'") as caught:
+        PandasCacher(format="stata")
     assert "parquet" in caught.value.fix
 
 
@@ -356,8 +458,13 @@ def test_no_pickle_is_ever_loaded(tmp_path: Path) -> None:
 # --- notebooks -------------------------------------------------------------------------------------------------------
 METADATA = st.fixed_dictionaries({}, optional={"tags": st.just(["a"]), "x": st.integers(), "y": st.just({"a": [None]})})
 SOURCES = st.text(st.characters(codec="utf-8"), max_size=20) | st.lists(st.text(max_size=3), max_size=3)
-CELL = st.text(max_size=20) | st.fixed_dictionaries(
-    {"cell_type": st.sampled_from(["code", "markdown", "raw"]), "source": SOURCES}, optional={"metadata": METADATA}
+LINES = st.lists(st.text(st.characters(codec="utf-8"), max_size=5), max_size=4)
+CELL = (
+    st.text(max_size=20)
+    | LINES
+    | st.fixed_dictionaries(
+        {"cell_type": st.sampled_from(["code", "markdown", "raw"]), "source": SOURCES}, optional={"metadata": METADATA}
+    )
 )
 
 
@@ -369,8 +476,25 @@ def test_cells_come_back_and_the_notebook_is_valid(folder: Path, cells: list[Any
     assert RawJupyterNotebookCacher(path).load() == cells
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
-    sources = [cell if isinstance(cell, str) else cell["source"] for cell in cells]
-    assert [c.source for c in notebook.cells] == ["".join(source) for source in sources]
+    assert [c.source for c in notebook.cells] == [source_of(cell) for cell in cells]
+
+
+def source_of(cell: Any) -> str:
+    match cell:
+        case str():
+            return cell
+        case list():
+            return "\n".join(cell)
+        case _:
+            return "".join(cell["source"])
+
+
+def test_lists_of_lines_come_back_after_jupyter_has_saved_them(tmp_path: Path) -> None:
+    cells = [["import os", "", "print(1)"], ["x = 2"], [], "text\nof two"]
+    path = tmp_path / "a.ipynb"
+    RawJupyterNotebookCacher(path).save(cells)
+    nbformat.write(nbformat.read(path, as_version=4), path)
+    assert RawJupyterNotebookCacher(path).load() == cells
 
 
 def test_a_notebook_of_jupyter_is_read(tmp_path: Path) -> None:
@@ -389,6 +513,7 @@ def test_a_notebook_of_jupyter_is_read(tmp_path: Path) -> None:
     [
         ("x = 1", "is a str, not a list"),
         (["x", 3], "Cell 1 of the notebook is a int"),
+        ([["x", 3]], "Cell 0 of the notebook has as line 1 a int"),
         ([{"cell_type": "heading", "source": ""}], "'heading'"),
         ([{"cell_type": [], "source": ""}], "cell_type"),
         ([{"cell_type": "code"}], "no source"),

@@ -14,6 +14,9 @@ EXTRAS = {
     "pandas": "tables",
     "pyarrow": "tables",
     "polars": "polars",
+    "lxml": "formats",
+    "openpyxl": "formats",
+    "tables": "formats",
 }
 """The extra of curidask that brings a package."""
 

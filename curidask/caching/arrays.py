@@ -13,7 +13,8 @@ from typing import Any
 from curidask.caching._packages import load_package, require, type_name
 from curidask.caching.base import Cacheable
 from curidask.errors import CacheError, ConfigurationError
-from curidask.store.manifests import payload_name, safe_part
+from curidask.keywords import keywords
+from curidask.store.manifests import safe_part
 
 __all__ = ["NumpyCacher"]
 
@@ -49,6 +50,7 @@ class NumpyCacher(Cacheable):
     compressed: bool = False
     mmap_mode: str | None = None
 
+    @keywords()
     def __init__(
         self,
         path_override: str | Path | None = None,
@@ -75,8 +77,12 @@ class NumpyCacher(Cacheable):
         """Raise a `CacheError` that says what to install, when numpy is missing."""
         require("numpy", "NumpyCacher")
 
-    def save(self, obj: Any) -> None:
-        """Write the arrays.
+    def check(self) -> bool:
+        """Whether the arrays are there, in either layout."""
+        return super().check() or os.path.isdir(self._folder_path)
+
+    def save(self, obj: Any) -> str:
+        """Write the arrays; the path of the file, or of the folder.
 
         Raises
         ------
@@ -91,8 +97,9 @@ class NumpyCacher(Cacheable):
             if self.mmap_mode:
                 Path(self.get_path()).unlink(missing_ok=True)
                 self._save_folder(form, arrays)
-            else:
-                self._save_archive(form, arrays)
+                return self._folder_path
+            self._save_archive(form, arrays)
+            return self.get_path()
 
     def load(self) -> Any:
         """Read the arrays."""
@@ -196,8 +203,7 @@ class NumpyCacher(Cacheable):
     @property
     def _folder_path(self) -> str:
         """The folder that `get_dir` would make."""
-        folder, basename, _ = self._place()
-        return os.path.join(folder, payload_name(basename, "arrays", ""))
+        return self._dir("arrays")
 
     def _load_file(self, numpy: Any, path: str) -> Any:
         try:

@@ -6,8 +6,9 @@ import json
 from typing import Any, ClassVar
 
 from curidask.caching.base import Cacheable
+from curidask.caching.values import json_bytes
 from curidask.errors import UnpicklableError
-from curidask.store.jsontext import NotJsonError, to_json
+from curidask.store.jsontext import NotJsonError
 
 __all__ = ["JsonCacher", "NotJsonError", "PickleCacher"]
 
@@ -15,22 +16,28 @@ __all__ = ["JsonCacher", "NotJsonError", "PickleCacher"]
 class JsonCacher(Cacheable):
     """Stores a value as JSON in UTF-8: for anybody to read, and nothing is executed on loading.
 
-    JSON has fewer types than Python: tuples come back as lists, keys of dicts as texts. What it cannot express at all
-    raises `NotJsonError` with the place inside the value. NaN and infinities are written as JavaScript names them.
+    JSON has fewer types than Python. What it does not have is written as the nearest that it has, and comes back as
+    that:
+
+    - tuples, sets (sorted), ranges and numpy arrays as lists;
+    - other mappings, and dataclasses by their fields, as dicts;
+    - numpy scalars and enums as what they stand for;
+    - paths, dates, times, time differences, decimals and UUIDs as the text that ``str()`` gives;
+    - keys of dicts as texts.
+
+    Anything else raises `NotJsonError` with the place inside the value. NaN and infinities are written as JavaScript
+    names them. Values of up to 100,000 characters are indented.
     """
 
     extension = ".json"
 
-    def save(self, obj: Any) -> None:
-        """Write the value."""
-        text = to_json(obj, "The value", where=self.name or "")
-        _refuse_equal_keys(obj, self.name or "")
-        try:
-            data = text.encode()
-        except UnicodeEncodeError:  # half a surrogate pair: it can be written as an escape only
-            data = json.dumps(obj).encode()
-        with open(self.get_path(), "wb") as file:
+    def save(self, obj: Any) -> str:
+        """Write the value; the path."""
+        data = json_bytes(obj, self.name or "")
+        path = self.get_path()
+        with open(path, "wb") as file:
             file.write(data)
+        return path
 
     def load(self) -> Any:
         """Read the value."""
@@ -49,8 +56,8 @@ class PickleCacher(Cacheable):
     extension = ".pkl"
     exact: ClassVar[bool] = True
 
-    def save(self, obj: Any) -> None:
-        """Write the value.
+    def save(self, obj: Any) -> str:
+        """Write the value; the path.
 
         Raises
         ------
@@ -58,7 +65,8 @@ class PickleCacher(Cacheable):
         """
         from curidask.caching import pickling
 
-        with open(self.get_path(), "w+b") as file:
+        path = self.get_path()
+        with open(path, "w+b") as file:
             try:
                 pickling.dump(obj, file)
             except Exception as error:
@@ -69,6 +77,7 @@ class PickleCacher(Cacheable):
                     where=self.name or "",
                     fix="return plain data, or write a cacher that knows the type (subclass Cacheable)",
                 ) from error
+        return path
 
     def load(self) -> Any:
         """Read the value."""
@@ -76,29 +85,3 @@ class PickleCacher(Cacheable):
 
         with open(self.get_path(), "rb") as file:
             return pickling.load(file)
-
-
-_ATOMS = frozenset((str, int, float, bool, type(None)))
-
-
-def _refuse_equal_keys(value: Any, where: str) -> None:
-    """Refuse a dict whose keys become one in JSON, such as 1 and "1": one of the values would be lost in silence."""
-    pending = [value]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, dict):
-            keys = [key for key in item if type(key) is not str]
-            if keys and len({_json_key(key) for key in item}) < len(item):
-                raise NotJsonError(
-                    f"The value cannot be written as JSON: two of the keys {list(item)[:5]!r} become one.",
-                    where=where,
-                    fix="use texts as keys",
-                )
-            item = item.values()
-        elif not isinstance(item, list | tuple):
-            continue
-        pending += [inner for inner in item if type(inner) not in _ATOMS]
-
-
-def _json_key(key: Any) -> str:
-    return key if isinstance(key, str) else json.dumps(key)

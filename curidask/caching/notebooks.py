@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curidask.caching.base import Cacheable
@@ -28,17 +28,17 @@ METADATA = {
 class RawJupyterNotebookCacher(Cacheable):
     """Stores a list of cells as a notebook that Jupyter opens.
 
-    A cell is a text (Python code) or a dict with ``cell_type`` (``"code"``, ``"markdown"`` or ``"raw"``) and
-    ``source`` (a text or a list of lines), and whatever else the notebook format knows of a cell. What is missing for
-    a valid notebook is filled in, and left out again when the list is loaded.
+    A cell is a text (Python code), a list of lines of code, or a dict with ``cell_type`` (``"code"``, ``"markdown"``
+    or ``"raw"``) and ``source`` (a text or a list of lines), and whatever else the notebook format knows of a cell.
+    What is missing for a valid notebook is filled in, and left out again when the list is loaded.
 
     Of a notebook that something else wrote, code cells load as texts, others as dicts of type and source.
     """
 
     extension = ".ipynb"
 
-    def save(self, obj: Any) -> None:
-        """Write the cells as a notebook in format 4.5.
+    def save(self, obj: Any) -> str:
+        """Write the cells as a notebook in format 4.5; the path.
 
         Raises
         ------
@@ -51,14 +51,16 @@ class RawJupyterNotebookCacher(Cacheable):
             raise CacheError(
                 f"The value is a {type(obj).__name__}, not a list of cells.",
                 where=self.name or "",
-                fix="return a list of code texts, or of dicts with 'cell_type' and 'source'",
+                fix="return a list of code texts, of lists of lines, or of dicts with 'cell_type' and 'source'",
             )
         cells = [self._cell(number, cell) for number, cell in enumerate(obj)]
         self._refuse_equal_ids(cells)
         notebook = {"cells": cells, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
         to_json(notebook, "The notebook", where=self.name or "")  # says where it cannot be written
-        with open(self.get_path(), "w", encoding="utf-8") as file:
+        path = self.get_path()
+        with open(path, "w", encoding="utf-8") as file:
             json.dump(notebook, file, indent=1)
+        return path
 
     def load(self) -> list[Any]:
         """Read the cells."""
@@ -68,8 +70,13 @@ class RawJupyterNotebookCacher(Cacheable):
     def _cell(self, number: int, cell: Any) -> dict[str, Any]:
         if isinstance(cell, str):
             return _filled(number, {"cell_type": "code", "source": cell}, {})
-        if not isinstance(cell, Mapping):
-            raise self._bad_cell(number, f"is a {type(cell).__name__}")
+        if isinstance(cell, list | tuple):
+            return self._cell_of_lines(number, cell)
+        if isinstance(cell, Mapping):
+            return self._cell_of_fields(number, cell)
+        raise self._bad_cell(number, f"is a {type(cell).__name__}")
+
+    def _cell_of_fields(self, number: int, cell: Mapping[str, Any]) -> dict[str, Any]:
         known = FIELDS.get(str(cell.get("cell_type")))
         if known is None:
             raise self._bad_cell(number, f"has the cell_type {cell.get('cell_type')!r}")
@@ -83,11 +90,18 @@ class RawJupyterNotebookCacher(Cacheable):
             raise self._bad_cell(number, f"has the id {cell['id']!r}; 1 to 64 letters, digits, '-' and '_' make one")
         return _filled(number, dict(cell), {MARK: {"given": list(cell)}})
 
+    def _cell_of_lines(self, number: int, lines: Sequence[Any]) -> dict[str, Any]:
+        for place, line in enumerate(lines):
+            if not isinstance(line, str):
+                raise self._bad_cell(number, f"has as line {place} a {type(line).__name__}")
+        source = [f"{line}\n" for line in lines[:-1]] + list(lines[-1:])
+        return _filled(number, {"cell_type": "code", "source": source}, {MARK: {"lines": True}})
+
     def _bad_cell(self, number: int, problem: str) -> CacheError:
         return CacheError(
             f"Cell {number} of the notebook {problem}.",
             where=self.name or "",
-            fix="give a code text, or a dict such as {'cell_type': 'markdown', 'source': '# Title'}",
+            fix="give a code text, a list of lines, or a dict such as {'cell_type': 'markdown', 'source': '# Title'}",
         )
 
     def _refuse_equal_ids(self, cells: list[dict[str, Any]]) -> None:
@@ -108,11 +122,20 @@ def _filled(number: int, cell: dict[str, Any], mark: dict[str, Any]) -> dict[str
 
 def _value(cell: dict[str, Any]) -> Any:
     """The cell as it was given."""
-    given = cell.get("metadata", {}).pop(MARK, {}).get("given")
-    if given is not None:
-        return {name: cell[name] for name in given if name in cell}
+    mark = cell.get("metadata", {}).pop(MARK, {})
+    if "given" in mark:
+        return {name: cell[name] for name in mark["given"] if name in cell}
+    if "lines" in mark:
+        return _lines(cell["source"])
     source = cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
     return source if cell["cell_type"] == "code" else {"cell_type": cell["cell_type"], "source": source}
+
+
+def _lines(source: str | list[str]) -> list[str]:
+    """The lines of a cell; Jupyter writes a source anew, as a list of its lines or as one text."""
+    if isinstance(source, str):
+        return source.split("\n")
+    return [line.removesuffix("\n") for line in source[:-1]] + source[-1:]
 
 
 def _is_source(source: Any) -> bool:

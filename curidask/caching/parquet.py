@@ -10,6 +10,7 @@ from typing import Any
 from curidask.caching._packages import is_installed, load_package, require, type_name
 from curidask.caching.base import Cacheable
 from curidask.errors import CacheError
+from curidask.keywords import keywords
 
 __all__ = ["ParquetCacher"]
 
@@ -42,6 +43,7 @@ class ParquetCacher(Cacheable):
     to_args: Mapping[str, Any] = {}
     read_args: Mapping[str, Any] = {}
 
+    @keywords()
     def __init__(
         self,
         path_override: str | Path | None = None,
@@ -58,8 +60,8 @@ class ParquetCacher(Cacheable):
         if not is_installed("polars"):
             require("pyarrow", "ParquetCacher")
 
-    def save(self, obj: Any) -> None:
-        """Write the frame.
+    def save(self, obj: Any) -> str:
+        """Write the frame; the path.
 
         Raises
         ------
@@ -73,12 +75,13 @@ class ParquetCacher(Cacheable):
                 where=self.name or "",
                 fix="call .collect() on a lazy frame, .to_frame() on a series; use another cacher for other types",
             )
+        path = self.get_path()
         try:
             if kind == "polars":
-                obj.write_parquet(self.get_path(), **{"metadata": {POLARS_MARK: ""}, **self.to_args})
+                obj.write_parquet(path, **{"metadata": {POLARS_MARK: ""}, **self.to_args})
             else:
                 require("pyarrow", "ParquetCacher")
-                obj.to_parquet(self.get_path(), **self.to_args)
+                obj.to_parquet(path, **self.to_args)
         except OSError:
             raise
         except Exception as error:
@@ -87,6 +90,7 @@ class ParquetCacher(Cacheable):
                 where=self.name or "",
                 fix="make each column of one type, or use PandasCacher(format='pickle') or PickleCacher",
             ) from error
+        return path
 
     def load(self) -> Any:
         """Read the frame."""

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
-from curidask.caching.base import Cacheable
+from curidask.caching.base import Cacheable, beside
 from curidask.errors import ArtifactMissingError, CacheError
+from curidask.keywords import keywords
 from curidask.store.integrity import checked_verify, hash_file
-from curidask.store.manifests import FileEntry, beside_name, check_object_name, content_digest
+from curidask.store.manifests import FileEntry, check_object_name, content_digest
 from curidask.store.workspaces import Workspace
 
 __all__ = ["FileReferenceCacher", "PathRef", "StageFiles"]
@@ -106,12 +107,13 @@ class FileReferenceCacher(Cacheable):
     refers: ClassVar[bool] = True
     verify: str = "digest"
 
-    def __init__(self, path_override: str | Path | None = None, *, verify: str = "digest", **options: Any) -> None:
-        super().__init__(path_override, **options)
+    @keywords()
+    def __init__(self, *args: Any, verify: str = "digest", **options: Any) -> None:
+        super().__init__(*args, **options)
         self.verify = checked_verify(verify)
 
-    def save(self, obj: Any) -> None:
-        """Write the paths.
+    def save(self, obj: Any) -> str:
+        """Write the paths; the path of the file in which they are.
 
         Raises
         ------
@@ -119,8 +121,10 @@ class FileReferenceCacher(Cacheable):
             For what is no path, and for a path at which there is nothing.
         """
         text = json.dumps(self._encoded(obj), indent=1)
-        with open(self._payload_path(), "w", encoding="utf-8") as file:
+        path = self._payload_path()
+        with open(path, "w", encoding="utf-8") as file:
             file.write(text)
+        return path
 
     def load(self) -> Any:
         """Read the paths.
@@ -135,21 +139,22 @@ class FileReferenceCacher(Cacheable):
         return self._decoded(stored)
 
     def check(self) -> bool:
+        """Whether all files are there and are what they were."""
+        try:
+            self.check_references()
+        except (ArtifactMissingError, FileNotFoundError):
+            return False
+        return True
+
+    def check_references(self) -> None:
         """Look whether all files are what they were.
 
         Raises
         ------
         ArtifactMissingError
-            On a stage, naming one that is not. By itself the cacher says False then.
+            Naming one that is not.
         """
-        if self._folder is not None:
-            self._check(self._stored())
-            return True
-        try:
-            self._check(self._stored())
-        except (ArtifactMissingError, FileNotFoundError):
-            return False
-        return True
+        self._check(self._stored())
 
     # --- value to JSON and back --------------------------------------------------------------------------------------
     def _encoded(self, value: Any) -> dict[str, Any]:
@@ -201,12 +206,12 @@ class FileReferenceCacher(Cacheable):
                 self._own_path(node["stage_file"])
                 continue
             try:
-                found = look_at(node["path"], digest=self.verify == "digest" and bool(node["sha256"]))
+                found = look_at(node["path"], digest=self.verify == "digest" and bool(node.get("sha256")))
             except FileNotFoundError:  # removed while it was looked at
                 found = None
             if found is None:
                 raise self._lost(node["path"], "is gone")
-            if self.verify != "off" and any(found[fact] not in ("", node[fact]) for fact in found):
+            if self.verify != "off" and "sha256" in node and any(found[fact] not in ("", node[fact]) for fact in found):
                 raise self._lost(node["path"], "was changed")
 
     def _own_path(self, name: str) -> str:
@@ -216,12 +221,13 @@ class FileReferenceCacher(Cacheable):
         return path
 
     def _payload_path(self) -> str:
-        return Cacheable.get_path(self)
+        """The path of the file in which the paths are written down."""
+        return super().get_path()
 
     def _stored(self) -> dict[str, Any]:
         with open(self._payload_path(), encoding="utf-8") as file:
-            stored: dict[str, Any] = json.load(file)
-        return stored
+            stored = json.load(file)
+        return stored if isinstance(stored, dict) else _bare(stored)
 
     def _lost(self, path: str, problem: str) -> ArtifactMissingError:
         return ArtifactMissingError(f"{path!r}, which it refers to, {problem}.", where=self._where)
@@ -238,7 +244,9 @@ class PathRef(FileReferenceCacher):
     with the artifact, and on any machine the path that comes back is one that is there. Or it writes to a path of its
     own, to which `path_override` holds it, a template as for `Cacheable`.
 
-    By itself, ``PathRef(path).load()`` gives the path, when something is there.
+    `get_path` gives the path that is asked for: that of `path_override`, or of ``record.get_path`` with the output's
+    name; and where what was written lies, once it is stored. By itself, ``PathRef(path).load()`` gives the path, when
+    something is there.
 
     Parameters
     ----------
@@ -251,34 +259,24 @@ class PathRef(FileReferenceCacher):
 
     publishes: ClassVar[bool] = False
 
+    @keywords()
     def get_path(self, suffix: str | None = None) -> str:
-        """The path that the cacher is about.
-
-        In the stage that makes the output, ``record.stage_cachers[i].get_path()`` is the path to write to and to
-        return: the one that `path_override` asks for, else a file of the stage, as ``record.get_path(name)`` gives it
-        with the output's name (and the `extension` that the cacher was given). Later it is the path that was returned.
-
-        Parameters
-        ----------
-        suffix : str, optional
-            Put at the end of the path.
-        """
+        """The path that is kept, and not one of the cacher's own."""
         if self._is_inline:
             return super().get_path(suffix)
-        if self.stage_files is None or self.stage_files.workspace is None:
-            return f"{self.load()}{suffix or ''}"
-        asked = self.override_path()
-        if asked is None:
-            own = self.__dict__.get("extension", "")  # not that of the class, which is the payload's
-            asked = self.stage_files.new_path(beside_name(f"{self.name}{own}", track=self.track))
-        return asked + (suffix or "")
+        path = self.override_path()
+        if path is None:
+            path = self._kept() if os.path.exists(self._payload_path()) else self._of_record("get_path", None)
+        return beside(path, suffix, self._own_extension)
 
     def check(self) -> bool:
-        """Look whether what lies at the path is what it was; by itself, whether something is there."""
-        return os.path.exists(self.get_path()) if self._is_inline else super().check()
+        """Whether what the path leads to is there and, once it is stored, unchanged."""
+        if self._is_inline or not os.path.exists(self._payload_path()):
+            return os.path.exists(self.get_path())
+        return super().check()
 
-    def save(self, obj: Any) -> None:
-        """Keep the path.
+    def save(self, obj: Any) -> str:
+        """Keep the path; the path.
 
         Raises
         ------
@@ -302,6 +300,7 @@ class PathRef(FileReferenceCacher):
             self._described(os.fspath(obj))
         else:
             super().save(obj)
+        return os.fspath(obj)
 
     def load(self) -> Any:
         """Give the path.
@@ -318,10 +317,22 @@ class PathRef(FileReferenceCacher):
             raise self._lost(path, "is gone")
         return path
 
+    def _kept(self) -> str:
+        return str(self._decoded(self._stored()))
+
+    @property
+    def _own_extension(self) -> str:
+        return "" if self.extension == type(self).extension else self.extension
+
     @property
     def _is_inline(self) -> bool:
         # By itself its path is that of the user's file: there is nowhere to note anything down.
         return self._folder is None
+
+
+def _bare(paths: Any) -> dict[str, Any]:
+    """Paths of which nothing was noted down, as curifactory wrote them."""
+    return {"list": [_bare(path) for path in paths]} if isinstance(paths, list) else {"path": paths}
 
 
 def look_at(path: str, *, digest: bool) -> dict[str, Any] | None:

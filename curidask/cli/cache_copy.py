@@ -199,9 +199,9 @@ def _registered(way: _Way, wanted: list[KnownRun]) -> Iterator[None]:
 
 
 def _use_of(run: KnownRun, places: list[ObjectStore]) -> RunUse:
-    from curidask.cli.terminal import say
     from curidask.executors.describe import user_name
     from curidask.store.usage import RunUse
+    from curidask.terminal import say
 
     who = {"user": user_name(), "host": socket.gethostname()}
     return RunUse(places, reference=run.reference, experiment=run.experiment, told=say, **who)

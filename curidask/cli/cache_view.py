@@ -80,8 +80,8 @@ class NumberedTier:
 
 def load_config() -> Config:
     """The configuration around the current folder; from here on warnings show as lines."""
-    from curidask.cli.terminal import say, show_warnings
     from curidask.config import load_config
+    from curidask.terminal import say, show_warnings
 
     show_warnings(lambda text: say(f"warning: {text}", fg="yellow"))
     return load_config()

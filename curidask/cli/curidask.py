@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -15,7 +17,9 @@ from curidask.cli.cluster import cluster_command
 from curidask.cli.errors import guarded
 from curidask.cli.experiment import SETTINGS, SUBCOMMANDS, run_click, run_command
 from curidask.cli.runs import attach_command, runs_command
-from curidask.cli.terminal import choose_colour, say
+from curidask.terminal import choose_colour, say
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group(context_settings=SETTINGS)
@@ -40,8 +44,22 @@ def init(folder: Path, yes: bool) -> None:
         say(line, err=False)
 
 
+def _refuse_shell_flag(_: click.Context, flag: click.Parameter, given: bool) -> None:
+    if given:
+        raise click.UsageError(f"Write `curidask completion {flag.name}`; it prints the script and changes no file.")
+
+
+def _shell_flag(name: str) -> Callable[[F], F]:
+    """A flag of older command lines in the place of the argument."""
+    return click.option(
+        f"--{name}", is_flag=True, hidden=True, expose_value=False, is_eager=True, callback=_refuse_shell_flag
+    )
+
+
 @cli.command("completion")
 @click.argument("shell", type=click.Choice(completion.SHELLS))
+@_shell_flag("bash")
+@_shell_flag("zsh")
 def completion_command(shell: str) -> None:
     r"""Print what lets SHELL complete `experiment` and `curidask`.
 

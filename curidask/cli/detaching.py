@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from curidask.announcing import ANNOUNCE, OUTPUT, output_beside
-from curidask.cli.terminal import say
 from curidask.errors import CacheError
+from curidask.terminal import say
 
 if TYPE_CHECKING:
     from curidask.config import Config

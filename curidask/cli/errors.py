@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from curidask.cli.terminal import say
 from curidask.errors import (
     CuridaskError,
     MissingInputError,
@@ -24,6 +23,7 @@ from curidask.errors import (
     StageFailedError,
     UnsafeNameError,
 )
+from curidask.terminal import say
 
 ASKED_WRONGLY = (ProjectError, ParameterError, StageDefinitionError, UnsafeNameError, MissingInputError)
 SHOWN_FAILURES = 5

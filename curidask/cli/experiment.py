@@ -11,16 +11,12 @@ import click
 from curidask import __version__
 from curidask.cli import completion
 from curidask.cli.errors import guarded
-from curidask.cli.options import RunCommand, run_options
+from curidask.cli.options import ALL_SETS, EDITOR, RunCommand, run_options
 from curidask.cli.reports import reports_command
-from curidask.cli.terminal import choose_colour, say, show_logs, show_warnings
+from curidask.terminal import choose_colour, say
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from curidask.cli.display import Progress
     from curidask.config import Config
-    from curidask.experiment import ExperimentResult
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -37,8 +33,6 @@ Examples:
 Exit codes: 0 done, 1 a stage failed (the others are in the cache), 2 it could not be run, 130 interrupted.
 """
 
-QUERIES = {"map_only": "--map", "hashes": "--hashes", "print_params": "--print-params", "paths": "--paths"}
-
 
 @click.command(cls=RunCommand, context_settings=SETTINGS, epilog=EPILOG)
 @click.argument("name", metavar="NAME", shell_complete=completion.experiments)
@@ -51,24 +45,14 @@ def run_command(name: str, **options: Any) -> None:
     experiment itself.  `experiment ls` lists experiments and parameter modules.
     """
     choose_colour(plain=options["plain"] or options["no_color"])
-    _check(options)
-    from curidask.cli.display import Progress
-    from curidask.config import load_config
-
     if options["detach"]:
+        _check_detached(options)
+        from curidask.config import load_config
+
         sys.exit(_detached(load_config(), options))
-    looks = any(options[query] not in (None, False) for query in QUERIES)
-    progress = Progress(
-        quiet=options["quiet"] or looks, plain=options["plain"], moving=True if options["progress"] else None
-    )
-    show_warnings(progress.warned)
-    config = load_config()
-    verbose = options["verbose"] and not looks
-    show_logs(progress.line, config.root, verbose=verbose, everything=options["all_loggers"])
-    if looks:
-        _look(config, name, options, progress)
-    else:
-        _run(config, name, options, progress)
+    from curidask.experiment import run_experiment
+
+    _explained(run_experiment, name, **_run_options(options))
 
 
 def _detached(config: Config, options: dict[str, Any]) -> int:
@@ -85,28 +69,14 @@ def _named_cluster(config: Config, options: dict[str, Any]) -> str | None:
     return chosen or (config.default_cluster if options["parallel"] is None else None) or None
 
 
-def _check(options: dict[str, Any]) -> None:
-    """Refuse flags that contradict each other."""
-    for one, *others in (
-        tuple(QUERIES),
-        ("progress", "plain"),
-        ("progress", "quiet"),
-        ("lazy", "ignore_lazy"),
-        ("dry", "store_full"),
-        ("dry", "notebook"),
-        ("dry", "docker"),
-        ("detach", "dry"),
-        ("detach", "progress"),
-        *(("detach", query) for query in QUERIES),
-    ):
-        given = [name for name in (one, *others) if options[name] not in (None, False)]
-        if len(given) > 1:
-            flags = " and ".join(QUERIES.get(name, f"--{name.replace('_', '-')}") for name in given)
-            raise click.UsageError(f"{flags} cannot go together; leave one of them out.")
-
-    from curidask.cli.options import EDITOR
-
-    if options["detach"] and options["notes"] == EDITOR:
+def _check_detached(options: dict[str, Any]) -> None:
+    """Refuse what needs the terminal, and runs that nobody could follow."""
+    names = ("dry", "progress", "parallel_safe", "map_only", "hashes", "paths", "print_params")
+    given = [name for name in names if options[name] not in (None, False)]
+    if given:
+        flag = given[0].removesuffix("_only").replace("_", "-")
+        raise click.UsageError(f"--detach and --{flag} cannot go together; leave one of them out.")
+    if options["notes"] == EDITOR:
         raise click.UsageError("--notes opens an editor, and --detach leaves the terminal; write --notes TEXT.")
 
 
@@ -115,72 +85,24 @@ def _run_options(options: dict[str, Any]) -> dict[str, Any]:
     names = (
         "params", "names", "indices", "global_indices", "overwrite", "overwrite_stages", "cache", "cache_mode",
         "prefix", "dry", "dry_cache", "lazy", "ignore_lazy", "no_dag", "fail_fast", "keep_going_aggregates", "parallel",
-        "insecure", "restarts", "log_errors", "all_loggers",
+        "insecure", "restarts", "log_errors", "all_loggers", "map_only", "plain", "progress", "no_color", "store_full",
     )  # fmt: skip
-    cluster = _chosen_cluster(options["cluster"], options["scheduler"])
-    return {name: options[name] for name in names} | {"cluster": cluster}
-
-
-def _look(config: Config, name: str, options: dict[str, Any], progress: Progress) -> None:
-    from curidask.cli import queries
-
-    if options["hashes"] or options["print_params"] is not None:
-        lines = _explained(queries.param_lines, config, name, options)
-    else:
-        result = _trace(config, name, options, progress)
-        lines = queries.path_lines(result) if options["paths"] else queries.map_text(result)
-    for line in lines:
-        say(line, err=False)
-
-
-def _trace(config: Config, name: str, options: dict[str, Any], progress: Progress) -> ExperimentResult:
-    from curidask.experiment import run_experiment
-
-    result: ExperimentResult = _explained(
-        run_experiment, name, config=config, listeners=[progress], map_only=True, **_run_options(options)
-    )
-    return result
-
-
-def _run(config: Config, name: str, options: dict[str, Any], progress: Progress) -> None:
-    from curidask.cli import keeping
-    from curidask.experiment import run_experiment
-
-    store_full = options["store_full"] or options["docker"]
-    reports: list[Path] = []
-    chosen = _run_options(options)
-    if options["parallel_mode"] and chosen["parallel"] is None and config.parallel == 0:
-        chosen["parallel"] = -1  # workers although the configuration says none
-    try:
-        result: ExperimentResult = _explained(
-            run_experiment,
-            name,
-            config=config,
-            listeners=[progress],
-            store_full=store_full,
-            notes=keeping.notes(options["notes"], dry=options["dry"]),
-            report=not options["no_report"],
-            on_report=reports.append,
-            log=not options["no_log"],
-            mngr=True,
-            **chosen,
-        )
-    except BaseException:
-        progress.finish()
-        if progress.decisions and not options["quiet"]:
-            for line in (progress.table(), *_named(reports)):
-                say(line)
-        raise
-    progress.finish()
-    kept = keeping.keep(result.manager, options, store_full=store_full)
-    if not options["quiet"]:
-        places = [*keeping.places(result.manager), *_named(reports), *kept]
-        for line in (progress.table(), progress.summary(), *places):
-            say(line)
-
-
-def _named(reports: list[Path]) -> list[str]:
-    return [f"report: {path}" for path in reports]
+    given = {name: options[name] for name in names}
+    looks = options["map_only"] or options["hashes"] or options["paths"] or options["print_params"] is not None
+    return given | {
+        "quiet": options["quiet"] and not looks,
+        "cluster": _chosen_cluster(options["cluster"], options["scheduler"]),
+        "parallel_mode": options["parallel_safe"],
+        "hashes_only": options["hashes"],
+        "paths_only": options["paths"],
+        "print_params": True if options["print_params"] == ALL_SETS else options["print_params"],
+        "build_notebook": options["notebook"],
+        "build_docker": options["docker"],
+        "report": not options["no_report"],
+        "log": not options["no_log"],
+        "log_debug": options["verbose"],
+        "notes": "" if options["notes"] == EDITOR else options["notes"] or None,
+    }
 
 
 def _chosen_cluster(name: str | None, address: str | None) -> str | None:
@@ -210,13 +132,13 @@ def _explained(function: Any, *args: Any, **options: Any) -> Any:
 def ls_command() -> None:
     """List the project's experiments and parameter modules."""
     from curidask.config import load_config
-    from curidask.loading import list_modules
+    from curidask.loading import runnable
 
     choose_colour()
     config = load_config()
-    experiments, params = list_modules(config, config.experiments), list_modules(config, config.params)
-    _print_modules("EXPERIMENTS", [e for e in experiments if e.has_run or e.error])
-    _print_modules("PARAMS", [e for e in (*experiments, *params) if e.has_params or (e.error and e in params)])
+    experiments, params = runnable(config)
+    _print_modules("EXPERIMENTS", experiments)
+    _print_modules("PARAMS", params)
     if not experiments and not params:
         say(f"no modules in {config.path(config.experiments)}; `curidask init` makes a first experiment")
 

@@ -206,7 +206,9 @@ def _may_have_repository(folder: Path) -> bool:
 
 
 def _in_repository(folder: Path) -> bool:
-    return any((parent / ".git").exists() for parent in (folder.resolve(), *folder.resolve().parents))
+    from curidask.history import in_repository
+
+    return in_repository(folder.resolve())
 
 
 def _make_repository(folder: Path) -> str:

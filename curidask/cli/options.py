@@ -20,7 +20,14 @@ EDITOR = "\0editor"
 
 OPTIONAL_VALUES = {"print_params": "--print-params", "notes": "--notes"}
 
-SYNONYMS = {"--full-store": "--store-full"}
+SYNONYMS = {"--full-store": "--store-full", "--no-map": "--no-dag", "--parallel-mode": "--parallel-safe"}
+"""Flags of older command lines."""
+
+ELSEWHERE = {
+    "--name": "--name is --prefix now (how the artifacts' names begin); sets are chosen by --names.",
+    **{flag: f"{flag} belongs to `experiment reports`." for flag in ("--port", "--host", "--update")},
+}
+"""Flags of older command lines that are looked for in vain, and where to find what they did."""
 
 SELECT = "Which parameter sets"
 LOOK = "Look, run nothing and write nothing"
@@ -60,11 +67,15 @@ class RunCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, and explain a missing NAME that a flag with an optional value took."""
-        args = [SYNONYMS.get(arg, arg) for arg in args]
+        args = [_todays(arg) for arg in args]
         if ctx.resilient_parsing and args and args[-1].startswith("-"):
             args.pop()  # its value is being completed; click would stop at it and know no NAME
         try:
             return super().parse_args(ctx, list(args))  # the parser takes them out of the list
+        except click.NoSuchOption as error:
+            if error.option_name in ELSEWHERE:
+                raise click.UsageError(ELSEWHERE[error.option_name], ctx) from None
+            raise
         except click.MissingParameter as error:
             taken = _taken_name(args)
             if error.param is not None and error.param.name == "name" and taken:
@@ -74,6 +85,11 @@ class RunCommand(click.Command):
                     ctx,
                 ) from None
             raise
+
+
+def _todays(argument: str) -> str:
+    flag, equals, value = argument.partition("=")
+    return SYNONYMS.get(flag, flag) + equals + value
 
 
 def _taken_name(args: list[str]) -> tuple[str, str] | None:
@@ -110,8 +126,8 @@ OPTIONS = (
     _option(
         LOOK, "--print-params", is_flag=False, flag_value=ALL_SETS, metavar="[SET]",
         shell_complete=completion.set_names,
-        help="The selected sets in full; or the one set of that name, or whose hash begins so, also of earlier runs. "
-        "With -v also how each field enters the hash.",
+        help="The selected sets in full: a line of hash and name, then JSON; or the one set of that name, or whose "
+        "hash begins so, also of earlier runs. With -v also how each field enters the hash.",
     ),
     _option(
         LOOK, "--paths", is_flag=True,
@@ -155,8 +171,11 @@ OPTIONS = (
         COMPUTE, "--detach", is_flag=True,
         help="Return at once; the run goes on without the terminal. `curidask attach` follows it.",
     ),
-    _option(COMPUTE, "--parallel-mode", is_flag=True, hidden=True),
-    _option(COMPUTE, "--parallel-safe", is_flag=True, hidden=True),
+    _option(
+        COMPUTE, "--parallel-safe", is_flag=True,
+        help="Only fill the cache, as one of several commands at a time, each with a part of the sets: no report, no "
+        "run record, nothing in the registry of sets.",
+    ),
     _option(
         CACHE, "-c", "--cache", metavar="PATH|URL[,…]", shell_complete=completion.folders,
         help="Another cache: a folder, the folder of a run stored with -s, or any URL fsspec knows, as "
@@ -197,10 +216,11 @@ OPTIONS = (
         help="Show what curidask and the experiment log, also on workers.",
     ),
     _option(SHOW, "--quiet", is_flag=True, help="Show only what the experiment prints, warnings and errors."),
-    _option(SHOW, "--plain", is_flag=True, help="No moving lines and no colour."),
+    _option(SHOW, "--plain", is_flag=True, help="No moving lines, whatever --progress says, and no colour."),
     _option(
         SHOW, "--progress", is_flag=True,
-        help="Moving lines also where the output is no terminal; on a terminal they are the default.",
+        help="Moving lines also where the output is no terminal; on a terminal they are the default. With --quiet: "
+        "nothing else.",
     ),
     _option(SHOW, "--no-color", is_flag=True, help="No colour; so does the variable NO_COLOR."),
     _option(SHOW, "--no-log", is_flag=True, help="Write no log file (logs/REFERENCE.log)."),

@@ -40,9 +40,7 @@ def reports_command(runs: tuple[str, ...], port: int | None, host: str | None, u
     for run in runs:
         _make(config, run)
     if update:
-        from curidask.reporting.index import update as update_index
-
-        count = update_index(config.path(config.runs), folder)
+        count = _update_index(config)
         click.echo(f"{folder / 'index.html'}: {count} {'run' if count == 1 else 'runs'}")
     if not (runs or update) or port is not None or host is not None:
         _serve(config, "127.0.0.1" if host is None else host, 8080 if port is None else port)
@@ -50,20 +48,27 @@ def reports_command(runs: tuple[str, ...], port: int | None, host: str | None, u
 
 def _make(config: Config, run: str) -> None:
     from curidask.reporting.report import write_report
+    from curidask.reporting.styles import configured
 
     run_folder = config.path(config.runs) / run
     if not run_folder.is_dir():
         run_folder = Path(run)
-    click.echo(write_report(run_folder, config.path(config.reports)))
+    click.echo(write_report(run_folder, config.path(config.reports), configured(config)))
+
+
+def _update_index(config: Config) -> int:
+    from curidask.reporting.index import update
+    from curidask.reporting.styles import configured
+
+    return update(config.path(config.runs), config.path(config.reports), configured(config))
 
 
 def _serve(config: Config, host: str, port: int) -> None:
-    from curidask.reporting.index import update as update_index
     from curidask.reporting.server import ReportServer
 
     folder = config.path(config.reports)
     if not (folder / "index.html").exists():
-        update_index(config.path(config.runs), folder)
+        _update_index(config)
     with ReportServer(folder, host, port) as server:
         click.echo(f"serving {folder} on {server.url} (Ctrl-C ends it)")
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from curidask.cli import completion
-from curidask.cli.terminal import say
+from curidask.terminal import say
 
 if TYPE_CHECKING:
     from curidask.config import Config
@@ -51,7 +51,7 @@ def runs_command(name: str | None, everything: bool) -> None:
 
 
 def _print_run(run: RunStatus, width: int) -> None:
-    from curidask.cli.display import duration
+    from curidask.progress import duration
 
     counts = run.stages.values()
     words = [
@@ -181,7 +181,7 @@ class _Screen:
             self._draw(run)
 
     def _draw(self, run: RunStatus) -> None:
-        from curidask.cli.display import stage_line
+        from curidask.progress import stage_line
 
         for stage, count in run.stages.items():
             if count.to_run:
@@ -195,7 +195,7 @@ class _Screen:
 
 
 def _say_end(run: RunStatus) -> None:
-    from curidask.cli.display import duration, summary
+    from curidask.progress import duration, summary
 
     if run.status == "died":
         say(

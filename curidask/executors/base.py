@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
-from curidask.graph import Literal, RecordInfo
+from curidask.graph import GivenFile, Literal, RecordInfo
 from curidask.stage_spec import StageSpec
 from curidask.store.claims import Held
 
@@ -112,6 +112,8 @@ class Job:
         How long its stage took at most in this run so far; 0 for unknown.
     components : mapping
         The parts of the key, for the manifest.
+    given : tuple of GivenFile
+        Files to load in place of calling the function.
     """
 
     id: int
@@ -128,6 +130,7 @@ class Job:
     components: Mapping[str, Any]
     supersedes: int = -1
     expected_seconds: float = 0.0
+    given: tuple[GivenFile, ...] = ()
 
     @property
     def sources(self) -> list[Source]:

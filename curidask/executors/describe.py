@@ -9,10 +9,8 @@ import platform
 import socket
 import sys
 import traceback
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from curidask.errors import CuridaskError
 from curidask.executors.base import ErrorInfo
@@ -108,44 +106,6 @@ def _safe_str(error: BaseException) -> str:
         return str(error)
     except BaseException as broken:
         return f"<its message could not be made: {type(broken).__name__}>"
-
-
-def preview(value: Any, limit: int = 80) -> str:
-    """A short text about a value: type, shape or length, and how it begins."""
-    kind = type(value).__name__
-    shape = getattr(value, "shape", None)
-    if isinstance(shape, tuple):
-        return f"{kind} of shape {shape}"
-    if isinstance(value, bool | int | float | complex | type(None)):
-        return repr(value)
-    if isinstance(value, str | bytes):
-        return repr(value if len(value) <= limit else value[:limit]) + ("" if len(value) <= limit else "…")
-    try:
-        return f"{kind} of length {len(value)}"
-    except Exception:
-        return kind
-
-
-def describe_params(params: Any) -> dict[str, Any]:
-    """The fields of a parameter set as plain JSON values, for people to read."""
-    if params is None:
-        return {}
-    names = [name for name in vars(params) if name not in ("hash", "hash_representations", "overwrite")]
-    return {name: _plain(getattr(params, name)) for name in names}
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return (
-        getattr(value, "__qualname__", None) or preview(value)
-        if not isinstance(value, list | tuple)
-        else _plain_list(value)
-    )
-
-
-def _plain_list(value: Sequence[Any]) -> Any:
-    return [_plain(item) for item in value] if len(value) <= 20 else preview(value)
 
 
 @cache

@@ -12,7 +12,7 @@ from curidask.store.claims import Claims
 
 
 @dataclass(frozen=True, slots=True)
-class SessionFacts:
+class ManagerFacts:
     """What a stage sees of the manager: facts of the session that hold wherever the stage runs.
 
     Attributes
@@ -72,7 +72,7 @@ class Environment:
         Begins the names of working folders. Unlike the reference it is no other run's, wherever that was started.
     session : str
         Tells this run's jobs from those of others on workers that serve several.
-    facts : SessionFacts
+    facts : ManagerFacts
         What stages see of the manager.
     """
 
@@ -82,4 +82,4 @@ class Environment:
     claims: Claims | None = None
     work: str = ""
     session: str = ""
-    facts: SessionFacts = SessionFacts()
+    facts: ManagerFacts = ManagerFacts()

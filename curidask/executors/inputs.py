@@ -10,12 +10,12 @@ from typing import Any
 from curidask.errors import ArtifactMissingError, CuridaskError
 from curidask.executors.base import Job, Passed, Reported, Source, Stored
 from curidask.executors.environment import Environment
-from curidask.executors.represented import ArtifactRepresentation
 from curidask.executors.stage_paths import EarlierFiles, InputLostSignal, RecordPaths
 from curidask.executors.stage_record import GatheredInputs, StageRecord, StageState
 from curidask.executors.stored import load_stored
 from curidask.executors.values import private_copy, resolved, unpack
 from curidask.graph import Literal, RecordInfo
+from curidask.representation import ArtifactRepresentation
 from curidask.store.workspaces import Workspace
 
 
@@ -93,7 +93,7 @@ class Inputs:
     def _input_records(self) -> list[StageRecord]:
         if self.job.spec.is_aggregate:
             return list(self._gathered)
-        return [self._member(info, {}) for info in self.job.record.input_records or ()]
+        return [self._member(info, {}) for info in self.job.record.inputs or ()]
 
     def _member(self, info: RecordInfo, sources: Mapping[str, Source]) -> StageRecord:
         """A record that went into that of the stage."""

@@ -14,13 +14,14 @@ from curidask.caching.references import StageFiles
 from curidask.errors import CacheError, CuridaskError, OutputSignatureError, UnpicklableError
 from curidask.executors import kept_reports
 from curidask.executors.base import ArtifactInfo, Job, JobOutput, Keep, Reported
-from curidask.executors.describe import describe_params, loaded_packages, preview, user_name
+from curidask.executors.describe import loaded_packages, user_name
 from curidask.executors.environment import Environment
 from curidask.executors.returned_paths import ReturnedPaths
 from curidask.executors.stage_record import StageRecord
 from curidask.executors.stored import artifact_info, bind, cacher_name
 from curidask.executors.tokens import NOTE, Holder, with_paths
 from curidask.executors.values import Referring, pack
+from curidask.preview import describe_params, preview
 from curidask.store.manifests import FileEntry, Manifest
 from curidask.store.workspaces import Workspace
 

@@ -9,11 +9,11 @@ from typing import Any
 from curidask.caching.base import Cacheable
 from curidask.errors import CuridaskError, ReportableError, StageAccessError, UndeclaredInputError
 from curidask.executors.base import Reported
-from curidask.executors.environment import SessionFacts
-from curidask.executors.represented import ArtifactRepresentation
+from curidask.executors.environment import ManagerFacts
 from curidask.executors.stage_paths import RecordPaths
 from curidask.graph import RecordInfo
 from curidask.keywords import keywords
+from curidask.representation import ArtifactRepresentation
 
 Represent = Callable[["StageRecord", str], ArtifactRepresentation]
 """Tells of an input of a record, by name, what displays show of it."""
@@ -68,7 +68,7 @@ class StageRecord:
     paths : RecordPaths
     reported : list of Reported
         Takes what is reported.
-    facts : SessionFacts
+    facts : ManagerFacts
     inputs : callable
         Gives the records that went into this one.
 
@@ -80,7 +80,7 @@ class StageRecord:
         The declared inputs.
     logger : logging.Logger
         Named after the stage.
-    manager : SessionFacts
+    manager : ManagerFacts
         What a stage may know of the session, wherever it runs.
     give_cachers : callable
         Gives the `stage_cachers`.
@@ -92,7 +92,7 @@ class StageRecord:
         state: StageState,
         paths: RecordPaths,
         reported: list[Reported],
-        facts: SessionFacts,
+        facts: ManagerFacts,
         inputs: Callable[[], list[StageRecord]],
     ) -> None:
         self.params = info.params
@@ -219,7 +219,8 @@ class StageRecord:
         It is rendered now, so later changes of what it shows do not matter, and it is kept with the stage's artifacts.
         """
         default_name = f"{self._stage}_{len(self._reported)}"
-        self._reported.append(capture(reportable, default_name, f"stage {self._stage!r} of {self._info.label}"))
+        where = f"stage {self._stage!r} of {self._info.label}"
+        self._reported.append(capture(reportable, default_name, where, self, self._stage))
 
     def apply_stage(self, spec: Any, *_: Any) -> Any:
         """Refuse a stage called inside a stage."""
@@ -230,7 +231,7 @@ class StageRecord:
         )
 
 
-def capture(reportable: Any, default_name: str, where: str) -> Reported:
+def capture(reportable: Any, default_name: str, where: str, record: Any = None, stage: str = "") -> Reported:
     """Render a reportable.
 
     Parameters
@@ -240,6 +241,10 @@ def capture(reportable: Any, default_name: str, where: str) -> Reported:
         For one without a name.
     where : str
         Who reports it, for messages.
+    record : Record or StageRecord, optional
+        Who does, for the reportable.
+    stage : str
+        Its stage, empty outside of stages.
 
     Raises
     ------
@@ -253,7 +258,7 @@ def capture(reportable: Any, default_name: str, where: str) -> Reported:
             fix="wrap it, as in `record.report(DFReporter(table, name='scores'))`; see curidask.reporting",
         )
     try:
-        reported: Reported = make(default_name)
+        reported: Reported = make(default_name, record=record, stage=stage)
     except ReportableError as error:
         error.where = error.where or where
         raise

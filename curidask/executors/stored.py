@@ -9,7 +9,7 @@ from typing import Any
 
 from curidask.caching import Lazy
 from curidask.caching.base import Cacheable
-from curidask.caching.references import FileReferenceCacher, PathRef, StageFiles
+from curidask.caching.references import StageFiles
 from curidask.errors import (
     ArtifactMissingError,
     ArtifactRejectedError,
@@ -23,6 +23,8 @@ from curidask.executors.tokens import NOTE, holders_noted, local_paths, with_pat
 from curidask.store.base import Store
 from curidask.store.manifests import Manifest
 from curidask.store.payload import Checkout
+
+_PACKAGE = Cacheable.check.__module__.partition(".")[0]
 
 
 def cacher_name(template: Any) -> str:
@@ -56,8 +58,7 @@ def load_stored(store: Store, source: Stored) -> tuple[Any, Manifest]:
     """
     cacher, manifest = find_stored(store, source)
     if source.lazy:
-        if cacher.refers:
-            check_stored(cacher, source)
+        cacher.check_references()
         return Lazy(source.name, resolve=False, cacher=cacher), manifest
     try:
         return cacher.load(), manifest
@@ -87,7 +88,7 @@ def find_stored(store: Store, source: Stored) -> tuple[Cacheable, Manifest]:
     if source.cacher is None:  # files of a stage without outputs
         return Cacheable(), checkout.manifest
     cacher = bind(source.cacher, checkout.folder, checkout.basename, source.name, source.stage, source.record)
-    cacher.extra_metadata = dict(checkout.manifest.extra_metadata)
+    cacher.describe_by(checkout.manifest)
     if NOTE in cacher.extra_metadata:
         _give_paths(cacher, cacher.extra_metadata.pop(NOTE), store, checkout)
     cacher.pin = checkout.pin
@@ -111,23 +112,14 @@ def _load_with_paths(load: Callable[[], Any], paths: Mapping[str, str]) -> Any:
     return with_paths(load(), paths)
 
 
-def checks_itself(template: Any) -> bool:
-    """Whether a cacher's class has a `check` of its own."""
-    return _check_of(template) is not Cacheable.check
-
-
-def _check_of(template: Any) -> Any:
-    return getattr(template if isinstance(template, type) else type(template), "check", Cacheable.check)
-
-
 def has_users_check(template: Any) -> bool:
-    """Whether that is a user's own, not one that looks at the files a payload refers to, as loading does too."""
-    check = _check_of(template)
-    return check not in (Cacheable.check, FileReferenceCacher.check, PathRef.check)
+    """Whether a cacher's class has a `check` that is not one of ours."""
+    check = getattr(template if isinstance(template, type) else type(template), "check", Cacheable.check)
+    return not check.__module__.startswith(f"{_PACKAGE}.")
 
 
 def check_stored(cacher: Cacheable, source: Stored) -> None:
-    """Ask a cacher whether what it would load, which is whole, is good for use.
+    """Look whether what a cacher would load, which is whole, is good for use: by what it refers to and by its `check`.
 
     Raises
     ------
@@ -136,6 +128,10 @@ def check_stored(cacher: Cacheable, source: Stored) -> None:
     CacherCheckError
         When the cacher's `check` raises something else.
     """
+    if cacher.refers:
+        cacher.check_references()
+    if not has_users_check(cacher):
+        return
     try:
         is_good = cacher.check()
     except CuridaskError:

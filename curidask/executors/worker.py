@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from curidask.errors import ArtifactDamagedError, ArtifactMissingError, ArtifactRejectedError
@@ -13,10 +14,11 @@ from curidask.executors.base import ArtifactInfo, ErrorInfo, Job, JobResult, Kee
 from curidask.executors.calling import call_stage, with_retries
 from curidask.executors.describe import describe_error, worker_name
 from curidask.executors.environment import Environment
+from curidask.executors.given_files import load_given
 from curidask.executors.inputs import Inputs
 from curidask.executors.outputs import OutputKeeper
 from curidask.executors.stage_paths import InputLostSignal
-from curidask.executors.stored import artifact_info, check_stored, checks_itself, find_stored
+from curidask.executors.stored import artifact_info, check_stored, find_stored
 from curidask.executors.surroundings import NOTHING, Surroundings
 from curidask.store.claims import Held
 
@@ -126,8 +128,7 @@ class _Run:
             try:
                 cacher, manifest = find_stored(self.env.store, source)
                 is_whole = True
-                if checks_itself(output.cacher):
-                    check_stored(cacher, source)
+                check_stored(cacher, source)
             except ArtifactMissingError as error:
                 # What is whole, but not good for use, would win over what is made now.
                 is_whole = is_whole or isinstance(error, ArtifactRejectedError)
@@ -162,7 +163,8 @@ class _Run:
             record.give_cachers = keeper.show_cachers
             arguments, named = self.inputs.arguments()
             started = time.perf_counter()
-            returned = call_stage(job, [record, *arguments], named, self.surroundings)
+            call = partial(call_stage, job, [record, *arguments], named, self.surroundings)
+            returned = load_given(job) if job.given else call()
             artifacts = keeper.keep(returned, time.perf_counter() - started)
             self.values = keeper.values
             return artifacts

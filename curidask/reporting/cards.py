@@ -110,7 +110,9 @@ class Cards:
     def label(self, row: Row) -> str:
         """The name of that record."""
         record = self.record(row)
-        return record.label if record is not None else f"Record {row['record']} ({row['set']})"
+        if record is not None:
+            return record.label
+        return f"Record {row['record']} ({row['set']})" if row["record"] >= 0 else ""
 
     def sections(self, numbers: Sequence[int]) -> list[Section]:
         """Cards of these rows, under the headings of their groups."""

@@ -10,10 +10,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from curidask.reporting.reportables import Reportable, image_size, image_tag
+from curidask.keywords import keywords
+from curidask.reporting.passed_on import check_passed_on, plot_keywords, savefig_keywords
+from curidask.reporting.reportables import IMAGE_SUFFIXES, Reportable, file_link, image_size, image_tag
 
 LARGEST_SVG_BYTES = 2_000_000
 """A figure that is larger as SVG (hundreds of thousands of points) would make the report slow; it is shown as PNG."""
+
+PIXEL_KEYWORDS = {"metadata", "pil_kwargs"}
+"""Keywords of ``savefig`` that mean something else, or nothing, for an SVG."""
 
 MAGIC = {
     b"\x89PNG\r\n\x1a\n": "png",
@@ -31,14 +36,18 @@ class FigureReporter(Reportable):
         A figure, axes, or what has a ``figure`` (seaborn's grids).
     name, group : str, optional
         See `Reportable`.
-    format : {"svg", "png"}, optional
-        By default SVG, and PNG for a figure of very many points.
+    format : str, optional
+        By default SVG, and PNG for a figure of very many points or where keywords are for pixels. What a browser does
+        not show, such as ``"pdf"``, is kept as a file beside an SVG.
     dpi : float, optional
         Dots per inch of a PNG.
     alt : str, optional
         What the figure shows, for those who cannot see it; the name by default.
+    **kwargs
+        Passed to ``Figure.savefig``, for example ``transparent=True``.
     """
 
+    @keywords()
     def __init__(
         self,
         fig: Any,
@@ -48,34 +57,42 @@ class FigureReporter(Reportable):
         format: str | None = None,
         dpi: float | None = None,
         alt: str = "",
+        **kwargs: Any,
     ) -> None:
         super().__init__(name, group)
+        check_passed_on(kwargs, savefig_keywords, FigureReporter.__init__, f"{type(self).__name__}()")
         self.fig = fig
         self.format = format
         self.dpi = dpi
         self.alt = alt
-        self._file = ""
+        self.kwargs = kwargs
+        self._files: list[str] = []
         self._size: tuple[int, int] | None = None
 
-    def render(self, folder: Path) -> None:
+    def render(self, folder: Path | None = None) -> None:
         """Draw the figure into a file."""
-        if self.format not in (None, "svg", "png"):
-            raise self.refuse(f"it has no format {self.format!r}.", 'pass format="svg" or format="png"')
+        folder = Path(folder or self.path)
         figure = self.figure()
         if not figure.axes and not getattr(figure, "texts", None):
             raise self.refuse("the figure is empty.", "draw into it before it is reported")
-        path = folder / f"figure.{self.format or 'svg'}"
+        chosen = self.format or ("png" if PIXEL_KEYWORDS & self.kwargs.keys() else "svg")
+        shown = chosen if f".{chosen}" in IMAGE_SUFFIXES else "svg"
+        path = folder / f"figure.{shown}"
         self._save(figure, path)
-        if self.format is None and path.stat().st_size > LARGEST_SVG_BYTES:
+        if not self.format and path.stat().st_size > LARGEST_SVG_BYTES:
             path.unlink()
             path = folder / "figure.png"
             self._save(figure, path)
-        self._file = path.name
         self._size = image_size(path.read_bytes())
+        self._files = [path.name]
+        if chosen != shown:
+            self._save(figure, folder / f"figure.{chosen}")
+            self._files.append(f"figure.{chosen}")
 
     def html(self) -> str:
-        """The image."""
-        return image_tag(self._file, self.alt or f"Figure: {self.name}", self._size)
+        """The image, and a link to the file where a browser does not show its format."""
+        image, *others = self._files
+        return image_tag(image, self.alt or f"Figure: {self.name}", self._size) + "".join(map(file_link, others))
 
     def figure(self) -> Any:
         """The figure itself.
@@ -94,9 +111,22 @@ class FigureReporter(Reportable):
         return getattr(figure, "figure", figure)
 
     def _save(self, figure: Any, path: Path) -> None:
-        # Without the date, the same figure gives the same file.
-        metadata = {"Date": None} if path.suffix == ".svg" else None
-        figure.savefig(path, format=path.suffix[1:], dpi=self.dpi or "figure", bbox_inches="tight", metadata=metadata)
+        options: dict[str, Any] = {"dpi": self.dpi or "figure", "bbox_inches": "tight", **self.kwargs}
+        if path.suffix == ".svg":
+            # Without the date, the same figure gives the same file.
+            options["metadata"] = {"Date": None, **(options.get("metadata") or {})}
+        try:
+            figure.savefig(path, **options, format=path.suffix[1:])
+        except ValueError as error:
+            if "format" not in str(error).lower():
+                raise
+            raise self.refuse(f"it has no format {self.format!r}.", 'pass format="svg", "png" or "pdf"') from None
+        except TypeError as error:
+            given = ", ".join(f"{name}={value!r:.40}" for name, value in self.kwargs.items()) or "none"
+            raise self.refuse(
+                f"it cannot be saved as {path.suffix[1:]}: {error}",
+                f"check the arguments passed on to savefig ({given})",
+            ) from None
 
 
 class LinePlotReporter(FigureReporter):
@@ -110,19 +140,26 @@ class LinePlotReporter(FigureReporter):
         Where the values lie, for all lines or by label; their places (or a Series' index) by default.
     name, group : str, optional
         See `Reportable`.
+    plot_kwargs : mapping, optional
+        Passed to matplotlib's ``plot``, for example ``{"marker": "o"}``.
+    savefig_kwargs : mapping, optional
+        Passed to ``Figure.savefig``.
     title, xlabel, ylabel : str
     format, dpi, alt
         See `FigureReporter`.
     **plot_args
-        Passed to matplotlib's ``plot``, for example ``marker="o"``.
+        More for ``plot``, for example ``marker="o"``.
     """
 
+    @keywords()
     def __init__(
         self,
         y: Any,
         x: Any = None,
         name: str | None = None,
         group: str | None = None,
+        plot_kwargs: Mapping[str, Any] | None = None,
+        savefig_kwargs: Mapping[str, Any] | None = None,
         *,
         title: str = "",
         xlabel: str = "",
@@ -132,13 +169,19 @@ class LinePlotReporter(FigureReporter):
         alt: str = "",
         **plot_args: Any,
     ) -> None:
-        super().__init__(None, name, group, format=format, dpi=dpi, alt=alt)
+        saving = {"format": format, "dpi": dpi} | dict(savefig_kwargs or {})
+        call = f"{type(self).__name__}()"
+        check_passed_on(saving, savefig_keywords, call=f"savefig_kwargs of {call}")
+        check_passed_on(plot_kwargs or {}, plot_keywords, call=f"plot_kwargs of {call}")
+        check_passed_on(plot_args, plot_keywords, LinePlotReporter.__init__, call)
+        super().__init__(None, name, group, alt=alt, **saving)
         self.y = y
         self.x = x
         self.title = title
         self.xlabel = xlabel
         self.ylabel = ylabel
-        self.plot_args = plot_args
+        self.plot_kwargs = {**(plot_kwargs or {}), **plot_args}
+        self.savefig_kwargs = dict(savefig_kwargs or {})
 
     def figure(self) -> Any:
         """Draw the plot."""
@@ -169,11 +212,11 @@ class LinePlotReporter(FigureReporter):
 
     def _draw(self, axes: Any, x: Any, y: Any, label: str) -> None:
         # An underscore at the start would keep a label out of the legend.
-        options = {"label": f"\u200b{label}" if label.startswith("_") else label or None, **self.plot_args}
+        options = {"label": f"\u200b{label}" if label.startswith("_") else label or None, **self.plot_kwargs}
         try:
             axes.plot(*((y,) if x is None else (x, y)), **options)
         except (AttributeError, TypeError, ValueError) as error:
-            shown = ", ".join(f"{name}={value!r}" for name, value in self.plot_args.items()) or "none"
+            shown = ", ".join(f"{name}={value!r}" for name, value in self.plot_kwargs.items()) or "none"
             raise self.refuse(
                 f"{self._line(label)} cannot be plotted: {error}",
                 f"check the values and the arguments passed on to plot ({shown})",
@@ -240,51 +283,53 @@ class LinePlotReporter(FigureReporter):
 
 
 class ImageReporter(Reportable):
-    """Shows an image as it is: PNG, JPEG, GIF, WebP or SVG.
+    """Shows an image as it is: PNG, JPEG, GIF, WebP, AVIF, BMP or SVG.
 
     Parameters
     ----------
-    image : path or bytes
-        The file, read now, or its content.
+    image_path : path or bytes
+        The file, read now, or its content. (`image` is another name.)
     name, group : str, optional
         See `Reportable`.
     alt : str, optional
         What the image shows, for those who cannot see it; the name by default.
     """
 
-    def __init__(self, image: Any, name: str | None = None, group: str | None = None, *, alt: str = "") -> None:
+    @keywords(image="image_path")
+    def __init__(self, image_path: Any, name: str | None = None, group: str | None = None, *, alt: str = "") -> None:
         super().__init__(name, group)
-        self.image = image
+        self.image_path = image_path
         self.alt = alt
         self._file = ""
         self._size: tuple[int, int] | None = None
 
-    def render(self, folder: Path) -> None:
+    def render(self, folder: Path | None = None) -> None:
         """Copy the image."""
         data = self._data()
         suffix = _image_type(data)
         if suffix is None:
             raise self.refuse(
-                f"{self._given()} is no image that a browser shows.", "pass a PNG, JPEG, GIF, WebP or SVG image"
+                f"{self._given()} is no image that a browser shows.",
+                "pass a PNG, JPEG, GIF, WebP, AVIF, BMP or SVG image",
             )
         self._file = f"image.{suffix}"
         self._size = image_size(data)
-        (folder / self._file).write_bytes(data)
+        (Path(folder or self.path) / self._file).write_bytes(data)
 
     def html(self) -> str:
         """The image."""
         return image_tag(self._file, self.alt or f"Image: {self.name}", self._size)
 
     def _data(self) -> bytes:
-        if isinstance(self.image, bytes | bytearray | memoryview):
-            return bytes(self.image)
-        if not isinstance(self.image, str | Path):
+        if isinstance(self.image_path, bytes | bytearray | memoryview):
+            return bytes(self.image_path)
+        if not isinstance(self.image_path, str | Path):
             raise self.refuse(
-                f"it was given {type(self.image).__name__} ({self.image!r:.60}).",
+                f"it was given {type(self.image_path).__name__} ({self.image_path!r:.60}).",
                 "pass the path of an image file or its bytes",
             )
         try:
-            return Path(self.image).read_bytes()
+            return Path(self.image_path).read_bytes()
         except OSError as error:
             raise self.refuse(
                 f"{self._given()} cannot be read: {error.strerror or error}.",
@@ -292,9 +337,9 @@ class ImageReporter(Reportable):
             ) from None
 
     def _given(self) -> str:
-        if isinstance(self.image, str | Path):
-            return f"the file {str(self.image)!r}"
-        return f"what it was given ({len(self.image)} bytes)"
+        if isinstance(self.image_path, str | Path):
+            return f"the file {str(self.image_path)!r}"
+        return f"what it was given ({len(self.image_path)} bytes)"
 
 
 def _image_type(data: bytes) -> str | None:
@@ -303,5 +348,9 @@ def _image_type(data: bytes) -> str | None:
             return suffix
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
+    if data[4:12] in (b"ftypavif", b"ftypavis"):
+        return "avif"
+    if data[:2] == b"BM" and int.from_bytes(data[2:6], "little") == len(data):
+        return "bmp"
     head = data[:1000].lstrip(b"\xef\xbb\xbf \t\r\n")
     return "svg" if head.startswith((b"<?xml", b"<svg", b"<!--", b"<!DOCTYPE svg")) and b"<svg" in data[:4000] else None

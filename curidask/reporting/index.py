@@ -17,6 +17,8 @@ from typing import Any
 from urllib.parse import quote
 
 from curidask.errors import ProjectError
+from curidask.keywords import keywords
+from curidask.reporting import styles
 from curidask.reporting.render import asset, page
 from curidask.reporting.runview import RunView, read_run
 
@@ -42,7 +44,8 @@ def row_of(reports: Path, reference: str) -> Row | None:
         return None
 
 
-def update(runs: Path, reports: Path) -> int:
+@keywords()
+def update(runs: Path, reports: Path, css: Path | None = None) -> int:
     """Make the index anew from the folders of runs and of reports.
 
     Parameters
@@ -51,6 +54,8 @@ def update(runs: Path, reports: Path) -> int:
         The folder of all runs.
     reports : Path
         The folder of all reports, made when it is not there.
+    css : Path, optional
+        A style sheet that comes after the built-in one; a ``style.css`` of the user's in the folder by default.
 
     Returns
     -------
@@ -71,7 +76,7 @@ def update(runs: Path, reports: Path) -> int:
                 add(read_run(folder), reports)
             except (ProjectError, KeyError, TypeError, AttributeError):
                 continue  # what is no run record is no run
-        return render(reports)
+        return render(reports, styles.own_sheet(reports, css))
     except OSError as error:
         raise ProjectError(
             f"The index of reports cannot be written: {error.strerror or error}.",
@@ -87,15 +92,21 @@ def _run_folders(places: Iterable[Path]) -> Iterable[Path]:
                 yield path.parent
 
 
-def render(reports: Path) -> int:
-    """Make the page out of the lines; how many there are."""
-    for name in ("style.css", "report.js"):
-        _replace(reports / name, asset(name))
+def render(reports: Path, own: bytes | None) -> int:
+    """Make the page out of the lines, with the user's own style sheet if there is one; how many lines there are."""
+    sheets = [styles.name_of_ours(reports)]
+    _replace(reports / sheets[0], styles.built_in())
+    _replace(reports / "report.js", asset("report.js"))
+    if own is None:
+        (reports / styles.CUSTOM).unlink(missing_ok=True)
+    else:
+        _replace(reports / styles.CUSTOM, own)
+        sheets.append(styles.CUSTOM)
     for _ in range(ROUNDS):
         before = _state(reports)
         rows = _read(reports)
         _replace(reports / "runs.json", json.dumps(rows))
-        _replace(reports / "index.html", _page(rows, reports))
+        _replace(reports / "index.html", _page(rows, reports, sheets))
         if _state(reports) == before:
             break
     return len(rows)
@@ -117,10 +128,11 @@ def _read(reports: Path) -> list[Row]:
     return sorted(rows, key=lambda row: (str(row.get("started")), row.get("number") or 0), reverse=True)
 
 
-def _page(rows: list[Row], reports: Path) -> str:
+def _page(rows: list[Row], reports: Path, sheets: list[str]) -> str:
     shown = [_shown(row) | {"link": _link(reports, row["reference"])} for row in rows[:MOST_RUNS]]
     return page(
         "index.html",
+        sheets=sheets,
         rows=shown,
         n_rows=len(rows),
         n_experiments=len({row.get("name") for row in rows}),
@@ -145,11 +157,11 @@ def _link(reports: Path, reference: str) -> str:
     return f"{quote(reference)}/index.html" if (reports / reference / "index.html").exists() else ""
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, content: str | bytes) -> None:
     """Write a file in one step."""
     beside = path.with_name(f".new-{uuid.uuid4().hex}")
     try:
-        beside.write_text(text, encoding="utf-8", errors="replace")
+        beside.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", errors="replace"))
         os.replace(beside, path)
     except OSError:
         beside.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ TEMPLATES = resources.files(__package__ or "curidask.reporting") / "templates"
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    "media-src 'self' data:; frame-src 'self' data:; base-uri 'none'; form-action 'none'"
+    "font-src 'self' data:; media-src 'self' data:; frame-src 'self' data:; base-uri 'none'; form-action 'none'"
 )
 """What a page may load: its own files. Scripts in what users show in it do not run (those in frames do, there)."""
 
@@ -32,7 +32,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"duration": duration, "size": size, "number": number, "when": when, "cut": cut, "inside": inside}
-    made.globals |= {"looks": LOOKS, "version": __version__, "policy": POLICY, "assets": ""}
+    made.globals |= {"looks": LOOKS, "version": __version__, "policy": POLICY, "sheets": ("style.css",)}
     return made
 
 

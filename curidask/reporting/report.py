@@ -12,8 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from curidask.errors import ProjectError
+from curidask.keywords import keywords
 from curidask.reported import FRAGMENT
-from curidask.reporting import contents, index, stage_map
+from curidask.reporting import contents, index, stage_map, styles
 from curidask.reporting.cards import Cards, folder_of, relative_address
 from curidask.reporting.render import asset, page
 from curidask.reporting.runview import RunView, read_run
@@ -25,7 +26,8 @@ MOST_IN_CONTENTS = 60
 """Records that the table of contents names."""
 
 
-def write_report(run_folder: Path, reports_folder: Path) -> Path:
+@keywords()
+def write_report(run_folder: Path, reports_folder: Path, css: Path | None = None) -> Path:
     """Make the report of a run, its place as the latest one, and its line in the index of all reports.
 
     A report that is there already is replaced in one step. Several processes may write reports at the same time.
@@ -36,6 +38,8 @@ def write_report(run_folder: Path, reports_folder: Path) -> Path:
         Of the run: it has a ``run.json``.
     reports_folder : Path
         Where reports go, made when it is not there.
+    css : Path, optional
+        A style sheet that comes after the built-in one; a ``style.css`` of the user's in the folder by default.
 
     Returns
     -------
@@ -51,16 +55,17 @@ def write_report(run_folder: Path, reports_folder: Path) -> Path:
     name = PurePosixPath(run.reference)
     if name.name != run.reference or run.reference.startswith((".", "_")):
         raise ProjectError(f"The run record has the reference {run.reference!r}, which is no name of a folder.")
+    own = styles.own_sheet(reports_folder, css)
     try:
         reports_folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=reports_folder, ignore_cleanup_errors=True) as made:
             folder = Path(made) / run.reference
             folder.mkdir()
-            _fill(run, run_folder, folder)
+            _fill(run, run_folder, folder, own)
             _put(folder, reports_folder / run.reference)
         index.add(run, reports_folder)
         _point_latest(run, reports_folder)
-        index.render(reports_folder)
+        index.render(reports_folder, own)
     except OSError as error:
         raise ProjectError(
             f"The report cannot be written: {error.strerror or error}.",
@@ -70,9 +75,13 @@ def write_report(run_folder: Path, reports_folder: Path) -> Path:
     return reports_folder / run.reference / "index.html"
 
 
-def _fill(run: RunView, run_folder: Path, folder: Path) -> None:
-    for name in ("style.css", "report.js"):
-        (folder / name).write_text(asset(name), encoding="utf-8")
+def _fill(run: RunView, run_folder: Path, folder: Path, own: bytes | None) -> None:
+    (folder / "report.js").write_text(asset("report.js"), encoding="utf-8")
+    (folder / styles.OURS).write_text(styles.built_in(), encoding="utf-8")
+    sheets = [styles.OURS]
+    if own is not None:
+        (folder / styles.CUSTOM).write_bytes(own)
+        sheets.append(styles.CUSTOM)
     _copy(run_folder / "run.json", folder / "run.json")
     (folder / "stages.csv").write_text(contents.stages_csv(run), encoding="utf-8", errors="replace")
     (folder / "parameter_sets.csv").write_text(contents.parameter_sets_csv(run), encoding="utf-8", errors="replace")
@@ -80,7 +89,7 @@ def _fill(run: RunView, run_folder: Path, folder: Path) -> None:
     if log is not None:
         shutil.copyfile(log, folder / "log.txt")
     _copy_reportables(run, folder)
-    for name, text in _pages(run, folder / "log.txt" if log is not None else None):
+    for name, text in _pages(run, folder / "log.txt" if log is not None else None, sheets):
         (folder / name).write_text(text, encoding="utf-8", errors="replace")
 
 
@@ -105,7 +114,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 # --- pages -----------------------------------------------------------------------------------------------------------
-def _pages(run: RunView, log: Path | None) -> Iterator[tuple[str, str]]:
+def _pages(run: RunView, log: Path | None, sheets: list[str]) -> Iterator[tuple[str, str]]:
     """The names and texts of the pages."""
     records, records_note = contents.chosen_records(run)
     shown_tasks = {task.id for record in records for task in record.tasks}
@@ -113,7 +122,7 @@ def _pages(run: RunView, log: Path | None) -> Iterator[tuple[str, str]]:
     order = cards.order
     pages = [order[start : start + PAGE_SIZE] for start in range(0, len(order), PAGE_SIZE)] or [[]]
     page_of = {number: i for i, numbers in enumerate(pages) for number in numbers}
-    shared: dict[str, Any] = {"run": run, "n_pages": len(pages)}
+    shared: dict[str, Any] = {"run": run, "n_pages": len(pages), "sheets": sheets}
     yield (
         "index.html",
         page(
@@ -125,6 +134,7 @@ def _pages(run: RunView, log: Path | None) -> Iterator[tuple[str, str]]:
             surroundings=contents.surroundings(run),
             notes=str(run.data.get("notes") or "").strip().partition("\n")[2].strip(),
             reproduce="\n".join(run.reproduce()),
+            from_folder="\n".join(run.reproduce_from_folder()),
             failures=contents.failures(run, shown_tasks),
             n_failures=len(run.failures),
             warnings=run.data.get("warnings", [])[: contents.MOST_WARNINGS],

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import html
+import inspect
 import json
 import math
+import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from datetime import date, time, timedelta
 from enum import Enum
 from pathlib import Path
@@ -18,11 +21,17 @@ from urllib.parse import quote, unquote
 
 from curidask.errors import ReportableError
 from curidask.executors.base import FILES_PREFIX, Reported
+from curidask.keywords import keywords
 from curidask.reporting.fragments import balanced
 
-IMAGE_SUFFIXES = (".png", ".svg", ".jpg", ".jpeg", ".gif", ".webp")
+IMAGE_SUFFIXES = (".png", ".svg", ".jpg", ".jpeg", ".gif", ".webp", ".avif", ".bmp")
 LINKED_FILE = re.compile(re.escape(FILES_PREFIX) + r"([\w.~%-]+)", re.ASCII)
 """A place where a fragment names a file of its own."""
+
+UNFIT = re.compile(r"[\x00-\x1f\x7f/\\<>\"'&#?%\ud800-\udfff]")
+"""What stands in no file's name, or means something in an address or in HTML."""
+LONGEST_PART = 60
+"""Letters of each part of a qualified name: a file's name has 255 bytes at most."""
 
 SIMPLER: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (Enum, lambda value: value.value),
@@ -35,6 +44,8 @@ SIMPLER: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
 
 SVG_LENGTH = rb'\b%s="([\d.]+)(pt|px)?"'
 
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+"""In the text of an object that has none of its own."""
 SHOWN_JSON_CHARACTERS = 20_000
 MAX_JSON_DEPTH = 100  # a bound of our own: what Python can follow depends on who calls
 FRAME_HEIGHT = 420
@@ -63,6 +74,19 @@ class Reportable:
     group : str, optional
         Reportables of one group stand together in the report, whatever record they come from.
 
+    Attributes
+    ----------
+    path : str
+        The folder for its files, while `render` and `html` are called; it ends with a separator.
+    qualified_name : str
+        The aggregate's mark, the parameter set, the stage and the name, as one text that is fit for a file's name.
+    stage : str
+        The stage that reported it, empty outside of stages.
+    record : Record or None
+        The record that reported it, as the stage has it.
+    rendered : bool
+        Whether `render` was called.
+
     Examples
     --------
     >>> class Swatch(Reportable):
@@ -77,27 +101,43 @@ class Reportable:
     # On the class too, so that a subclass need not call __init__.
     name: str | None = None
     group: str | None = None
+    path: str = ""
+    qualified_name: str | None = None
+    stage: str = ""
+    record: Any = None
+    rendered: bool = False
 
+    @keywords()
     def __init__(self, name: str | None = None, group: str | None = None) -> None:
         self.name = name
         self.group = group
+        self.qualified_name = name
+
+    def __getstate__(self) -> Any:
+        # A record belongs to its session and does not travel.
+        state = super().__getstate__()
+        held, slots = state if isinstance(state, tuple) else (state, None)
+        held = {name: value for name, value in (held or {}).items() if name != "record"}
+        return (held, slots) if slots else held
 
     # --- to be overridden --------------------------------------------------------------------------------------------
-    def render(self, folder: Path) -> None:
+    def render(self, folder: Path | None = None) -> None:
         """Write files for the report.
+
+        An override takes `folder` or leaves it out: `path` names the same folder.
 
         Parameters
         ----------
-        folder : Path
+        folder : Path, optional
             An empty folder; whatever lies in it afterwards belongs to the reportable.
         """
 
-    def html(self) -> str:
-        """Return a fragment of HTML to show: `link` gives the address of a file that `render` wrote.
+    def html(self) -> str | list[str]:
+        """Return a fragment of HTML to show, or a list of its lines.
 
-        Unless it is overridden, the files themselves are shown: images as images, others as links. Whatever comes from
-        outside has to be escaped (`html.escape`). Scripts in a fragment do not run; `HTMLReporter` shows pages that
-        need them.
+        A file that `render` wrote is named by its place below `path`, or by `link`. Unless it is overridden, the files
+        themselves are shown: images as images, others as links. Whatever comes from outside has to be escaped
+        (`html.escape`). Scripts in a fragment do not run; `HTMLReporter` shows pages that need them.
         """
         return ""
 
@@ -121,41 +161,71 @@ class Reportable:
         return ReportableError(f"The reportable{named} ({type(self).__name__}) cannot be shown: {what}", fix=fix)
 
     # --- what curidask calls -----------------------------------------------------------------------------------------
-    def capture(self, default_name: str) -> Reported:
+    def capture(self, default_name: str, *, record: Any = None, stage: str = "") -> Reported:
         """Render, now.
 
         Parameters
         ----------
         default_name : str
             The title of a reportable without a name.
+        record : Record, optional
+            Who reports it.
+        stage : str
+            The stage that does.
 
         Raises
         ------
         ReportableError
             When it cannot be rendered.
         """
-        # A copy: the same object may be reported for several records, each time under another default name.
-        return copy.copy(self)._capture(default_name)
-
-    def _capture(self, default_name: str) -> Reported:
         self._check_names()
-        self.name = self.name or default_name
+        name = self.name or default_name
+        params, is_aggregate = getattr(record, "params", None), getattr(record, "is_aggregate", False)
+        full = qualified_name(name, None if params is None else str(params.name), stage, is_aggregate=is_aggregate)
+        known = {"record": record, "stage": stage, "qualified_name": full}
+        # A copy: the same object may be reported for several records, each time under another default name.
+        made = copy.copy(self)
+        made._set(name=name, **known)
+        reported = made._capture()
+        self._set(rendered=True, **known)
+        return reported
+
+    def _capture(self) -> Reported:
         with tempfile.TemporaryDirectory(prefix="curidask-reportable-") as made:
-            folder = Path(made)
-            self._call(self.render, folder)
+            folder = Path(made).resolve()
+            takes_folder = _takes_folder(self.render)
+            means_another = takes_folder and "path" in vars(self) and not self._is_ours()
+            if not means_another:
+                self._set(path=f"{folder}{os.sep}")
+            self._call(self.render, *([folder] if takes_folder else []))
+            self._set(rendered=True)
+            fragment = self._fragment()
             files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in _files(folder)}
-        fragment = self._call(self.html)
-        if not isinstance(fragment, str):
-            raise self.refuse(f"html() returned {_kind(fragment)}, not text.", "return the fragment as a str")
+        fragment = self._with_links(fragment, folder, files)
         if not fragment and not files:
             raise self.refuse(
-                "html() returned nothing and render() wrote no file.", "override html(), render(folder), or both"
+                "html() returned nothing and render() wrote no file.", "override html(), render(), or both"
             )
         self._check_links(fragment, files)
         shown = fragment or "".join(map(self._shown, files))
         if not self._is_ours():
             shown = balanced(shown)
-        return Reported(self.name, self.group or "", type(self).__name__, shown, files)
+        return Reported(str(self.name), self.group or "", type(self).__name__, shown, files)
+
+    def _fragment(self) -> str:
+        fragment = self._call(self.html)
+        if isinstance(fragment, list | tuple) and all(isinstance(line, str) for line in fragment):
+            return "\n".join(fragment)
+        if not isinstance(fragment, str):
+            raise self.refuse(
+                f"html() returned {_kind(fragment)}, not text.", "return the fragment as a str, or its lines as a list"
+            )
+        return fragment
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            with contextlib.suppress(AttributeError):  # a property of the class has its own say
+                object.__setattr__(self, name, value)
 
     def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
         try:
@@ -177,20 +247,67 @@ class Reportable:
         for word in ("name", "group"):
             value = getattr(self, word)
             if value is not None and not isinstance(value, str):
-                setattr(self, word, None)
-                raise self.refuse(f"its {word} is {_kind(value)}, not text.", f"pass {word} as a str")
+                checked = copy.copy(self)
+                checked._set(**{word: None})
+                raise checked.refuse(f"its {word} is {_kind(value)}, not text.", f"pass {word} as a str")
 
-    def _check_links(self, fragment: str, files: Mapping[str, bytes]) -> None:
+    def _with_links(self, fragment: str, folder: Path, files: Iterable[str]) -> str:
+        """The fragment with the addresses of the files in place of the paths that they have now."""
+        named = {spelling: name for name in files for spelling in _spellings(name)}
+        places = "|".join(map(re.escape, sorted(_spellings(str(folder)), key=len, reverse=True)))
+        names = "|".join(map(re.escape, sorted(named, key=len, reverse=True)))
+        if named:
+            pattern = rf"(?:file://)?(?:{places})/+({names})(?![\w.%-])"
+            fragment = re.sub(pattern, lambda match: self.link(named[match[1]]), fragment)
+        left = re.search(rf"(?:{places})/+([\w.%][^\s\"'<>]*)", fragment)
+        if left is not None:
+            raise self._no_such_file(unquote(left[1]), files)
+        return fragment
+
+    def _check_links(self, fragment: str, files: Iterable[str]) -> None:
         for match in LINKED_FILE.finditer(fragment):
             name = unquote(match[1])
             if name not in files:
-                there = ", ".join(map(repr, files)) or "no file"
-                raise self.refuse(f"html() links to {name!r}, but render() wrote {there}.", "correct the name")
+                raise self._no_such_file(name, files)
+
+    def _no_such_file(self, name: str, files: Iterable[str]) -> ReportableError:
+        there = ", ".join(map(repr, files)) or "no file"
+        return self.refuse(f"html() links to {name!r}, but render() wrote {there}.", "correct the name")
 
     def _shown(self, name: str) -> str:
         if Path(name).suffix.lower() in IMAGE_SUFFIXES:
             return image_tag(name, alt=f"{self.name}: {name}")
-        return f'<p><a href="{self.link(name)}" download>{html.escape(name)}</a></p>'
+        return file_link(name)
+
+
+def qualified_name(name: str, params_name: str | None, stage: str, *, is_aggregate: bool = False) -> str:
+    """The full name of a reportable: the aggregate's mark, the parameter set, the stage, and its own name.
+
+    Parameters
+    ----------
+    name : str
+        Its name; one that was made of the stage and a number counts as the number.
+    params_name : str or None
+        Of the parameter set, None without one.
+    stage : str
+    is_aggregate : bool
+    """
+    own = name.removeprefix(f"{stage}_") if re.fullmatch(rf"{re.escape(stage)}_\d+", name) else name
+    parts = ["(Aggregate)" if is_aggregate else "", params_name or "", stage, own]
+    return "_".join(UNFIT.sub("_", part)[:LONGEST_PART] for part in parts if part)
+
+
+def _takes_folder(render: Callable[..., Any]) -> bool:
+    """Whether a method is given the folder, rather than to find it as `path`."""
+    first = next(iter(inspect.signature(render).parameters.values()), None)
+    if first is None or first.kind in (first.KEYWORD_ONLY, first.VAR_KEYWORD):
+        return False
+    return first.name == "folder" or first.default is first.empty
+
+
+def _spellings(name: str) -> set[str]:
+    """A name as fragments spell it: as it is, escaped, and quoted."""
+    return {name, html.escape(name), quote(name)}
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -200,6 +317,11 @@ def _files(folder: Path) -> Iterator[Path]:
 def _kind(value: object) -> str:
     """A value's type, for messages."""
     return f"{type(value).__name__} ({value!r:.60})"
+
+
+def file_link(name: str) -> str:
+    """A link to one of the reportable's files."""
+    return f'<p class="files"><a href="{Reportable.link(name)}" download>{html.escape(name)}</a></p>'
 
 
 def image_tag(name: str, alt: str, size: tuple[int, int] | None = None) -> str:
@@ -233,28 +355,29 @@ class HTMLReporter(Reportable):
 
     Parameters
     ----------
-    content : str or object
-        The HTML, or an object that has it: ``_repr_html_()`` or ``to_html()``.
+    html_string : str, list of str or object
+        The HTML, its lines, or an object that has it: ``_repr_html_()`` or ``to_html()``. (`content` is another name.)
     name, group : str, optional
         See `Reportable`.
     height : int, optional
         Of the frame, in pixels; by default it follows the page.
     """
 
+    @keywords(content="html_string")
     def __init__(
-        self, content: Any, name: str | None = None, group: str | None = None, *, height: int | None = None
+        self, html_string: Any, name: str | None = None, group: str | None = None, *, height: int | None = None
     ) -> None:
         super().__init__(name, group)
-        self.content = content
+        self.html_string = html_string
         self.height = height
 
-    def render(self, folder: Path) -> None:
+    def render(self, folder: Path | None = None) -> None:
         """Write the page."""
         text = self._text()
         if not re.match(r"\s*(<!doctype|<html)", text, re.IGNORECASE):
             text = f'<!doctype html>\n<meta charset="utf-8">\n<style>body {{ font-family: sans-serif }}</style>\n{text}'
         told = "" if self.height is not None else TELL_HEIGHT
-        (folder / "page.html").write_text(text + told, encoding="utf-8", errors="replace")
+        (Path(folder or self.path) / "page.html").write_text(text + told, encoding="utf-8", errors="replace")
 
     def html(self) -> str:
         """The frame."""
@@ -269,41 +392,47 @@ class HTMLReporter(Reportable):
         )
 
     def _text(self) -> str:
-        content = self.content
-        if not isinstance(content, str):
-            make = getattr(content, "_repr_html_", None) or getattr(content, "to_html", None)
-            if make is None or isinstance(content, type):
+        given = self.html_string
+        if isinstance(given, list | tuple) and all(isinstance(line, str) for line in given):
+            given = "\n".join(given)
+        if not isinstance(given, str):
+            make = getattr(given, "_repr_html_", None) or getattr(given, "to_html", None)
+            if make is None or isinstance(given, type):
                 raise self.refuse(
-                    f"it was given {_kind(content)}, which is no HTML.", "pass HTML as a str, or what has to_html()"
+                    f"it was given {_kind(given)}, which is no HTML.",
+                    "pass HTML as a str, its lines as a list, or what has to_html()",
                 )
-            content = make()
-        if not isinstance(content, str) or not content.strip():
+            given = make()
+        if not isinstance(given, str) or not given.strip():
             raise self.refuse("its HTML is empty.", "pass what is to be shown")
-        return content
+        return given
 
 
 class JsonReporter(Reportable):
     """Shows a value as JSON, and keeps it as a file.
 
     Beside JSON's own types it takes dataclasses, numpy scalars and arrays, pandas objects, sets, paths, dates and
-    enumerations. NaN and infinities, which JSON lacks, become the strings ``"NaN"``, ``"Infinity"``, ``"-Infinity"``.
+    enumerations; of other objects it shows the text that ``str`` gives, where that is more than an address in memory.
+    NaN and infinities, which JSON lacks, become the strings ``"NaN"``, ``"Infinity"``, ``"-Infinity"``.
 
     Parameters
     ----------
-    value : object
+    dictionary : object
+        What to show, most often a dict. (`value` is another name.)
     name, group : str, optional
         See `Reportable`.
     """
 
-    def __init__(self, value: Any, name: str | None = None, group: str | None = None) -> None:
+    @keywords(value="dictionary")
+    def __init__(self, dictionary: Any, name: str | None = None, group: str | None = None) -> None:
         super().__init__(name, group)
-        self.value = value
+        self.data = dictionary
         self._text = ""
 
-    def render(self, folder: Path) -> None:
+    def render(self, folder: Path | None = None) -> None:
         """Write the JSON."""
-        self._text = json.dumps(self._plain(self.value, "the value", ()), indent=2, ensure_ascii=False)
-        (folder / "value.json").write_text(self._text, encoding="utf-8", errors="replace")
+        self._text = json.dumps(self._plain(self.data, "the value", ()), indent=2, ensure_ascii=False)
+        (Path(folder or self.path) / "value.json").write_text(self._text, encoding="utf-8", errors="replace")
 
     def html(self) -> str:
         """The beginning of the JSON, and a link to all of it."""
@@ -312,10 +441,7 @@ class JsonReporter(Reportable):
         if len(shown) < len(self._text):
             share = f"{len(shown):,} of {len(self._text):,}"
             note = f'<p class="note">Shown are {share} characters; the file has all of them.</p>'
-        return (
-            f'<pre class="json"><code>{html.escape(shown)}</code></pre>{note}'
-            f'<p class="files"><a href="{self.link("value.json")}" download>value.json</a></p>'
-        )
+        return f'<pre class="json"><code>{html.escape(shown)}</code></pre>{note}{file_link("value.json")}'
 
     def _plain(self, value: Any, where: str, within: tuple[int, ...]) -> Any:
         """The value out of JSON's own types."""
@@ -352,7 +478,12 @@ class JsonReporter(Reportable):
             make = getattr(value, method, None)
             if make is not None and not isinstance(value, type):
                 return make()
-        raise self.refuse(f"{where} is {_kind(value)}, which JSON cannot hold.", "turn it into numbers, text or lists")
+        text = str(value)
+        if ADDRESS.search(text):
+            raise self.refuse(
+                f"{where} is {_kind(value)}, which JSON cannot hold.", "turn it into numbers, text or lists"
+            )
+        return text
 
 
 def _number(value: float) -> float | str:

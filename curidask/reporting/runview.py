@@ -50,7 +50,7 @@ LOOK_OF_STATUS = {
 DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(("name", "status", "started", "cache", "executor", "user", "host", "python"), ""),
     **dict.fromkeys(("curidask", "platform", "folder", "log", "notes"), ""),
-    **dict.fromkeys(("command", "warnings", "reportables", "records", "tasks"), ()),
+    **dict.fromkeys(("command", "reproduce", "warnings", "reportables", "records", "tasks"), ()),
     **{name: {} for name in ("git", "packages", "param_sets", "stages")},
     "number": 0,
     "seconds": 0.0,
@@ -324,7 +324,14 @@ class RunView:
         if not command or "ipykernel" in command[0] or not command[0]:
             return []
         program = Path(command[0])
-        words = ["python", *command] if program.suffix == ".py" else [program.name, *command[1:]]
+        return self._from_project(["python", *command] if program.suffix == ".py" else [program.name, *command[1:]])
+
+    def reproduce_from_folder(self) -> list[str]:
+        """Shell commands that give its results again out of the folder of a store-full run; empty for any other run."""
+        words = [str(word) for word in self.data["reproduce"]]
+        return self._from_project(words) if words else []
+
+    def _from_project(self, words: list[str]) -> list[str]:
         lines = []
         if folder := self.data.get("folder"):
             lines.append(f"cd {shlex.quote(folder)}")

@@ -55,12 +55,17 @@ class ArtifactName:
     subdir: str = ""
 
     @property
+    def readable(self) -> str:
+        """The parts for people, without the key."""
+        return (
+            f"{safe_part(self.prefix)}_{safe_part(self.params_hash, HASH_BYTES)}_{safe_part(self.stage)}"
+            f"_{safe_part(self.output)}"
+        )
+
+    @property
     def stem(self) -> str:
         """The name without suffix and extension; its last component has 200 bytes at most."""
-        base = (
-            f"{safe_part(self.prefix)}_{safe_part(self.params_hash, HASH_BYTES)}_{safe_part(self.stage)}"
-            f"_{safe_part(self.output)}.{self.key[:12]}"
-        )
+        base = f"{self.readable}.{self.key[:12]}"
         if not self.subdir:
             return base
         folders = [safe_part(part, SUBDIR_BYTES) for part in self.subdir.split("/") if part]
@@ -126,10 +131,9 @@ def payload_name(basename: str, suffix: str | None, extension: str) -> str:
     basename : str
         The last component of the artifact's stem.
     suffix : str or None
-        Tells several files apart. An underscore is put before it where it begins with neither ``_`` nor ``.``. A suffix
-        that has an extension of its own is used as it is.
+        Tells several files apart; see `suffixed`.
     extension : str
-        Appended otherwise, with its dot.
+        Appended where there is no suffix, with its dot.
 
     Raises
     ------
@@ -138,19 +142,29 @@ def payload_name(basename: str, suffix: str | None, extension: str) -> str:
     """
     if not suffix:
         return basename + extension
+    name = suffixed(basename, suffix)
+    if name == basename + MANIFEST_SUFFIX:
+        raise UnsafeNameError(
+            f"{suffix!r} is the name of the artifact's own metadata.",
+            fix="use another suffix; what a cacher puts into `extra_metadata` is kept there",
+        )
+    return name
+
+
+def suffixed(base: str, suffix: str) -> str:
+    """A name or path with a suffix, before which an underscore is put where it begins with neither ``_`` nor ``.``.
+
+    Raises
+    ------
+    UnsafeNameError
+        For a suffix with separators.
+    """
     if "/" in suffix or "\\" in suffix or "\0" in suffix:
         raise UnsafeNameError(
             f"{suffix!r} cannot be part of a file name.",
             fix="use a text without separators; get_dir(name) gives a folder for files with names of their own",
         )
-    if suffix[0] not in "_.":
-        suffix = "_" + suffix
-    name = basename + suffix + ("" if "." in suffix else extension)
-    if name == basename + MANIFEST_SUFFIX:
-        raise UnsafeNameError(
-            f"{suffix + extension!r} is the name of the artifact's own metadata.", fix="use another suffix"
-        )
-    return name
+    return base + (suffix if suffix[0] in "_." else f"_{suffix}")
 
 
 def beside_name(

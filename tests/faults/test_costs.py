@@ -61,7 +61,7 @@ def run(param_sets, manager):
 STEMS = """
 import json, sys
 import curidask as cf
-graph = cf.run_experiment("many", map_only=True).manager.graph
+graph = cf.run_experiment("many", map_only=True, quiet=True).manager.graph
 json.dump([stem for task in graph for stem in task.stems], sys.stdout)
 """
 
@@ -140,7 +140,7 @@ def warm(in_project: Project, many: str) -> str:
 
 @pytest.mark.timeout(600)
 def test_a_map_of_ten_thousand_artifacts_costs_pages(warm: str, client: str, s3_proxy: S3Proxy) -> None:
-    mapped = cf.run_experiment("many", map_only=True, cache=warm)
+    mapped = cf.run_experiment("many", map_only=True, cache=warm, quiet=True)
     assert len(mapped.manager.plan().ids(Action.REUSE)) == N // 2
     assert s3_proxy.counts.keys() == {"list"}
     assert s3_proxy.counts["list"] <= PAGES + 5

@@ -35,7 +35,7 @@ from dataclasses import dataclass
 
 import curidask as cf
 from curidask.caching import JsonCacher
-from curidask.reporting import DFReporter, HTMLReporter, JsonReporter, LinePlotReporter
+from curidask.reporting import DFReporter, HTMLReporter, JsonReporter, LinePlotReporter, Reportable
 
 NAMES = ["plain", "<img src=x onerror=alert(1)>", "'\\"><script>alert(2)</script>", "javascript:alert(3)"]
 
@@ -44,6 +44,18 @@ NAMES = ["plain", "<img src=x onerror=alert(1)>", "'\\"><script>alert(2)</script
 class Params(cf.ExperimentParameters):
     x: int = 1
     note: str = "</script><script>alert(4)</script>"
+
+
+class Drawing(Reportable):
+    """As documented: a file below self.path, whatever the parameter set is named."""
+
+    def render(self):
+        with open(f"{self.path}/{self.qualified_name}.svg", "w") as file:
+            file.write('<svg xmlns="http://www.w3.org/2000/svg" width="140" height="90">')
+            file.write('<circle cx="60" cy="45" r="40"/></svg>')
+
+    def html(self):
+        return ["<figure>", f"<img alt='a disc' src='{self.path}/{self.qualified_name}.svg'>", "</figure>"]
 
 
 @cf.stage(None, ["data"], [JsonCacher])
@@ -59,6 +71,7 @@ def fit(record, data):
     name = record.params.name
     record.report(LinePlotReporter({name: [1, data, 3], "b": [2, 2]}, name=name, group=name, title=name))
     record.report(JsonReporter({name: name}, name="json"))
+    record.report(Drawing(name="drawn"))
     return data
 
 
@@ -215,8 +228,9 @@ def test_the_report_opens_from_disk(watched: Watched, reports: Path) -> None:
     settled(page)
     assert page.locator("h1").inner_text().startswith("looked_at")
     sizes = page.evaluate("[...document.images].map((each) => each.naturalWidth)")
-    assert len(sizes) == 3
+    assert len(sizes) == 6
     assert min(sizes) > 100
+    assert page.locator("figure img[alt='a disc']").count() == 3
     assert any(url.endswith("/page.html") for url in watched.requests)
     assert all(url.startswith(("file:", "data:")) for url in watched.requests)
 
@@ -310,6 +324,38 @@ def test_of_many_sets_the_map_is_by_stage_and_pages_follow(watched: Watched, rep
     assert page.get_by_text("content 149").is_visible()
     page.get_by_role("link", name="previous").first.click()
     page.wait_for_url("**/index.html*")
+
+
+STYLE = """
+:root { --accent: rgb(120, 0, 80); }
+h1 { color: rgb(1, 2, 3); background: url(http://elsewhere.example/x.png); }
+"""
+
+
+def test_a_style_sheet_of_ones_own_comes_last_and_loads_nothing_from_elsewhere(
+    watched: Watched, tmp_path: Path
+) -> None:
+    reports = tmp_path / "reports"
+    reports.mkdir()
+    (reports / "style.css").write_text(STYLE)
+    reported = [(1, Reported("r", "", "Own", "<p>content</p>"))]
+    page = write_report(write_run(tmp_path / "runs", run_record(), reported), reports)
+    watched.expected = "Content Security Policy|elsewhere"
+    with ReportServer(reports, port=0) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            for address in (page, reports / "index.html", f"{server.url}_latest/index.html", server.url):
+                opened = watched.open(address)
+                assert opened.evaluate("getComputedStyle(document.querySelector('h1')).color") == "rgb(1, 2, 3)"
+                assert opened.evaluate("getComputedStyle(document.querySelector('a[href]')).color") == "rgb(120, 0, 80)"
+        finally:
+            server.shutdown()
+            thread.join()
+    assert [text for text in watched.trouble if text.startswith("failed")] == [
+        "failed: http://elsewhere.example/x.png csp"
+    ] * 4
+    assert (reports / "style.css").read_text() == STYLE
 
 
 def luminance(colour: str) -> float:

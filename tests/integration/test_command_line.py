@@ -89,6 +89,30 @@ def test_parameter_modules_are_joined_in_order(project: Project, parallel: tuple
     assert list(result(project).items()) == [("high", 1100), ("low", 11)]
 
 
+def test_files_whose_names_are_no_identifiers(project: Project, parallel: tuple[str, str]) -> None:
+    (project.root / "experiments/demo.py").rename(project.root / "experiments/my-demo.py")
+    project.write("experiments/my-demo.py", DEMO.replace('{"x": record.params.x}', "Kind(x=record.params.x)") + KIND)
+    project.write(
+        "params/01_more-sets.py",
+        "from importlib import import_module\n"
+        "def get_params(): return [import_module('experiments.my-demo').Params('one', x=1)]",
+    )
+    first = project.experiment("my-demo", "-p", "01_more-sets", *parallel)
+    assert first.returncode == 0, first.stderr
+    assert result(project) == {"one": 11}
+    project.calls()
+    again = project.experiment("my-demo.py", "-p", "01_more-sets", "--overwrite-stage", "score", "--no-dag", *parallel)
+    assert again.returncode == 0, again.stderr
+    assert project.calls() == once("change_one", "score_one")  # what was pickled is read back
+    assert "my-demo  Numbers, doubled and gathered." in project.experiment("ls").stdout
+
+
+KIND = """
+class Kind(dict):
+    pass
+"""
+
+
 def test_overwrite(project: Project, parallel: tuple[str, str]) -> None:
     project.experiment("demo", "--parallel", "0")
     project.calls()

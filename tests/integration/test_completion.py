@@ -85,10 +85,19 @@ def test_stages_also_of_modules_that_are_imported(project: Project, shell: str) 
     assert not (project.root / "imported").exists()
 
 
+def test_names_that_are_no_identifiers(project: Project, shell: str) -> None:
+    project.write("experiments/my-exp.py", "from library.texts import read_text\n" + DEMO)
+    project.write("params/01-sets.py", PARAMS)
+    assert ask(project, shell, "my") == ["my-exp"]
+    assert ask(project, shell, "my-exp", "-p", "0") == ["01-sets"]
+    assert ask(project, shell, "my-exp", "--overwrite-stage", "r") == ["read_text"]
+    assert ask(project, shell, "my-exp", "-p", "01-sets", "-n", "ta") == ["tail"]
+
+
 def test_flags(project: Project, shell: str) -> None:
     assert ask(project, shell, "demo", "--over") == ["--overwrite", "--overwrite-stage"]
     assert ask(project, shell, "--print") == ["--print-params"]
-    assert ask(project, shell, "demo", "--parallel-") == []
+    assert ask(project, shell, "demo", "--parallel-") == ["--parallel-safe"]
     assert ask(project, shell, "ls", "--he") == ["--help"]
     assert "init" in ask(project, shell, "", command="curidask")
 

@@ -71,17 +71,60 @@ def test_hashes_names_each_selected_set(project: Project, parallel: tuple[str, s
     assert recorded == {lines[2].partition(" ")[0]: "set2"}
 
 
-def test_print_params_shows_the_selected_sets_in_full(project: Project, parallel: tuple[str, str]) -> None:
-    change(project, ("x: int = 1", "x: int = 1\n    many: list = None"), ("x=i)", "x=i, many=list(range(30)))"))
-    text = good(project.experiment("demo", "--print-params", "-n", "set3", *parallel)).stdout
-    assert re.search(r"^set3  [0-9a-f]{32}$", text, re.MULTILINE)
-    assert re.search(r"^\s+x\s+= 3$", text, re.MULTILINE)
-    assert str(list(range(30))) in text
-    assert "set1" not in text
-    assert "hashed" not in text
+PARTS = """
+@dataclass
+class Optimizer:
+    name: str = "adam"
+    steps: tuple = (1, 2.5)
+
+
+@dataclass
+class Params(cf.ExperimentParameters):
+    many: list = None
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    kind: type = Path
+    function: object = note
+    missing: object = None
+    far: float = float("inf")
+"""
+
+
+def printed_set(text: str) -> tuple[str, str, dict[str, Any]]:
+    """Hash, name and values out of what --print-params prints for one set."""
+    first, _, rest = text.partition("\n")
+    hash_, name = first.split(" ", 1)
+    return hash_, name, json.loads(rest)
+
+
+def test_print_params_prints_hash_and_name_and_then_all_values_as_json(
+    project: Project, parallel: tuple[str, str]
+) -> None:
+    change(
+        project,
+        ("import dataclass", "import dataclass, field"),
+        ("@dataclass\nclass Params(cf.ExperimentParameters):\n", PARTS),
+        ("x=i)", "x=i, many=list(range(300)))"),
+    )
+    flags = ("--print-params", "-n", "set3", *parallel)
+    hash_, name, values = printed_set(good(project.experiment("demo", *flags)).stdout)
+    assert f"{hash_} {name}\n" == good(project.experiment("demo", "--hashes", "-n", "set3")).stdout
+    assert values == {
+        "name": "set3",
+        "many": list(range(300)),
+        "optimizer": {"name": "adam", "steps": [1, 2.5]},
+        "kind": "pathlib.Path",
+        "function": "experiments.demo.note",
+        "missing": None,
+        "far": "inf",
+        "x": 3,
+    }
     assert wrote_nothing(project)
-    verbose = good(project.experiment("demo", "--print-params", "-v", "-n", "set3", *parallel)).stdout
-    assert "hashed as int: 3" in verbose
+    *_, verbose = printed_set(good(project.experiment("demo", "-v", *flags)).stdout)
+    hashed = verbose.pop("_DRY_REPS")
+    assert verbose == values
+    assert set(values) - {"name"} <= set(hashed)
+    assert "int" in str(hashed["x"])
+    assert "None" in str(hashed["missing"])
 
 
 def test_print_params_finds_sets_of_earlier_runs_by_name_and_hash(project: Project, parallel: tuple[str, str]) -> None:
@@ -90,10 +133,14 @@ def test_print_params_finds_sets_of_earlier_runs_by_name_and_hash(project: Proje
     change(project, ('f"set{i}", x=i) for i in range(4)', 'f"new{i}", x=100 + i) for i in range(2)'))
     for hash_, name in hashes[:2]:
         for asked in (name, hash_[:9], hash_):
-            found = good(project.experiment("demo", "--print-params", asked, "-v", *parallel)).stdout
-            assert found.startswith(f"{name}  {hash_}  (from demo_1_")
-            assert f"hashed as int: {name[-1]}" in found
-    assert good(project.experiment("demo", "--print-params", "new1", *parallel)).stdout.startswith("new1")
+            found = good(project.experiment("demo", "--print-params", asked, "-v", *parallel))
+            assert found.stderr.startswith(f"{name} is a set of demo_1_")
+            *both, values = printed_set(found.stdout)
+            assert both == [hash_, name]
+            assert values["x"] == int(name[-1])
+            assert "int" in str(values["_DRY_REPS"]["x"])
+    *_, values = printed_set(good(project.experiment("demo", "--print-params", "new1", *parallel)).stdout)
+    assert values == {"name": "new1", "x": 101}
 
 
 def test_print_params_of_none_and_of_several(project: Project) -> None:
@@ -156,8 +203,13 @@ class Pair(Cacheable):
 
 
 def test_flags_that_look_exclude_each_other(project: Project) -> None:
-    for flags in (("--map", "--hashes"), ("--paths", "--print-params"), ("--dry", "-s"), ("--progress", "--quiet")):
-        assert project.experiment("demo", *flags).returncode == 2
+    pairs = [("--map", "--hashes"), ("--paths", "--print-params"), ("--dry", "-s"), ("--parallel-safe", "--notebook")]
+    for one, other in pairs:
+        refused = project.experiment("demo", one, other)
+        assert refused.returncode == 2
+        assert f"{one} and {other.replace('-s', '--store-full')} cannot go together" in refused.stderr or other == "-s"
+    for flag in ("--dry", "--map", "--parallel-safe"):
+        assert project.experiment("demo", "--detach", flag).returncode == 2
     assert wrote_nothing(project)
 
 
@@ -237,10 +289,55 @@ def test_parallel_says_in_how_many_processes(project: Project, parallel: tuple[s
     assert pids(project, *parallel) == ((1, True) if parallel[1] == "0" else (2, False))
 
 
-@pytest.mark.parametrize(("flags", "in_own"), [((), True), (("--parallel-mode",), False), (("--parallel-safe",), True)])
-def test_old_flags_of_parallel_runs_are_taken(project: Project, flags: tuple[str, ...], in_own: bool) -> None:
-    assert pids(project, *flags, settings="parallel = 0")[1] is in_own
-    assert "--parallel-" not in project.experiment("--help").stdout
+def test_parallel_safe_only_fills_the_cache(project: Project, parallel: tuple[str, str]) -> None:
+    flag = "--parallel-safe" if parallel == IN_PROCESS else "--parallel-mode"  # its first name
+    done = good(project.experiment("demo", flag, "--global-indices", "0-2", "--notes", "x", *parallel))
+    assert not (project.root / "reports").exists()
+    assert not (project.root / "data/runs").exists()
+    assert "not kept" in done.stderr
+    (log,) = (project.root / "logs").iterdir()
+    assert re.fullmatch(r"demo_1_.*_p\d+\.log", log.name)
+    assert stage_calls(project) == {"load", "change", "score", "gather"}
+    good(project.experiment("demo", *parallel))
+    assert {name for name in project.calls() if name.startswith("score")} == {"score_set2", "score_set3"}
+    assert project.last_run()["number"] == 1
+
+
+def test_several_parallel_safe_commands_fill_one_cache_at_a_time(project: Project) -> None:
+    parts = [project.start("demo", "--parallel-safe", *IN_PROCESS, "--global-indices", part) for part in ("0-2", "1-4")]
+    for process in parts:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+    calls = project.calls()
+    assert {name: n for name, n in calls.items() if name.startswith(("load", "score"))} == {
+        f"{stage}_set{i}": 1 for stage in ("load", "score") for i in range(4)
+    }
+    good(project.experiment("demo", *IN_PROCESS))
+    assert stage_calls(project) == {"gather"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--name", "x"), "--prefix"),
+        (("--port", "80"), "experiment reports"),
+        (("--overwrit",), "--overwrite"),
+        (("--print-param",), "--print-params"),
+    ],
+)
+def test_flags_that_are_not_there_say_which_are_meant(project: Project, flags: tuple[str, ...], says: str) -> None:
+    refused = project.experiment("demo", *flags)
+    assert refused.returncode == 2
+    assert says in refused.stderr
+
+
+def test_first_names_of_flags_are_taken(project: Project) -> None:
+    good(project.experiment("demo", *IN_PROCESS))
+    project.calls()
+    for path in project.artifacts("load_data"):
+        path.unlink()
+    good(project.experiment("demo", "--no-map", *IN_PROCESS))
+    assert stage_calls(project) == {"load", "change"}
 
 
 # --- what is kept ----------------------------------------------------------------------------------------------------
@@ -668,6 +765,35 @@ def test_progress_moves_lines_without_a_terminal(project: Project, parallel: tup
     forced = good(project.experiment("demo", "--overwrite", "--progress", *parallel)).stderr
     assert MOVES.search(forced)
     assert not COLOUR.search(forced)
+
+
+LINE = re.compile(r"  (load|change|score|gather) +\d+/\d+  .*|  \d+ workers?.*")
+
+
+@pytest.mark.parametrize("n_workers", ["0", "2"])
+def test_quiet_progress_shows_the_moving_lines_only(project: Project, n_workers: str) -> None:
+    change(
+        project,
+        ("import curidask as cf", "import time\nimport curidask as cf"),
+        ('note(record, "load")', 'note(record, "load"); time.sleep(0.2)'),
+    )
+    arguments = ("demo", "--quiet", "--progress", "--parallel", n_workers)
+    shown = on_a_terminal(project, *arguments)
+    piped = good(project.experiment(*arguments, "--overwrite"))
+    assert piped.stdout == ""
+    for text in (shown.replace("\r\n", "\n"), piped.stderr):
+        assert MOVES.search(text)
+        lines = [line for line in re.sub(r"\x1b\[[\d;]*[A-Zm]", "", text).splitlines() if line.strip()]
+        assert [line for line in lines if not LINE.match(line + "  ")] == []
+        assert any(line.split()[:2] == ["gather", "1/1"] for line in lines[-4:])  # what it came to stays
+
+
+def test_quiet_alone_moves_nothing_on_a_terminal(project: Project) -> None:
+    assert on_a_terminal(project, "demo", "--quiet", *IN_PROCESS) == ""
+
+
+def test_plain_wins_over_progress(project: Project) -> None:
+    assert not MOVES.search(good(project.experiment("demo", "--plain", "--progress", *IN_PROCESS)).stderr)
 
 
 # --- the rest --------------------------------------------------------------------------------------------------------

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import html
 import json
+import os
 import re
 import signal
 import subprocess
 from pathlib import Path
+from urllib.parse import unquote
 from urllib.request import urlopen
 
 import pytest
 
-from tests.conftest import Project
+from tests.conftest import Project, clean_environment
 from tests.prepared import COMMANDS
 
 ROOT = Path(__file__).parents[2]
@@ -230,10 +233,11 @@ def test_reporting_outside_of_stages(project: Project) -> None:
         with cf.ArtifactManager("session") as manager:
             record = make(cf.Record(manager, None))
             record.report(JsonReporter(2, name="outside", group="G"))
-            manager.display_info()
-            manager.display_all_reportables()
-            manager.display_record_reportables(record)
-            manager.display_stage_graph()
+            manager.display_info()  # which prints nothing
+            print(manager.display_info())
+            print(manager.display_all_reportables())
+            print(manager.display_record_reportables(record))
+            print(manager.display_stage_graph())
             print(manager.generate_report())
         """,
     )
@@ -242,6 +246,7 @@ def test_reporting_outside_of_stages(project: Project) -> None:
     assert "python session.py" in Path(lines[-1]).read_text()
     assert sum("inside" in line for line in lines) == 2  # as text, where there is no notebook
     assert any("make (ran)" in line for line in lines)
+    assert sum(line.startswith("Run  ") for line in lines) == 1
 
 
 @pytest.mark.parametrize("dry", [True, False])
@@ -250,8 +255,9 @@ def test_a_session_without_anything_to_report_says_so(in_project: Project, dry: 
     from curidask.errors import ProjectError
 
     with cf.ArtifactManager("session", dry=dry) as manager:
-        manager.display_all_reportables()
-        manager.display_stage_graph()
+        assert "Nothing was reported" in str(manager.display_all_reportables())
+        assert "No stage" in str(manager.display_stage_graph())
+        assert manager.reportables == []
         with pytest.raises(ProjectError):
             manager.generate_report()
         with pytest.raises(TypeError):
@@ -269,6 +275,7 @@ NOTEBOOK = [
     "manager.display_stage_graph()",
     "print(manager.generate_report())",
     "hostile",
+    "manager.display_stage_reportables('make_pretty_graphs'); print('not shown')",
 ]
 
 DOCUMENTED = """
@@ -314,7 +321,8 @@ def test_displays_in_a_notebook(project: Project, monkeypatch: pytest.MonkeyPatc
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells])
     NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     outputs = [cell.outputs for cell in notebook.cells[3:]]
-    assert [len(each) for each in outputs] == [1, 1, 1, 1, 1, 1]
+    assert [len(each) for each in outputs] == [1, 1, 1, 1, 1, 1, 1]  # what is the last line of a cell is shown once
+    assert outputs[6][0].text == "not shown\n"
     info, everything, of_one, graph, record = (each[0].data["text/html"] for each in [*outputs[:4], outputs[5]])
     assert "make_pretty_graphs" in record
     assert "line_history" in record
@@ -340,7 +348,7 @@ def test_displays_in_a_notebook(project: Project, monkeypatch: pytest.MonkeyPatc
 def test_the_page_on_reports_runs_as_it_stands(project: Project) -> None:
     text = (ROOT / "docs/reports.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     project.write(
         "page.py",
         "\n".join(blocks)
@@ -349,6 +357,11 @@ from collections import Counter
 
 @cf.stage(inputs=None, outputs=["n"])
 def count(record):
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    figure.subplots().plot([1, 2])
+    record.report(Picture(figure, name="picture"))
     record.report(Words(Counter("a b <a> b".split()), name="words"))
     return 1
 
@@ -361,6 +374,7 @@ print(manager.generate_report())
     assert "words" in page.read_text()
     assert "&lt;a&gt;: 1" in page.read_text()
     assert list(page.parent.glob("reportables/*/words.txt"))
+    assert list(page.parent.glob("reportables/*/*count_picture.png"))
     assert "Final losses" in page.read_text()
 
 
@@ -371,3 +385,122 @@ def test_the_commands_on_the_page_are_there(project: Project) -> None:
         [COMMANDS / "experiment", "reports", "--help"], capture_output=True, text=True, check=True, cwd=project.root
     ).stdout
     assert flags <= set(re.findall(r"--\w+", help_text))
+
+
+CUSTOM = """
+    from dataclasses import dataclass
+    from pathlib import Path
+
+    import curidask as cf
+    from curidask.caching import JsonCacher
+    from curidask.reporting import Reportable
+
+
+    @dataclass
+    class Params(cf.ExperimentParameters):
+        x: int = 0
+
+
+    class Note(Reportable):
+        def __init__(self, text, name=None, group=None):
+            self.text = text
+            super().__init__(name=name, group=group)
+
+        def render(self):
+            Path(self.path, f"{self.qualified_name}.txt").write_text(self.text)
+
+        def html(self):
+            about = f"{self.stage} of {self.record.params.name}"
+            return [f"<p>{about}</p>", f"<a href='{self.path}/{self.qualified_name}.txt'>note</a>"]
+
+
+    @cf.stage(None, ["n"], [JsonCacher])
+    def count(record):
+        record.report(Note(record.params.name, name="note", group="Notes"))
+        return 1
+
+
+    def get_params():
+        return [Params("one", x=1), Params("two <b>", x=2)]
+
+
+    def run(param_sets, manager):
+        for params in param_sets:
+            count(cf.Record(manager, params))
+"""
+
+
+def test_custom_reportables_are_captured_where_the_stage_runs_and_come_again(
+    project: Project, parallel: tuple[str, str]
+) -> None:
+    project.write("experiments/custom.py", CUSTOM)
+    for ran in (True, False):
+        page = page_of(project.experiment("custom", *parallel))
+        assert {row["status"] for row in project.last_run()["tasks"]} == {"done" if ran else "reused"}
+        text = page.read_text()
+        assert "<p>count of one</p>" in text
+        addresses = re.findall(r"href='(reportables/[^']*)'", text)
+        assert [(page.parent / unquote(each)).read_text() for each in addresses] == ["one", "two <b>"]
+
+
+# --- the command that gives a stored run's results again -------------------------------------------------------------
+def test_the_report_of_a_stored_run_shows_the_command_that_reproduces_it(project: Project) -> None:
+    project.write(
+        "params/hard.py",
+        """
+        from experiments.shown import Params
+
+        def get_params():
+            return [Params("it's $HOME; <b>", x=1), Params("left out", x=2)]
+        """,
+    )
+    chosen = ("-p", "hard", "-n", "it's $HOME; <b>", "--lazy")
+    page = page_of(project.experiment("shown", *chosen, "--overwrite", "--store-full", "--parallel", "0"))
+    run = project.last_run()
+    shown = [html.unescape(text) for text in re.findall(r"<pre data-copy>(.*?)</pre>", page.read_text(), re.DOTALL)]
+    (command,) = [text for text in shown if "--dry-cache" in text]
+    assert f"--cache data/runs/{run['reference']} --dry-cache" in command
+    assert "--overwrite" not in command
+    subprocess.run(["rm", "-r", project.cache], check=True)
+    done = subprocess.run(
+        ["sh", "-ec", f"{command} --parallel 0"],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+        env=clean_environment() | {"PATH": f"{COMMANDS}:{os.environ['PATH']}"},
+    )
+    assert done.returncode == 0, done.stderr
+    again = project.last_run()
+    assert again["reference"] != run["reference"]
+    assert {row["set"] for row in again["tasks"]} == {"it's $HOME; <b>", "None"}
+    assert "done" not in {row["status"] for row in again["tasks"]}
+    assert not project.cache.exists()
+    assert "--dry-cache" not in page_of(project.experiment("shown", "--parallel", "0")).read_text()
+
+
+# --- a style sheet of one's own --------------------------------------------------------------------------------------
+def test_a_style_sheet_among_the_reports_is_used_and_left_alone(project: Project) -> None:
+    own = project.write("reports/style.css", "h1 { color: rebeccapurple }\n")
+    for _ in range(2):
+        page = page_of(project.experiment("shown", "--parallel", "0"))
+    project.experiment("reports", page.parent.name)
+    project.experiment("reports", "--update")
+    assert own.read_text() == "h1 { color: rebeccapurple }\n"
+    for place in (page, project.root / "reports/index.html"):
+        *before, last = re.findall(r'<link rel="stylesheet" href="([^"]+)">', place.read_text())
+        assert (place.parent / last).read_text() == own.read_text()
+        assert ["--accent" in (place.parent / each).read_text() for each in before] == [True]
+
+
+def test_a_style_sheet_that_is_configured_is_used(project: Project) -> None:
+    project.write("curidask.toml", 'report_css = "looks/mine.css"\n')
+    project.write("looks/mine.css", "h1 { color: teal }\n")
+    page = page_of(project.experiment("shown", "--parallel", "0"))
+    assert "teal" in (page.parent / "curidask-custom.css").read_text()
+    (project.root / "looks/mine.css").unlink()
+    done = project.experiment("shown", "--parallel", "0")
+    assert done.returncode == 0
+    assert "warning: the style sheet" in done.stderr
+    assert "looks/mine.css (report_css) cannot be read" in done.stderr
+    assert not (page_of(done).parent / "curidask-custom.css").exists()

@@ -1,6 +1,6 @@
-"""What the terminal shows of a run: the plan before, a line a stage while it runs, a table after.
+"""What the terminal shows of a run: a line a stage while it runs, a table after.
 
-It renders the plan and the events of the runner and decides nothing.
+It renders the events of the runner and decides nothing.
 """
 
 from __future__ import annotations
@@ -8,20 +8,19 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any, ClassVar
 
 import click
 
-from curidask.cli.terminal import say
 from curidask.counting import Counts, StageCount
 from curidask.executors.base import Kind, Outcome
 from curidask.executors.surroundings import ERR, Spoken, prefix_of
-from curidask.graph import ArtifactRef, Graph, Task
-from curidask.manager import ArtifactManager
-from curidask.planner import Action, Decision, Plan
+from curidask.graph import Graph, Task
+from curidask.planner import Decision, Plan
+from curidask.terminal import say
 
 REFRESH_SECONDS = 0.1
 
@@ -33,11 +32,11 @@ class Progress:
     Attributes
     ----------
     quiet : bool
-        Show warnings only.
+        Show warnings only, and lines that move where `moving` is true.
     plain : bool
         A line when a stage has ended, instead of moving lines.
     moving : bool, optional
-        Whether lines move; by default where the output is a terminal.
+        Whether lines move; by default where the output is a terminal and not `quiet`.
     """
 
     prints: ClassVar[bool] = True
@@ -120,8 +119,6 @@ class Progress:
 
     # --- drawing -----------------------------------------------------------------------------------------------------
     def _show_progress(self, stage: str, count: StageCount) -> None:
-        if self.quiet:
-            return
         if self._is_drawing():
             now = time.monotonic()
             if now - self._last >= REFRESH_SECONDS or not count.left:
@@ -129,12 +126,13 @@ class Progress:
                 with self._lock:
                     self._erase()
                     self._draw()
-        elif not count.left:
+        elif not count.left and not self.quiet:
             say(self._line(stage, count))
 
     def _is_drawing(self) -> bool:
         if self.moving is None:
-            self.moving = not self.plain and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+            may = not self.plain and not self.quiet
+            self.moving = may and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         return self.moving
 
     def _erase(self) -> None:
@@ -165,19 +163,22 @@ class Progress:
             self._erase()
             say(text, **style)
 
-    def finish(self) -> None:
-        """Take the moving lines away."""
-        if self._is_drawing():
-            with self._lock:
-                self._erase()
+    def close(self, lines: Sequence[str], *, failed: bool) -> None:
+        """Put the table with what came out of it, and these lines, in the place of those that move.
 
-    def table(self) -> str:
-        """The closing table."""
-        return table(self.stages)
-
-    def summary(self) -> str:
-        """What came out of it, in a line."""
-        return summary(self.stages, time.monotonic() - self.started)
+        When `quiet`, the moving lines stay as they are last.
+        """
+        if self.quiet:
+            return
+        with self._lock:
+            self._erase()
+        if failed and not self.decisions:
+            return
+        say(table(self.stages))
+        if not failed:
+            say(summary(self.stages, time.monotonic() - self.started))
+        for line in lines:
+            say(line)
 
 
 def stage_line(stage: str, count: StageCount, seconds: float) -> str:
@@ -226,40 +227,3 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
-
-
-# --- the map ---------------------------------------------------------------------------------------------------------
-def map_lines(manager: ArtifactManager, plan: Plan, stopped_at: str) -> Iterator[str]:
-    """The plan by record: stages with inputs and outputs, what is cached and made by which run, what runs and why."""
-    stems = [stem for d in plan.decisions.values() for stem in manager.graph[d.task].stems if stem is not None]
-    present = manager.store.present(stems)
-    manifests = manager.store.manifests(present)
-    runs = {stem: manifest.run for stem, manifest in manifests.items()}
-    targets = set(manager.graph.targets())
-    for record in manager.records:
-        yield f"==== {record.get_reference_name()} hash: {record.get_hash()} ===="
-        for task in record.tasks:
-            decision = plan.decisions.get(task)
-            if decision is not None:
-                yield from _task_lines(manager.graph[task], decision, runs, is_leaf=task in targets)
-        yield ""
-    counts = {action: len(plan.ids(action)) for action in Action}
-    yield f"{counts[Action.RUN]} to run, {counts[Action.REUSE]} to reuse, {counts[Action.PRUNE]} not needed"
-    if stopped_at:
-        yield (
-            f"run() reads {stopped_at!r} here, which has to be computed first; "
-            "what the experiment does after that is not on this map"
-        )
-
-
-def _task_lines(task: Task, decision: Decision, runs: dict[str, str], *, is_leaf: bool) -> Iterator[str]:
-    leaf = " (leaf)" if is_leaf else ""
-    yield f"  {task.spec.name}{leaf}: {decision.action.value}, {decision.reason}"
-    names = list(task.inputs) or sorted({name for g in task.gathered for name in g.artifacts})
-    for name in names:
-        ref = task.inputs.get(name)
-        origin = f" of task {ref.task}" if isinstance(ref, ArtifactRef) else f" of {len(task.gathered)} records"
-        yield f"    <- {name}{origin if task.gathered else ''}"
-    for output, stem in zip(task.outputs, task.stems, strict=True):
-        cached = f" (cached) [{runs[stem]}]" if stem in runs else ""
-        yield f"    -> {output.name}{cached}"

@@ -6,7 +6,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,18 @@ def choose_colour(*, plain: bool = False) -> None:
     global _colour  # noqa: PLW0603  # errors are shown where no command's context is left to ask
     unwanted = plain or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     _colour = False if unwanted else None
+
+
+@contextmanager
+def coloured(*, plain: bool) -> Iterator[None]:
+    """Choose the colour for a while."""
+    global _colour  # noqa: PLW0603  # see choose_colour
+    before = _colour
+    choose_colour(plain=plain)
+    try:
+        yield
+    finally:
+        _colour = before
 
 
 def say(text: str = "", *, err: bool = True, nl: bool = True, **style: Any) -> None:
@@ -45,8 +58,14 @@ class _LineHandler(logging.Handler):
             self.handleError(record)
 
 
-def show_logs(show: Callable[[str], None], root: Path, *, verbose: bool, everything: bool) -> None:
-    """Show warnings and errors that are logged; with `verbose` what is told, too."""
+@contextmanager
+def shown_logs(
+    show: Callable[[str], None], root: Path, *, verbose: bool, everything: bool, notices: bool = True
+) -> Iterator[None]:
+    """Show warnings and errors that are logged meanwhile; with `verbose` what is told, too.
+
+    Notices are warnings about no result.
+    """
     from curidask.logs import SHORT_FORMAT, ByStage, ForFile, OwnRecords
 
     handler = _LineHandler(show)
@@ -55,15 +74,33 @@ def show_logs(show: Callable[[str], None], root: Path, *, verbose: bool, everyth
     handler.addFilter(OwnRecords(root, everything=everything))
     handler.addFilter(ForFile())
     handler.addFilter(ByStage())
+    handler.addFilter(lambda record: notices or not getattr(record, "notice", False))
     top = logging.getLogger()
+    level = top.level
     top.addHandler(handler)
-    top.setLevel(min(top.level or logging.WARNING, handler.level))
+    top.setLevel(min(level or logging.WARNING, handler.level))
+    try:
+        yield
+    finally:
+        top.removeHandler(handler)
+        top.setLevel(level)
 
 
 def show_warnings(show: Callable[[str], None]) -> None:
-    """Show Python's warnings as lines."""
+    """Show Python's warnings as lines from now on."""
 
     def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         show(f"{message}" if category is UserWarning else f"{category.__name__}: {message}")
 
     warnings.showwarning = show_warning
+
+
+@contextmanager
+def shown_warnings(show: Callable[[str], None]) -> Iterator[None]:
+    """Show Python's warnings as lines meanwhile."""
+    before = warnings.showwarning
+    show_warnings(show)
+    try:
+        yield
+    finally:
+        warnings.showwarning = before

@@ -1,0 +1,124 @@
+"""What is kept of a run beside its record: notes, the notebook, the image; and where it all is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import click
+
+from curidask import run_folder
+from curidask.errors import ConfigurationError, CuridaskError
+from curidask.manager import ArtifactManager
+
+TEMPLATE = """
+
+# Notes for this run; the first line is their title. Lines that begin with '#' are left out.
+# An empty message keeps no notes.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What is to be kept of a run.
+
+    Attributes
+    ----------
+    store_full, report, notebook, docker, log : bool
+        The folder with all of it, the report, the notebook, the image, the log.
+    all_loggers : bool
+        Whether the log has what all packages log.
+    """
+
+    store_full: bool
+    report: bool
+    notebook: bool
+    docker: bool
+    log: bool
+    all_loggers: bool
+
+
+# --- notes -----------------------------------------------------------------------------------------------------------
+def ask_for_notes(given: str | None, *, kept: bool) -> Callable[[], str]:
+    """What gives the notes of a run, if need be in an editor; to be called when it is known that the run can begin.
+
+    Parameters
+    ----------
+    given : str or None
+        The notes; empty to open the editor, None for none.
+    kept : bool
+        Whether the run has a record to keep them in.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no terminal for an editor.
+    """
+    if given is None:
+        return str
+    if not kept:
+        warnings.warn("the notes are not kept, since the run keeps no record", stacklevel=2)
+        return str
+    if given.strip():
+        return given.strip
+    editor = _editor()
+    if editor is None and not sys.stdin.isatty():
+        raise ConfigurationError(
+            "Notes without a text open an editor, which needs a terminal.", where="--notes", fix="write --notes TEXT"
+        )
+    return lambda: _edited(editor)
+
+
+def _editor() -> str | None:
+    """The editor: $VISUAL, $EDITOR, git's; None for one that click finds."""
+    for variable in ("VISUAL", "EDITOR"):
+        if os.environ.get(variable):
+            return os.environ[variable]
+    try:
+        done = subprocess.run(["git", "config", "core.editor"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _edited(editor: str | None) -> str:
+    try:
+        text = click.edit(TEMPLATE, editor=editor, require_save=False) or ""
+    except click.ClickException as error:
+        raise CuridaskError(
+            f"The notes cannot be edited: {error.message}", where="--notes", fix="write --notes TEXT, or set $EDITOR"
+        ) from error
+    return "\n".join(line for line in text.splitlines() if not line.startswith("#")).strip()
+
+
+# --- after the run ---------------------------------------------------------------------------------------------------
+def keep(manager: ArtifactManager, keeping: Keeping, *, quiet: bool) -> list[str]:
+    """Write what is to be kept beside the record and the report; lines that say where it is."""
+    lines = []
+    if keeping.store_full:
+        lines.append(f"folder: {run_folder.run_path(manager.config, manager.reference)}")
+        lines.append(f"again:  {run_folder.reproduce_command(manager)}")
+    if keeping.notebook:
+        from curidask import run_notebook
+
+        path = run_notebook.write(manager, from_folder=keeping.store_full)
+        lines.append(f"notebook: {path}")
+        if keeping.docker:
+            from curidask import docker
+
+            lines += docker.prepare(manager, path, quiet=quiet)
+    return lines
+
+
+def places(manager: ArtifactManager) -> list[str]:
+    """Where the cache and the run record are."""
+    if manager.dry:
+        return []
+    lines = [f"cache:  {manager.store.url}"]
+    if manager.is_recorded:
+        lines.append(f"record: {run_folder.run_path(manager.config, manager.reference) / 'run.json'}")
+    return lines

@@ -1,0 +1,44 @@
+"""Short texts about values, and parameter sets as plain values, for people to read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def preview(value: Any, limit: int = 80) -> str:
+    """A short text about a value: type, shape or length, and how it begins."""
+    kind = type(value).__name__
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple):
+        return f"{kind} of shape {shape}"
+    if isinstance(value, bool | int | float | complex | type(None)):
+        return repr(value)
+    if isinstance(value, str | bytes):
+        return repr(value if len(value) <= limit else value[:limit]) + ("" if len(value) <= limit else "…")
+    try:
+        return f"{kind} of length {len(value)}"
+    except Exception:
+        return kind
+
+
+def describe_params(params: Any) -> dict[str, Any]:
+    """The fields of a parameter set as plain JSON values, for people to read."""
+    if params is None:
+        return {}
+    names = [name for name in vars(params) if name not in ("hash", "hash_representations", "overwrite")]
+    return {name: _plain(getattr(params, name)) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return (
+        getattr(value, "__qualname__", None) or preview(value)
+        if not isinstance(value, list | tuple)
+        else _plain_list(value)
+    )
+
+
+def _plain_list(value: Sequence[Any]) -> Any:
+    return [_plain(item) for item in value] if len(value) <= 20 else preview(value)

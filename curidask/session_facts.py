@@ -1,0 +1,183 @@
+"""What a session is and where its things lie, as plain attributes of the manager."""
+
+from __future__ import annotations
+
+import os
+import socket
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from curidask import history
+from curidask.config import Config
+from curidask.keywords import keywords
+from curidask.planner import Force
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from curidask.history import RunRecord
+    from curidask.params import ExperimentParameters
+    from curidask.record import Record
+    from curidask.runner import Runner
+    from curidask.store.base import Store
+
+
+class SessionFacts:
+    """The manager's documented attributes that follow from its parts."""
+
+    config: Config
+    store: Store
+    run_record: RunRecord
+    records: list[Record]
+    runner: Runner
+    reference: str
+    prefix: str
+    full_store: Path | None
+
+    # --- places ------------------------------------------------------------------------------------------------------
+    @property
+    def run_folder(self) -> Path:
+        """Where the run record and what was reported lie."""
+        return self.config.path(self.config.runs) / self.reference
+
+    @property
+    def cache_path(self) -> str:
+        """Folder or URL of the artifact store."""
+        return self.store.url
+
+    @property
+    def runs_path(self) -> str:
+        """Folder of the run records, and of all that store-full runs keep."""
+        return str(self.config.path(self.config.runs))
+
+    @property
+    def logs_path(self) -> str:
+        """Folder of the logs."""
+        return str(self.config.path(self.config.logs))
+
+    @property
+    def reports_path(self) -> str:
+        """Folder of the reports."""
+        return str(self.config.path(self.config.reports))
+
+    @property
+    def notebooks_path(self) -> str:
+        """Folder of the notebooks that reload runs."""
+        return str(self.config.path(self.config.notebooks))
+
+    @property
+    def report_css_path(self) -> str:
+        """The style sheet of the project's own for reports; empty for none."""
+        return str(self.config.path(self.config.report_css)) if self.config.report_css else ""
+
+    @keywords()
+    def get_run_output_path(self, obj_name: str | None = None) -> str:
+        """The folder of this run, made by now, or a path in it.
+
+        Parameters
+        ----------
+        obj_name : str, optional
+            A file in it; its folder is there then.
+        """
+        path = self.run_folder / (obj_name or "")
+        (path.parent if obj_name else path).mkdir(parents=True, exist_ok=True)
+        return str(path)
+
+    @keywords()
+    def get_artifact_filename(
+        self, obj_name: str, record: Record, prefix: str | None = None, stage_name: str | None = None
+    ) -> str:
+        """How the name of a file begins that belongs to a record: ``prefix_hash_stage_name``.
+
+        Parameters
+        ----------
+        obj_name, prefix, stage_name : str
+            See `Record.get_path`.
+        record : Record
+        """
+        return os.path.basename(record.manager.get_artifact_path(obj_name, record, None, prefix, stage_name))
+
+    # --- the run -----------------------------------------------------------------------------------------------------
+    def get_reference_name(self) -> str:
+        """The name of this run: experiment, number and time."""
+        return self.reference
+
+    @property
+    def experiment_run_number(self) -> int:
+        """Counts the runs of the experiment."""
+        return self.run_record.number
+
+    @property
+    def run_timestamp(self) -> datetime:
+        """When the run began."""
+        return datetime.fromtimestamp(self.run_record.started)
+
+    def get_str_timestamp(self) -> str:
+        """When the run began, as in its reference."""
+        return self.run_timestamp.strftime(history.TIMESTAMP_FORMAT)
+
+    @property
+    def hostname(self) -> str:
+        """The machine that drives the run."""
+        return socket.gethostname()
+
+    @property
+    def git_commit_hash(self) -> str:
+        """The commit of the project's repository; empty outside of one."""
+        return str(self._git.get("commit", ""))
+
+    @property
+    def git_workdir_dirty(self) -> bool:
+        """Whether the project's repository has changes that are not committed."""
+        return bool(self._git.get("changed", False))
+
+    @property
+    def _git(self) -> dict[str, Any]:
+        if self.run_record.git is None:
+            self.run_record.git = history.git_state(self.config.root)
+        return self.run_record.git
+
+    @property
+    def status(self) -> str:
+        """How the run stands: running, done, failed or interrupted."""
+        return self.run_record.status
+
+    @property
+    def notes(self) -> str:
+        """What is kept with the run as its notes; can be set until the session ends."""
+        return self.run_record.notes
+
+    @notes.setter
+    def notes(self, text: str | None) -> None:
+        self.run_record.notes = (text or "").strip()
+
+    @property
+    def store_full(self) -> bool:
+        """Whether all that the run uses is kept in its folder."""
+        return self.full_store is not None
+
+    @property
+    def overwrite(self) -> bool:
+        """Whether everything is recomputed; can be set, for the stages that are called from then on."""
+        return self.runner.policy.force.everything
+
+    @overwrite.setter
+    def overwrite(self, wanted: bool) -> None:
+        self.runner.policy.force = Force(bool(wanted), self.runner.policy.force.stages)
+
+    @property
+    def overwrite_stages(self) -> list[str]:
+        """The stages that are recomputed; can be set, for those that are called from then on."""
+        return sorted(self.runner.policy.force.stages)
+
+    @overwrite_stages.setter
+    def overwrite_stages(self, names: list[str] | None) -> None:
+        self.runner.policy.force = Force(self.overwrite, frozenset(names or ()))
+
+    def get_all_param_sets(self) -> list[ExperimentParameters]:
+        """The parameter sets of the session's records, those of one hash once."""
+        found: dict[str, ExperimentParameters] = {}
+        for record in self.records:
+            if record.params is not None:
+                found.setdefault(record.params.params_hash(), record.params)
+        return list(found.values())

@@ -1,0 +1,5 @@
+import curifactory as cf
+
+
+def get_params():
+    return [cf.ExperimentParameters("one")]

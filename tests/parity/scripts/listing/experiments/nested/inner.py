@@ -1,0 +1,18 @@
+import curifactory as cf
+
+import observe
+
+
+@cf.stage(None, ["data"])
+def load(record):
+    observe.ran("load")
+    return 1
+
+
+def get_params():
+    return [cf.ExperimentParameters("only")]
+
+
+def run(param_sets, manager):
+    for params in param_sets:
+        load(cf.Record(manager, params))

@@ -1,0 +1,7 @@
+"""Some sets."""
+
+import curifactory as cf
+
+
+def get_params():
+    return [cf.ExperimentParameters("only")]

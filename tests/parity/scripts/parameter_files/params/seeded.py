@@ -1,0 +1,5 @@
+from params import Params, seeded
+
+
+def get_params():
+    return seeded(Params("knn"), 3)

@@ -1,0 +1,5 @@
+from params import Params
+
+
+def get_params():
+    return [Params("hyphens", seed=9)]

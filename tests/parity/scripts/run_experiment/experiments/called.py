@@ -1,0 +1,18 @@
+"""An experiment that is called from Python."""
+
+import curifactory as cf
+from curifactory.caching import JsonCacher
+
+import observe
+
+
+@cf.stage(None, ["data"], [JsonCacher])
+def load(record):
+    observe.ran("load", record.params.name)
+    return {"x": record.params.x}
+
+
+def run(param_sets, manager):
+    for params in param_sets:
+        load(cf.Record(manager, params))
+    return "result"

@@ -1,0 +1,8 @@
+from dataclasses import dataclass
+
+import curifactory as cf
+
+
+@dataclass
+class Params(cf.ExperimentParameters):
+    x: int = 1

@@ -1,0 +1,242 @@
+"""`run_experiment` from Python: its keywords under all their names, what it shows, what it gives back."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import curidask as cf
+from curidask.errors import ConfigurationError, SelectionError, UnknownKeywordError
+from curidask.experiment import ExperimentResult, list_experiments, list_params, regex_lister, run_experiment
+from tests.conftest import TABLE, Project
+
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+# The parameters of the documented API in their order, by the names of its two generations.
+FIRST = words("""
+    experiment_name parameters_list overwrite_override cache_dir_override mngr log log_debug dry dry_cache
+    store_entire_run log_errors custom_name build_docker build_notebook run_string stage_overwrites args_names
+    args_indices global_args_indices parallel parallel_mode parallel_lock parallel_queue run_num_override
+    run_ts_override lazy ignore_lazy no_map no_color quiet progress plain notes
+""")
+SECOND = words("""
+    experiment_name param_files overwrite_override cache_dir_override mngr log log_debug dry dry_cache store_full
+    log_errors prefix build_docker build_notebook run_string stage_overwrites param_set_names param_set_indices
+    global_param_set_indices parallel parallel_mode parallel_lock parallel_queue run_num_override run_ts_override lazy
+    ignore_lazy report no_dag map_only hashes_only paths_only print_params no_color quiet progress plain notes
+    all_loggers
+""")
+SYNONYMS: dict[str, str] = run_experiment.__synonyms__  # type: ignore[attr-defined]
+
+MORE = "from experiments.demo import Params\ndef get_params(): return [Params('{0}', x={1})]"
+
+
+def run(name: str = "demo", *args: Any, **options: Any) -> Any:
+    return cf.run_experiment(name, *args, parallel=0, **options)
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("names", [FIRST, SECOND])
+def test_every_documented_keyword_is_taken(names: list[str]) -> None:
+    assert {SYNONYMS.get(name, name) for name in names} <= set(inspect.signature(run_experiment).parameters)
+
+
+def test_parameters_stand_in_the_documented_order() -> None:
+    positional = [
+        p.name for p in inspect.signature(run_experiment).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD
+    ]
+    assert positional == [SYNONYMS.get(name, name) for name in SECOND]
+
+
+def test_modules_and_sets_are_chosen_under_both_generations_of_names(in_project: Project) -> None:
+    in_project.write("params/low.py", MORE.format("low", 1))
+    in_project.write("params/high.py", MORE.format("high", 100))
+    both = {"high": 1100, "low": 11}
+    assert run("demo", ["high", "low"]) == both
+    assert run(param_files=["high", "low"]) == run(parameters_list=("high", "low")) == both
+    assert run(params="low") == {"low": 11}
+    assert run(param_set_names=["set1", "set2"]) == run(args_names=["set1", "set2"]) == {"set1": 11, "set2": 22}
+    assert run(names="set3") == run(param_set_indices=["3"]) == run(args_indices=3) == {"set3": 33}
+    assert run(global_param_set_indices=["1-3"]) == run(global_args_indices=[1, 2]) == {"set1": 11, "set2": 22}
+    none = dict.fromkeys(("param_files", "param_set_names", "param_set_indices", "global_param_set_indices"))
+    assert run(**none, stage_overwrites=None, prefix=None, notes=None, cache_dir_override=None) == TABLE
+
+
+def test_what_is_recomputed_and_where(in_project: Project) -> None:
+    run("demo", None, None, "elsewhere")
+    assert list((in_project.root / "elsewhere").glob("demo_*"))
+    assert not in_project.cache.exists()
+    in_project.calls()
+    run(cache_dir_override=Path("elsewhere"), stage_overwrites=["score"])
+    assert {name.partition("_")[0] for name in in_project.calls()} == {"change", "score", "gather"}
+    run("demo", None, True, "elsewhere", custom_name="mine")
+    assert len(in_project.calls()) == 13
+    assert list((in_project.root / "elsewhere").glob("mine_*"))
+    with pytest.raises(SelectionError, match="no stage 'scores'"):
+        run(stage_overwrites="scores")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "near"),
+    [
+        ("param_file", "param_files"),
+        ("overwrit", "overwrite"),
+        ("map_onl", "map_only"),
+        ("prnt_params", "print_params"),
+    ],
+)
+def test_typos_are_errors_with_the_near_name(in_project: Project, keyword: str, near: str) -> None:
+    with pytest.raises(UnknownKeywordError, match=rf"run_experiment\(\) has no keyword '{keyword}'") as caught:
+        run(**{keyword: None})
+    assert near in caught.value.fix
+    with pytest.raises(UnknownKeywordError, match="twice"):
+        run(params=["demo"], param_files=["demo"])
+
+
+@pytest.mark.parametrize("keyword", ["parallel_lock", "parallel_queue", "run_num_override", "run_ts_override"])
+def test_parts_of_processes_are_refused(in_project: Project, keyword: str) -> None:
+    with pytest.raises(ConfigurationError, match=keyword) as caught:
+        run(**{keyword: 3})
+    assert "parallel_mode=True" in caught.value.fix
+    assert run(names="set0", **{keyword: None}) == {"set0": 0}
+
+
+# --- what it gives ---------------------------------------------------------------------------------------------------
+def test_looking_prints_and_gives_what_was_looked_at(in_project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    def printed() -> list[str]:
+        return capsys.readouterr().out.splitlines()
+
+    hashes = run(hashes_only=True)
+    assert list(hashes.values()) == list(TABLE)
+    assert printed() == [f"{hash_} {name}" for hash_, name in hashes.items()]
+    paths = run(paths_only=True, names=["set1"], lazy=True)
+    assert printed() == paths != []
+    assert all(path.startswith(f"{in_project.cache}/demo_") for path in paths)
+    result = run(map_only=True)
+    assert printed()[0].startswith("==== Record 0 (set0) hash: ")
+    assert result.manager.plan().decisions
+    sets = run(print_params=True, names=["set1", "set2"])
+    assert [params.x for params in sets] == [1, 2]
+    assert printed()[0] == f"{list(hashes)[1]} set1"
+    assert run(print_params=list(hashes)[3][:10]).x == 3
+    assert json.loads("\n".join(printed()[1:])) == {"name": "set3", "x": 3}
+    assert run(hashes_only=True, print_params=None, mngr=True).value == hashes
+    printed()
+    assert run(hashes_only=True, quiet=True) == hashes
+    assert run(map_only=True, quiet=True).stopped_at == "table"
+    assert printed() == []
+    assert {path.name for path in in_project.root.iterdir()} <= {"curidask.toml", "experiments", "params"}
+
+
+def test_an_earlier_set_is_given_as_its_values(in_project: Project) -> None:
+    run("demo")
+    in_project.write("params/low.py", MORE.format("low", 7))
+    assert run(param_files=["low"], print_params="set2") == {"x": 2}
+
+
+def test_looks_exclude_each_other(in_project: Project) -> None:
+    with pytest.raises(ConfigurationError, match="--map and --hashes cannot go together"):
+        run(map_only=True, hashes_only=True)
+    with pytest.raises(ConfigurationError, match="--lazy and --ignore-lazy"):
+        run(lazy=True, ignore_lazy=True)
+
+
+def test_a_result_with_its_manager_can_be_taken_apart(in_project: Project) -> None:
+    result = run(mngr=True)
+    value, manager = result
+    assert isinstance(result, ExperimentResult)
+    assert (value, len(manager.records)) == (TABLE, 5)
+
+
+def test_what_a_given_manager_decides_is_not_passed_over(in_project: Project) -> None:
+    with cf.ArtifactManager("demo", parallel=0, dry=True) as manager:
+        assert cf.run_experiment("demo", ["demo"], mngr=manager, dry=True) == TABLE
+        for keyword, value in (("cache_dir_override", "x"), ("parallel", 0), ("map_only", True), ("listeners", [1])):
+            with pytest.raises(ConfigurationError, match="decided by the manager"):
+                cf.run_experiment("demo", mngr=manager, **{keyword: value})
+    assert not in_project.cache.exists()
+
+
+# --- what it shows ---------------------------------------------------------------------------------------------------
+def test_nothing_is_shown_unless_it_is_asked_for(in_project: Project, capfd: pytest.CaptureFixture[str]) -> None:
+    for options in ({}, {"quiet": True}, {"no_color": True}):
+        run(overwrite=True, **options)
+        assert capfd.readouterr() == ("", "")
+    run(overwrite=True, quiet=False, names="set1")
+    shown = capfd.readouterr().err
+    assert "4 ran, 0 reused, 0 not needed" in shown
+    assert re.search(r"^record: .*run\.json$", shown, re.MULTILINE)
+    run(overwrite=True, plain=True, progress=True)
+    assert "\x1b" not in capfd.readouterr().err
+    run(overwrite=True, quiet=True, progress=True)
+    shown = capfd.readouterr().err
+    assert re.search(r"\x1b\[\d+A", shown)
+    assert "ran" not in shown
+
+
+def test_debugging_shows_what_is_logged_and_leaves_logging_as_it_was(
+    in_project: Project, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import logging
+    import warnings
+
+    path = in_project.root / "experiments/demo.py"
+    path.write_text(path.read_text().replace('note(record, "gather")', 'record.logger.info("gathering")'))
+    before = (logging.getLogger().level, list(logging.getLogger().handlers), warnings.showwarning)
+    run(log_debug=True, log=False)
+    assert "gathering" in capfd.readouterr().err
+    assert (logging.getLogger().level, list(logging.getLogger().handlers), warnings.showwarning) == before
+    assert not (in_project.root / "logs").exists()
+
+
+# --- what is kept ----------------------------------------------------------------------------------------------------
+def test_what_is_kept_of_a_run(in_project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDITOR", "sh -c 'echo by hand > $0'")
+    monkeypatch.delenv("VISUAL", raising=False)
+    run(build_notebook=True, store_entire_run=True, notes="", run_string="make 'all of it'", report=False)
+    kept = in_project.last_run()
+    assert (kept["notes"], kept["command"]) == ("by hand", ["make", "all of it"])
+    assert (in_project.root / "notebooks/experiments" / f"{kept['reference']}.ipynb").exists()
+    assert list((in_project.root / "data/runs" / kept["reference"] / "artifacts").iterdir())
+    assert not (in_project.root / "reports").exists()
+    run(notes="a title")
+    assert in_project.last_run()["notes"] == "a title"
+
+
+def test_an_image_is_prepared(in_project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    run(build_docker=True)
+    folder = in_project.root / "data/runs" / in_project.last_run()["reference"]
+    assert (folder / "docker/Dockerfile").exists()
+
+
+def test_a_part_that_only_fills_the_cache(in_project: Project) -> None:
+    assert run(parallel_mode=True, names=["set1"]) == {"set1": 11}
+    assert {path.name for path in in_project.root.iterdir()} == {
+        "curidask.toml", "experiments", "calls", "data", "logs"
+    }  # fmt: skip
+    assert [path.name for path in (in_project.root / "data").iterdir()] == ["cache"]
+
+
+# --- what there is ---------------------------------------------------------------------------------------------------
+def test_lists_of_what_there_is(in_project: Project) -> None:
+    in_project.write("experiments/a-first.py", "def run(param_sets, manager): pass\n")
+    in_project.write("experiments/broken.py", "import nothing_of_that_name\n")
+    in_project.write("params/more.py", '"""More sets.\n\nMany."""\ndef get_params(): return []\n')
+    broken = (
+        "broken [ERROR - broken.py cannot be imported: ModuleNotFoundError: No module named 'nothing_of_that_name']"
+    )
+    demo = "demo - Numbers, doubled and gathered."
+    assert list_experiments() == ["a-first", broken, demo]
+    assert list_params() == [demo, "more - More sets."]
+    assert regex_lister("experiments", r"^def run\(.*\)") == ["a-first", demo]
+    assert regex_lister("experiments", r"^import nothing", try_import=False) == ["broken"]
+    assert regex_lister("experiments", r"^import nothing") == [broken]
