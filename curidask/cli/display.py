@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import click
 
-from curidask.cli.terminal import say
+from curidask.cli.terminal import own_stream, say
 from curidask.counting import Counts, StageCount
 from curidask.executors.base import Kind, Outcome
 from curidask.executors.surroundings import ERR, Spoken, prefix_of
@@ -140,7 +140,7 @@ class Progress:
     def _erase(self) -> None:
         if self._drawn:
             # Not through click, which takes all escapes away where it takes colour away.
-            sys.stderr.write(f"\x1b[{self._drawn}A\x1b[J")
+            own_stream().write(f"\x1b[{self._drawn}A\x1b[J")
             self._drawn = 0
 
     def _draw(self) -> None:

@@ -17,6 +17,7 @@ from curidask.executors.environment import Environment
 from curidask.executors.given_files import load_given
 from curidask.executors.inputs import InputLostSignal, Inputs
 from curidask.executors.outputs import OutputKeeper
+from curidask.executors.process_state import Kept
 from curidask.executors.stage_record import StageRecord
 from curidask.executors.stored import artifact_info, find_stored
 from curidask.executors.surroundings import NOTHING, Surroundings
@@ -162,10 +163,12 @@ class _Run:
             arguments, named = self.inputs.arguments()
             started = time.perf_counter()
             call = partial(call_stage, job, [record, *arguments], named, self.surroundings)
-            returned = load_given(job) if job.given else call()
-            seconds = time.perf_counter() - started
-            keeper = OutputKeeper(job, self.env, files, self.reported, self.inputs.digests, self.replace_whole)
-            artifacts = keeper.keep(returned, record, seconds)
+            with Kept() as process:
+                returned = load_given(job) if job.given else call()
+                seconds = time.perf_counter() - started
+                process.undo()
+                keeper = OutputKeeper(job, self.env, files, self.reported, self.inputs.digests, self.replace_whole)
+                artifacts = keeper.keep(returned, record, seconds)
             self.values = keeper.values
             return artifacts
 
