@@ -8,7 +8,6 @@ import json
 import logging
 import multiprocessing
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -57,7 +56,6 @@ class Host(Surroundings):
         self._send = send
         self._record = FlightRecord(folder)
         self._capture = Capture(folder / flight.STDOUT, folder / flight.STDERR)
-        self._pid = os.getpid()
         self._frames = os.open(folder / flight.FRAMES, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         if not faulthandler.is_enabled():
             faulthandler.enable(self._frames, all_threads=False)
@@ -137,9 +135,6 @@ class Host(Surroundings):
     # --- what is said ------------------------------------------------------------------------------------------------
     def log(self, record: logging.LogRecord) -> None:
         """Pass a record on, after what was printed before it."""
-        if os.getpid() != self._pid:  # a forked child: its threads and locks are its parent's
-            print(f"{record.levelname} {record.name}: {record_text(record)}", file=sys.stderr, flush=True)
-            return
         with self._lock:
             entry = self._running.get(threading.get_ident()) or next(iter(self._running.values()), None)
             if entry is None:

@@ -17,6 +17,7 @@ from curidask.executors.environment import Environment
 from curidask.executors.given_files import load_given
 from curidask.executors.inputs import Inputs
 from curidask.executors.outputs import OutputKeeper
+from curidask.executors.process_state import Kept
 from curidask.executors.stage_paths import InputLostSignal
 from curidask.executors.stored import artifact_info, check_stored, find_stored
 from curidask.executors.surroundings import NOTHING, Surroundings
@@ -164,7 +165,10 @@ class _Run:
             arguments, named = self.inputs.arguments()
             started = time.perf_counter()
             call = partial(call_stage, job, [record, *arguments], named, self.surroundings)
-            returned = load_given(job) if job.given else call()
-            artifacts = keeper.keep(returned, time.perf_counter() - started)
+            with Kept() as process:
+                returned = load_given(job) if job.given else call()
+                seconds = time.perf_counter() - started
+                process.undo()
+                artifacts = keeper.keep(returned, seconds)
             self.values = keeper.values
             return artifacts
