@@ -209,6 +209,12 @@ class CacheError(CuridaskError, OSError):
     __str__ = CuridaskError.__str__  # OSError would show errno forms
 
 
+class CacherPathError(CacheError, RuntimeError):
+    """A cacher was used by itself without a path."""
+
+    __str__ = CuridaskError.__str__
+
+
 class IncompleteCacherError(CacheError, NotImplementedError):
     """A cacher's class does not define `save` or `load`."""
 

@@ -232,6 +232,7 @@ def run_experiment(
         docker=build_docker,
         log=log,
         all_loggers=all_loggers,
+        log_debug=log_debug,
     )
     given = mngr if isinstance(mngr, ArtifactManager) else None
     display = None

@@ -206,7 +206,12 @@ class ExperimentRun:
         with _shown(self._progress, reports, lines):
             with (
                 _kept(manager, kept, reported),
-                log_file(self._log_path(manager, kept), self.config.root, everything=kept.all_loggers),
+                log_file(
+                    self._log_path(manager, kept),
+                    self.config.root,
+                    everything=kept.all_loggers,
+                    level=logging.DEBUG if kept.log_debug else logging.INFO,
+                ),
                 nullcontext() if self._given else manager,  # one that was given stays open
                 _logged_error(wanted=self._tracebacks),
             ):

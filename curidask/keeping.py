@@ -32,6 +32,8 @@ class Keeping:
         The folder with all of it, the report, the notebook, the image, the log.
     all_loggers : bool
         Whether the log has what all packages log.
+    log_debug : bool
+        Whether the log has DEBUG messages too.
     """
 
     store_full: bool
@@ -40,6 +42,7 @@ class Keeping:
     docker: bool
     log: bool
     all_loggers: bool
+    log_debug: bool = False
 
 
 # --- notes -----------------------------------------------------------------------------------------------------------

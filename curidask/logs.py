@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,11 +45,11 @@ class OwnRecords(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to show a record."""
-        if self._everything or record.levelno >= logging.WARNING or record.name.partition(".")[0] == "curidask":
+        if self._everything or record.levelno >= logging.WARNING or _is_ours(record):
             return True
         path = record.pathname
         if path not in self._known:
-            self._known[path] = is_own_file(Path(path), self._root)
+            self._known[path] = is_own_file(Path(path).absolute(), self._root) or _is_typed_in(path)
         return self._known[path]
 
 
@@ -137,7 +138,6 @@ def log_file(
     root: Path,
     *,
     everything: bool = False,
-    above: str = "",
     when_needed: bool = False,
     level: int = logging.INFO,
 ) -> Iterator[None]:
@@ -151,8 +151,6 @@ def log_file(
         The project's folder.
     everything : bool
         What all packages log, not only curidask and the project.
-    above : str
-        The logger whose records, and those of the loggers below it, are written; the root by default.
     when_needed : bool
         Make the file with the first record only.
     level : int
@@ -179,13 +177,38 @@ def log_file(
     handler.setLevel(level)
     handler.addFilter(OwnRecords(root, everything=everything))
     handler.addFilter(ByStage())
-    top = logging.getLogger(above)
+    top = logging.getLogger()
     before = top.level
-    top.addHandler(handler)
+    # What Python shows of warnings while there is no handler it would show no more now that there is one.
+    added: list[logging.Handler] = [handler] if top.handlers else [handler, _LastResort(logging.WARNING)]
+    for each in added:
+        top.addHandler(each)
     top.setLevel(min(before, level) if before else level)
     try:
         yield
     finally:
-        top.removeHandler(handler)
+        for each in added:
+            top.removeHandler(each)
         top.setLevel(before)
         handler.close()
+
+
+class _LastResort(logging.Handler):
+    """Shows what others than curidask log, and lets nobody hear it as what a stage printed."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if _is_ours(record):
+            return
+        try:
+            print(self.format(record), file=getattr(sys.stderr, "beneath", sys.stderr))
+        except Exception:
+            self.handleError(record)
+
+
+def _is_typed_in(path: str) -> bool:
+    """Whether code with such a file name is a cell of a notebook, or was typed in."""
+    return path.startswith(("<stdin>", "<ipython-input")) or "ipykernel_" in path
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return record.name.partition(".")[0] == "curidask"

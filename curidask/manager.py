@@ -116,7 +116,7 @@ class ArtifactManager(SessionFacts, Displays):
     live_log_debug : bool
         Put DEBUG messages into it too.
     disable_non_cf_loggers : bool
-        False puts into it what all packages log, not only curidask.
+        False puts into it what all packages log, not only curidask and the project's own files.
     parallel_mode : bool
         Keep no record of the run and put its parameter sets into no registry: it only fills the cache.
 
@@ -271,7 +271,6 @@ class ArtifactManager(SessionFacts, Displays):
                     None if self.dry or suppress_live_log else log,
                     self.config.root,
                     everything=not disable_non_cf_loggers,
-                    above="curidask" if disable_non_cf_loggers else "",
                     when_needed=True,
                     level=logging.DEBUG if live_log_debug else logging.INFO,
                 )

@@ -204,7 +204,8 @@ def select(
     names : sequence of str
         Names to keep.
     indices, global_indices : sequence of str
-        ``"0"`` or half-open ``"2-4"``, in each module's list or in the joined list.
+        ``"0"`` or half-open ``"2-4"``, in each module's list or in the joined list. The sets come in the order in which
+        their indices do, else in that of the lists.
 
     Raises
     ------
@@ -212,13 +213,15 @@ def select(
         For a name or an index that is not there, or when nothing is left.
     """
     joined = [params for _, sets in groups for params in sets]
-    kept = set(range(len(joined)))
-    if names:
-        kept &= _with_names(joined, names)
+    kept = list(range(len(joined)))
     if indices:
-        kept &= _with_indices(groups, indices)
+        kept = _with_indices(groups, indices)
     if global_indices:
-        kept &= _positions(global_indices, len(joined), "--global-indices", "the joined list")
+        asked = _positions(global_indices, len(joined), "--global-indices", "the joined list")
+        kept = [position for position in asked if position in set(kept)]
+    if names:
+        named = _with_names(joined, names)
+        kept = [position for position in kept if position in named]
     if not kept:
         total = f"{len(joined)} parameter sets in {', '.join(name for name, _ in groups) or 'no module'}"
         raise SelectionError(
@@ -228,7 +231,7 @@ def select(
             if joined
             else "let get_params() return at least one set",
         )
-    return [joined[i] for i in sorted(kept)]
+    return [joined[position] for position in kept]
 
 
 def _with_names(joined: Sequence[ExperimentParameters], names: Sequence[str]) -> set[int]:
@@ -245,18 +248,19 @@ def _with_names(joined: Sequence[ExperimentParameters], names: Sequence[str]) ->
     return {i for i, name in enumerate(there) if name in names}
 
 
-def _with_indices(groups: Sequence[tuple[str, Sequence[ExperimentParameters]]], indices: Sequence[str]) -> set[int]:
-    kept: set[int] = set()
+def _with_indices(groups: Sequence[tuple[str, Sequence[ExperimentParameters]]], indices: Sequence[str]) -> list[int]:
+    kept: list[int] = []
     start = 0
     for module, sets in groups:
         positions = _positions(indices, len(sets), "--indices", f"the list of {module}")
-        kept |= {start + position for position in positions}
+        kept += [start + position for position in positions]
         start += len(sets)
     return kept
 
 
-def _positions(texts: Sequence[str], count: int, flag: str, what: str) -> set[int]:
-    positions: set[int] = set()
+def _positions(texts: Sequence[str], count: int, flag: str, what: str) -> list[int]:
+    """The positions in the order in which they are asked for, each once."""
+    positions: dict[int, None] = {}
     for text in texts:
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", str(text))
         if match is None:
@@ -269,8 +273,8 @@ def _positions(texts: Sequence[str], count: int, flag: str, what: str) -> set[in
                 where=f"{flag}, {what}",
                 fix=f"it has {count} sets: use indices from 0 to {count - 1}, ranges up to {count}",
             )
-        positions.update(range(first, end))
-    return positions
+        positions |= dict.fromkeys(range(first, end))
+    return list(positions)
 
 
 def duplicate_names(sets: Iterable[ExperimentParameters]) -> dict[str, list[ExperimentParameters]]:

@@ -220,13 +220,18 @@ class Runner:
             self.failures.raise_for(task)
 
     def reference(self, ref: ArtifactRef) -> Any:
-        """The artifact without its value: a `Lazy` that loads it, or the reference when it is not stored."""
+        """The artifact without its value: a `Lazy` that loads it, or the reference when it is not stored.
+
+        What its `resolve` says is what the stages after it get, not what the caller does.
+        """
         if not isinstance(self._jobs.source(self.current(ref)), Stored):
             return ref
         self.ensure(ref.task)
         source = self._jobs.source(self.current(ref))
         assert isinstance(source, Stored)
-        return load_stored(self.store, replace(source, lazy=True))[0]
+        lazy = load_stored(self.store, replace(source, lazy=True))[0]
+        lazy.resolve = not source.lazy
+        return lazy
 
     def _read(self, ref: ArtifactRef) -> Any:
         source = self._jobs.source(ref)

@@ -61,8 +61,9 @@ class StageFailures:
         cause = error.exception
         if self._live and cause is not None:
             # In a live session the exception belongs where the stage was called, as if it were a plain function.
-            if not isinstance(cause, CuridaskError):
-                cause.add_note(f"in {self._graph[failed].label}")
+            note = f"in {self._graph[failed].label}"
+            if not isinstance(cause, CuridaskError) and note not in getattr(cause, "__notes__", ()):
+                cause.add_note(note)
             raise cause
         raise failure from cause
 

@@ -229,6 +229,9 @@ A, B, C = Params("a"), Params("b", x=2), Params("c", x=3)
         ({"indices": ["0-2"]}, [A, B, C, A]),
         ({"global_indices": ["1-3"]}, [B, C]),
         ({"global_indices": ["3", "0"]}, [A, A]),
+        ({"global_indices": ["2", "0-2", "1"]}, [C, A, B]),
+        ({"indices": ["1", "0"]}, [B, A, A, C]),
+        ({"indices": ["0"], "global_indices": ["2-4", "0"]}, [C, A]),
         ({"names": ["a", "b"], "global_indices": ["1"]}, [B]),
     ],
 )

@@ -272,6 +272,7 @@ def test_a_lazy_output_gives_paths_too(session: Session) -> None:
     assert record.state["read"] == [["A"]] * 3
     assert texts(record.state["files"]) == ["A"]
     record.state.resolve = False
+    assert (record.state["files"].resolve, record.state["unresolved"].resolve) == (True, False)
     assert texts(record.state["unresolved"].load()) == ["A"]
 
 

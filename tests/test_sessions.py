@@ -148,6 +148,7 @@ def test_lazy_outputs_load_on_each_access(manager: cf.ArtifactManager) -> None:
     one.state.resolve = False
     lazy = one.state["big"]
     assert isinstance(lazy, Lazy)
+    assert lazy.resolve  # for the stages after it
     assert lazy.load() == [1, 1, 1]
     assert lazy.cacher is not None
     assert Path(lazy.cacher.get_path()).exists()
@@ -315,6 +316,25 @@ def test_errors_are_the_users_own_with_a_note(manager: cf.ArtifactManager) -> No
     assert caught.value.__notes__ == ["in stage 'broken' of Record 0 (set)"]
     with pytest.raises(LookupError, match="mine"):
         after(manager.records[0]).state["b"]
+    assert caught.value.__notes__ == ["in stage 'broken' of Record 0 (set)"]
+
+
+def test_after_a_failure_the_rest_of_the_state_can_be_read(manager: cf.ArtifactManager) -> None:
+    @cf.stage(None, ["data"])
+    def make(record: Any) -> Any:
+        return [1]
+
+    @cf.stage(["data"], ["a"])
+    def broken(record: Any, data: Any) -> Any:
+        raise LookupError("mine")
+
+    record = make(cf.Record(manager, Params("set")))
+    with pytest.raises(LookupError):
+        broken(record).state["a"]  # on workers it is raised where the value is read
+    assert record.state["data"] == [1]
+    with pytest.raises(LookupError) as caught:
+        record.state["a"]
+    assert caught.value.__notes__ == ["in stage 'broken' of Record 0 (set)"]
 
 
 def test_declarations_are_checked_when_a_stage_is_used(manager: cf.ArtifactManager) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from curidask.caching import describing
 from curidask.caching.values import json_bytes
-from curidask.errors import CacheError, IncompleteCacherError
+from curidask.errors import CacheError, CacherPathError, IncompleteCacherError
 from curidask.keywords import keywords
 from curidask.store.manifests import ArtifactName, payload_name, suffixed
 
@@ -181,7 +181,7 @@ class Cacheable:
 
         Raises
         ------
-        CacheError
+        CacherPathError
             When the cacher is not used by a stage, and has neither a path nor a record and a name.
         UnsafeNameError
             When the suffix has separators, or names the artifact's own metadata.
@@ -388,7 +388,7 @@ class Cacheable:
         """The path that the record gives to files of this name."""
         if self.record is None or self.name is None:
             kind = type(self).__name__
-            raise CacheError(
+            raise CacherPathError(
                 f"A {kind} without a path was used by itself.",
                 fix=f"give it one: {kind}('path/to/file'), or {kind}(name=..., record=record), or list it in a "
                 "stage's `cachers`",

@@ -448,7 +448,7 @@ def test_a_relative_path_in_the_working_folder(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_cacher_without_a_path_says_what_to_do() -> None:
-    with pytest.raises(CacheError, match=r"JsonCacher\('path/to/file'\)"):
+    with pytest.raises(RuntimeError, match=r"JsonCacher\('path/to/file'\)"):
         JsonCacher().save(1)
     with pytest.raises(CacheError, match="cachers"):
         SeveralFilesCacher().load()

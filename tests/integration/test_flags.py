@@ -661,6 +661,8 @@ def test_what_the_experiment_logs_is_in_the_log_and_shown_when_asked_for(
     assert [f"set{i} talks" in verbose.stderr for i in range(4)] == [True] * 4
     assert "other talks" not in verbose.stderr
     assert "talks" not in verbose.stdout
+    assert [f"set{i} whispers" in log_text(talking) for i in range(4)] == [True] * 4
+    assert "whispers" not in verbose.stderr
 
 
 def test_all_loggers_shows_what_packages_log(talking: Project, parallel: tuple[str, str]) -> None:
