@@ -79,11 +79,11 @@ def _exit_code(script: str, arguments: list[str]) -> int:
     sys.argv[:] = [script, *arguments]
     sys.path[0] = os.path.dirname(os.path.abspath(script))
     main = types.ModuleType("__main__")
-    main.__file__ = script
+    main.__file__ = os.path.abspath(script)
     sys.modules["__main__"] = main
     try:
         with open(script, encoding="utf-8") as file:
-            code = compile(file.read(), script, "exec")
+            code = compile(file.read(), main.__file__, "exec")
         exec(code, main.__dict__)
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):

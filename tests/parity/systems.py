@@ -86,7 +86,7 @@ class System:
         seen |= {f"ran/{name}": count for name, count in counts.items()}
         seen |= _values([json.loads(line) for line in _lines(told["values"])])
         if step.compared:
-            seen["prints"] = plain("\n".join(_lines(told["stdout"])))
+            seen["prints"] = plain("\n".join(_lines(told["stdout"]))).replace(f"{project}/", "")
         return seen
 
     def _run(self, step: Step, project: Path, env: dict[str, str], told: dict[str, Path]) -> int:

@@ -10,6 +10,11 @@ class OwnError(Exception):
     pass
 
 
+@cf.stage(None, ["before"])
+def prepare(record):
+    return "there"
+
+
 @cf.stage(None, ["data"], [JsonCacher])
 def load(record):
     observe.ran("load")
@@ -17,11 +22,12 @@ def load(record):
 
 
 manager = cf.ArtifactManager("failing_values")
-record = cf.Record(manager, cf.ExperimentParameters("only"))
+record = prepare(cf.Record(manager, cf.ExperimentParameters("only")))
 try:
     observe.value("output", load(record).output)
 except OwnError as error:
     observe.value("error", [type(error).__name__, str(error), error.args])
-observe.value("state", dict(record.state))
+observe.value("another value", record.state["before"])
+observe.error("its value", Exception, lambda: record.state["data"])
 observe.error("again", OwnError, load, cf.Record(manager, cf.ExperimentParameters("other")))
 raise OwnError("at the end")

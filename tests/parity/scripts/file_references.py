@@ -49,5 +49,8 @@ with open("outside.txt", "w") as outside:
 FileReferenceCacher("references.json").save(["outside.txt"])
 observe.value("inline", FileReferenceCacher("references.json").load())
 observe.value("all there", FileReferenceCacher("references.json").check())
+with open("by_hand.json", "w") as by_hand:
+    by_hand.write('["outside.txt"]')
+observe.value("paths written by hand", FileReferenceCacher("by_hand.json").load())
 os.remove("outside.txt")
 observe.value("one is gone", FileReferenceCacher("references.json").check())

@@ -24,7 +24,7 @@ record.state.resolve = False
 lazy = record.state["large"]
 observe.value("without resolving", type(lazy))
 observe.value("small", record.state["small"])
-observe.value("name", [lazy.name, str(lazy), repr(lazy), lazy.resolve])
+observe.value("name", [lazy.name, str(lazy), lazy.resolve])
 observe.value("loaded", len(lazy.load()))
 record.state.resolve = True
 observe.value("resolved", [type(record.state["large"]), len(record.state["large"])])

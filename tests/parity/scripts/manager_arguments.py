@@ -29,17 +29,18 @@ placed = cf.ArtifactManager(
     suppress_live_log=True,
 )
 observe.value("placed", output(placed, "placed"))
-observe.value("its cache", [placed.cache_path, any("load_data" in name for name in os.listdir("elsewhere/cache"))])
+observe.value(
+    "its cache",
+    [os.path.relpath(placed.cache_path), any("load_data" in name for name in os.listdir("elsewhere/cache"))],
+)
 placed.generate_report()
 observe.value("its report", os.path.exists("elsewhere/reports/_latest/index.html"))
 
 dry = cf.ArtifactManager("dry", dry=True, cache_path="dry/cache")
 observe.value("dry", output(dry, "dry"))
-observe.value("dry wrote", os.path.exists("dry/cache") and os.listdir("dry/cache"))
+observe.value("dry wrote", os.path.exists("dry/cache") and os.listdir("dry/cache") != [])
 cached_dry = cf.ArtifactManager("dry_cache", dry_cache=True, cache_path="dry_cache/cache")
 observe.value("dry cache", output(cached_dry, "dry cache"))
 named = cf.ArtifactManager("named", prefix="another", cache_path="named/cache")
 observe.value("prefix", output(named, "prefix"))
-observe.value(
-    "prefixed", [name.split("_")[0] for name in sorted(os.listdir("named/cache")) if name.endswith("data.json")]
-)
+observe.value("prefixed", sorted({observe.plain(name) for name in os.listdir("named/cache") if "_load_data" in name}))

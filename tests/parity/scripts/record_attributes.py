@@ -1,5 +1,6 @@
 """What a record and its manager tell of themselves."""
 
+import os
 from dataclasses import dataclass
 
 import curifactory as cf
@@ -40,10 +41,9 @@ observe.value("aggregate", [record.is_aggregate, record.combo_hash, record.input
 observe.value("experiment", manager.experiment_name)
 observe.value("status", manager.status)
 observe.value("notes", manager.notes)
-observe.value("cache path", manager.cache_path)
-observe.value("runs path", manager.runs_path)
-observe.value("logs path", manager.logs_path.rstrip("/"))
-observe.value("reports path", manager.reports_path.rstrip("/"))
+paths = [manager.cache_path, manager.runs_path, manager.logs_path, manager.reports_path]
+observe.value("paths", [os.path.relpath(path) for path in paths])
+observe.value("absolute", [os.path.isabs(path) for path in paths])
 observe.value("flags", [manager.store_full, manager.dry, manager.dry_cache, manager.lazy, manager.ignore_lazy])
 name, number, timestamp = manager.get_reference_name().rsplit("_", 2)
 observe.value("run", [name, number, len(timestamp)])
