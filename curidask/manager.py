@@ -27,6 +27,7 @@ from curidask.graph import Graph
 from curidask.keywords import keywords
 from curidask.listening import Audience, Listener
 from curidask.logs import RunLog, log_file
+from curidask.params import HashesInUse
 from curidask.placement import Placement
 from curidask.planner import Force, Plan
 from curidask.policy import Policy
@@ -187,6 +188,7 @@ class ArtifactManager(SessionFacts, Displays):
         self.experiment_name = experiment_name
         self.prefix = prefix or experiment_name
         self.records: list[Record] = []
+        self.hashes_in_use = HashesInUse()
         self.full_store: Path | None = None
         self.graph = Graph()
         self.live = live
