@@ -15,11 +15,12 @@ from tests.parity.systems import System
 SHARED_IMPORTS = ["IPython.display", "matplotlib.pyplot", "pandas", "pyarrow.orc", "pyarrow.parquet"]
 THEIR_IMPORTS = ["curifactory", "curifactory.cli", *SHARED_IMPORTS]
 OUR_IMPORTS = [
-    "curidask.cli.display",
     "curidask.cli.experiment",
-    "curidask.cli.keeping",
     "curidask.executors.dask",
+    "curidask.experiment_run",
+    "curidask.keeping",
     "curidask.notebook",
+    "curidask.progress",
     "curidask.reporting.layout",
     "distributed",
     "igraph",
