@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from curidask.history import RunRecord
     from curidask.params import ExperimentParameters
+    from curidask.reading import Reader
     from curidask.record import Record
     from curidask.runner import Runner
     from curidask.store.base import Store
@@ -36,6 +37,7 @@ class SessionFacts:
     run_record: RunRecord
     records: list[Record]
     runner: Runner
+    reader: Reader
     reference: str
     prefix: str
     full_store: Path | None
@@ -169,6 +171,11 @@ class SessionFacts:
     def status(self) -> str:
         """How the run stands: ``LIVE`` for a session made by hand; of an experiment incomplete, complete or error."""
         return "LIVE" if self.live else STATUSES[self.run_record.status]
+
+    @property
+    def map_mode(self) -> bool:
+        """Whether nothing is executed, since only the plan is wanted: values that are not cached cannot be read."""
+        return self.reader.map_only
 
     @property
     def error_thrown(self) -> bool:

@@ -277,6 +277,18 @@ def test_the_status_of_an_experiment_in_documented_words(tmp_path: Path, monkeyp
     assert seen == ["incomplete", "complete", "incomplete", "error", "incomplete", "incomplete"]
 
 
+def test_an_experiment_can_leave_out_what_it_does_with_values_where_only_the_plan_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "experiments").mkdir()
+    reading = "    return None if manager.map_mode else procedure.run(param_sets[0]).output\n"
+    (tmp_path / "experiments" / "reads.py").write_text(EXPERIMENT.rpartition("    return")[0] + reading)
+    monkeypatch.chdir(tmp_path)
+    how: dict[str, Any] = {"parallel": 0, "report": False, "log": False, "quiet": True}
+    assert cf.run_experiment("reads", map_only=True, **how).stopped_at == ""
+    assert cf.run_experiment("reads", **how) == 1
+
+
 def test_outputs_can_be_made_lazy_in_a_live_session(manager: cf.ArtifactManager) -> None:
     assert (manager.lazy, manager.ignore_lazy) == (False, False)
 
