@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
-from curidask.errors import ArtifactMissingError
-from curidask.executors.stored import find_stored
+from curidask.errors import ArtifactMissingError, CacherCheckError
+from curidask.executors.stored import check_stored, find_stored, has_users_check
 from curidask.graph import Graph, Task
 from curidask.jobs import stored_source
 from curidask.listening import Audience
@@ -60,11 +60,13 @@ class Decider:
         present = self._store.present(stems) - self._damaged
         self._audience.warned_once(self._store.notices())
         force = replace(self._policy.force, tasks=frozenset(self.forced))
-        made = plan(self._graph, present, force, targets, done=done, prune=self._policy.prune)
-        damaged = self._damaged_targets(made, targets)
-        if damaged:
-            made = plan(self._graph, present - damaged, force, targets, done=done, prune=self._policy.prune)
-        return made
+        looked_at: set[int] = set()
+        while True:
+            made = plan(self._graph, present, force, targets, done=done, prune=self._policy.prune)
+            unusable = self._unusable(made, targets, looked_at)
+            if not unusable:
+                return made
+            present = present - unusable  # what runs then may need what was not needed before
 
     def remember_forced(self, made: Plan) -> None:
         """Keep in mind what a plan recomputes by force, when it is carried out."""
@@ -78,31 +80,42 @@ class Decider:
         """Believe in artifacts again, which were made anew."""
         self._damaged.difference_update(stem for stem in stems if stem is not None)
 
-    def _damaged_targets(self, made: Plan, targets: Sequence[int]) -> set[str]:
-        """Reused targets on a local store that do not hold what was committed.
+    def _unusable(self, made: Plan, targets: Collection[int], looked_at: set[int]) -> set[str]:
+        """What a plan reuses although it is not what was committed, or although its cacher's own check says no.
 
-        Nothing of the run would read them, so nothing else would notice. On a remote store the check would cost a
-        request or more an artifact; there it is left to whoever reads.
+        On a local store all targets are looked at: nothing of the run would read them, so nothing else would notice. On
+        a remote store that would cost a request or more an artifact; there it is left to whoever reads.
         """
-        if not self._store.reads_are_cheap:
-            return set()
-        reused = [t for t in targets if t in made.decisions and made.decisions[t].action is Action.REUSE]
-        return {stem for t in reused for stem in self._damaged_stems(self._graph[t])}
+        verified = set(targets) if self._store.reads_are_cheap else set()
+        found: set[str] = set()
+        for number in made.ids(Action.REUSE):
+            if number not in looked_at:
+                looked_at.add(number)
+                found.update(self._unusable_stems(self._graph[number], everything=number in verified))
+        return found
 
-    def _damaged_stems(self, task: Task) -> list[str]:
-        damaged = []
+    def _unusable_stems(self, task: Task, *, everything: bool) -> list[str]:
+        found = []
         for stem, key in task.stored_as:
+            asks = bool(task.stems) and has_users_check(task.outputs[task.stems.index(stem)].cacher)
+            if not (everything or asks):
+                continue
             try:
                 self._check(task, stem, key)
             except ArtifactMissingError as error:
-                self._audience.warned(error.notice)
-                self._damaged.add(stem)
-                damaged.append(stem)
-        return damaged
+                self._audience.warned_once([error.notice])
+                found.append(stem)
+            except CacherCheckError as error:
+                # The stage has to run then, and the error is its own, where its artifact is looked at again.
+                self._audience.warned_once([str(error)])
+                found.append(stem)
+        self._damaged.update(found)
+        return found
 
     def _check(self, task: Task, stem: str, key: str) -> None:
         if not task.stems:
             self._store.checkout(stem, key)
             return
-        cacher, _ = find_stored(self._store, stored_source(task, task.stems.index(stem), stem))
-        cacher.check_references()
+        source = stored_source(task, task.stems.index(stem), stem)
+        cacher, _ = find_stored(self._store, source)
+        check_stored(cacher, source)

@@ -103,6 +103,12 @@ class UndeclaredInputError(MissingInputError):
     """A stage read something from ``record.state`` that it does not declare as an input."""
 
 
+class StageAccessError(CuridaskError, AttributeError):
+    """A stage asked its record for something that only the session has, which may be on another machine."""
+
+    __str__ = CuridaskError.__str__
+
+
 class ExecutingWithSkippedInputError(CuridaskError, RuntimeError):
     """A stage was about to run on the placeholder of an output whose stage was skipped."""
 
@@ -236,6 +242,19 @@ class ArtifactDamagedError(ArtifactMissingError):
     def trouble(self) -> str:
         """What is wrong with it, in one word."""
         return "damaged"
+
+
+class ArtifactRejectedError(ArtifactMissingError):
+    """An artifact's cacher says by its `check()` that it is not to be reused; it counts as missing."""
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it, in one word."""
+        return "rejected"
+
+
+class CacherCheckError(CacheError):
+    """The `check()` of a cacher raised."""
 
 
 class ArtifactUntrustedError(ArtifactMissingError):

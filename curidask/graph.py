@@ -6,9 +6,9 @@ is a topological order and a cycle cannot be written down. Every walk is iterati
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from curidask.errors import CuridaskError
 from curidask.hashing import digest
@@ -49,6 +49,33 @@ class Literal:
     key: str
 
 
+class PastStage(NamedTuple):
+    """A stage that a record went through, with what it takes to find the files that it wrote beside its outputs.
+
+    It travels with each later job of the record, so names are made of it where they are needed: most never are.
+
+    Attributes
+    ----------
+    stage : str
+    task : int
+    key : str
+        The task's key.
+    needs : tuple of int
+        The tasks that it depends on.
+    params_hash : str
+        Hash of its record then.
+    holder : tuple of (str, str or None, str or None), or None
+        The output that the files go with: its name, and prefix and subdir of its cacher. None when none is stored.
+    """
+
+    stage: str
+    task: int
+    key: str
+    needs: tuple[int, ...]
+    params_hash: str
+    holder: tuple[str, str | None, str | None] | None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordInfo:
     """What a task needs to know of a record.
@@ -68,6 +95,12 @@ class RecordInfo:
         The session it belongs to: the experiment's name, the beginning of its artifacts' names, the run's reference.
     cache : str
         Where its cache is, when that is a folder.
+    history : sequence of PastStage
+        The stages that it went through, and later ones: all that is said of a record shares what grows with it.
+    n_stages : int
+        How many of them were before.
+    inputs : tuple of RecordInfo, or None
+        The records that went into it; None where that does not matter.
     """
 
     index: int
@@ -79,6 +112,14 @@ class RecordInfo:
     prefix: str = ""
     run: str = ""
     cache: str = ""
+    history: Sequence[PastStage] = ()
+    n_stages: int = 0
+    inputs: tuple[RecordInfo, ...] | None = ()
+
+    @property
+    def past(self) -> Sequence[PastStage]:
+        """The stages that it went through."""
+        return self.history[: self.n_stages]
 
     @property
     def label(self) -> str:
@@ -197,6 +238,13 @@ class Task:
         if first is None:
             return self.marker, self.marker_key
         return self.stems[first] or "", self.ref(first).key
+
+    @property
+    def as_past(self) -> PastStage:
+        """What later stages of the record know of it."""
+        stored = next((output for output, stem in zip(self.outputs, self.stems, strict=True) if stem is not None), None)
+        holder = None if stored is None else (stored.name, *stored.place)
+        return PastStage(self.spec.name, self.id, self.key, tuple(self.dependencies), self.record.params_hash, holder)
 
     @property
     def marker_key(self) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.machinery
-import importlib.util
 import inspect
 import re
 import sys
@@ -17,7 +15,9 @@ from typing import Any
 
 from curidask.config import Config
 from curidask.errors import CuridaskError, ModuleImportError, ModuleNotThereError, ProjectError, UnsafeNameError
+from curidask.executors import project_imports
 from curidask.executors.describe import user_traceback
+from curidask.executors.project_imports import ImportedProject
 from curidask.params import ExperimentParameters, check_param_sets
 
 Group = tuple[str, list[ExperimentParameters]]
@@ -207,71 +207,25 @@ def _import_traceback(error: BaseException) -> str:
 
 
 def enter_project(config: Config) -> None:
-    """Make the project's folder the first place to import from, and forget modules of another project."""
+    """Make the project's folder the first place to import from, and forget the modules of another project."""
     root = str(config.root)
+    entered = project_imports.entered()
+    if entered is None or entered.root != config.root or root not in entered.folders:
+        below = [
+            entry for entry in sys.path if entry != root and project_imports.is_own_file(Path(entry, "x"), config.root)
+        ]
+        packages = dict(_packages(config))
+        project_imports.enter(ImportedProject(config.root, [root, *below], packages=packages))
     if sys.path[:1] != [root]:
         sys.path[:] = [root, *(entry for entry in sys.path if entry != root)]
-    for folder in (config.experiments, config.params):
-        package = Path(folder).parts[0]
-        if not _belongs(sys.modules.get(package), config.root):
-            for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
-                del sys.modules[name]
-        _claim_packages(config.root, Path(folder).parts)
     importlib.invalidate_caches()
 
 
-def _claim_packages(root: Path, parts: Sequence[str]) -> None:
-    """Make the project's folders packages, where they have no ``__init__.py`` of their own.
-
-    Without, an installed package of the same name (there are some called ``experiments``) would be found instead, since
-    a folder without ``__init__.py`` comes last, wherever it lies on the path.
-    """
-    for end in range(1, len(parts) + 1):
-        name, path = ".".join(parts[:end]), root.joinpath(*parts[:end])
-        if name in sys.modules or (path / "__init__.py").exists() or not path.is_dir():
-            continue
-        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
-        spec.submodule_search_locations = [str(path)]
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-
-
-def _belongs(module: ModuleType | None, root: Path) -> bool:
-    if module is None:
-        return True
-    paths = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", [])]
-    return any(path and Path(path).is_relative_to(root) for path in paths)
-
-
-def project_modules(root: Path) -> list[ModuleType]:
-    """The loaded modules that are the project's own: below its folder, but not installed below it.
-
-    ``__main__`` is among them when it is a script or a notebook, since workers do not have it.
-    """
-    modules = [m for name, m in list(sys.modules.items()) if name != "__main__" and _is_own(m, root)]
-    main = sys.modules.get("__main__")
-    file = getattr(main, "__file__", None)
-    is_tool = file is not None and (
-        Path(file).parent == Path(sys.executable).parent or Path(file).name == "__main__.py"
-    )
-    return modules if main is None or is_tool else [*modules, main]
-
-
-def _is_own(module: ModuleType, root: Path) -> bool:
-    file = getattr(module, "__file__", None)
-    return bool(file) and module.__name__.partition(".")[0] != "curidask" and is_own_file(Path(str(file)), root)
-
-
-def is_own_file(path: Path, root: Path) -> bool:
-    """Whether a file is the project's own: below its folder, but not installed below it."""
-    return path.is_relative_to(root) and not any(_is_installed(part, root) for part in _folders(path, root))
-
-
-def _folders(path: Path, root: Path) -> Iterator[Path]:
-    for folder in path.parents:
-        if folder == root:
-            return
-        yield folder
-
-
-def _is_installed(folder: Path, root: Path) -> bool:
-    return folder.name in ("site-packages", "dist-packages") or (folder / "pyvenv.cfg").exists()
+def _packages(config: Config) -> Iterator[tuple[str, list[str]]]:
+    """The folders of experiments and parameters, and those around them, that have no ``__init__.py``."""
+    for folder in (config.experiments, config.params):
+        parts = Path(folder).parts
+        for end in range(1, len(parts) + 1):
+            path = config.root.joinpath(*parts[:end])
+            if path.is_dir() and not (path / "__init__.py").exists():
+                yield ".".join(parts[:end]), [str(path)]

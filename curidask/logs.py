@@ -10,10 +10,10 @@ from typing import Any
 
 from curidask.errors import CacheError
 from curidask.executors.base import Kind, Outcome
+from curidask.executors.project_imports import is_own_file
 from curidask.executors.surroundings import ERR, OUT, Spoken, prefix_of
 from curidask.executors.talk import speaker
 from curidask.graph import Graph, Task
-from curidask.loading import is_own_file
 from curidask.planner import Action, Plan
 
 FORMAT = "%(asctime)s [%(levelname)s] %(name)s: %(stage)s%(message)s"

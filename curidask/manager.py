@@ -21,7 +21,7 @@ from curidask.config import Config, load_config
 from curidask.displays import Displays
 from curidask.executors.base import Executor
 from curidask.executors.describe import levels_to_user
-from curidask.executors.environment import Environment
+from curidask.executors.environment import Environment, ManagerFacts
 from curidask.executors.given_files import GivenFiles
 from curidask.files import plain_path
 from curidask.graph import Graph
@@ -455,9 +455,29 @@ class ArtifactManager(SessionFacts, Displays):
         return told
 
     def _make_executor(self) -> Executor:
-        env = Environment(self.store, self.reference, portable=False, claims=self.claims, work=self._cache.work)
+        env = Environment(
+            self.store,
+            self.reference,
+            portable=False,
+            claims=self.claims,
+            work=self._cache.work,
+            facts=self._facts(),
+        )
         n_sets = len(self.records) if self._n_sets is None else self._n_sets
         return self._placement.executor(env, self.runner.audience, n_sets)
+
+    def _facts(self) -> ManagerFacts:
+        return ManagerFacts(
+            self.experiment_name,
+            self.prefix,
+            self.reference,
+            self.cache_path,
+            self.runs_path,
+            self.dry,
+            not self.writable,
+            self.store_full,
+            self.run_timestamp,
+        )
 
 
 _running: ContextVar[ArtifactManager | None] = ContextVar("running", default=None)

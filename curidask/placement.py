@@ -17,7 +17,6 @@ from curidask.executors.project_files import ProjectFiles
 from curidask.executors.surroundings import NOTHING
 from curidask.executors.talk import Overheard
 from curidask.listening import Audience
-from curidask.loading import project_modules
 from curidask.stage_options import resources_problem
 from curidask.store.base import Store
 
@@ -117,17 +116,17 @@ class Placement:
         from curidask.executors.dask import DaskExecutor
 
         audience.print_if_nobody_does()
+        files = ProjectFiles(self._config.root, self._config.ship)
         start = partial(
             DaskExecutor,
             env=replace(env, portable=True),
-            modules=partial(project_modules, self._config.root),
-            files=ProjectFiles(self._config.root, self._config.ship),
+            files=files,
             hear=audience.hear,
         )
         if self._open_cluster is not None:
             return start(self._open_cluster(), reopen=self._open_cluster, restarts=self._restarts)
         n_workers = self.parallel if self.parallel > 0 else max(1, min(clusters.available_cores(), n_sets))
-        return start(clusters.local(n_workers, {"resources": dict(self._resources)}))
+        return start(clusters.local(n_workers, {"resources": dict(self._resources)}, files.project().path()))
 
 
 def _checked_resources(resources: Mapping[str, float]) -> Mapping[str, float]:

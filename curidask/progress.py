@@ -20,7 +20,7 @@ from curidask.executors.base import Kind, Outcome
 from curidask.executors.surroundings import ERR, Spoken, prefix_of
 from curidask.graph import Graph, Task
 from curidask.planner import Decision, Plan
-from curidask.terminal import say
+from curidask.terminal import own_stream, say
 
 REFRESH_SECONDS = 0.1
 
@@ -138,7 +138,7 @@ class Progress:
     def _erase(self) -> None:
         if self._drawn:
             # Not through click, which takes all escapes away where it takes colour away.
-            sys.stderr.write(f"\x1b[{self._drawn}A\x1b[J")
+            own_stream().write(f"\x1b[{self._drawn}A\x1b[J")
             self._drawn = 0
 
     def _draw(self) -> None:

@@ -208,8 +208,6 @@ def publish(publication: Publication, checkout: Checkout) -> dict[str, Owner]:
                 if inside:
                     os.makedirs(os.path.dirname(path), exist_ok=True)
                 shutil.copyfile(f"{checkout.folder}/{checkout.basename}{entry.name}", path)
-            if target == publication.path and os.path.isdir(target):
-                raise CacheError("there is a folder with other files.", where=target, fix="remove it")
             _replace(beside, target)
             note_ours(target)
         finally:

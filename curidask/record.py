@@ -10,7 +10,7 @@ from curidask.displays import RecordDisplay
 from curidask.errors import ParametersChangedError
 from curidask.executors.stage_record import capture
 from curidask.files import copy_path
-from curidask.graph import ArtifactRef, RecordInfo, combined_hash
+from curidask.graph import ArtifactRef, PastStage, RecordInfo, combined_hash
 from curidask.keywords import keywords
 from curidask.params import EMPTY_HASH, ExperimentParameters, fill_hash
 from curidask.representation import ArtifactRepresentation, represent
@@ -80,6 +80,8 @@ class Record(RecordDisplay):
         self.unstored_tracked_paths: list[dict[str, Any]] = []
         self.stored_paths: list[str] = []
         self.tasks: list[int] = []
+        self.input_infos: tuple[RecordInfo, ...] = ()
+        self._history: list[PastStage] = []
         self._fixed_hash = ""
         self._last_outputs: list[str] | None = None
         self.set_hash()
@@ -155,8 +157,8 @@ class Record(RecordDisplay):
         """For each stage the keyword arguments of its call."""
         return [list(self.manager.graph[task].kwargs) for task in self.tasks]
 
-    def info(self) -> RecordInfo:
-        """The record as tasks carry it."""
+    def info(self, *, alone: bool = False) -> RecordInfo:
+        """The record as tasks carry it; `alone` without the records that went into it."""
         session = self.manager
         return RecordInfo(
             self.index,
@@ -168,6 +170,9 @@ class Record(RecordDisplay):
             session.prefix,
             session.reference,
             str(session.store.local_root or ""),
+            self._history,
+            len(self._history),
+            None if alone else self.input_infos,
         )
 
     @keywords()
@@ -198,6 +203,7 @@ class Record(RecordDisplay):
         other.state = self.state.copy()
         other.state._record = other
         other.input_records = [self]
+        other.input_infos = (self.info(alone=True),)
         return other
 
     # --- files -------------------------------------------------------------------------------------------------------
@@ -329,6 +335,7 @@ class Record(RecordDisplay):
     def add_task(self, spec: StageSpec, task: int, inputs: Sequence[str], refs: Sequence[ArtifactRef]) -> None:
         """Take in what a traced stage makes."""
         self.tasks.append(task)
+        self._history.append(self.manager.graph[task].as_past)
         self.stages.append(spec.name)
         self.stage_inputs.append(list(inputs))
         self.stage_outputs.append([ref.name for ref in refs])

@@ -12,6 +12,7 @@ from curidask.preview import preview
 
 if TYPE_CHECKING:
     from curidask.record import Record
+    from curidask.store.manifests import Manifest
 
 NOT_THERE = "not computed yet"
 
@@ -22,7 +23,7 @@ class ArtifactRepresentation:
     Parameters
     ----------
     record : Record
-        The record that holds it.
+        The record that holds it, as the session or as a stage knows it.
     name : str
         Its name in the state.
     artifact : object
@@ -46,7 +47,7 @@ class ArtifactRepresentation:
 
     @keywords()
     def __init__(
-        self, record: Record, name: str, artifact: Any, metadata: Mapping[str, Any] | None = None, cacher: Any = None
+        self, record: Any, name: str, artifact: Any, metadata: Mapping[str, Any] | None = None, cacher: Any = None
     ) -> None:
         self.record = self.init_record = record
         self.name = name
@@ -55,6 +56,12 @@ class ArtifactRepresentation:
         self.string = self.text = str(known or preview(artifact))
         self.cacher = str(self.metadata.get("cacher", "")) if cacher is None else cacher
         self.file = str(self.metadata.get("stem", ""))
+
+    @classmethod
+    def stored(cls, record: Any, name: str, manifest: Manifest) -> ArtifactRepresentation:
+        """That of a stored artifact, by its manifest."""
+        facts = {"preview": manifest.preview, "cacher": manifest.cacher, "stem": manifest.stem, "run": manifest.run}
+        return cls(record, name, None, facts)
 
     def __str__(self) -> str:
         return f"{self.name}: {self.string}"
@@ -76,8 +83,7 @@ def represent(record: Record, name: str) -> ArtifactRepresentation:
     stem = manager.graph[held.task].stems[held.index]
     manifest = manager.store.manifest(stem) if stem is not None else None
     if manifest is not None:
-        facts = {"preview": manifest.preview, "cacher": manifest.cacher, "stem": manifest.stem, "run": manifest.run}
-        return ArtifactRepresentation(record, name, None, facts)
+        return ArtifactRepresentation.stored(record, name, manifest)
     if manager.reader.is_available(held) and (manager.live or record.state.is_loaded(name)):
         return ArtifactRepresentation(record, name, record.state[name])
     return ArtifactRepresentation(record, name, None, {"preview": NOT_THERE})

@@ -11,6 +11,7 @@ from curidask import run_events
 from curidask.deciding import Decider
 from curidask.errors import ArtifactMissingError, CuridaskError
 from curidask.executors.base import ErrorInfo, Executor, Job, Kind, Outcome, Stored
+from curidask.executors.random_state import kept_random_state
 from curidask.executors.stored import load_stored
 from curidask.executors.values import resolved
 from curidask.graph import ArtifactRef, Graph, Task
@@ -113,10 +114,11 @@ class Runner:
         try:
             # One look at all of them costs as much as there are tasks, so each time only the last one open is awaited.
             while left := self.state.unsettled(map(self.now, targets)):
-                while left:
-                    self._progress()
-                    while left and not self.state.unsettled(left[-1:]):
-                        left.pop()
+                with kept_random_state():
+                    while left:
+                        self._progress()
+                        while left and not self.state.unsettled(left[-1:]):
+                            left.pop()
         except KeyboardInterrupt:
             self._carry_out(self.state.handle(run_events.Interrupted()))
             raise
@@ -230,7 +232,9 @@ class Runner:
         source = self._jobs.source(ref)
         if isinstance(source, Stored):
             return load_stored(self.store, source)[0]
-        return resolved(self._running().fetch(ref.task, ref.index), self.store)
+        with kept_random_state():  # dask draws whom to ask
+            packed = self._running().fetch(ref.task, ref.index)
+        return resolved(packed, self.store)
 
     def _lose(self, ref: ArtifactRef, text: str) -> None:
         self.audience.warned(text)

@@ -102,6 +102,7 @@ class RunState:
         self._parked: dict[int, list[int]] = {}
         self._readers: dict[int, int] = {}
         self._attempts: dict[int, int] = {}
+        self._awaited: dict[int, tuple[int, ...]] = {}
         self.kept: set[int] = set()
         self.is_stopped = False
         self._spoiled: dict[int, None] = {}
@@ -182,6 +183,8 @@ class RunState:
         if attempts >= MAX_ATTEMPTS:
             return [GiveUp(task)]
         self._queue.appendleft(task)
+        # What an earlier stage wrote may be lost, of which it reads no output.
+        self._awaited[task] = tuple(t for t in lost if t not in self.graph.dependencies[task])
         gone = tuple(t for t in lost if self.status.get(t) not in UNDER_WAY)
         for t in gone:
             self.status.pop(t, None)
@@ -333,4 +336,5 @@ class RunState:
 
     def _not_ready(self, task: int) -> int | None:
         ready = (Status.SUBMITTED, Status.DONE, Status.REUSED)
-        return next((d for d in self.graph.dependencies[task] if self.status.get(d) not in ready), None)
+        awaited = (t for t in self._awaited.get(task, ()) if self.status.get(t) in UNDER_WAY)
+        return next((d for d in self.graph.dependencies[task] if self.status.get(d) not in ready), next(awaited, None))

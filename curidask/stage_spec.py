@@ -39,6 +39,11 @@ class OutputSpec:
     lazy: bool = False
     resolve: bool = True
 
+    @property
+    def place(self) -> tuple[str | None, str | None]:
+        """Prefix and subdir that its cacher asks for."""
+        return getattr(self.cacher, "prefix", None), getattr(self.cacher, "subdir", None)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StageSpec:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -38,10 +38,14 @@ def coloured(*, plain: bool) -> Iterator[None]:
 
 def say(text: str = "", *, err: bool = True, nl: bool = True, **style: Any) -> None:
     """Print a line, on stderr unless told otherwise."""
+    click.echo(click.style(text, **style) if style else text, file=own_stream(err=err), nl=nl, color=_colour)
+
+
+def own_stream(*, err: bool = True) -> TextIO:
+    """The stream for what the command says: while a stage runs here, what goes to the usual one is the stage's."""
     stream = sys.stderr if err else sys.stdout
-    # While a stage runs here, what it prints is overheard for the log; this is not the stage's.
-    stream = getattr(stream, "beneath", stream)
-    click.echo(click.style(text, **style) if style else text, file=stream, nl=nl, color=_colour)
+    own: TextIO = getattr(stream, "beneath", stream)
+    return own
 
 
 class _LineHandler(logging.Handler):

@@ -16,6 +16,7 @@ from curidask.graph import (
     GivenFile,
     Graph,
     Literal,
+    PastStage,
     RecordInfo,
     Task,
     artifact_key,
@@ -25,7 +26,7 @@ from curidask.hashing import digest
 from curidask.params import EMPTY_HASH
 from curidask.stage_spec import OutputSpec, StageSpec, check_name
 from curidask.staging import SkippedOutput
-from curidask.store.manifests import ArtifactName
+from curidask.store.manifests import files_stem, output_stem
 
 if TYPE_CHECKING:
     from curidask.record import Record
@@ -91,6 +92,8 @@ class Tracer:
         else:
             gathered, inputs, names = (), self._inputs(record, spec, kwargs), list(spec.inputs or ())
         task = self._task(record, spec, inputs, gathered, kwargs)
+        if spec.is_aggregate:  # for the stages after it; its own job has them all
+            record.input_infos = tuple(member.record for member in gathered)
         refs = [task.ref(index) for index in range(len(task.outputs))]
         record.add_task(spec, task.id, names, refs)
         return task
@@ -126,7 +129,7 @@ class Tracer:
                 logger.warning("%s", text)
                 warnings.warn(text, stacklevel=levels_to_user())
             artifacts = {name: self._held(record, name) for name in wanted if name not in missing}
-            gathered.append(Gathered(record.info(), artifacts))
+            gathered.append(Gathered(record.info(alone=True), artifacts))
         return tuple(gathered)
 
     def _held(self, record: Record, name: str) -> ArtifactRef | Literal:
@@ -160,7 +163,7 @@ class Tracer:
         known = self._known(spec, key, stems, info.label)
         if known is not None and not force:
             return self.graph[known]
-        marker = ArtifactName(self.prefix, info.params_hash, spec.name, "files", artifact_key(key, "")).stem
+        marker = files_stem(self.prefix, info.params_hash, spec.name, artifact_key(key, ""))
         task = Task(
             id=len(self.graph),
             key=key,
@@ -204,7 +207,7 @@ class Tracer:
         )
         if not kept:
             return None
-        remade = _Remade(self.graph, {}, {})
+        remade = _Remade(self.graph)
         after = [number for number in sorted(self.graph.descendants([aggregate])) if not is_replaced(number)]
         for number in [aggregate, *after]:
             task = self.graph[number]
@@ -230,11 +233,10 @@ class Tracer:
     def _stem(self, params_hash: str, spec: StageSpec, output: OutputSpec, key: str) -> str | None:
         if output.cacher is None:
             return None
-        prefix = getattr(output.cacher, "prefix", None) or self.prefix
-        subdir = getattr(output.cacher, "subdir", None) or ""
-        for part in filter(None, subdir.split("/")):
+        prefix, subdir = output.place
+        for part in filter(None, (subdir or "").split("/")):
             check_name(part, f"subdir of the cacher of output {output.name!r} of {spec.where}")
-        return ArtifactName(prefix, params_hash, spec.name, output.name, key, subdir).stem
+        return output_stem(self.prefix, params_hash, spec.name, output.name, key, prefix, subdir)
 
     def _known(self, spec: StageSpec, key: str, stems: tuple[str | None, ...], label: str) -> int | None:
         """The task that makes the same artifacts already, when they can be shared."""
@@ -263,11 +265,14 @@ class _Remade:
         Old to new.
     hashes : dict of str to str
         The same of the hashes of records that start with an aggregate.
+    members : dict of str to tuple of RecordInfo
+        What these records gather now, by their old hashes.
     """
 
     graph: Graph
-    tasks: dict[int, int]
-    hashes: dict[str, str]
+    tasks: dict[int, int] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+    members: dict[str, tuple[RecordInfo, ...]] = field(default_factory=dict)
 
     def refs(self, named: Inputs) -> Inputs:
         """The artifacts, of the new tasks where there are some."""
@@ -288,11 +293,19 @@ class _Remade:
             own = EMPTY_HASH if record.params is None else record.params.params_hash()
             members = [(g.record.params_hash, g.record.name) for g in gathered]
             self.hashes[record.params_hash] = combined_hash(own, members)
+            self.members[record.params_hash] = tuple(g.record for g in gathered)
         return self._known(record)
 
     def _known(self, record: RecordInfo) -> RecordInfo:
         found = self.hashes.get(record.params_hash) if record.is_aggregate else None
-        return record if found is None else replace(record, params_hash=found)
+        if found is None:
+            return record
+        inputs = record.inputs and self.members[record.params_hash]
+        past = [self._past(stage) for stage in record.past]
+        return replace(record, params_hash=found, history=past, inputs=inputs)
+
+    def _past(self, stage: PastStage) -> PastStage:
+        return self.graph[self.tasks[stage.task]].as_past if stage.task in self.tasks else stage
 
 
 def _held(record: Record, name: str) -> ArtifactRef | Literal:

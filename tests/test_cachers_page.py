@@ -31,7 +31,7 @@ def test_every_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ran += 1
     page.manager.close()
     assert ran >= len(BLOCKS) - len(NOT_INSTALLED)
-    published = sorted(str(path.relative_to(tmp_path)) for path in (tmp_path / "results").iterdir())
+    published = sorted(str(path.relative_to(tmp_path)) for path in (tmp_path / "results").glob("[!.]*"))
     assert published == [
         "results/depth_2.json",
         "results/depth_4.json",

@@ -19,7 +19,9 @@ from curidask.errors import (
     SelectionError,
     UnsafeNameError,
 )
-from curidask.loading import list_modules, load_experiment, load_param_groups, module_names, project_modules
+from curidask.executors import project_imports
+from curidask.executors.project_files import ProjectFiles
+from curidask.loading import list_modules, load_experiment, load_param_groups, module_names
 
 PARAMS = """
     from dataclasses import dataclass
@@ -57,8 +59,9 @@ def _same_interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = dict(sys.modules)
     yield
+    project_imports.leave()
     for name in set(sys.modules) - set(before):
-        del sys.modules[name]
+        sys.modules.pop(name, None)  # a package takes its modules along
 
 
 @pytest.fixture
@@ -159,7 +162,7 @@ def test_only_the_projects_own_modules_are_its_own(folder: Folder) -> None:
     folder.write("venv/lib/site-packages/vendored.py", "")
     sys.path.append(str(folder.config.root / "venv/lib/site-packages"))
     folder.experiment("demo")
-    own = {module.__name__ for module in project_modules(folder.config.root)}
+    own = {module.__name__ for module in ProjectFiles(folder.config.root).modules()}
     assert {"experiments.demo", "helper"} <= own
     assert "vendored" not in own
 

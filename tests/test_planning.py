@@ -403,6 +403,15 @@ def test_an_artifact_that_keeps_getting_lost_ends_in_a_failure() -> None:
     assert state.handle(InputLost(1, (0,)))[0] == GiveUp(1)
 
 
+def test_a_task_waits_for_a_stage_whose_files_it_lost_although_it_reads_no_output_of_it() -> None:
+    graph = make_graph((), (0,), (1,))
+    state = RunState(graph, window=4)
+    assert state.handle(Planned(plan(graph, {"1.0"}, Force(), [2]))) == [Submit((2,))]
+    assert state.handle(InputLost(2, (0,))) == [Replan((0,))]
+    assert state.handle(Planned(plan(graph, set(), Force(), [0], done=state.status))) == [Submit((0,))]
+    assert state.handle(Finished(0))[-1] == Submit((2,))
+
+
 def test_values_stay_for_readers_and_for_live_sessions() -> None:
     graph = make_graph((), (0,), (0,), unstored=[0, 1, 2])
     state = RunState(graph, window=8)

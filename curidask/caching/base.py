@@ -145,7 +145,11 @@ class Cacheable:
         )
 
     def check(self) -> bool:
-        """Whether there is something to load: a stored artifact, which was verified, or anything at `get_path`."""
+        """Whether there is something to load: a stored artifact, which was verified, or anything at `get_path`.
+
+        Of a class that overrides it, it is asked before a stage's artifact is reused: False, or an
+        `ArtifactMissingError`, has the stage run again.
+        """
         return self.manifest is not None or os.path.exists(self.get_path())
 
     def check_ready(self) -> None:

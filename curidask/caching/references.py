@@ -25,38 +25,52 @@ class StageFiles:
 
     Attributes
     ----------
-    folder : str
-        The working folder in which they are being made; empty for files that came out of the store.
-    subdir : str
-        What their names in the store begin with, before what lies in the folder.
+    workspace : Workspace or None
+        The working folder in which they are being made; None for files that came out of the store.
     tracked : mapping of str to Path
         Those that came out of the store, verified, by their names there.
     """
 
-    folder: str = ""
-    subdir: str = ""
+    workspace: Workspace | None = None
     tracked: Mapping[str, Path] = field(default_factory=dict)
 
     @classmethod
     def being_made(cls, workspace: Workspace) -> StageFiles:
         """Those in a workspace that is not committed yet."""
-        subdir = workspace.stem[: len(workspace.stem) - len(workspace.basename)]
-        return cls(workspace.location, subdir)
+        return cls(workspace)
+
+    @property
+    def _subdir(self) -> str:
+        """What their names in the store begin with, before what lies in the folder."""
+        if self.workspace is None:
+            return ""
+        return self.workspace.stem[: len(self.workspace.stem) - len(self.workspace.basename)]
+
+    def new_path(self, name: str) -> str:
+        """A path to write to, by what follows the store name of the stage's files; the folder around it is made by now.
+
+        Only while they are being made.
+        """
+        assert self.workspace is not None
+        path = self.workspace.path(self.workspace.basename + name)
+        self.workspace.shown = True
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return str(path)
 
     def name_of(self, path: str) -> str | None:
         """The name in the store of a path in the working folder; None for a path elsewhere."""
-        if not self.folder:
+        if self.workspace is None or not self.workspace.made:
             return None
         for form in (os.path.abspath, os.path.realpath):  # a user may have resolved links on the way
-            folder, inside = form(self.folder) + os.sep, form(path)
+            folder, inside = form(self.workspace.location) + os.sep, form(path)
             if inside.startswith(folder):
-                return self.subdir + inside[len(folder) :].replace(os.sep, "/")
+                return self._subdir + inside[len(folder) :].replace(os.sep, "/")
         return None
 
     def path_of(self, name: str) -> str | None:
         """Where the file or folder of that name lies now; None where there is none."""
-        if self.folder:
-            path = os.path.join(self.folder, name[len(self.subdir) :])
+        if self.workspace is not None:
+            path = os.path.join(self.workspace.location, name[len(self._subdir) :])
             return path if os.path.exists(path) else None
         if name in self.tracked:
             return os.fspath(self.tracked[name])

@@ -6,9 +6,11 @@ The scheduler runs in this process.
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -154,6 +156,7 @@ def _options(settings: ClusterSettings, log_folder: str, folder: Path) -> Iterat
     options.setdefault("cores", 1)
     options.setdefault("processes", options["cores"])
     options["log_directory"] = log_folder
+    options["python"] = f"{_python(settings)} -P"  # a job starts in the project's folder, which may have a queue.py
     scheduler = {"dashboard_address": LOOPBACK_ONLY} | dict(options.get("scheduler_options", {}))
     options["scheduler_options"] = scheduler
     arguments = list(options.get("worker_extra_args", ()))
@@ -168,6 +171,14 @@ def _options(settings: ClusterSettings, log_folder: str, folder: Path) -> Iterat
         if not settings.insecure and "security" not in options:
             options |= _secured(settings, options, folder, stack)
         yield options
+
+
+def _python(settings: ClusterSettings) -> str:
+    """The interpreter of the jobs, as these options or dask-jobqueue's own configuration say."""
+    import dask
+
+    given = settings.options.get("python") or dask.config.get(f"jobqueue.{settings.kind}.python", None)
+    return str(given or shlex.quote(sys.executable))
 
 
 def _walltime(settings: ClusterSettings) -> int | None:

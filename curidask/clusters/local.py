@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing import spawn
 from typing import TYPE_CHECKING, Any
 
 from curidask.clusters.base import SETTINGS, SILENT, Connection, kill_workers, nannies_of, quiet_dask
@@ -44,7 +45,9 @@ def check_options(options: Mapping[str, Any], where: str) -> None:
 
 
 @contextlib.contextmanager
-def local(n_workers: int, options: Mapping[str, Any] | None = None) -> Iterator[Connection]:
+def local(
+    n_workers: int, options: Mapping[str, Any] | None = None, project_path: Sequence[str] = ()
+) -> Iterator[Connection]:
     """Start worker processes on this machine, one thread each, reachable from this machine only.
 
     Parameters
@@ -53,6 +56,8 @@ def local(n_workers: int, options: Mapping[str, Any] | None = None) -> Iterator[
         At least 1.
     options : mapping, optional
         More arguments for `distributed.LocalCluster`.
+    project_path : sequence of str
+        The entries of ``sys.path`` that the workers start without, see `curidask.executors.project_imports`.
 
     Raises
     ------
@@ -70,7 +75,7 @@ def local(n_workers: int, options: Mapping[str, Any] | None = None) -> Iterator[
             cluster = LocalCluster(
                 n_workers=n_workers,
                 **FIXED,
-                worker_class=_nanny_class(),
+                worker_class=_nanny_class(tuple(project_path)),
                 **(options or {}),
             )
         except Exception as error:
@@ -121,20 +126,20 @@ def _processes_of(nannies: list[Any]) -> list[psutil.Process]:
 
 
 @functools.cache
-def _nanny_class() -> type[Any]:
-    """A nanny whose worker process does not import the user's script.
+def _nanny_class(project_path: tuple[str, ...]) -> type[Any]:
+    """A nanny whose worker process imports neither the user's script nor a file of the project while it starts.
 
-    A started process would import it as ``__main__``, which starts workers again when the script has no guard; and
-    workers need nothing of it, since code goes to them by value.
+    A started process would import the script as ``__main__``, which starts workers again when it has no guard. And a
+    ``queue.py`` of the project would become what dask imports. Workers get the project's code with the first job.
     """
     from distributed import Nanny
 
-    class ScriptlessNanny(Nanny):  # type: ignore[misc]  # distributed has no types
+    class ProjectlessNanny(Nanny):  # type: ignore[misc]  # distributed has no types
         async def instantiate(self) -> Any:
-            with _hidden_script():
+            with _hidden_project(project_path):
                 return await super().instantiate()
 
-    return ScriptlessNanny
+    return ProjectlessNanny
 
 
 _hiding = 0
@@ -142,13 +147,15 @@ _hidden: dict[str, Any] = {}
 
 
 @contextlib.contextmanager
-def _hidden_script() -> Iterator[None]:
-    """Hide where ``__main__`` came from while processes start; several nannies may do so at once, in one thread."""
+def _hidden_project(project_path: tuple[str, ...]) -> Iterator[None]:
+    """Let started processes know nothing of the project; several nannies may start some at once, in one thread."""
     global _hiding  # noqa: PLW0603  # a count that the nannies of this process share
     main = vars(sys.modules["__main__"])
     if not _hiding:
         _hidden.update({name: main.pop(name) for name in ("__file__", "__spec__") if name in main})
         main["__spec__"] = None
+        spawn.get_preparation_data = functools.partial(_preparation_data, project_path)
+        spawn.get_command_line = _command_line
     _hiding += 1
     try:
         yield
@@ -157,3 +164,19 @@ def _hidden_script() -> Iterator[None]:
         if not _hiding:
             main.update(_hidden)
             _hidden.clear()
+            spawn.get_preparation_data, spawn.get_command_line = _usual
+
+
+_usual = (spawn.get_preparation_data, spawn.get_command_line)
+
+
+def _preparation_data(project_path: tuple[str, ...], name: str) -> dict[str, Any]:
+    data: dict[str, Any] = _usual[0](name)
+    data["sys_path"] = [entry for entry in data["sys_path"] if entry and entry not in project_path]
+    return data
+
+
+def _command_line(**arguments: Any) -> list[str]:
+    """The command with ``-P``, without which Python looks into the current folder first."""
+    command: list[str] = _usual[1](**arguments)
+    return [command[0], "-P", *command[1:]]

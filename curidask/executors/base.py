@@ -133,10 +133,19 @@ class Job:
     given: tuple[GivenFile, ...] = ()
 
     @property
+    def sources(self) -> list[Source]:
+        """All that it reads."""
+        return [*self.inputs.values(), *(s for _, named in self.gathered for s in named.values())]
+
+    @property
     def passed(self) -> dict[int, None]:
         """The jobs whose values it reads from memory, in a stable order."""
-        sources = [*self.inputs.values(), *(s for _, named in self.gathered for s in named.values())]
-        return {source.task: None for source in sources if isinstance(source, Passed)}
+        return {source.task: None for source in self.sources if isinstance(source, Passed)}
+
+    @property
+    def needs(self) -> set[int]:
+        """The tasks on which it depends directly."""
+        return {source.task for source in self.sources if not isinstance(source, Literal)}
 
     @property
     def label(self) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import random
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from curidask.errors import CuridaskError, StageExitError
 from curidask.executors.base import Job
 from curidask.executors.deadline import limited
 from curidask.executors.describe import first_line
+from curidask.executors.package_state import own_decimal_context
 from curidask.executors.surroundings import Surroundings
 
 FIRST_PAUSE_SECONDS = 0.2
@@ -58,7 +61,7 @@ def pause_seconds(number: int) -> float:
 
 
 def call_stage(job: Job, arguments: list[Any], named: dict[str, Any], surroundings: Surroundings) -> Any:
-    """Call the function.
+    """Call the function, in a context of its own for what it does to context variables.
 
     Raises
     ------
@@ -69,10 +72,11 @@ def call_stage(job: Job, arguments: list[Any], named: dict[str, Any], surroundin
     """
     pid = os.getpid()
     function, where = job.spec.function, job.label
+    context = contextvars.copy_context()
+    context.run(own_decimal_context)
+    call = partial(context.run, function, *arguments, **named, **job.kwargs)
     try:
-        return limited(
-            lambda: function(*arguments, **named, **job.kwargs), job.spec.options.timeout_seconds, where, surroundings
-        )
+        return limited(call, job.spec.options.timeout_seconds, where, surroundings)
     except SystemExit as error:
         if os.getpid() == pid:
             raise StageExitError(

@@ -132,9 +132,9 @@ class Capture:
         flush()
         self._depth -= 1
         if not self._depth:
+            self._mend_streams()
             for file in self._files:
                 file.give_back()
-            self._mend_streams()
         return [(kind, line) for kind, file in self._named for line in file.last_lines()]
 
     def new_lines(self) -> list[tuple[str, str]]:
@@ -147,6 +147,7 @@ class Capture:
 
     def _mend_streams(self) -> None:
         """Undo what a stage did to the streams: closed them, or put others in their place."""
+        sys.stdout, sys.stderr = self._streams  # a stream around one of them closes it when it goes
         self._streams = (_lasting(self._streams[0], 1), _lasting(self._streams[1], 2))
         sys.stdout, sys.stderr = self._streams
 
@@ -158,14 +159,20 @@ def flush() -> None:
             stream.flush()
 
 
-def _lasting(stream: TextIO | None, number: int) -> TextIO:
-    """The stream, or another one when it was closed; it lets lines out as they are printed."""
+def reopened(stream: TextIO | None, number: int) -> TextIO:
+    """The stream, or another one over the file descriptor when it was closed."""
     try:
         works = stream is not None and not stream.closed
     except Exception:
         works = False
     if stream is None or not works:
         return open(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    return stream
+
+
+def _lasting(stream: TextIO | None, number: int) -> TextIO:
+    """The stream, or another one when it was closed; it lets lines out as they are printed."""
+    stream = reopened(stream, number)
     if isinstance(stream, io.TextIOWrapper) and not stream.line_buffering:
         with contextlib.suppress(Exception):
             stream.reconfigure(line_buffering=True, errors="backslashreplace")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from types import ModuleType
+import pickle
+from collections.abc import Sequence
 from typing import Any
 
 from dask._task_spec import DataNode, TaskRef
@@ -14,10 +14,10 @@ from curidask.executors import shipping
 from curidask.executors.base import Job
 from curidask.executors.chains import hex32
 from curidask.executors.environment import Environment
-from curidask.executors.project_files import Outfit, ProjectFiles
+from curidask.executors.project_files import HERE, Place, ProjectFiles
 from curidask.stage_spec import StageSpec
 
-BLOBS = ("curidask_batch-", "curidask_code-", "curidask_files-")
+BLOBS = ("curidask_batch-", "curidask_code-", "curidask_project-")
 """How the keys of bytes begin."""
 
 
@@ -27,54 +27,44 @@ def is_blob(key: Any) -> bool:
 
 
 class Cargo:
-    """Code and files, by the keys under which dask knows them.
+    """Stages and the project's code, by the keys under which dask knows them.
 
     Parameters
     ----------
     run : str
         Part of the keys: dask never takes in a key that it knows.
     env : Environment
-    modules : callable
-        Gives the project's modules.
     files : ProjectFiles
     admission : Admission or None
-        None for workers that have all files.
+        None for workers that the driver started itself.
 
     Attributes
     ----------
     code_id : str
-        Digest of the code that was sent last.
+        Digest of the stages that were sent last.
     places : dict of int to int
-        The places of the stages in it, by ``id(spec)``.
+        The places of the stages among them, by ``id(spec)``.
     """
 
-    def __init__(
-        self,
-        run: str,
-        env: Environment,
-        modules: Callable[[], Sequence[ModuleType]],
-        files: ProjectFiles,
-        admission: Admission | None,
-    ) -> None:
+    def __init__(self, run: str, env: Environment, files: ProjectFiles, admission: Admission | None) -> None:
         self.code_id = ""
         self.places: dict[int, int] = {}
         self._run = run
         self._env = env
-        self._modules = modules
         self._files = files
-        self._admission = admission
+        self._place = HERE if admission is None else Place(admission.sees_project, cache_id=admission.cache_id)
         self._specs: list[StageSpec] = []
         self._sent: set[str] = set()
-        self._files_key = ""
+        self._project_key = ""
 
     def code_key(self, code_id: str) -> str:
-        """The key of a code that was sent."""
+        """The key of stages that were sent."""
         return f"curidask_code-{hex32(self._run, code_id)}"
 
     @property
-    def files_arg(self) -> Any:
-        """The files as an argument of a task."""
-        return TaskRef(self._files_key) if self._files_key else b""
+    def project_arg(self) -> Any:
+        """The project's code as an argument of a task."""
+        return TaskRef(self._project_key)
 
     def add(self, jobs: Sequence[Job], graph: dict[str, Any]) -> None:
         """Let the graph have the code of these jobs, if it was not sent."""
@@ -83,23 +73,11 @@ class Cargo:
             return
         self._specs.extend(unknown.values())
         self.places = {id(spec): place for place, spec in enumerate(self._specs)}
-        modules = self._modules()
-        outfit = self._outfit(modules, graph)
-        self.code_id, data = shipping.pack_code(self._specs, self._env, modules, outfit)
+        project = pickle.dumps(self._files.code(with_files=not self._place.sees_project))
+        self._project_key = f"curidask_project-{hex32(self._run, hashlib.sha256(project).hexdigest())}"
+        self._put(self._project_key, project, graph)
+        self.code_id, data = shipping.pack_code(self._specs, self._env, self._place)
         self._put(self.code_key(self.code_id), data, graph)
-
-    def _outfit(self, modules: Sequence[ModuleType], graph: dict[str, Any]) -> Outfit | None:
-        found = self._admission
-        if found is None:
-            return None
-        root = str(self._files.root)
-        if found.sees_project:
-            return Outfit(root, True, found.cache_id, {})
-        data = self._files.pack(modules)
-        if data:
-            self._files_key = f"curidask_files-{hex32(self._run, hashlib.sha256(data).hexdigest())}"
-            self._put(self._files_key, data, graph)
-        return Outfit(root, False, found.cache_id, self._files.sources(modules))
 
     def _put(self, key: str, data: bytes, graph: dict[str, Any]) -> None:
         if key not in self._sent:

@@ -28,8 +28,8 @@ class Chain:
         Key of the bytes that hold them.
     code_id : str
         Digest of the code that those bytes name stages of.
-    code, files : object
-        That code and the project's files, as arguments of a task.
+    code, project : object
+        Those stages and the project's code, as arguments of a task.
     places : list of int
         Their places in those bytes.
     before : list of int
@@ -49,7 +49,7 @@ class Chain:
     batch: str
     code_id: str
     code: Any
-    files: Any
+    project: Any
     places: list[int]
     before: list[int]
     result: Any = None

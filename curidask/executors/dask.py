@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from curidask.clusters.base import Connection
@@ -58,10 +57,8 @@ class DaskExecutor(Executor):
     connection : contextlib.AbstractContextManager of Connection
         Entered now, left by `close`.
     env : Environment
-    modules : callable
-        Gives the project's modules, whose contents go by value.
     files : ProjectFiles, optional
-        What workers on other machines need beside; the current folder's by default.
+        The project's; those of the current folder by default.
     reopen : callable, optional
         Gives a context manager like `connection`, to go on with when the scheduler is lost.
     restarts : int
@@ -79,7 +76,6 @@ class DaskExecutor(Executor):
         self,
         connection: AbstractContextManager[Connection],
         env: Environment,
-        modules: Callable[[], Sequence[ModuleType]],
         *,
         files: ProjectFiles | None = None,
         reopen: Callable[[], AbstractContextManager[Connection]] | None = None,
@@ -88,7 +84,6 @@ class DaskExecutor(Executor):
     ) -> None:
         self._env = env
         self._hear = hear
-        self._modules = modules
         self._files = files or ProjectFiles(Path.cwd())
         self._guilty: set[int] = set()
         self._waiting: list[Outcome] = []
@@ -106,13 +101,13 @@ class DaskExecutor(Executor):
         self._link.on_death = self._deaths.removed
         self._ended: queue.SimpleQueue[tuple[Chain, str, Any]] = queue.SimpleQueue()
         self._under_way = UnderWay()
-        self._sender = Sender(self._link, run, self._env, self._modules, self._files, self._under_way, self._listen)
+        self._sender = Sender(self._link, run, self._env, self._files, self._under_way, self._listen)
         self._aftermath = Aftermath(
             run, self._deaths, self._under_way, self._sender.send_again, self._env.store, self._guilty
         )
 
     def _admit(self, connection: Connection) -> Admission:
-        packages = self._files.imported(self._modules()).packages
+        packages = self._files.imported().packages
         return admit(connection, self._env.store, packages, self._files.root)
 
     @property

@@ -18,7 +18,7 @@ FINISHED = (Kind.DONE, Kind.FOUND)
 def run_shipped(
     code_id: str,
     code: bytes,
-    files: bytes,
+    project: bytes,
     batch_id: str,
     batch: bytes,
     places: Sequence[int],
@@ -26,7 +26,7 @@ def run_shipped(
 ) -> list[JobResult]:
     """Run a chain of jobs of a batch, each whatever became of the one before it."""
     scratch = get_worker().local_directory
-    with shipping.loaded(code_id, code, batch_id, batch, files=files, scratch=scratch) as (unpacked, jobs):
+    with shipping.loaded(code_id, code, project, batch_id, batch, scratch) as (unpacked, jobs):
         known = {result.outcome.task: result for results in before for result in results}
         surroundings = host.here(unpacked.env.session)
         lifetime = remaining.here()

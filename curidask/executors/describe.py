@@ -14,6 +14,7 @@ from pathlib import Path
 
 from curidask.errors import CuridaskError
 from curidask.executors.base import ErrorInfo
+from curidask.executors.project_imports import path_on_driver
 
 FRAMEWORK = str(Path(__file__).resolve().parents[1]) + os.sep
 STANDARD = os.path.dirname(os.__file__) + os.sep
@@ -83,6 +84,9 @@ def user_traceback(error: BaseException, *, chain: bool = True) -> str:
     while current is not None and id(current) not in seen:
         seen.add(id(current))
         kept = [frame for frame in current.stack if not frame.filename.startswith(FRAMEWORK)]
+        for frame in kept:
+            _ = frame.line  # read where the file is
+            frame.filename = path_on_driver(frame.filename)
         current.stack = traceback.StackSummary.from_list(kept)
         current = current.__cause__ or current.__context__
     try:

@@ -8,7 +8,6 @@ import json
 import logging
 import multiprocessing
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from curidask.executors.base import Job
 from curidask.executors.capture import Capture, flush
 from curidask.executors.flight import FlightRecord, Memory, Running
 from curidask.executors.memory import HighWater, available_bytes, count_kills
+from curidask.executors.project_imports import path_on_driver
 from curidask.executors.surroundings import LOG, NOTHING, WARNING, Surroundings
 
 TOPIC = "curidask-said"
@@ -56,7 +56,6 @@ class Host(Surroundings):
         self._send = send
         self._record = FlightRecord(folder)
         self._capture = Capture(folder / flight.STDOUT, folder / flight.STDERR)
-        self._pid = os.getpid()
         self._frames = os.open(folder / flight.FRAMES, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         if not faulthandler.is_enabled():
             faulthandler.enable(self._frames, all_threads=False)
@@ -136,16 +135,14 @@ class Host(Surroundings):
     # --- what is said ------------------------------------------------------------------------------------------------
     def log(self, record: logging.LogRecord) -> None:
         """Pass a record on, after what was printed before it."""
-        if os.getpid() != self._pid:  # a forked child: its threads and locks are its parent's
-            print(f"{record.levelname} {record.name}: {record_text(record)}", file=sys.stderr, flush=True)
-            return
         with self._lock:
             entry = self._running.get(threading.get_ident()) or next(iter(self._running.values()), None)
             if entry is None:
                 return
             flush()
             self._hear_prints()
-            said = (entry[0].id, LOG, record_text(record), record.levelno, record.name, record.pathname)
+            path = path_on_driver(record.pathname)
+            said = (entry[0].id, LOG, record_text(record), record.levelno, record.name, path)
             self._said.append(said)
 
     def _hear_prints(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ class Imported:
     files: tuple[Path, ...]
 
 
-def scan(start: Iterable[Path], root: Path) -> Imported:
+def scan(start: Iterable[Path], root: Path, read_source: Callable[[Path], bytes] = Path.read_bytes) -> Imported:
     """Read source files and follow their imports within the project.
 
     Parameters
@@ -37,6 +37,8 @@ def scan(start: Iterable[Path], root: Path) -> Imported:
     start : iterable of Path
     root : Path
         The project's folder.
+    read_source : callable, optional
+        Gives the source of a file.
     """
     folders = [root, *(Path(entry) for entry in sys.path if _is_below(entry, root))]
     packages: dict[str, bool] = {}
@@ -47,13 +49,14 @@ def scan(start: Iterable[Path], root: Path) -> Imported:
         if path in read:
             continue
         read[path] = None
-        for name, is_optional in _imports(path):
+        for name, is_optional in _imports(path, read_source):
             if name.startswith("."):
                 pending += _files(path.parents[len(name) - len(name.lstrip(".")) - 1], name.lstrip("."))
                 continue
             own = [file for folder in folders for file in _files(folder, name)]
             pending += own
             top = name.partition(".")[0]
+            own = own or [folder / top for folder in folders if (folder / top).is_dir()]  # without an __init__.py
             if not own and top not in sys.stdlib_module_names and top != FRAMEWORK:
                 packages[top] = packages.get(top, True) and is_optional
     return Imported(packages, tuple(read))
@@ -80,10 +83,10 @@ def _files(folder: Path, name: str) -> list[Path]:
     return found
 
 
-def _imports(path: Path) -> Iterator[tuple[str, bool]]:
+def _imports(path: Path, read_source: Callable[[Path], bytes]) -> Iterator[tuple[str, bool]]:
     """The modules that a file imports, relative ones with leading dots, and whether it does without them."""
     try:
-        tree: ast.AST = ast.parse(path.read_bytes())
+        tree: ast.AST = ast.parse(read_source(path))
     except (OSError, SyntaxError, ValueError):
         return
     pending = [(tree, False)]

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from curidask.errors import ArtifactMissingError
-from curidask.executors.base import Job, Passed, Source
+from curidask.errors import ArtifactMissingError, CuridaskError
+from curidask.executors.base import Job, Passed, Reported, Source, Stored
+from curidask.executors.environment import Environment
+from curidask.executors.stage_paths import EarlierFiles, InputLostSignal, RecordPaths
 from curidask.executors.stage_record import GatheredInputs, StageRecord, StageState
 from curidask.executors.stored import load_stored
 from curidask.executors.values import private_copy, resolved, unpack
-from curidask.graph import Literal
-from curidask.store.base import Store
-
-
-class InputLostSignal(BaseException):
-    """Carries a lost input past the user's ``except Exception``."""
-
-    def __init__(self, task: int, error: ArtifactMissingError) -> None:
-        super().__init__(task)
-        self.task = task
-        self.error = error
+from curidask.graph import Literal, RecordInfo
+from curidask.representation import ArtifactRepresentation
+from curidask.store.workspaces import Workspace
 
 
 @dataclass(slots=True)
@@ -32,7 +26,7 @@ class Inputs:
     Attributes
     ----------
     job : Job
-    store : Store
+    env : Environment
     passed : mapping of int to mapping
         Values of earlier jobs that are held in memory, by job and place.
     digests : dict of str to str
@@ -40,9 +34,14 @@ class Inputs:
     """
 
     job: Job
-    store: Store
+    env: Environment
     passed: Mapping[int, Mapping[int, Any]]
     digests: dict[str, str] = field(default_factory=dict)
+    _gathered: list[StageRecord] = field(default_factory=list)
+    _needs: Collection[int] = ()
+
+    def __post_init__(self) -> None:
+        self._needs = self.job.needs
 
     def load(self, source: Source) -> Any:
         """The value of an input.
@@ -57,47 +56,81 @@ class Inputs:
         if isinstance(source, Passed):
             value = unpack(self.passed[source.task][source.index], shared=source.shared)
             try:
-                return resolved(value, self.store)
+                return resolved(value, self.env.store)
             except ArtifactMissingError as error:
                 raise InputLostSignal(source.task, error) from None
         try:
-            value, manifest = load_stored(self.store, source)
+            value, manifest = load_stored(self.env.store, source)
         except ArtifactMissingError as error:
             raise InputLostSignal(source.task, error) from None
         self.digests[source.key] = manifest.digest
         return value
 
-    def state(self, sources: Mapping[str, Source]) -> StageState:
-        """Inputs as a stage reads them from a record; each loads when it is looked at."""
+    # --- records -----------------------------------------------------------------------------------------------------
+    def own_record(self, files: Workspace, reported: list[Reported]) -> StageRecord:
+        """The record that the stage runs on.
 
-        def load(name: str) -> Any:
-            return self.load(sources[name])
-
-        return StageState(load, list(sources), self.job.label)
+        Parameters
+        ----------
+        files : Workspace
+            Where the stage writes.
+        reported : list of Reported
+        """
+        return self._record(self.job.record, self.job.inputs, self._input_records, files, reported)
 
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:
         """What the function gets beside its record: an aggregate its records, and both their inputs by name."""
-        if self.job.spec.is_aggregate:
-            records, gathered = self._gathered()
-            return [records], gathered
-        return [], {name: self.load(source) for name, source in self.job.inputs.items()}
+        if not self.job.spec.is_aggregate:
+            return [], {name: self.load(source) for name, source in self.job.inputs.items()}
+        self._gathered = [self._member(info, sources) for info, sources in self.job.gathered]
+        named = {}
+        for name in self.job.spec.inputs or ():
+            if name not in self.job.kwargs:
+                having = [record for record in self._gathered if name in record.state]
+                named[name] = GatheredInputs(partial(_read_state, name), having)
+        return [list(self._gathered)], named
 
-    def _gathered(self) -> tuple[list[StageRecord], dict[str, Any]]:
-        stage = self.job.spec.name
-        records = []
-        by_input: dict[str, list[StageRecord]] = {name: [] for name in self.job.spec.inputs or ()}
-        for info, sources in self.job.gathered:
-            record = StageRecord(info, self.state(sources), stage)
-            records.append(record)
-            for name in by_input:
-                if name in sources:
-                    by_input[name].append(record)
-        named = {
-            name: GatheredInputs(partial(_read_state, name), having)
-            for name, having in by_input.items()
-            if name not in self.job.kwargs
-        }
-        return records, named
+    def _input_records(self) -> list[StageRecord]:
+        if self.job.spec.is_aggregate:
+            return list(self._gathered)
+        return [self._member(info, {}) for info in self.job.record.inputs or ()]
+
+    def _member(self, info: RecordInfo, sources: Mapping[str, Source]) -> StageRecord:
+        """A record that went into that of the stage."""
+
+        def unknown() -> list[StageRecord]:
+            raise CuridaskError(
+                "A stage knows the records that went into its own record, not those before them.",
+                where=f"{self.job.label}, asking {info.label}",
+                fix="ask in run(), where the record was made",
+            )
+
+        return self._record(info, sources, unknown, None, [])
+
+    def _record(
+        self,
+        info: RecordInfo,
+        sources: Mapping[str, Source],
+        inputs: Callable[[], list[StageRecord]],
+        files: Workspace | None,
+        reported: list[Reported],
+    ) -> StageRecord:
+        job = self.job
+        state = StageState(
+            lambda name: self.load(sources[name]),
+            list(sources),
+            job.label,
+            lambda record, name: self._represent(record, name, sources[name]),
+        )
+        earlier = EarlierFiles(info, self._needs, self.env, job.prefix, job.label)
+        paths = RecordPaths(job.spec.name, earlier, files)
+        return StageRecord(info, state, paths, reported, self.env.facts, inputs)
+
+    def _represent(self, record: StageRecord, name: str, source: Source) -> ArtifactRepresentation:
+        manifest = self.env.store.manifest(source.stem) if isinstance(source, Stored) else None
+        if manifest is not None:
+            return ArtifactRepresentation.stored(record, name, manifest)
+        return ArtifactRepresentation(record, name, self.load(source))
 
 
 def _read_state(name: str, record: StageRecord) -> Any:

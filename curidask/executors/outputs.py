@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from curidask.caching.base import Cacheable
@@ -18,12 +16,43 @@ from curidask.executors import kept_reports
 from curidask.executors.base import ArtifactInfo, Job, JobOutput, Keep, Reported
 from curidask.executors.describe import loaded_packages, user_name
 from curidask.executors.environment import Environment
+from curidask.executors.returned_paths import ReturnedPaths
 from curidask.executors.stage_record import StageRecord
 from curidask.executors.stored import artifact_info, bind, cacher_name
-from curidask.executors.values import StageFile, pack
+from curidask.executors.tokens import NOTE, Holder, with_paths
+from curidask.executors.values import Referring, pack
 from curidask.preview import describe_params, preview
 from curidask.store.manifests import FileEntry, Manifest
 from curidask.store.workspaces import Workspace
+
+
+@dataclass(slots=True)
+class Making:
+    """An output that goes through a cacher.
+
+    Attributes
+    ----------
+    cacher : Cacheable
+        Bound to the workspace.
+    workspace : Workspace
+    holders : collection of Holder
+        The artifacts that the files go with which its value names.
+    """
+
+    output: JobOutput
+    cacher: Cacheable
+    workspace: Workspace
+    holders: Collection[Holder] = ()
+
+    @property
+    def holder(self) -> Holder:
+        """The artifact to be."""
+        return self.output.stem, self.output.key
+
+    @property
+    def refers(self) -> bool:
+        """Whether what the stage wrote beside its outputs goes with this one too."""
+        return self.cacher.refers or bool(self.holders)
 
 
 @dataclass(slots=True)
@@ -52,55 +81,100 @@ class OutputKeeper:
     input_digests: Mapping[str, str]
     replace_whole: bool
     values: dict[int, Any] = field(default_factory=dict)
+    _making: list[Making | None] = field(default_factory=list)
 
-    def keep(self, returned: Any, record: StageRecord, seconds: float) -> tuple[ArtifactInfo, ...]:
+    def prepare(self, record: StageRecord, folders: ExitStack) -> None:
+        """Bind the cachers before the call, since the stage may ask them for their paths."""
+        for output in self.job.outputs:
+            if output.keep is Keep.PASS:
+                self._making.append(None)
+                continue
+            workspace = folders.enter_context(self.env.store.workspace(output.stem, run=self.env.work))
+            cacher = bind(output.cacher, workspace.folder, workspace.basename, output.name, self.job.spec.name, record)
+            if cacher.refers:
+                cacher.stage_files = StageFiles.being_made(self.files)
+            self._making.append(Making(output, cacher, workspace))
+
+    def show_cachers(self) -> list[Cacheable | None] | None:
+        """The cachers, for the stage; None when it has none."""
+        for making in filter(None, self._making):
+            making.workspace.shown = True
+        if not any(self._making):
+            return None
+        return [None if making is None else making.cacher for making in self._making]
+
+    def keep(self, returned: Any, seconds: float) -> tuple[ArtifactInfo, ...]:
         """Keep what the function returned after so many seconds; what is said of the stored ones."""
-        values = split_outputs(self.job, returned)
-        saved: list[tuple[JobOutput, Cacheable, Any, Workspace]] = []
-        with ExitStack() as workspaces:
-            # All are written before one is committed: an output may refer to the stage's files, which move then.
-            for index, (output, value) in enumerate(zip(self.job.outputs, values, strict=True)):
-                if output.keep is Keep.PASS:
-                    self.values[index] = self._pack(output, self._without_folder(value))
-                    continue
-                workspace = workspaces.enter_context(self.env.store.workspace(output.stem, run=self.env.work))
-                cacher = self._save(output, value, record, workspace)
-                if output.keep is Keep.ROUND_TRIP:
-                    self.values[index] = self._pack(output, cacher.load())
-                    self.files.stays |= cacher.refers
-                else:
-                    saved.append((output, cacher, value, workspace))
-            if saved:
-                return self._commit(saved, seconds)
-        if not self.files.is_empty and self.job.marker.keep is Keep.COMMIT:
+        paths = self._returned_paths()
+        saved: list[tuple[Making, str]] = []
+        # All are written before one is committed: an output may refer to the stage's files, which move then.
+        for index, (making, value) in enumerate(zip(self._making, split_outputs(self.job, returned), strict=True)):
+            output = self.job.outputs[index]
+            if making is None:
+                self.values[index] = self._pass(output, value, paths)
+                continue
+            kept = self._save(making, value, paths)
+            if output.keep is Keep.ROUND_TRIP:
+                self.values[index] = self._round_trip(making, paths)
+            else:
+                saved.append((making, preview(kept)))
+        if paths is not None:
+            paths.check_written()
+        if saved:
+            return self._commit(saved, seconds)
+        if not self.files.is_empty and self._is_stored:
             self._commit_files(seconds)
         return ()
 
-    def _without_folder(self, value: Any) -> Any:
-        """Let a path into the working folder, which the files leave, stand for the file."""
-        if not isinstance(value, str | Path) or not self.files.made:
-            return value
-        name = StageFiles.being_made(self.files).name_of(os.fspath(value))
-        if name is None:
-            return value
-        marker = self.job.marker
-        if marker.keep is not Keep.COMMIT:  # a dry run: they stay where they are until it ends
-            self.files.stays = True
-            return value
-        holder = next((output for output in self.job.outputs if output.keep is Keep.COMMIT), marker)
-        return StageFile(holder.stem, holder.key, name, isinstance(value, Path))
+    @property
+    def _is_stored(self) -> bool:
+        """Whether anything is; in a dry run files stay where they are until it ends."""
+        return self.job.marker.keep is Keep.COMMIT
 
-    def _commit(
-        self, saved: Sequence[tuple[JobOutput, Cacheable, Any, Workspace]], seconds: float
-    ) -> tuple[ArtifactInfo, ...]:
+    # --- paths of the stage's files --------------------------------------------------------------------------------
+    def _returned_paths(self) -> ReturnedPaths | None:
+        """What deals with the paths that the stage was given; None when it was given none."""
+        shown: list[tuple[Workspace, Holder | None]] = [(self.files, None)] if self.files.shown else []
+        shown += [(m.workspace, m.holder) for m in self._making if m is not None and m.workspace.shown]
+        for workspace, _ in shown:
+            workspace.stays = not self._is_stored
+        return ReturnedPaths(shown, self.job.label) if shown else None
+
+    def _pass(self, output: JobOutput, value: Any, paths: ReturnedPaths | None) -> Any:
+        """Pack a value that is not stored."""
+        if paths is None:
+            return self._pack(output, value)
+        first = next((m.holder for m in self._making if m is not None), (self.job.marker.stem, self.job.marker.key))
+        replaced, holders = paths.replaced(value, first, output.name)
+        packed = self._pack(output, Referring(replaced, holders) if holders else replaced)
+        paths.check_packed(packed, output.name)
+        return packed if self._is_stored or not holders else self._pack(output, value)
+
+    def _save(self, making: Making, value: Any, paths: ReturnedPaths | None) -> Any:
+        """Write a value; gives it as it was written."""
+        name = making.output.name
+        if paths is not None and not making.cacher.refers:
+            value, making.holders = paths.replaced(value, making.holder, name)
+        self._write(making, value)
+        if paths is not None:
+            paths.check_files(making.workspace, name)
+        return value
+
+    def _round_trip(self, making: Making, paths: ReturnedPaths | None) -> Any:
+        value = making.cacher.load()
+        if making.holders and paths is not None:
+            value = with_paths(value, paths.local)
+        return self._pack(making.output, value)
+
+    def _commit(self, saved: Sequence[tuple[Making, str]], seconds: float) -> tuple[ArtifactInfo, ...]:
         kept_reports.write(self.reported, self.files)
         artifacts = []
         tracked: Workspace | tuple[FileEntry, ...] | None = self.files
-        for output, cacher, value, workspace in saved:
+        for making, text in saved:
             whole = self.env.store.commit(
-                workspace,
-                self._manifest(output, cacher, preview(value), seconds),
-                tracked=tracked if tracked is self.files or cacher.refers else None,
+                making.workspace,
+                self._manifest(making.output, making, text, seconds),
+                tracked=tracked if tracked is self.files or making.refers else None,
                 replace_whole=self.replace_whole,
             )
             artifacts.append(artifact_info(whole))
@@ -116,10 +190,8 @@ class OutputKeeper:
             manifest = self._manifest(marker, None, "", seconds)
             self.env.store.commit(nothing, manifest, tracked=self.files, replace_whole=True)
 
-    def _save(self, output: JobOutput, value: Any, record: StageRecord, workspace: Workspace) -> Cacheable:
-        cacher = bind(output.cacher, workspace.folder, workspace.basename, output.name, self.job.spec.name, record)
-        if cacher.refers:
-            cacher.stage_files = StageFiles.being_made(self.files)
+    def _write(self, making: Making, value: Any) -> None:
+        output, cacher = making.output, making.cacher
         try:
             cacher.save(value)
         except CuridaskError as error:
@@ -131,7 +203,6 @@ class OutputKeeper:
                 where=f"{type(cacher).__name__} of {self.job.label}",
                 fix="free space on the disk of the cache or choose another with --cache; what is committed stays",
             ) from error
-        return cacher
 
     def _pack(self, output: JobOutput, value: Any) -> Any:
         try:
@@ -144,8 +215,11 @@ class OutputKeeper:
                 "uses it, or run in this process with --parallel 0",
             ) from error
 
-    def _manifest(self, output: JobOutput, cacher: Cacheable | None, text: str, seconds: float) -> Manifest:
+    def _manifest(self, output: JobOutput, making: Making | None, text: str, seconds: float) -> Manifest:
         job = self.job
+        facts = {} if making is None else dict(making.cacher.extra_metadata)
+        if making is not None and making.holders:
+            facts[NOTE] = sorted(list(holder) for holder in making.holders if holder != making.holder)
         return Manifest(
             key=output.key,
             stem=output.stem,
@@ -155,7 +229,7 @@ class OutputKeeper:
             params_hash=job.record.params_hash,
             set_name=job.record.name,
             components=dict(job.components),
-            cacher=cacher_name(cacher),
+            cacher=cacher_name(making and making.cacher),
             preview=text,
             params=describe_params(job.record.params),
             inputs=tuple(self._describe_inputs()),
@@ -165,7 +239,7 @@ class OutputKeeper:
             created=datetime.now(UTC).isoformat(timespec="milliseconds"),
             seconds=round(seconds, 6),
             packages=loaded_packages(),
-            extra_metadata=dict(cacher.extra_metadata) if cacher is not None else {},
+            extra_metadata=facts,
         )
 
     def _describe_inputs(self) -> list[dict[str, Any]]:

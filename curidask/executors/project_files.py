@@ -1,54 +1,78 @@
-"""The project's files on workers that do not have its folder.
+"""The project on the workers: which of its files travel, and what they become there.
 
-Stages run in the project's folder where they can: on this machine, and where the workers see the same folder on a
-shared disk. Elsewhere a worker makes a folder of the run's own with the files that the project names to be shipped, and
-stages run in that, so that a relative path means the same everywhere. Python files that are imported only inside of
-functions travel in the same way; what is imported already goes by value.
+A worker on this machine, or one that sees the project's folder on a shared disk, imports the project's modules under
+the paths that they have here. Elsewhere a worker makes a folder of the run's own with the sources and with the files
+that the project names to be shipped, imports from that and runs stages in it, so that a relative path means the same
+everywhere.
 """
 
 from __future__ import annotations
 
-import io
-import linecache
 import os
 import shutil
 import sys
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import types
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FunctionType, ModuleType
-from typing import Any
+from types import ModuleType
 
 from curidask.errors import ClusterError, ConfigurationError
+from curidask.executors import project_imports
 from curidask.executors.imports import FRAMEWORK, Imported, scan
+from curidask.executors.project_imports import ImportedProject, is_own_file
 
 SHIP_BYTES = 256 << 20
-"""All shipped files together at most: they pass through the scheduler's memory."""
+"""All files that travel together at most: they pass through the scheduler's memory."""
 
 RUN_FOLDER = "curidask-run-"
 
 
 @dataclass(frozen=True, slots=True)
-class Outfit:
-    """What a worker on another machine needs to know of the run, beside its code.
+class ProjectCode:
+    """A project's code as it travels to workers.
 
     Attributes
     ----------
     root : str
         The project's folder, on the driver.
-    sees_project : bool
-        Whether the workers have the same folder.
-    cache_id : str
-        By which a worker recognises the cache, see `curidask.clusters.checks`.
-    sources : mapping of str to str
-        The text of the files that the project's modules come from, for tracebacks, where workers do not have them.
+    folders : tuple of str
+        Where it is imported from, on the driver.
+    sources : mapping of str to bytes
+        The Python files, by path below the root.
+    packages : mapping of str to tuple of str
+        Loaded packages without an ``__init__.py``, with their folders on the driver.
+    files : mapping of str to (int, bytes)
+        The other files that travel, by path below the root, with their modes.
     """
 
     root: str
+    folders: tuple[str, ...]
+    sources: Mapping[str, bytes]
+    packages: Mapping[str, tuple[str, ...]]
+    files: Mapping[str, tuple[int, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a worker is to have the project.
+
+    Attributes
+    ----------
+    sees_project : bool
+        Whether it has the project's folder at the same path.
+    is_here : bool
+        Whether it was started by the driver, in the driver's folder.
+    cache_id : str
+        By which it recognises the cache, see `curidask.clusters.checks`; empty where there is nothing to doubt.
+    """
+
     sees_project: bool
-    cache_id: str
-    sources: Mapping[str, str]
+    is_here: bool = False
+    cache_id: str = ""
+
+
+HERE = Place(sees_project=True, is_here=True)
 
 
 # --- on the driver ---------------------------------------------------------------------------------------------------
@@ -67,37 +91,52 @@ class ProjectFiles:
     root: Path
     ship: tuple[str, ...] = ()
 
-    def imported(self, modules: Sequence[ModuleType]) -> Imported:
+    def modules(self) -> list[ModuleType]:
+        """The loaded modules that are the project's own, and ``__main__`` where it is a script or a notebook."""
+        project = self.project()
+        modules = [m for name, m in list(sys.modules.items()) if name != "__main__" and project.owns(m)]
+        main = sys.modules.get("__main__")
+        return modules if main is None or _is_tool(main) else [*modules, main]
+
+    def imported(self) -> Imported:
         """What the loaded modules of the project import; of a notebook, the packages that it holds."""
-        found = scan(map(Path, filter(None, map(source_file, modules))), self.root)
+        modules = self.modules()
+        project = self.project()
+        starts = map(Path, filter(None, map(source_file, modules)))
+        found = scan(starts, self.root, lambda path: project.source(str(path)))
         held = [value for module in modules if not source_file(module) for value in vars(module).values()]
         names = {value.__name__.partition(".")[0] for value in held if isinstance(value, ModuleType)}
         own = {module.__name__.partition(".")[0] for module in modules} | sys.stdlib_module_names | {FRAMEWORK}
         return replace(found, packages=dict.fromkeys(names - own, False) | dict(found.packages))
 
-    def sources(self, modules: Sequence[ModuleType]) -> dict[str, str]:
-        """The source text of the loaded modules, by file."""
-        return {file: "".join(linecache.getlines(file)) for file in filter(None, map(source_file, modules))}
+    def code(self, *, with_files: bool) -> ProjectCode:
+        """What workers need of the project.
 
-    def pack(self, modules: Sequence[ModuleType]) -> bytes:
-        """The files that travel, as a ZIP archive that is the same for the same files; empty without any.
+        Parameters
+        ----------
+        with_files : bool
+            For workers that do not see the project's folder.
 
         Raises
         ------
         ConfigurationError
             For a pattern that leaves the project or matches nothing, and for too many bytes.
         """
-        loaded = {Path(file).resolve() for file in filter(None, map(source_file, modules))}
-        code = (path for path in self.imported(modules).files if path not in loaded)
-        paths = sorted({*self.shipped(), *code})
-        size = sum(path.stat().st_size for path in paths)
+        project = self.project()
+        modules = self.modules()
+        self.imported()  # reads what the modules may import later on
+        own = sorted(path for path in project.sources if is_own_file(Path(path), self.root))
+        sources = {os.path.relpath(path, self.root): project.sources[path] for path in own}
+        files = {os.path.relpath(path, self.root): _with_mode(path) for path in self.shipped()} if with_files else {}
+        size = sum(map(len, sources.values())) + sum(len(data) for _, data in files.values())
         if size > SHIP_BYTES:
             raise ConfigurationError(
                 f"The files to ship are {size >> 20} MB together; {SHIP_BYTES >> 20} MB are allowed.",
                 where="`ship` in the configuration",
                 fix="put large data where the workers can read it themselves: an object store, or a shared disk",
             )
-        return _archive(self.root, paths) if paths else b""
+        packages = {m.__name__: tuple(m.__path__) for m in modules if not source_file(m) and hasattr(m, "__path__")}
+        return ProjectCode(str(self.root), tuple(project.folders), sources, packages, files)
 
     def shipped(self) -> Iterator[Path]:
         """The files that the patterns name.
@@ -122,52 +161,66 @@ class ProjectFiles:
                 )
             yield from found
 
+    def project(self) -> ImportedProject:
+        """The project that this process imports; a script or a notebook enters it when it first needs workers."""
+        found = project_imports.entered()
+        if found is None or found.root != self.root:
+            own = [os.path.abspath(entry) for entry in sys.path if is_own_file(Path(entry, "x").absolute(), self.root)]
+            found = ImportedProject(self.root, list(dict.fromkeys(own)))
+            project_imports.enter(found)
+        return found
+
+
+def _with_mode(path: Path) -> tuple[int, bytes]:
+    return path.stat().st_mode & 0o777, path.read_bytes()
+
 
 def source_file(module: ModuleType) -> str | None:
-    """The file that a module comes from; None for a notebook."""
+    """The file that a module comes from; None for a notebook, and for a package without one."""
     return getattr(module, "__file__", None)
 
 
-def _archive(root: Path, paths: Iterable[Path]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in paths:
-            entry = zipfile.ZipInfo(path.relative_to(root).as_posix())  # with a fixed time
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = (path.stat().st_mode & 0o777) << 16
-            archive.writestr(entry, path.read_bytes())
-    return buffer.getvalue()
+def _is_tool(main: ModuleType) -> bool:
+    """Whether ``__main__`` is a command rather than a script of the user's."""
+    file = source_file(main)
+    return file is not None and (Path(file).parent == Path(sys.executable).parent or Path(file).name == "__main__.py")
 
 
 # --- on the worker ---------------------------------------------------------------------------------------------------
-_entered: list[str] = []
-_lines: list[str] = []
-
-
-def enter(outfit: Outfit, run: str, files: bytes, scratch: str) -> str:
-    """Make the project's folder, or the run's own with the files that travelled, the current one.
+def enter(code: ProjectCode, place: Place, run: str, scratch: str) -> str:
+    """Import from the project as it was when the run began, and stand in its folder.
 
     Parameters
     ----------
-    outfit : Outfit
+    code : ProjectCode
+    place : Place
     run : str
         The run's reference.
-    files : bytes
-        See `ProjectFiles.pack`.
     scratch : str
         The worker's own folder.
 
     Returns
     -------
     str
-        The folder.
+        The project's folder here.
 
     Raises
     ------
     ClusterError
         When the worker does not have the project's folder as the others do.
     """
-    home = outfit.root if outfit.sees_project else _run_folder(run, files, scratch)
+    project_imports.leave()
+    home = code.root if place.sees_project else _run_folder(code, run, scratch)
+    if not place.is_here:
+        _stand_in(home)
+    sources = {os.path.join(home, name): source for name, source in code.sources.items()}
+    folders = [moved(folder, code.root, home) for folder in code.folders]
+    packages = {name: [moved(place, code.root, home) for place in places] for name, places in code.packages.items()}
+    project_imports.enter(ImportedProject(Path(home), folders, sources, packages, code.root))
+    return home
+
+
+def _stand_in(home: str) -> None:
     try:
         os.chdir(home)
     except OSError as error:
@@ -175,60 +228,28 @@ def enter(outfit: Outfit, run: str, files: bytes, scratch: str) -> str:
             f"The project's folder is not on this worker, as it was on those that were there at the start: {error}",
             fix="give all workers the shared disk, or none",
         ) from error
-    sys.path[:] = [home, *(entry for entry in sys.path if entry not in (home, *_entered))]
-    _entered[:] = [home]
-    _show_sources({} if outfit.sees_project else outfit.sources)
-    return home
 
 
-def _run_folder(run: str, files: bytes, scratch: str) -> str:
+def _run_folder(code: ProjectCode, run: str, scratch: str) -> str:
     folder = Path(scratch, RUN_FOLDER + run)
     for other in Path(scratch).glob(RUN_FOLDER + "*"):
         if other != folder:
             shutil.rmtree(other, ignore_errors=True)
-    folder.mkdir(exist_ok=True)
-    if files:
-        with zipfile.ZipFile(io.BytesIO(files)) as archive:
-            archive.extractall(folder)
+    for name, (mode, data) in {**code.files, **{name: (0o644, data) for name, data in code.sources.items()}}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        path.chmod(mode)
+    folder.mkdir(parents=True, exist_ok=True)
     return str(folder)
 
 
-def _show_sources(sources: Mapping[str, str]) -> None:
-    """Let tracebacks show lines of files that are not here."""
-    for name in _lines:
-        linecache.cache.pop(name, None)
-    for name, text in sources.items():
-        # Without a time, so that linecache does not look for the file and forget the text.
-        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
-    _lines[:] = sources
+def moved(path: str, old: str, new: str) -> str:
+    """A path in the folder `old` as one in `new`."""
+    return new + path[len(old) :] if path == old or path.startswith(old + os.sep) else path
 
 
-def move_constants(objects: Iterable[Any], old: str, new: str) -> None:
-    """Let constants of the project's modules that are paths in its folder mean the folder here.
-
-    ``HERE = Path(__file__).parent`` was computed on the driver. The functions of a module share one namespace, so it is
-    enough to look into that of each; paths within other objects stay as they are.
-    """
-    namespaces = {id(f.__globals__): f.__globals__ for value in objects for f in _functions(value)}
-    for namespace in namespaces.values():
-        for name, value in namespace.items():
-            namespace[name] = moved(value, old, new)
-
-
-def moved(value: Any, old: str, new: str) -> Any:
-    """A path in the folder `old` as one in `new`; anything else as it is."""
-    if not isinstance(value, str | Path):
-        return value
-    text = str(value)
-    if text != old and not text.startswith(old + os.sep):
-        return value
-    return type(value)(new + text[len(old) :])
-
-
-def _functions(value: Any) -> Iterator[FunctionType]:
-    if isinstance(value, FunctionType):
-        yield value
-    elif isinstance(value, type):
-        yield from (member for member in vars(value).values() if isinstance(member, FunctionType))
-    elif isinstance(getattr(value, "function", None), FunctionType):  # a StageSpec
-        yield value.function
+def moved_code(code: types.CodeType, old: str, new: str) -> types.CodeType:
+    """Code that says it comes from a file in `new` rather than in `old`, with the functions in it."""
+    inner = tuple(moved_code(c, old, new) if isinstance(c, types.CodeType) else c for c in code.co_consts)
+    return code.replace(co_filename=moved(code.co_filename, old, new), co_consts=inner)

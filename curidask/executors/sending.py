@@ -10,7 +10,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 from dask._task_spec import DataNode, List, Task, TaskRef
@@ -38,8 +37,6 @@ class Sender:
     run : str
         Part of the keys: dask never takes in a key that it knows.
     env : Environment
-    modules : callable
-        Gives the project's modules, whose contents go by value.
     files : ProjectFiles
     under_way : UnderWay
         Gets what was sent.
@@ -57,7 +54,6 @@ class Sender:
         link: Link,
         run: str,
         env: Environment,
-        modules: Callable[[], Sequence[ModuleType]],
         files: ProjectFiles,
         under_way: UnderWay,
         listen: Callable[[Chain], None],
@@ -66,7 +62,6 @@ class Sender:
         self._link = link
         self._run = run
         self._env = replace(env, session=run)
-        self._modules = modules
         self._files = files
         self._under_way = under_way
         self._listen = listen
@@ -75,14 +70,14 @@ class Sender:
 
     def load_cargo(self) -> None:
         """Let the code go along with the next jobs, under keys that dask does not know."""
-        self._cargo = Cargo(uuid.uuid4().hex, self._env, self._modules, self._files, self._link.admission)
+        self._cargo = Cargo(uuid.uuid4().hex, self._env, self._files, self._link.admission)
 
     def send(self, jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> None:
         """Send a batch as one graph."""
         graph: dict[str, Any] = {}
         self._cargo.add(jobs, graph)
         batch_key = f"curidask_batch-{uuid.uuid4().hex}"
-        packed = shipping.pack_jobs(jobs, after, self._cargo.code_id, self._cargo.places, self._modules)
+        packed = shipping.pack_jobs(jobs, after, self._cargo.code_id, self._cargo.places)
         graph[batch_key] = DataNode(batch_key, packed)
         places = {job.id: place for place, job in enumerate(jobs)}
         chains = []
@@ -91,8 +86,8 @@ class Sender:
             before = [t for job in chained for t in after.get(job.id, ()) if t not in own]
             at = [places[job.id] for job in chained]
             code = TaskRef(self._cargo.code_key(self._cargo.code_id))
-            files = self._cargo.files_arg
-            chain = Chain(self._new_key(chained), chained, batch_key, self._cargo.code_id, code, files, at, before)
+            project = self._cargo.project_arg
+            chain = Chain(self._new_key(chained), chained, batch_key, self._cargo.code_id, code, project, at, before)
             chains.append(chain)
         self._under_way.add(batch_key, chains)
         self._send(chains, graph)
@@ -131,7 +126,7 @@ class Sender:
             run_shipped,
             chain.code_id,
             chain.code,
-            chain.files,
+            chain.project,
             chain.batch,
             TaskRef(chain.batch),
             chain.places,

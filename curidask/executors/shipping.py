@@ -1,33 +1,37 @@
-"""The project's code by value: packed on the driver into bytes, set up on a worker as modules.
+"""The code of a run on its way to the workers, as opaque bytes that only our function there unpickles.
 
-Workers need not have the project, and must not use another version of it, so whatever the project's modules hold is
-cloudpickled by value once a run. On the worker the objects are put into modules of the same names, so that classes
-pickle by reference there and mean the same class on both sides. The bytes are opaque to the scheduler.
+A project's modules travel as source and are imported, see `curidask.executors.project_files`; stages and classes in
+them are named. By value goes only what has no file: what a script or a notebook defines, which becomes the worker's
+``__main__``, and functions that no name leads to, such as lambdas among the parameters. Those have the namespace of
+their module there, as here.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.machinery
+import importlib
 import io
+import marshal
 import pickle
 import sys
 import threading
+import types
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import cloudpickle
 
 from curidask.clusters.checks import require_cache
-from curidask.errors import UnpicklableError
+from curidask.errors import CuridaskError, ModuleImportError, UnpicklableError
 from curidask.executors import project_files
 from curidask.executors.base import Job
+from curidask.executors.describe import user_traceback
 from curidask.executors.environment import Environment
-from curidask.executors.project_files import Outfit
+from curidask.executors.project_files import Place, ProjectCode
+from curidask.executors.project_imports import for_project
 from curidask.stage_spec import StageSpec
 
 KEPT_BATCHES = 8
@@ -57,19 +61,15 @@ class Code:
 
 
 # --- driver ----------------------------------------------------------------------------------------------------------
-def pack_code(
-    specs: Sequence[StageSpec], env: Environment, modules: Sequence[ModuleType], outfit: Outfit | None = None
-) -> tuple[str, bytes]:
-    """Pack stages and the project's modules.
+def pack_code(specs: Sequence[StageSpec], env: Environment, place: Place) -> tuple[str, bytes]:
+    """Pack stages.
 
     Parameters
     ----------
     specs : sequence of StageSpec
     env : Environment
-    modules : sequence of ModuleType
-        The project's modules (not installed packages); what they hold goes by value.
-    outfit : Outfit, optional
-        For workers on other machines.
+    place : Place
+        Where the workers are to have the project.
 
     Returns
     -------
@@ -81,23 +81,17 @@ def pack_code(
     UnpicklableError
         Naming the stage whose code cannot travel.
     """
-    with _by_value(modules):
-        contents = {module.__name__: _portable_contents(module) for module in modules}
-        paths = _package_paths(modules)
-        try:
-            data = cloudpickle.dumps((tuple(specs), contents, paths, env, outfit))
-        except Exception as error:
-            _explain(specs, error)
-            raise
+    try:
+        stages = _pickled(_CodePickler, (_main_contents(specs), tuple(specs)))
+    except Exception as error:
+        _explain(specs, error)
+        raise
+    data = pickle.dumps((env, place, stages), protocol=pickle.HIGHEST_PROTOCOL)
     return hashlib.sha256(data).hexdigest()[:32], data
 
 
 def pack_jobs(
-    jobs: Sequence[Job],
-    after: Mapping[int, Sequence[int]],
-    code_id: str,
-    places: Mapping[int, int],
-    modules: Callable[[], Sequence[ModuleType]],
+    jobs: Sequence[Job], after: Mapping[int, Sequence[int]], code_id: str, places: Mapping[int, int]
 ) -> bytes:
     """Pack jobs with what each waits for; their stages are named by their places (by ``id(spec)``) in the code.
 
@@ -109,21 +103,25 @@ def pack_jobs(
     rows = tuple((job, tuple(after.get(job.id, ()))) for job in jobs)
     try:
         return _dump(_JobPickler, rows, code_id, places)
-    except Exception:  # a lambda among the parameters, for one: cloudpickle takes it
-        with _by_value(modules()):
-            try:
-                return _dump(_CloudJobPickler, rows, code_id, places)
-            except Exception as error:
-                for job in jobs:
-                    _check_job(job, error)
-                raise
+    except Exception:  # a lambda among the parameters, for one
+        try:
+            return _dump(_CloudJobPickler, rows, code_id, places)
+        except Exception as error:
+            for job in jobs:
+                _check_job(job, error)
+            raise
 
 
 def _dump(pickler: type[Any], rows: Sequence[Row], code_id: str, places: Mapping[int, int]) -> bytes:
+    return _pickled(pickler, rows, code_id=code_id, places=places)
+
+
+def _pickled(pickler: type[Any], value: Any, **attributes: Any) -> bytes:
     buffer = io.BytesIO()
     dumper = pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL)
-    dumper.code_id, dumper.places = code_id, places
-    dumper.dump(rows)
+    for name, held in attributes.items():
+        setattr(dumper, name, held)
+    dumper.dump(value)
     return buffer.getvalue()
 
 
@@ -139,8 +137,20 @@ class _JobPickler(pickle.Pickler):
         return NotImplemented
 
 
-class _CloudJobPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """The same for what only cloudpickle can pickle."""
+class _CodePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """Pickles by reference what has a name in a module with a file, and by value what has none."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, StageSpec):
+            name = _name_of_stage(obj)
+            return NotImplemented if name is None else (_named_stage, name)
+        if isinstance(obj, types.FunctionType):
+            return NotImplemented if _is_named(obj) else _reduced_function(obj)
+        return super().reducer_override(obj)
+
+
+class _CloudJobPickler(_CodePickler):
+    """The same for jobs."""
 
     code_id: str
     places: Mapping[int, int]
@@ -151,54 +161,144 @@ class _CloudJobPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickl
         return super().reducer_override(obj)
 
 
-@contextmanager
-def _by_value(modules: Sequence[ModuleType]) -> Iterator[None]:
-    registered = []
-    known = cloudpickle.list_registry_pickle_by_value()
-    for module in modules:
-        if module.__name__ != "__main__" and module.__name__ not in known:
-            cloudpickle.register_pickle_by_value(module)
-            registered.append(module)
+# --- what has a name -------------------------------------------------------------------------------------------------
+def _name_of_stage(spec: StageSpec) -> tuple[str, str] | None:
+    """Module and qualified name under which a worker that imports the module finds the stage."""
+    module, qualname = getattr(spec.function, "__module__", ""), getattr(spec.function, "__qualname__", "")
+    found = _look_up(module, qualname)
+    return (module, qualname) if getattr(found, "spec", None) is spec else None
+
+
+def _is_named(function: types.FunctionType) -> bool:
+    return _look_up(function.__module__, function.__qualname__) is function
+
+
+def _look_up(module: str | None, qualname: str) -> Any:
+    found: Any = sys.modules.get(module or "")
+    if found is None or module == "__main__" or getattr(found, "__file__", None) is None:
+        return None
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _named_stage(module: str, qualname: str) -> StageSpec:
+    found: Any = importlib.import_module(module)
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    spec: StageSpec = found.spec
+    return spec
+
+
+# --- functions by value ----------------------------------------------------------------------------------------------
+def _reduced_function(function: types.FunctionType) -> tuple[Any, ...]:
+    """A function by its code, with the namespace of the module that it was made in.
+
+    What it refers to is filled in afterwards, since that may be the function itself.
+    """
+    module = str(function.__globals__.get("__name__", "__main__"))
+    if getattr(sys.modules.get(module), "__dict__", None) is not function.__globals__:
+        module = "__main__"  # made by exec() in a namespace of its own: the names it uses are those of the script
+    cells = function.__closure__ or ()
+    made = (marshal.dumps(function.__code__), module, function.__name__, len(cells))
+    filled = {
+        "cells": [_cell_contents(cell) for cell in cells],
+        "__qualname__": function.__qualname__,
+        "__module__": function.__module__,
+        "__doc__": function.__doc__,
+        "__defaults__": function.__defaults__,
+        "__kwdefaults__": function.__kwdefaults__,
+        "__annotations__": function.__annotations__,
+        "__dict__": dict(function.__dict__),
+    }
+    return _made_function, made, filled, None, None, _fill_function
+
+
+def _cell_contents(cell: types.CellType) -> tuple[Any, ...]:
     try:
-        yield
-    finally:
-        for module in registered:
-            cloudpickle.unregister_pickle_by_value(module)
+        return (cell.cell_contents,)
+    except ValueError:  # not filled yet
+        return ()
 
 
-def _package_paths(modules: Sequence[ModuleType]) -> dict[str, list[str]]:
-    """Where the modules and the packages around them look for submodules, for workers that share the disk."""
-    names: dict[str, None] = {}
-    for module in modules:
-        parts = module.__name__.split(".")
-        names.update((".".join(parts[: i + 1]), None) for i in range(len(parts)))
-    return {name: list(getattr(sys.modules.get(name), "__path__", [])) for name in names}
+def _made_function(code: bytes, module: str, name: str, n_cells: int) -> types.FunctionType:
+    namespace = vars(importlib.import_module(module))
+    cells = tuple(types.CellType() for _ in range(n_cells))
+    moved = project_files.moved_code(marshal.loads(code), _home[0], _home[1]) if _home else marshal.loads(code)
+    return types.FunctionType(moved, namespace, name, None, cells)
 
 
-def _portable_contents(module: ModuleType) -> dict[str, Any]:
-    """What a module holds and can travel: not what it imported as a module, nor open files, locks and the like."""
-    contents = {}
-    for name, value in vars(module).items():
-        if (name.startswith("__") and name.endswith("__")) or isinstance(value, ModuleType):
+def _fill_function(function: types.FunctionType, filled: dict[str, Any]) -> None:
+    for cell, contents in zip(function.__closure__ or (), filled.pop("cells"), strict=True):
+        if contents:
+            cell.cell_contents = contents[0]
+    function.__dict__.update(filled.pop("__dict__"))
+    for name, value in filled.items():
+        setattr(function, name, value)
+
+
+# --- scripts and notebooks -------------------------------------------------------------------------------------------
+def _main_contents(specs: Iterable[StageSpec]) -> dict[str, Any]:
+    """What of ``__main__`` stages may need: its functions and classes, and what those name.
+
+    What cannot travel, such as an open file or a lock, is left out.
+    """
+    held = vars(sys.modules["__main__"])
+    defined = {n: v for n, v in held.items() if getattr(v, "__module__", None) == "__main__" and _is_code(v)}
+    pending = [*defined.values(), *(spec.function for spec in specs)]
+    found: dict[str, Any] = dict(defined)
+    seen: set[int] = set()
+    while pending:
+        value = pending.pop()
+        if id(value) in seen:
             continue
-        try:
-            cloudpickle.dumps(value)
-        except Exception:
-            continue
-        contents[name] = value
-    return contents
+        seen.add(id(value))
+        for name in _names_in(value):
+            if name in held and name not in found and not name.startswith("__"):
+                found[name] = held[name]
+                pending.append(held[name])
+    return {name: value for name, value in found.items() if _travels(value)}
+
+
+def _is_code(value: Any) -> bool:
+    return isinstance(value, types.FunctionType | type)
+
+
+def _names_in(value: Any) -> set[str]:
+    """The global names in the code of a function or of a class's functions, and of what they wrap."""
+    if isinstance(value, type):
+        members = [m.__func__ if isinstance(m, classmethod | staticmethod) else m for m in vars(value).values()]
+        members = [getattr(m, "fget", m) for m in members]
+        return {name for member in members if isinstance(member, types.FunctionType) for name in _names_in(member)}
+    wrapped = getattr(value, "__wrapped__", None)
+    names = _names_in(wrapped) if wrapped is not None else set()
+    code = getattr(value, "__code__", None)
+    return names | _names_of(code) if isinstance(code, types.CodeType) else names
+
+
+def _names_of(code: types.CodeType) -> set[str]:
+    inner = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
+    return set(code.co_names).union(*map(_names_of, inner))
+
+
+def _travels(value: Any) -> bool:
+    try:
+        _pickled(_CodePickler, value)
+    except Exception:
+        return False
+    return True
 
 
 def _explain(specs: Sequence[StageSpec], error: Exception) -> None:
     for spec in specs:
         try:
-            cloudpickle.dumps(spec)
+            _pickled(_CodePickler, spec)
         except Exception as cause:
             raise UnpicklableError(
                 f"The code of stage {spec.name!r} cannot be sent to worker processes: {cause}",
                 where=spec.where,
                 fix="make what cannot be pickled (a lock, an open file) inside the function instead of at "
-                "the top of the module, or run in this process with --parallel 0",
+                "the top of the script, or run in this process with --parallel 0",
             ) from error
 
 
@@ -207,7 +307,7 @@ def _check_job(job: Job, error: Exception) -> None:
     for kind, values in (("parameter", fields), ("keyword argument", job.kwargs)):
         for name, value in values.items():
             try:
-                cloudpickle.dumps(value)
+                _pickled(_CodePickler, value)
             except Exception as cause:
                 raise UnpicklableError(
                     f"The {kind} {name!r} ({type(value).__name__}) cannot be sent to worker processes: {cause}",
@@ -220,6 +320,12 @@ def _check_job(job: Job, error: Exception) -> None:
 _codes: OrderedDict[str, Code] = OrderedDict()
 _batches: OrderedDict[str, tuple[Row, ...]] = OrderedDict()
 _active: list[str] = []
+_project: list[str] = []
+"""What identifies the project's code that is imported."""
+_home: list[str] = []
+"""The project's folder on the driver, and here."""
+_main_names: list[str] = []
+"""What came into ``__main__`` with the code."""
 
 
 class Gate:
@@ -264,7 +370,7 @@ _loading = threading.Lock()
 
 @contextmanager
 def loaded(
-    code_id: str, code: bytes, batch_id: str, batch: bytes, *, files: bytes = b"", scratch: str = ""
+    code_id: str, code: bytes, project: bytes, batch_id: str, batch: bytes, scratch: str
 ) -> Iterator[tuple[Code, tuple[Row, ...]]]:
     """The code and the jobs of a batch, set up in this process for as long as jobs of it run.
 
@@ -272,48 +378,80 @@ def loaded(
     ----------
     code_id, code : str and bytes
         See `pack_code`.
+    project : bytes
+        A pickled `ProjectCode`.
     batch_id, batch : str and bytes
         See `pack_jobs`.
-    files : bytes
-        See `curidask.executors.project_files.ProjectFiles.pack`.
     scratch : str
         The worker's own folder.
     """
     with gate.passed(code_id):
         with _loading:
-            found = load_code(code_id, code, files, scratch), load_jobs(batch_id, batch)
+            found = load_code(code_id, code, project, scratch), load_jobs(batch_id, batch)
         yield found
 
 
-def load_code(code_id: str, data: bytes, files: bytes = b"", scratch: str = "") -> Code:
-    """Set up a run's code in this process, once, and make its modules the current ones."""
-    code = _codes.get(code_id)
-    if code is None or _active != [code_id]:
-        specs, contents, paths, env, outfit = pickle.loads(data)
-        _active.clear()
-        if outfit is not None:
-            require_cache(env.store, outfit.cache_id)
-            home = project_files.enter(outfit, env.run, files, scratch)
-            paths = {n: [project_files.moved(p, outfit.root, home) for p in path] for n, path in paths.items()}
-            objects = [value for objects in contents.values() for value in objects.values()]
-            project_files.move_constants([*specs, *objects], outfit.root, home)
-        for name, path in paths.items():
-            _set_up_module(name, contents.get(name, {}), path)
-        # A worker serves one run at a time, so one code is current; another run's comes back from its bytes, never from
-        # what is left of an earlier one.
-        code = Code(code_id, specs, env)
-        _codes.clear()
-        _batches.clear()
-        _codes[code_id] = code
-        _active[:] = [code_id]
-    return code
+def load_code(code_id: str, data: bytes, project: bytes, scratch: str) -> Code:
+    """Set up a run's code in this process, and make its modules the current ones.
+
+    Raises
+    ------
+    ModuleImportError
+        When one of the project's modules cannot be imported here.
+    """
+    if _active == [code_id]:
+        return _codes[code_id]
+    # A worker serves one run at a time, so one code is current; another run's comes back from its bytes, never from
+    # what is left of an earlier one.
+    _active.clear()
+    _codes.clear()
+    _batches.clear()
+    env, place, stages = pickle.loads(data)
+    require_cache(env.store, place.cache_id)
+    _enter_project(project, place, env.run, scratch)
+    contents, specs = _imported(stages)
+    main = vars(sys.modules["__main__"])
+    for name in _main_names:
+        main.pop(name, None)
+    main.update(contents)
+    _main_names[:] = contents
+    _codes[code_id] = Code(code_id, specs, env)
+    _active[:] = [code_id]
+    return _codes[code_id]
+
+
+def _enter_project(project: bytes, place: Place, run: str, scratch: str) -> None:
+    """Import from the project as it was then, unless that is so already."""
+    wanted = [hashlib.sha256(project).hexdigest(), run]
+    if _project == wanted:
+        return
+    _project.clear()
+    code: ProjectCode = pickle.loads(project)
+    _home[:] = [code.root, project_files.enter(code, place, run, scratch)]
+    _project[:] = wanted
+
+
+def _imported(stages: bytes) -> Any:
+    try:
+        with for_project():
+            return pickle.loads(stages)
+    except CuridaskError:
+        raise
+    except Exception as error:
+        raise ModuleImportError(
+            f"The project's code cannot be imported on a worker: {type(error).__name__}: {error}",
+            where=_home[1],
+            fix="a module is imported on each worker: keep what works on one machine only out of its top level",
+            traceback_text=user_traceback(error),
+        ) from error
 
 
 def load_jobs(batch_id: str, data: bytes) -> tuple[Row, ...]:
     """Unpack a batch of jobs; the code they name must be the current one."""
     jobs = _batches.get(batch_id)
     if jobs is None:
-        jobs = _batches[batch_id] = pickle.loads(data)
+        with for_project():
+            jobs = _batches[batch_id] = pickle.loads(data)
         if len(_batches) > KEPT_BATCHES:
             _batches.popitem(last=False)
     return jobs
@@ -321,21 +459,3 @@ def load_jobs(batch_id: str, data: bytes) -> tuple[Row, ...]:
 
 def _spec_at(code_id: str, place: int) -> StageSpec:
     return _codes[code_id].specs[place]
-
-
-def _set_up_module(name: str, objects: Mapping[str, Any], path: list[str]) -> None:
-    if name == "__main__":
-        vars(sys.modules["__main__"]).update(objects)
-        return
-    parent, _, child = name.rpartition(".")
-    module = ModuleType(name)
-    spec = importlib.machinery.ModuleSpec(name, None, is_package=bool(path))
-    if path:
-        spec.submodule_search_locations = list(path)
-        module.__path__ = list(path)
-    module.__spec__ = spec
-    module.__package__ = name if path else parent
-    vars(module).update(objects)
-    sys.modules[name] = module
-    if parent:
-        setattr(sys.modules[parent], child, module)

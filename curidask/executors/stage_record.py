@@ -6,20 +6,33 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
-from curidask.errors import CuridaskError, ReportableError, UndeclaredInputError
+from curidask.caching.base import Cacheable
+from curidask.errors import CuridaskError, ReportableError, StageAccessError, UndeclaredInputError
 from curidask.executors.base import Reported
+from curidask.executors.environment import ManagerFacts
+from curidask.executors.stage_paths import RecordPaths
 from curidask.graph import RecordInfo
+from curidask.keywords import keywords
+from curidask.representation import ArtifactRepresentation
 
-Paths = Callable[..., str]
+Represent = Callable[["StageRecord", str], ArtifactRepresentation]
+"""Tells of an input of a record, by name, what displays show of it."""
 
 
 class StageState(Mapping[str, Any]):
     """The declared inputs by name; each loads when looked at."""
 
-    def __init__(self, load: Callable[[str], Any], names: Iterator[str] | list[str], where: str) -> None:
+    def __init__(
+        self,
+        load: Callable[[str], Any],
+        names: Iterator[str] | list[str],
+        where: str,
+        represent: Represent,
+    ) -> None:
         self._load = load
         self._names = dict.fromkeys(names)
         self._where = where
+        self.represent = represent
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._names:
@@ -48,6 +61,17 @@ class StageState(Mapping[str, Any]):
 class StageRecord:
     """What the worker gives a stage as ``record`` (and an aggregate as each of its ``records``).
 
+    Parameters
+    ----------
+    info : RecordInfo
+    state : StageState
+    paths : RecordPaths
+    reported : list of Reported
+        Takes what is reported.
+    facts : ManagerFacts
+    inputs : callable
+        Gives the records that went into this one.
+
     Attributes
     ----------
     params, args : ExperimentParameters or None
@@ -56,25 +80,33 @@ class StageRecord:
         The declared inputs.
     logger : logging.Logger
         Named after the stage.
+    manager : ManagerFacts
+        What a stage may know of the session, wherever it runs.
+    give_cachers : callable
+        Gives the `stage_cachers`.
     """
 
     def __init__(
         self,
         info: RecordInfo,
         state: StageState,
-        stage: str,
-        paths: tuple[Paths, Paths] | None = None,
-        reported: list[Reported] | None = None,
+        paths: RecordPaths,
+        reported: list[Reported],
+        facts: ManagerFacts,
+        inputs: Callable[[], list[StageRecord]],
     ) -> None:
         self.params = info.params
         self.state = state
-        self.logger = logging.getLogger(f"curidask.stage.{stage}")
+        self.logger = logging.getLogger(f"curidask.stage.{paths.stage}")
         self.is_aggregate = info.is_aggregate
         self.combo_hash = info.params_hash if info.is_aggregate else None
+        self.manager = facts
+        self.give_cachers: Callable[[], list[Cacheable | None] | None] = lambda: None
         self._info = info
-        self._stage = stage
+        self._stage = paths.stage
         self._paths = paths
-        self._reported = [] if reported is None else reported
+        self._reported = reported
+        self._inputs = inputs
 
     @property
     def args(self) -> Any:
@@ -86,8 +118,46 @@ class StageRecord:
         """The name of the parameter set."""
         return self._info.name
 
+    @property
+    def stages(self) -> list[str]:
+        """The stages that the record went through; of the running stage's own record, that one is the last."""
+        return [past.stage for past in self._info.past] + ([] if self._paths.own is None else [self._stage])
+
+    @property
+    def stage_cachers(self) -> list[Cacheable | None] | None:
+        """The cachers that will store the outputs, None for an output without one; None when no output has one.
+
+        ``stage_cachers[i].get_path()`` is where the cacher's file will lie before it goes into the cache: what the
+        stage writes there itself is overwritten when the cacher saves. Of a `PathRef` it is the path to write to and
+        to return.
+        """
+        return self.give_cachers()
+
+    @property
+    def input_records(self) -> list[StageRecord]:
+        """The records that went into this one: those of its aggregate, or the one it is a copy of.
+
+        Of their states this stage can read what it declares.
+        """
+        return self._inputs()
+
+    @property
+    def state_artifact_reps(self) -> dict[str, ArtifactRepresentation]:
+        """For each declared input what displays show of it."""
+        return {name: self.state.represent(self, name) for name in self.state}
+
     def __repr__(self) -> str:
         return f"<{self._info.label}>"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise StageAccessError(
+            f"The record that a stage gets has no {name!r}.",
+            where=f"stage {self._stage!r} of {self._info.label}",
+            fix="a stage may run on another machine: what earlier stages made it declares as inputs; the rest of what "
+            "a record knows can be asked for in run(), where the record was made",
+        )
 
     def get_hash(self) -> str:
         """The hash of the parameter set, or the combined hash of an aggregate's record."""
@@ -97,6 +167,7 @@ class StageRecord:
         """The record as displays name it."""
         return self._info.label
 
+    @keywords()
     def get_path(
         self,
         obj_name: str,
@@ -107,10 +178,30 @@ class StageRecord:
     ) -> str:
         """A path for a file that becomes part of the stage's artifacts: stored, checked and brought back with them.
 
-        The parameters are those of `curidask.store.manifests.beside_name`; give the name an extension.
-        """
-        return self._path_makers()[0](obj_name, subdir, prefix, stage_name, track)
+        Parameters
+        ----------
+        obj_name : str
+            Its name, with an extension.
+        subdir : str, optional
+            Folders to put it into, separated by ``/``.
+        prefix : str, optional
+            Put before the name.
+        stage_name : str, optional
+            An earlier stage of the record: then it is the file that this one wrote under that name, verified; read it
+            only. Where it wrote none, or there is no such stage, this is put before the name too.
+        track : bool
+            Whether a full copy of a run gets it.
 
+        Raises
+        ------
+        UndeclaredInputError
+            For an earlier stage on which this one does not depend.
+        CuridaskError
+            For a record of an aggregate's: when there is no such file.
+        """
+        return self._paths.path(obj_name, subdir, prefix, stage_name, track, is_folder=False)
+
+    @keywords()
     def get_dir(
         self,
         dir_name_suffix: str,
@@ -120,17 +211,7 @@ class StageRecord:
         track: bool = True,
     ) -> str:
         """A folder, made by now, whose files become part of the stage's artifacts; arguments as for `get_path`."""
-        return self._path_makers()[1](dir_name_suffix, subdir, prefix, stage_name, track)
-
-    @property
-    def manager(self) -> Any:
-        """Refuse: a stage may run on a machine where the session is not."""
-        raise CuridaskError(
-            "A stage has no access to the manager.",
-            where=f"stage {self._stage!r} of {self._info.label}",
-            fix="pass what it needs as an input, a field of the parameter set or a keyword argument; for files use "
-            "record.get_path(), for the report record.report()",
-        )
+        return self._paths.path(dir_name_suffix, subdir, prefix, stage_name, track, is_folder=True)
 
     def report(self, reportable: Any) -> None:
         """Show something in the run's report, as `curidask.record.Record.report` does.
@@ -148,15 +229,6 @@ class StageRecord:
             where=f"stage {self._stage!r} of {self._info.label}",
             fix="call stages from run(), one after the other; move shared code into a plain function",
         )
-
-    def _path_makers(self) -> tuple[Paths, Paths]:
-        if self._paths is None:
-            raise CuridaskError(
-                "Paths can only be made with the stage's own record.",
-                where=f"stage {self._stage!r} of {self._info.label}",
-                fix="use the first parameter of the stage's function",
-            )
-        return self._paths
 
 
 def capture(reportable: Any, default_name: str, where: str, record: Any = None, stage: str = "") -> Reported:

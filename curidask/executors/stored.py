@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from curidask.caching import Lazy
 from curidask.caching.base import Cacheable
 from curidask.caching.references import StageFiles
-from curidask.errors import CacheError, CuridaskError
+from curidask.errors import (
+    ArtifactMissingError,
+    ArtifactRejectedError,
+    CacheError,
+    CacherCheckError,
+    CuridaskError,
+    UnsafeNameError,
+)
 from curidask.executors.base import ArtifactInfo, Stored
-from curidask.executors.stage_record import StageRecord
-from curidask.graph import RecordInfo
+from curidask.executors.tokens import NOTE, holders_noted, local_paths, with_paths
 from curidask.store.base import Store
 from curidask.store.manifests import Manifest
+from curidask.store.payload import Checkout
+
+_PACKAGE = Cacheable.check.__module__.partition(".")[0]
 
 
 def cacher_name(template: Any) -> str:
@@ -29,9 +40,7 @@ def cacher_name(template: Any) -> str:
     return kind.__name__ if extension == getattr(kind, "extension", "") else f"{kind.__name__}({extension!r})"
 
 
-def bind(
-    template: Any, folder: Path, basename: str, output: str, stage: str, record: StageRecord | RecordInfo | None
-) -> Cacheable:
+def bind(template: Any, folder: Path, basename: str, output: str, stage: str, record: Any) -> Cacheable:
     """A cacher of its own for one artifact, out of the class or the instance that the stage declares."""
     cacher: Cacheable = template() if isinstance(template, type) else template
     return cacher.bound(folder, basename, record=record, stage=stage, name=output)
@@ -73,17 +82,68 @@ def find_stored(store: Store, source: Stored) -> tuple[Cacheable, Manifest]:
     Raises
     ------
     ArtifactMissingError
-        When it is gone or damaged.
+        When it is gone or damaged, or something that it refers to.
     """
     checkout = store.checkout(source.stem, source.key, cacher=cacher_name(source.cacher))
     if source.cacher is None:  # files of a stage without outputs
         return Cacheable(), checkout.manifest
     cacher = bind(source.cacher, checkout.folder, checkout.basename, source.name, source.stage, source.record)
     cacher.describe_by(checkout.manifest)
+    if NOTE in cacher.extra_metadata:
+        _give_paths(cacher, cacher.extra_metadata.pop(NOTE), store, checkout)
     cacher.pin = checkout.pin
     if cacher.refers:
         cacher.stage_files = StageFiles(tracked=checkout.tracked)
     return cacher, checkout.manifest
+
+
+def _give_paths(cacher: Cacheable, noted: Any, store: Store, checkout: Checkout) -> None:
+    """Let a cacher load its value with the paths of files in the place of their tokens."""
+    try:
+        paths = local_paths(holders_noted(noted), store, checkout)
+    except (ArtifactMissingError, UnsafeNameError) as error:
+        text = f"What it refers to is not there. {error.what}"
+        raise ArtifactRejectedError(text, where=checkout.manifest.stem) from error
+    # On the cacher itself, so that a `Lazy` and whoever asks it for its cacher get the paths too.
+    cacher.load = partial(_load_with_paths, cacher.load, paths)  # type: ignore[method-assign]
+
+
+def _load_with_paths(load: Callable[[], Any], paths: Mapping[str, str]) -> Any:
+    return with_paths(load(), paths)
+
+
+def has_users_check(template: Any) -> bool:
+    """Whether a cacher's class has a `check` that is not one of ours."""
+    check = getattr(template if isinstance(template, type) else type(template), "check", Cacheable.check)
+    return not check.__module__.startswith(f"{_PACKAGE}.")
+
+
+def check_stored(cacher: Cacheable, source: Stored) -> None:
+    """Look whether what a cacher would load, which is whole, is good for use: by what it refers to and by its `check`.
+
+    Raises
+    ------
+    ArtifactMissingError
+        When it is not.
+    CacherCheckError
+        When the cacher's `check` raises something else.
+    """
+    if cacher.refers:
+        cacher.check_references()
+    if not has_users_check(cacher):
+        return
+    try:
+        is_good = cacher.check()
+    except CuridaskError:
+        raise
+    except Exception as error:
+        raise CacherCheckError(
+            f"check() of {type(cacher).__name__} raised {type(error).__name__}: {error}",
+            where=f"output {source.name!r} of stage {source.stage!r}, {source.stem}",
+            fix="return False from check() for what is to be made again",
+        ) from error
+    if not is_good:
+        raise ArtifactRejectedError(f"check() of {type(cacher).__name__} says no.", where=source.stem)
 
 
 def artifact_info(manifest: Manifest) -> ArtifactInfo:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import pickle
+from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from curidask.errors import ArtifactMissingError
+from curidask.executors.tokens import Holder, local_paths, with_paths
 from curidask.store.base import Store
 
 
@@ -21,40 +21,31 @@ class Packed:
 
 
 @dataclass(frozen=True, slots=True)
-class StageFile:
-    """The path of a file or folder that a stage wrote: it stands for the place where that is by the time it is read.
+class Referring:
+    """A value with tokens in the place of paths of a stage's files.
 
     Attributes
     ----------
-    stem, key : str
-        The artifact that the file goes with.
-    name : str
-        Its name in the store.
-    as_path : bool
-        Whether the stage returned a `Path` rather than a text.
+    value : object
+    holders : collection of Holder
+        The artifacts that the files go with.
     """
 
-    stem: str
-    key: str
-    name: str
-    as_path: bool
-
-    def resolve(self, store: Store) -> str | Path:
-        """A local path at which it lies, verified.
-
-        Raises
-        ------
-        ArtifactMissingError
-        """
-        path = store.checkout(self.stem, self.key).tracked_path(self.name)
-        if path is None:
-            raise ArtifactMissingError(f"There is no file {self.name!r} of a stage.", where=store.url)
-        return path if self.as_path else str(path)
+    value: Any
+    holders: Collection[Holder]
 
 
 def resolved(value: Any, store: Store) -> Any:
-    """The value as its reader gets it."""
-    return value.resolve(store) if isinstance(value, StageFile) else value
+    """The value as its reader gets it: with paths that are there, verified.
+
+    Raises
+    ------
+    ArtifactMissingError
+        When a file that it refers to is gone or damaged.
+    """
+    if not isinstance(value, Referring):
+        return value
+    return with_paths(value.value, local_paths(value.holders, store))
 
 
 def pack(value: Any, *, portable: bool) -> Any:

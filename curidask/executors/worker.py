@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from curidask.errors import ArtifactDamagedError, ArtifactMissingError
+from curidask.errors import ArtifactDamagedError, ArtifactMissingError, ArtifactRejectedError
 from curidask.executors.base import ArtifactInfo, ErrorInfo, Job, JobResult, Keep, Kind, Outcome, Reported, Stored
 from curidask.executors.calling import call_stage, with_retries
 from curidask.executors.describe import describe_error, worker_name
 from curidask.executors.environment import Environment
 from curidask.executors.given_files import load_given
-from curidask.executors.inputs import InputLostSignal, Inputs
+from curidask.executors.inputs import Inputs
 from curidask.executors.outputs import OutputKeeper
-from curidask.executors.stage_record import StageRecord
-from curidask.executors.stored import artifact_info, find_stored
+from curidask.executors.process_state import Kept
+from curidask.executors.stage_paths import InputLostSignal
+from curidask.executors.stored import artifact_info, check_stored, find_stored
 from curidask.executors.surroundings import NOTHING, Surroundings
 from curidask.store.claims import Held
-from curidask.store.manifests import beside_name
-from curidask.store.workspaces import Workspace
 
 
 def run_job(
@@ -45,7 +44,7 @@ def run_job(
 
 def _run(job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]], surroundings: Surroundings) -> JobResult:
     started = time.perf_counter()
-    result = _Run(job, env, surroundings, Inputs(job, env.store, passed))
+    result = _Run(job, env, surroundings, Inputs(job, env, passed))
     try:
         with result.claimed() as held:
             if held is not None:
@@ -126,16 +125,17 @@ class _Run:
         found: list[ArtifactInfo] = []
         for output in job.outputs or (job.marker,):
             source = Stored(job.id, output.name, output.stem, output.key, output.cacher, job.spec.name, job.record)
-            refers = False
+            is_whole = False
             try:
                 cacher, manifest = find_stored(self.env.store, source)
-                refers = cacher.refers
-                cacher.check_references()
+                is_whole = True
+                check_stored(cacher, source)
             except ArtifactMissingError as error:
-                if refers or isinstance(error, ArtifactDamagedError):
+                # What is whole, but not good for use, would win over what is made now.
+                is_whole = is_whole or isinstance(error, ArtifactRejectedError)
+                if is_whole or isinstance(error, ArtifactDamagedError):
                     self.warnings.append(error.notice)
-                # What is whole itself, but not what it refers to, would win over what is made now.
-                self.replace_whole = refers or self._is_partly_there()
+                self.replace_whole = is_whole or self._is_partly_there()
                 return None
             found.append(artifact_info(manifest))
         return tuple(found) if job.outputs else ()
@@ -156,31 +156,19 @@ class _Run:
         for output in job.outputs:
             if output.keep is not Keep.PASS:
                 (output.cacher() if isinstance(output.cacher, type) else output.cacher).check_ready()
-        with self.env.store.workspace(job.marker.stem, run=self.env.work) as files:
-            state = self.inputs.state(job.inputs)
-            record = StageRecord(job.record, state, job.spec.name, _paths(files), self.reported)
+        with ExitStack() as folders:
+            files = folders.enter_context(self.env.store.workspace(job.marker.stem, run=self.env.work))
+            keeper = OutputKeeper(job, self.env, files, self.reported, self.inputs.digests, self.replace_whole)
+            record = self.inputs.own_record(files, self.reported)
+            keeper.prepare(record, folders)
+            record.give_cachers = keeper.show_cachers
             arguments, named = self.inputs.arguments()
             started = time.perf_counter()
             call = partial(call_stage, job, [record, *arguments], named, self.surroundings)
-            returned = load_given(job) if job.given else call()
-            seconds = time.perf_counter() - started
-            keeper = OutputKeeper(job, self.env, files, self.reported, self.inputs.digests, self.replace_whole)
-            artifacts = keeper.keep(returned, record, seconds)
+            with Kept() as process:
+                returned = load_given(job) if job.given else call()
+                seconds = time.perf_counter() - started
+                process.undo()
+                artifacts = keeper.keep(returned, seconds)
             self.values = keeper.values
             return artifacts
-
-
-def _paths(files: Workspace) -> tuple[Callable[..., str], Callable[..., str]]:
-    """What makes paths for files and folders that a stage writes beside its outputs."""
-
-    def get_path(*name: Any, **options: Any) -> str:
-        path = files.path(files.basename + beside_name(*name, **options))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return str(path)
-
-    def get_dir(*name: Any, **options: Any) -> str:
-        folder = files.path(files.basename + beside_name(*name, **options))
-        folder.mkdir(parents=True, exist_ok=True)
-        return str(folder)
-
-    return get_path, get_dir

@@ -72,6 +72,18 @@ class ArtifactName:
         return "/".join([*folders, base])
 
 
+def output_stem(
+    prefix: str, params_hash: str, stage: str, output: str, key: str, own_prefix: str | None, subdir: str | None
+) -> str:
+    """The store name of an output, whose cacher may have a prefix of its own and a subdir."""
+    return ArtifactName(own_prefix or prefix, params_hash, stage, output, key, subdir or "").stem
+
+
+def files_stem(prefix: str, params_hash: str, stage: str, key: str) -> str:
+    """How the names begin of the files that a stage writes beside its outputs."""
+    return ArtifactName(prefix, params_hash, stage, "files", key).stem
+
+
 @lru_cache(maxsize=4096)
 def safe_part(text: str, limit: int = PART_BYTES) -> str:
     """Make one part of a name safe: no separator, no leading dot, at most `limit` bytes.

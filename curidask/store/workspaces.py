@@ -51,6 +51,7 @@ class Workspace:
         self.mode = mode
         self.made = False
         self.stays = False  # what refers to the files outlives this; `ArtifactStore.clean` removes the folder
+        self.shown = False  # a stage was given a path in it, so no later stage gets the same folder
         self._spare = [] if spare is None else spare
         self._reuses = spare is not None
 
@@ -60,7 +61,7 @@ class Workspace:
     def __exit__(self, *_: object) -> None:
         if not self.made or self.stays:
             return
-        if self._reuses and len(self._spare) < SPARE_FOLDERS and not os.listdir(self.location):
+        if self._reuses and not self.shown and len(self._spare) < SPARE_FOLDERS and not os.listdir(self.location):
             self._spare.append(self.location)  # after a commit nothing is left in it
         else:
             shutil.rmtree(self.location, ignore_errors=True)

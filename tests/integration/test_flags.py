@@ -194,10 +194,10 @@ class Pair(Cacheable):
     extension = ".txt"
     def save(self, obj):
         for part in ("a", "b"):
-            with open(self.get_path(part), "w") as file:
+            with open(self.get_path(f"{part}.txt"), "w") as file:
                 file.write(str(obj["x"]))
     def load(self):
-        with open(self.get_path("b")) as file:
+        with open(self.get_path("b.txt")) as file:
             return {"x": int(file.read())}
 """
 

@@ -1,0 +1,275 @@
+"""What a stage changes of its process is undone after it, so that no stage depends on which one ran before it there.
+
+Each kind of state is one function in `KINDS`: it looks at how things are and returns what puts them back.
+
+Not undone is what belongs to modules rather than to the process: their globals and caches, what they keep by thread,
+and the options of packages other than numpy and matplotlib.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import locale
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import warnings
+from _signal import getsignal  # type: ignore[import-not-found]  # that of `signal` makes enums, slowly
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import TracebackType
+from typing import Any, TypeVar
+
+from curidask.executors.capture import reopened
+from curidask.executors.forked import forget_handlers
+from curidask.executors.logging_state import Loggers
+from curidask.executors.package_state import figures, loaded, numpy_errors, numpy_printing, rc_parameters
+from curidask.executors.random_state import start_anew
+
+Restore = Callable[[], None]
+Kind = Callable[[], Restore]
+
+T = TypeVar("T")
+
+SIGNALS = [number for number in signal.valid_signals() if number < 32]
+"""Without the real-time ones."""
+
+TIMER_SLACK_SECONDS = 0.1
+
+
+def setting(get: Callable[[], T], put: Callable[[T], object]) -> Kind:
+    """A kind of state that is read with one function and set with another.
+
+    Parameters
+    ----------
+    get : callable
+    put : callable
+        Given what `get` returned, if it returns something else now.
+    """
+
+    def save() -> Restore:
+        saved = get()
+
+        def restore() -> None:
+            if get() != saved:
+                put(saved)
+
+        return restore
+
+    return save
+
+
+# --- kinds -----------------------------------------------------------------------------------------------------------
+def _folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""  # it was removed
+
+
+def _go_to(folder: str) -> None:
+    with contextlib.suppress(OSError):  # the stage removed it
+        os.chdir(folder)
+
+
+def _start_method() -> str | None:
+    multiprocessing = loaded("multiprocessing")
+    return multiprocessing.get_start_method(allow_none=True) if multiprocessing is not None else None
+
+
+def _put_start_method(method: str | None) -> None:
+    sys.modules["multiprocessing"].set_start_method(method, force=True)
+
+
+def environment() -> Restore:
+    """The environment variables, and with them the time zone."""
+    contents: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]  # a copy of the rest decodes it all
+    saved = contents.copy()
+
+    def restore() -> None:
+        if contents == saved:
+            return
+        zone = contents.get(b"TZ")
+        for name in contents.keys() - saved.keys():
+            del os.environb[name]
+        for name, value in saved.items():
+            if contents.get(name) != value:
+                os.environb[name] = value
+        if zone != saved.get(b"TZ"):
+            time.tzset()
+
+    return restore
+
+
+_probable_umask = [0o022]
+
+
+def umask() -> Restore:
+    """The umask, which can only be read by setting it: to what it is already, since other threads may make files."""
+    saved = os.umask(_probable_umask[0])
+    if saved != _probable_umask[0]:
+        os.umask(saved)
+        _probable_umask[0] = saved
+
+    def restore() -> None:
+        os.umask(saved)
+
+    return restore
+
+
+def streams() -> Restore:
+    """The standard streams."""
+    saved = sys.stdin, sys.stdout, sys.stderr
+
+    def restore() -> None:
+        sys.stdin, sys.stdout, sys.stderr = saved  # a stream around one of them closes it when it goes
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            stream = getattr(sys, name)
+            if stream is not None:  # as in a process that was started without
+                setattr(sys, name, reopened(stream, number))
+
+    return restore
+
+
+def warning_filters() -> Restore:
+    """Which warnings are shown, and how."""
+    filters: Any = warnings.filters
+    saved, show = filters[:], warnings.showwarning
+
+    def restore() -> None:
+        if warnings.filters is not filters or filters != saved:
+            filters[:] = saved
+            warnings.filters = filters
+            with warnings.catch_warnings():  # for its effect: what was decided by other filters is forgotten
+                pass
+        if warnings.showwarning is not show:
+            logging.captureWarnings(getattr(show, "__module__", "") == "logging")
+            warnings.showwarning = show
+
+    return restore
+
+
+def signals() -> Restore:
+    """The handlers of signals, which only the main thread can set, and the timer of one of them."""
+    handlers = [(number, getsignal(number)) for number in SIGNALS] if _is_main_thread() else []
+    seconds, interval = signal.getitimer(signal.ITIMER_REAL)
+    ends = time.monotonic() + seconds
+
+    def restore() -> None:
+        if not interval:
+            _set_timer(max(ends - time.monotonic(), 0.0) if seconds else 0.0)
+        for number, handler in handlers if _is_main_thread() else []:
+            if handler is not None and getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+    return restore
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _set_timer(left: float) -> None:
+    """Let the timer ring when it would have; before its handler goes, since a signal without one ends the process."""
+    now = signal.getitimer(signal.ITIMER_REAL)[0]
+    if abs(now - left) > TIMER_SLACK_SECONDS or (now and not left):
+        signal.setitimer(signal.ITIMER_REAL, left)
+
+
+KINDS: tuple[Kind, ...] = (
+    setting(_folder, _go_to),
+    environment,
+    umask,
+    setting(lambda: locale.setlocale(locale.LC_ALL), lambda name: locale.setlocale(locale.LC_ALL, name)),
+    streams,
+    warning_filters,
+    signals,
+    setting(sys.getrecursionlimit, sys.setrecursionlimit),
+    setting(socket.getdefaulttimeout, socket.setdefaulttimeout),
+    setting(gc.isenabled, lambda enabled: gc.enable() if enabled else gc.disable()),
+    setting(_start_method, _put_start_method),
+    setting(lambda: sys.excepthook, partial(setattr, sys, "excepthook")),
+    setting(logging.getLogRecordFactory, logging.setLogRecordFactory),
+    numpy_errors,
+    numpy_printing,
+)
+
+KINDS_FOR_REPORTS: tuple[Kind, ...] = (rc_parameters, figures)
+"""What the reports and cachers of a stage draw with."""
+
+
+# --- around a stage --------------------------------------------------------------------------------------------------
+class Kept:
+    """A context in which a stage's function is called and what it returned is stored; afterwards all is as before.
+
+    What is drawn at random without a seed differs from context to context. Where several threads of a process run
+    stages at the same time, it is as before once none of them does.
+    """
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.loggers: Loggers | None = None
+        self._restores: list[Restore] = []
+        self._last_restores: list[Restore] = []
+
+    def __enter__(self) -> Kept:
+        """Look at how things are."""
+        with _lock:
+            if not _are_other_threads():
+                self.loggers = Loggers()
+                self._restores = [*(kind() for kind in KINDS), self.loggers.restore_own]
+                self._last_restores = [*(kind() for kind in KINDS_FOR_REPORTS), self.loggers.restore]
+            _active.append(self)
+        start_anew()
+        return self
+
+    def undo(self) -> None:
+        """Put back all that might change how what the stage returned is stored."""
+        with _lock:
+            if not _are_other_threads():
+                for restore in self._restores:
+                    restore()
+
+    def _end(self) -> None:
+        for restore in (*self._restores, *self._last_restores):
+            restore()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Put all back."""
+        with _lock:
+            _active.remove(self)
+            if _are_other_threads():
+                _waiting.append(self)
+                return
+            self._end()
+            while _waiting and not _active:
+                _waiting.pop(0)._end()  # one that began inside another left before it
+
+
+os.register_at_fork(after_in_child=forget_handlers)
+
+_lock = threading.RLock()
+_active: list[Kept] = []
+_waiting: list[Kept] = []
+
+
+def _are_other_threads() -> bool:
+    thread = threading.get_ident()
+    return any(kept.thread != thread for kept in _active)
+
+
+@contextmanager
+def logging_as_before() -> Iterator[None]:
+    """Have our own loggers work as they did before the stage that runs now, while the block runs."""
+    loggers = _active[0].loggers if _active else None
+    if loggers is None:
+        yield
+        return
+    with loggers.own():
+        yield

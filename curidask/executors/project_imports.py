@@ -1,0 +1,357 @@
+"""Importing a project's modules: ordinary imports, out of the sources that were there when a run began.
+
+On the driver each source is kept as it was imported. On a worker the same sources are what is imported, from the
+project's folder where the worker sees it and from a folder of the run elsewhere; an edit in between changes nothing. In
+both, what curidask, dask and the standard library import for themselves is never a file of the project.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import linecache
+import os
+import sys
+import sysconfig
+import types
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib.machinery import (
+    BYTECODE_SUFFIXES,
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    ModuleSpec,
+    PathFinder,
+    SourceFileLoader,
+    SourcelessFileLoader,
+)
+from pathlib import Path
+from typing import Any
+
+Read = Callable[[str], bytes | None]
+"""Gives the source of a file; None for one that is not among the sources."""
+
+FRAMEWORK = "curidask"
+
+_STANDARD = tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")})
+_IMPORT_SYSTEM = ("<frozen importlib", os.path.dirname(importlib.__file__), __file__)
+
+_for_project: ContextVar[bool] = ContextVar("for_project", default=False)
+
+
+def is_own_file(path: Path, root: Path) -> bool:
+    """Whether a file is the project's own: below its folder, but not installed below it."""
+    return (
+        path.is_relative_to(root)
+        and not str(path).startswith(_STANDARD)
+        and not any(_is_installed(part) for part in _folders(path, root))
+    )
+
+
+def _folders(path: Path, root: Path) -> Iterator[Path]:
+    for folder in path.parents:
+        if folder == root:
+            return
+        yield folder
+
+
+def _is_installed(folder: Path) -> bool:
+    return folder.name in ("site-packages", "dist-packages") or (folder / "pyvenv.cfg").exists()
+
+
+# --- importing -------------------------------------------------------------------------------------------------------
+class ProjectLoader(SourceFileLoader):
+    """Loads a module out of its source, never out of byte code, which may be that of another version."""
+
+    def __init__(self, fullname: str, path: str, read: Read) -> None:
+        super().__init__(fullname, path)
+        self._read = read
+
+    def get_data(self, path: str) -> bytes:
+        """The source, or what else lies beside it."""
+        found = self._read(path) if path == self.path else None
+        return super().get_data(path) if found is None else found
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        """Compile the source, and let tracebacks show it whatever becomes of the file."""
+        source = self.get_data(self.path)
+        lines = importlib.util.decode_source(source).splitlines(keepends=True)
+        linecache.cache[self.path] = (len(source), None, lines, self.path)
+        code: types.CodeType = self.source_to_code(source, self.path)
+        return code
+
+
+class _FolderFinder:
+    """Finds the modules in one folder of a project."""
+
+    def __init__(self, folder: str, read: Read, names: Iterable[str]) -> None:
+        self._folder = folder
+        self._read = read
+        self._names = names
+        self._disk = FileFinder(
+            folder,
+            (ExtensionFileLoader, EXTENSION_SUFFIXES),
+            (SourceFileLoader, SOURCE_SUFFIXES),
+            (SourcelessFileLoader, BYTECODE_SUFFIXES),
+        )
+
+    def find_spec(self, fullname: str, target: Any = None) -> ModuleSpec | None:
+        """Look among the sources first, where a file may lie that is not on the disk any more."""
+        base = os.path.join(self._folder, fullname.rpartition(".")[2])
+        for path, inside in ((os.path.join(base, "__init__.py"), [base]), (f"{base}.py", None)):
+            if path in self._names:
+                return self._spec(fullname, path, inside)
+        found = self._disk.find_spec(fullname, target)
+        if found is not None and type(found.loader) is SourceFileLoader and found.origin is not None:
+            return self._spec(fullname, found.origin, found.submodule_search_locations)
+        if found is None and any(name.startswith(base + os.sep) for name in self._names):
+            found = ModuleSpec(fullname, None)
+            found.submodule_search_locations = [base]
+        return found
+
+    def _spec(self, fullname: str, path: str, inside: list[str] | None) -> ModuleSpec | None:
+        loader = ProjectLoader(fullname, path, self._read)
+        return importlib.util.spec_from_file_location(fullname, path, loader=loader, submodule_search_locations=inside)
+
+    def invalidate_caches(self) -> None:
+        """Look at the disk again."""
+        self._disk.invalidate_caches()
+
+
+class _ShadowGuard:
+    """Gives a name that both the project and something installed have to the one that means it.
+
+    A project's ``queue.py`` must not become what dask imports. Only the project's own files find it, where Python
+    itself would let them: not when the other one is loaded already.
+    """
+
+    def __init__(self, project: ImportedProject) -> None:
+        self._project = project
+        self._told: set[str] = set()
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Find the module outside of the project; None to go on as usual."""
+        if path is not None or fullname not in self._project.shadowing:
+            return None
+        if self._is_meant():
+            if self._project.records and fullname not in self._told:  # on the driver, once
+                self._told.add(fullname)
+                warnings.warn(
+                    f"the project's {self._project.shadowing[fullname]} is imported as {fullname!r}, which is also the "
+                    "name of a module that Python or a package brings; rename the file",
+                    stacklevel=2,
+                )
+            return None
+        return PathFinder.find_spec(fullname, self._project.outside(), target)
+
+    def _is_meant(self) -> bool:
+        frame: types.FrameType | None = sys._getframe(2)
+        while frame is not None and frame.f_code.co_filename.startswith(_IMPORT_SYSTEM):
+            frame = frame.f_back
+        if frame is None:
+            return False
+        if _for_project.get() and str(frame.f_globals.get("__name__", "")).partition(".")[0] in (FRAMEWORK, "pickle"):
+            return True
+        return is_own_file(Path(frame.f_code.co_filename), self._project.root)
+
+    def invalidate_caches(self) -> None:
+        """Nothing is kept."""
+
+
+@contextmanager
+def for_project() -> Iterator[None]:
+    """What is imported by ourselves while the block runs is meant to be the project's: what a pickle names, for one."""
+    token = _for_project.set(True)
+    try:
+        yield
+    finally:
+        _for_project.reset(token)
+
+
+class ImportedProject:
+    """A project whose modules this process imports; one at a time.
+
+    Parameters
+    ----------
+    root : Path
+        Its folder here.
+    folders : sequence of str
+        Where to import from, in order: the root, or folders below it. Those that are not on ``sys.path`` come to its
+        beginning.
+    sources : mapping of str to bytes, optional
+        What is imported, by path here. Without, it is what lies on the disk when it is imported, which is kept.
+    packages : mapping of str to sequence of str
+        Folders that are packages without an ``__init__.py``, by name: otherwise an installed package of that name
+        would be found instead, since a folder without one comes last, wherever it lies on the path.
+    origin : str, optional
+        Its folder on the driver; the same by default.
+
+    Attributes
+    ----------
+    sources : dict of str to bytes
+    records : bool
+        Whether sources are kept as they are imported, as on the driver.
+    shadowing : dict of str to str
+        Names of modules in the folders that something outside of the project has too, with the file.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        folders: Sequence[str],
+        sources: Mapping[str, bytes] | None = None,
+        packages: Mapping[str, Sequence[str]] | None = None,
+        origin: str = "",
+    ) -> None:
+        self.root = root
+        self.origin = origin or str(root)
+        self.folders = list(folders)
+        self.sources = dict(sources or {})
+        self.records = sources is None
+        self._packages = dict(packages or {})
+        self._guard = _ShadowGuard(self)
+        self._added: list[str] = []
+        self.shadowing: dict[str, str] = {}
+
+    def enter(self) -> None:
+        """Import from this project from now on."""
+        self.shadowing = self._find_shadowing()
+        self._added = [folder for folder in self.folders if folder not in sys.path]
+        sys.path[:0] = self._added
+        sys.path_hooks.insert(0, self._hook)
+        sys.meta_path.insert(0, self._guard)
+        self._forget_finders()
+        for name, places in self._packages.items():
+            _make_package(name, places)
+        importlib.invalidate_caches()
+
+    def leave(self) -> None:
+        """Forget the project's modules, and import from it no more."""
+        own = {name: m for name, m in list(sys.modules.items()) if name != "__main__" and self.owns(m)}
+        for name, module in own.items():
+            del sys.modules[name]
+            _unbind(name, module)
+        sys.path[:] = [entry for entry in sys.path if entry not in self._added]
+        if self._hook in sys.path_hooks:
+            sys.path_hooks.remove(self._hook)
+        if self._guard in sys.meta_path:
+            sys.meta_path.remove(self._guard)
+        self._forget_finders()
+        for path in self.sources:
+            linecache.cache.pop(path, None)
+
+    def owns(self, module: types.ModuleType) -> bool:
+        """Whether a loaded module is the project's own."""
+        file = getattr(module, "__file__", None)
+        if file:
+            top = module.__name__.partition(".")[0]
+            return top != FRAMEWORK and is_own_file(Path(file), self.root)
+        places = list(getattr(module, "__path__", []))
+        return bool(places) and all(is_own_file(Path(place, "x"), self.root) for place in places)
+
+    def path(self) -> list[str]:
+        """The entries of ``sys.path`` that are the project's."""
+        return [entry for entry in sys.path if is_own_file(Path(entry, "x").absolute(), self.root)]
+
+    def outside(self) -> list[str]:
+        """The entries of ``sys.path`` that are not."""
+        own = set(self.path())
+        return [entry for entry in sys.path if entry not in own]
+
+    def source(self, path: str) -> bytes:
+        """The source of a file as it was imported, or as it is now when it was not imported yet."""
+        if path not in self.sources:
+            self.sources[path] = Path(path).read_bytes()
+        return self.sources[path]
+
+    def _hook(self, path: str) -> _FolderFinder:
+        if not is_own_file(Path(path, "x"), self.root) or not (os.path.isdir(path) or self._has_below(path)):
+            raise ImportError
+        return _FolderFinder(path, self._read, () if self.records else self.sources)
+
+    def _has_below(self, path: str) -> bool:
+        return any(name.startswith(path + os.sep) for name in self.sources)
+
+    def _read(self, path: str) -> bytes | None:
+        if self.records:
+            self.sources[path] = Path(path).read_bytes()
+        return self.sources.get(path)
+
+    def _find_shadowing(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        outside = self.outside()
+        for name, file in _top_level(self.folders, self.sources):
+            if name not in found and name not in self._packages and name != FRAMEWORK:
+                is_standard = name in sys.stdlib_module_names
+                if is_standard or PathFinder.find_spec(name, outside) is not None:
+                    found[name] = file
+        return found
+
+    def _forget_finders(self) -> None:
+        for path in list(sys.path_importer_cache):
+            if is_own_file(Path(path, "x"), self.root):
+                del sys.path_importer_cache[path]
+
+
+def _top_level(folders: Iterable[str], sources: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Names that can be imported from folders, with the file or folder."""
+    for folder in folders:
+        inside = {path[len(folder) + 1 :].partition(os.sep)[0] for path in sources if path.startswith(folder + os.sep)}
+        for entry in {*inside, *(os.listdir(folder) if os.path.isdir(folder) else ())}:
+            path = os.path.join(folder, entry)
+            name, extension = os.path.splitext(entry)
+            if extension == ".py" or (not extension and os.path.exists(os.path.join(path, "__init__.py"))):
+                yield name, path
+
+
+def _make_package(name: str, places: Sequence[str]) -> None:
+    if list(getattr(sys.modules.get(name), "__path__", [])) == list(places):
+        return
+    for other in [n for n in sys.modules if n == name or n.startswith(f"{name}.")]:
+        del sys.modules[other]  # another project's, or an installed package
+    spec = ModuleSpec(name, None, is_package=True)
+    spec.submodule_search_locations = list(places)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    parent, _, child = name.rpartition(".")
+    if parent in sys.modules:
+        setattr(sys.modules[parent], child, module)
+
+
+def _unbind(name: str, module: types.ModuleType) -> None:
+    """Let the package around a module forget it too."""
+    parent, _, child = name.rpartition(".")
+    if parent in sys.modules and vars(sys.modules[parent]).get(child) is module:
+        delattr(sys.modules[parent], child)
+
+
+_entered: list[ImportedProject] = []
+
+
+def enter(project: ImportedProject) -> None:
+    """Import from a project, and from no other one."""
+    leave()
+    project.enter()
+    _entered.append(project)
+
+
+def leave() -> None:
+    """Forget the project that was entered."""
+    while _entered:
+        _entered.pop().leave()
+
+
+def path_on_driver(path: str) -> str:
+    """The path of a project's file as the user knows it, for messages."""
+    if not _entered:
+        return path
+    root, origin = str(_entered[0].root), _entered[0].origin
+    return origin + path[len(root) :] if path.startswith(root + os.sep) else path
+
+
+def entered() -> ImportedProject | None:
+    """The project that this process imports from."""
+    return _entered[0] if _entered else None
