@@ -26,14 +26,47 @@ def is_installed(value: Any) -> bool:
     file = getattr(module, "__file__", None)
     if file is None:
         return module.__name__ in sys.stdlib_module_names or module.__name__ == "builtins"
+    return _is_installed_file(file)
+
+
+def _is_installed_file(file: str) -> bool:
     return "site-packages" in file or file.startswith(_INSTALLED)
+
+
+_ONE_NAMESPACE = ("numpy", "pandas", "polars")
+"""Packages whose public names are few and all different, while the modules behind them move."""
+
+
+def public_name(value: Any) -> str:
+    """The name of a function or class: with its module where it is installed, without where it is a project's.
+
+    Private modules are left out: what is public stays where it is from version to version, they do not.
+    """
+    name: str = getattr(value, "__qualname__", None) or type(value).__qualname__
+    return f"{public_module(value.__module__)}:{name}" if is_installed(value) else name
+
+
+def public_module(name: str) -> str:
+    """The name of a module without what is private in it."""
+    parts = name.split(".")
+    if parts[0] in _ONE_NAMESPACE:
+        return parts[0]
+    return ".".join(part for part in parts if not part.startswith("_")) or parts[0].lstrip("_")
 
 
 def of_function(function: types.FunctionType) -> str:
     """The normalised source of a function or lambda, or its byte code where there is no source; empty if installed."""
     if is_installed(function):
         return ""
-    return _function_text(function.__code__)
+    code = function.__code__
+    if is_wrapper(function) and "<lambda>" not in code.co_qualname:
+        return f"{public_module(function.__globals__.get('__name__', ''))}:{code.co_qualname}"
+    return _function_text(code)
+
+
+def is_wrapper(function: types.FunctionType) -> bool:
+    """Whether its code is that of an installed package, whatever module and name it bears: a decorator made it."""
+    return _is_installed_file(function.__code__.co_filename)
 
 
 def of_class(cls: type) -> str:
@@ -48,6 +81,8 @@ def reached_values(function: types.FunctionType) -> dict[str, Any]:
     names = function.__code__.co_freevars
     cells = function.__closure__ or ()
     reached = {name: _cell(cell) for name, cell in zip(names, cells, strict=True)}
+    if is_wrapper(function):
+        return reached
     for name in sorted(_global_names(function.__code__)):
         value = function.__globals__.get(name)
         if isinstance(value, bool | int | float | complex | str | bytes) or _is_project_code(value):
@@ -85,8 +120,8 @@ def _class_text(cls: type) -> str:
     try:
         tree = ast.parse(_dedented(inspect.getsource(cls)))
     except (OSError, TypeError, SyntaxError):
-        functions = sorted((n, f.__code__) for n, f in vars(cls).items() if isinstance(f, types.FunctionType))
-        return "\n".join(f"{name}:{_byte_code(code)}" for name, code in functions)
+        functions = [(n, f.__code__) for n, f in sorted(vars(cls).items()) if isinstance(f, types.FunctionType)]
+        return "\n".join(f"{name}:{_function_text(code)}" for name, code in functions)
     return _dump(tree.body[0])
 
 
@@ -135,23 +170,62 @@ def _covers(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, spans: se
     return bool(inside) and any((s[0], s[2]) == start or (s[1], s[3]) == end for s in inside)
 
 
-def _dump(node: ast.AST) -> str:
-    copied = ast.parse(ast.unparse(node))
-    for inner in ast.walk(copied):
-        body = getattr(inner, "body", None)
-        if isinstance(body, list) and len(body) > 1 and _is_docstring(body[0]):
-            del body[0]
-    return ast.dump(copied, annotate_fields=False)
+# --- one text for one piece of code, whatever the version of Python --------------------------------------------------
+_NO_CODE = ("ctx", "kind", "type_comment", "type_ignores")
+"""Fields of a syntax tree that follow from others or do nothing."""
 
 
-def _is_docstring(statement: ast.AST) -> bool:
-    value = getattr(statement, "value", None)
-    return isinstance(statement, ast.Expr) and isinstance(value, ast.Constant) and isinstance(value.value, str)
+def _dump(node: Any) -> str:
+    """A syntax tree as text: empty fields are left out, so those that a newer Python added do not count."""
+    if isinstance(node, list):
+        return f"[{','.join(map(_dump, node))}]"
+    if not isinstance(node, ast.AST):
+        return _literal(node)
+    fields = {name: value for name, value in _fields(node).items() if value is not None and value != []}
+    return f"{type(node).__name__}({','.join(f'{name}={_dump(fields[name])}' for name in sorted(fields))})"
+
+
+_DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def _fields(node: ast.AST) -> dict[str, Any]:
+    fields = {name: getattr(node, name, None) for name in node._fields if name not in _NO_CODE}
+    if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+        fields["body"] = node.body[1:]
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.arg):
+        fields = {name: value for name, value in fields.items() if name not in ("returns", "annotation")}
+    if isinstance(node, ast.JoinedStr):
+        fields["values"] = _joined(node.values)
+    return fields
+
+
+def _joined(values: list[ast.expr]) -> list[Any]:
+    """The parts of a formatted string; how its fixed text is cut up differs between versions."""
+    joined: list[Any] = []
+    for value in values:
+        part = value.value if isinstance(value, ast.Constant) else value
+        if isinstance(part, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += part
+        elif part != "":
+            joined.append(part)
+    return joined
+
+
+def _literal(value: Any) -> str:
+    """A constant as text: not `repr`, whose order of sets and escaped characters differ."""
+    kind = type(value).__name__
+    if isinstance(value, types.CodeType):
+        return _byte_code(value)
+    if isinstance(value, frozenset):
+        return f"{kind}({','.join(sorted(map(_literal, value)))})"
+    if isinstance(value, tuple):
+        return f"{kind}({','.join(map(_literal, value))})"
+    return f"{kind}:{value:x}" if isinstance(value, int) else f"{kind}:{value!a}"
 
 
 def _byte_code(code: types.CodeType) -> str:
-    constants = [
-        _byte_code(c) if isinstance(c, types.CodeType) else f"{type(c).__name__}:{c!r}" for c in code.co_consts
-    ]
+    """A function without a source; another version of Python compiles it to something else."""
     version = ".".join(map(str, sys.version_info[:2]))
-    return f"{version}|{code.co_code.hex()}|{code.co_names}|{code.co_varnames}|{'|'.join(constants)}"
+    counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
+    names = code.co_names, code.co_varnames, code.co_freevars
+    return f"{version}|{code.co_code.hex()}|{counts}|{_literal(names)}|{_literal(code.co_consts)}"

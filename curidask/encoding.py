@@ -1,24 +1,28 @@
 """A canonical, typed encoding: what is plain, what holds other values, and objects by their state.
 
 Every value is written as a tag for its type, a length and its content, and containers nest such writings, so two
-different values can never be written alike. Nothing that differs between processes is used: no ``repr``, no ``hash()``,
-no pickle, no address. What has no identity but an address is refused by name.
+different values can never be written alike. Nothing that differs between processes or versions of Python is used: no
+``repr``, no ``hash()``, no pickle, no address. What has no identity but an address is refused by name.
 """
 
 from __future__ import annotations
 
+import collections
+import copyreg
 import datetime
 import decimal
 import fractions
 import re
 import struct
-import sys
 import types
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
+from curidask.code_identity import is_installed, public_name
 from curidask.errors import UnstableHashError
+from curidask.hash_fields import is_memo
 
 MAX_DEPTH = 100
 """Containers within containers at most; deeper ones would end in Python's own recursion limit."""
@@ -29,8 +33,8 @@ def written(tag: bytes, content: bytes) -> bytes:
     return b"%b%d:%b" % (tag, len(content), content)
 
 
-Family = tuple[Callable[[Any], bool], Callable[["Encoder", Any], bytes]]
-"""Which values it is about, and how they are encoded."""
+Encoding = Callable[["Encoder", Any], bytes]
+"""How the values of a class are encoded."""
 
 
 class Encoder:
@@ -40,38 +44,37 @@ class Encoder:
     ----------
     where : str
         What the value is, for errors.
-    families : sequence of Family
-        What is encoded in a way of its own beside plain values and built-in containers; the first that matches counts.
+    find : callable
+        Gives the encoding of a class that is neither plain nor a built-in container.
 
     Attributes
     ----------
     path : list of str
         The way to the part that is being encoded.
-    open : set of int
-        Addresses of what it is in.
+    open : dict of int to int
+        Address and depth of each container that it is in.
     """
 
-    def __init__(self, where: str, families: Sequence[Family]) -> None:
+    def __init__(self, where: str, find: Callable[[type], Encoding]) -> None:
         self.path = [where]
-        self.families = families
-        self.open: set[int] = set()
+        self.find = find
+        self.open: dict[int, int] = {}
 
     def encode(self, value: Any) -> bytes:
         """The encoding of a value, or of a part of it."""
-        simple = _SIMPLE.get(type(value))
+        cls = type(value)
+        simple = _SIMPLE.get(cls)
         if simple is not None:
             return simple(value)
         if id(value) in self.open:
-            # A cycle: named by how far up the container stands is not needed, since values with cycles are refused.
             raise self.refused(value, "it contains itself")
         if len(self.open) > MAX_DEPTH:
             raise self.refused(value, f"it is nested more than {MAX_DEPTH} levels deep")
-        self.open.add(id(value))
+        self.open[id(value)] = len(self.open)
         try:
-            container = _CONTAINERS.get(type(value))
-            return container(self, value) if container is not None else self.other(value)
+            return (_CONTAINERS.get(cls) or self.find(cls))(self, value)
         finally:
-            self.open.discard(id(value))
+            del self.open[id(value)]
 
     def at(self, step: str, value: Any) -> bytes:
         """Encode a part, with its place in the path while that goes on."""
@@ -80,13 +83,26 @@ class Encoder:
         self.path.pop()
         return written
 
+    def inner(self, step: str, value: Any) -> bytes:
+        """Encode a part of code: where it leads back to what it is in, by how far up that stands."""
+        depth = self.open.get(id(value))
+        return self.at(step, value) if depth is None else written(b"up", b"%d" % (len(self.open) - depth))
+
     def items(self, tag: bytes, values: Iterable[Any]) -> bytes:
         """Encode parts that have an order."""
-        return written(tag, b"".join([self.at(f"[{i}]", value) for i, value in enumerate(values)]))
+        parts = []
+        for index, value in enumerate(values):
+            simple = _SIMPLE.get(type(value))
+            parts.append(self.at(f"[{index}]", value) if simple is None else simple(value))
+        return written(tag, b"".join(parts))
 
-    def mapping(self, tag: bytes, mapping: Any) -> bytes:
+    def mapping(self, tag: bytes, mapping: Mapping[Any, Any]) -> bytes:
         """Encode what has keys, whatever their order."""
-        pairs = [self.at("key", key) + self.at(f"[{key!r:.40}]", value) for key, value in mapping.items()]
+        pairs = []
+        for key, value in mapping.items():
+            simple = _SIMPLE.get(type(value))
+            known = self.at(f"[{key!r:.40}]", value) if simple is None else simple(value)
+            pairs.append(self.at("key", key) + known)
         return written(tag, b"".join(sorted(pairs)))
 
     def unordered(self, tag: bytes, values: Iterable[Any]) -> bytes:
@@ -95,75 +111,113 @@ class Encoder:
 
     def named(self, tag: bytes, cls: type, *parts: bytes) -> bytes:
         """Something identified by its class and parts."""
-        return written(tag, self.encode(cls) + b"".join(parts))
+        return written(tag, text(class_name(cls)) + b"".join(parts))
 
-    def refused(self, value: Any, why: str) -> UnstableHashError:
+    def parts(self, named: Mapping[str, Any], dot: str = ".") -> bytes:
+        """Encode attributes; those that are None are left out, so that adding one keeps old digests."""
+        known = [text(name) + self.at(dot + name, named[name]) for name in sorted(named) if named[name] is not None]
+        return written(b"parts", b"".join(known))
+
+    def refused(self, value: Any, why: str, fix: str = "") -> UnstableHashError:
         """The error for a value without an identity."""
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         return UnstableHashError(
             f"A {kind} cannot be hashed: {why}.",
             where="".join(self.path),
-            fix="use plain data instead, or give the field an entry in `hash_representations`: a function "
-            "`(self, value) -> plain data`, or None to leave the field out of the hash",
+            fix=fix
+            or "use plain data instead, or say what identifies it: in `hash_representations` for its field (a function "
+            "`(self, value) -> plain data`, or None to leave the field out of the hash), in a method "
+            "`__curidask_hash__` of its class, or with `hashing.register_hash_representation` for a class of others",
         )
 
     # --- what is neither plain nor a built-in container ----------------------------------------------------------
-    def other(self, value: Any) -> bytes:
-        """Encode what is neither plain nor a built-in container."""
-        for matches, encoder in self.families:
-            if matches(value):
-                return encoder(self, value)
-        return self.by_state(value)
-
     def builtin_subclass(self, value: Any) -> bytes:
         """An instance of a subclass of a built-in: its class, what the built-in holds, its attributes."""
         base = next(base for base in BUILTIN_BASES if isinstance(value, base))
-        plain = _PLAIN_VALUE[base](value)
-        attributes = getattr(value, "__dict__", None) or {}
-        return self.named(b"sub", type(value), self.encode(plain), self.mapping(b"dict", attributes))
+        attributes = own_attributes(value)
+        if isinstance(value, collections.defaultdict):
+            attributes["default_factory"] = value.default_factory
+        return self.named(b"sub", type(value), self.encode(_PLAIN_VALUE[base](value)), self.parts(attributes))
 
-    def by_state(self, value: Any) -> bytes:
-        """An object by its class and what it would be pickled as."""
+    def by_state(self, value: Any, without: Iterable[str] = ()) -> bytes:
+        """An object by its class and what it would be pickled as.
+
+        Parameters
+        ----------
+        value : object
+        without : iterable of str
+            Attributes that do not count.
+        """
+        make, args, *rest = self._reduced(value)
+        if make is _NEW and len(args) == 1:
+            args = ()
+        state, *items = [*rest, None, None, None][:3]
+        named = _named_state(state)
+        known = self.at(".__getstate__()", state) if named is None else self.parts(counted(value, named, without))
+        made = b"" if make is _NEW and not args else text(_maker(make)) + self._arguments(value, args)
+        held = b"".join(self.items(b"l", list(part)) for part in items if part is not None)
+        return self.named(b"obj", type(value), known, made, held)
+
+    def _arguments(self, value: Any, args: tuple[Any, ...]) -> bytes:
+        """What it is made with; its class there counts by name, as it does everywhere."""
+        return self.items(b"t", [text(class_name(arg)) if arg is type(value) else arg for arg in args])
+
+    def _reduced(self, value: Any) -> tuple[Any, ...]:
         cls = type(value)
-        if cls.__module__ == "builtins" or cls.__module__.startswith("_"):
+        if cls is object:
             raise self.refused(value, "its only identity is its address in this process")
-        state = self._custom_state(value)
-        if state is not None:
-            return self.named(b"obj", cls, self.at(".__getstate__()", state[0]))
-        attributes = _attributes(value)
-        if attributes is not None:
-            parts = [self.encode(name) + self.at(f".{name}", v) for name, v in sorted(attributes.items())]
-            return self.named(b"obj", cls, *parts)
-        return self._reduced(value)
-
-    def _custom_state(self, value: Any) -> tuple[Any] | None:
-        getter = getattr(type(value), "__getstate__", None)
-        if getter is None or getter is getattr(object, "__getstate__", None):
-            return None
-        return (value.__getstate__(),)
-
-    def _reduced(self, value: Any) -> bytes:
+        if hasattr(cls, "__next__") and is_installed(cls):
+            raise self.refused(value, "it can be read only once")
+        reduce = copyreg.dispatch_table.get(cls)
         try:
-            reduced = value.__reduce_ex__(2)
+            reduced = value.__reduce_ex__(2) if reduce is None else reduce(value)
         except Exception as error:
             raise self.refused(value, f"it has no state to go by ({error})") from None
-        if isinstance(reduced, str):
-            return self.named(b"red", type(value), self.encode(reduced))
-        bare = reduced[0] is getattr(sys.modules.get("copyreg"), "__newobj__", None) and len(reduced[1]) == 1
-        rest = [part for part in reduced[2:] if part is not None]
-        if bare and not rest:
-            raise self.refused(value, "its only identity is its address in this process")
-        parts = [list(part) if hasattr(part, "__next__") else part for part in rest]
-        return self.named(b"red", type(value), self.encode(reduced[0]), self.at("", reduced[1]), self.at("", parts))
+        return (reduced, ()) if isinstance(reduced, str) else reduced
 
 
-def _attributes(value: Any) -> dict[str, Any] | None:
-    """The attributes of an object in its ``__dict__`` and its slots; None when it has neither."""
+def _named_state(state: Any) -> dict[str, Any] | None:
+    """The attributes in a state, those in slots too; None when the state is something else."""
+    match state:
+        case (dict() | None as attributes, dict() as slots):
+            state = {**(attributes or {}), **slots}
+    if state is None or (isinstance(state, dict) and all(isinstance(name, str) for name in state)):
+        return state or {}
+    return None
+
+
+_NEW = object().__reduce_ex__(2)[0]  # what an object is made with that has nothing but its class and state
+
+
+def _maker(make: Any) -> str:
+    return make if isinstance(make, str) else public_name(make)
+
+
+_class_names: WeakKeyDictionary[type, str] = WeakKeyDictionary()
+
+
+def class_name(cls: type) -> str:
+    """How a class counts for its instances: one of an installed package by module and name, one of a project by name.
+
+    So a project's file can be moved and its classes get methods, without new digests for what is made of them.
+    """
+    name = _class_names.get(cls)
+    if name is None:
+        name = _class_names[cls] = public_name(cls)
+    return name
+
+
+def own_attributes(value: Any) -> dict[str, Any]:
+    """The attributes of an object in its ``__dict__`` and its slots that count."""
     slots = [s for cls in type(value).__mro__ for s in _slots(cls) if hasattr(value, s)]
-    own = getattr(value, "__dict__", None)
-    if not slots and not own:
-        return None
-    return {**{name: getattr(value, name) for name in slots}, **(own or {})}
+    attributes = {**{name: getattr(value, name) for name in slots}, **getattr(value, "__dict__", {})}
+    return counted(value, attributes)
+
+
+def counted(value: Any, attributes: Mapping[str, Any], without: Iterable[str] = ()) -> dict[str, Any]:
+    """The attributes that count: not those that an attribute of the class fills in when it is first read."""
+    cls = type(value)
+    return {name: held for name, held in attributes.items() if name not in without and not is_memo(cls, name)}
 
 
 def _slots(cls: type) -> list[str]:
@@ -239,8 +293,8 @@ _PLAIN_VALUE: dict[type, Callable[[Any], Any]] = {
     str: lambda v: str.__str__(v),
     bytes: lambda v: bytes(memoryview(v)),
     bytearray: lambda v: bytearray(memoryview(v)),
-    # An ordered mapping's class says whether order counts; OrderedDict compares with order.
-    dict: lambda v: tuple(v.items()) if type(v).__name__ == "OrderedDict" else dict(v.items()),
+    # OrderedDict compares with order.
+    dict: lambda v: tuple(v.items()) if isinstance(v, collections.OrderedDict) else dict(v.items()),
     list: lambda v: list(list.__iter__(v)),
     tuple: lambda v: tuple(tuple.__iter__(v)),
     set: lambda v: set(set.__iter__(v)),

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 from collections.abc import Callable
 from typing import Any
 
+from curidask import encoding_families
 from curidask.encoding import Encoder
-from curidask.encoding_families import FAMILIES
 from curidask.errors import ParameterError
-from curidask.hash_fields import HashedField, hashed_fields
+from curidask.hash_fields import REPRESENTED, HashedField, has_fields, hashed_fields
 from curidask.keywords import keywords
 
 
@@ -40,12 +41,68 @@ def digest(value: object, *, where: str = "value") -> str:
 
 def encode(value: object, *, where: str = "value") -> bytes:
     """The canonical encoding of a value; see `digest`."""
-    encoder = Encoder(where, FAMILIES)
+    encoder = Encoder(where, encoding_families.encoding_of)
     try:
         return encoder.encode(value)
     except RecursionError:  # the caller was deep in a recursion already
         encoder.path = [where]
         raise encoder.refused(value, "it is nested too deeply") from None
+
+
+def hash_fields_of(value: Any, *, where: str) -> str:
+    """The identity of the fields of a value, whatever its class: 32 hexadecimal digits.
+
+    Raises
+    ------
+    UnstableHashError, ParameterError
+    """
+    encoder = Encoder(where, encoding_families.encoding_of)
+    fields = {field.name: field.value for field in hashed_fields(value)}
+    return hashlib.sha256(b"params" + encoder.parts(fields, dot="")).hexdigest()[:32]
+
+
+@keywords()
+def register_hash_representation(
+    cls: type, representation: Callable[[Any], Any] | None = None
+) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]] | Callable[[Any], Any]:
+    """Say what stands in hashes for the objects of a class that is not yours, and of its subclasses.
+
+    Call it where the parameters are defined, before anything is hashed. A class of your own says it with a method
+    ``__curidask_hash__(self)``.
+
+    Parameters
+    ----------
+    cls : type
+        The class.
+    representation : callable, optional
+        Takes an object and returns plain data that is equal exactly for equal objects. Without it, a decorator for
+        such a function.
+
+    Returns
+    -------
+    callable
+        The function, or the decorator.
+
+    Raises
+    ------
+    ParameterError
+        For anything else than a class and a function.
+
+    Examples
+    --------
+    >>> @register_hash_representation(torch.device)
+    ... def _(device):
+    ...     return str(device)
+    """
+    if representation is None:
+        return functools.partial(register_hash_representation, cls)
+    if not isinstance(cls, type) or not callable(representation):
+        raise ParameterError(
+            f"register_hash_representation() was given {cls!r} and {representation!r}.",
+            fix="give a class, and a function that takes an object of it and returns plain data",
+        )
+    encoding_families.register(cls, representation)
+    return representation
 
 
 def set_hash_functions(*functions: dict[str, Callable[[Any, Any], Any] | None], **by_name: Any) -> Any:
@@ -91,7 +148,7 @@ def set_hash_functions(*functions: dict[str, Callable[[Any, Any], Any] | None], 
             where="set_hash_functions()",
             fix="give a function `(self, value) -> plain data`, or None to leave the field out of the hash",
         )
-    return dataclasses.field(default_factory=lambda: dict(representations), repr=False, compare=False)
+    return dataclasses.field(default_factory=lambda: dict(representations), repr=False, compare=False, kw_only=True)
 
 
 @keywords()
@@ -168,8 +225,8 @@ def _representation(field: HashedField) -> Any:
     if value is None:
         return None
     encode(value, where=field.name)
-    if field.is_represented:
+    if field.how == REPRESENTED:
         return value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if has_fields(type(value)):
         return get_param_set_hash_values(value)
     return getattr(value, "__qualname__", None) or repr(value)

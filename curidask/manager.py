@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import shlex
 import sys
 import time
@@ -28,6 +29,7 @@ from curidask.graph import Graph
 from curidask.keywords import keywords
 from curidask.listening import Audience, Listener
 from curidask.logs import RunLog, log_file
+from curidask.params import HashesInUse
 from curidask.placement import Placement
 from curidask.planner import Force, Plan
 from curidask.policy import Policy
@@ -58,7 +60,7 @@ class ArtifactManager(SessionFacts, Displays):
     ----------
     experiment_name : str
         Names the run; also the beginning of its artifacts' names unless `prefix` is given.
-    cache : str, optional
+    cache : str or Path, optional
         Folder or URL of the artifact store, or several with commas between them, the fastest first. (`cache_path` is a
         synonym.)
     cache_mode : str, optional
@@ -146,7 +148,7 @@ class ArtifactManager(SessionFacts, Displays):
         self,
         experiment_name: str | None = None,
         *,
-        cache: str | None = None,
+        cache: str | os.PathLike[str] | None = None,
         cache_mode: str | None = None,
         prefix: str | None = None,
         parallel: int | None = None,
@@ -197,6 +199,7 @@ class ArtifactManager(SessionFacts, Displays):
         self.experiment_name = experiment_name
         self.prefix = prefix or experiment_name
         self.records: list[Record] = []
+        self.hashes_in_use = HashesInUse()
         self.full_store: Path | None = None
         self.graph = Graph()
         self.live = live
@@ -204,7 +207,8 @@ class ArtifactManager(SessionFacts, Displays):
         self.dry_cache = dry_cache
         self.is_recorded = not (self.dry or parallel_mode)
         settings = self.config.store_settings(cache_mode)
-        self.store: Store = open_store(self.config.cache_urls(cache), settings, writable=not (self.dry or dry_cache))
+        places = None if cache is None else os.fspath(cache)
+        self.store: Store = open_store(self.config.cache_urls(places), settings, writable=not (self.dry or dry_cache))
         self._n_sets = n_sets
         self._placement = Placement(
             self.config,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from curidask.errors import CacheError, SelectionError
-from curidask.hash_fields import BOOKKEEPING
+from curidask.hash_fields import BOOKKEEPING, field_values, has_fields
 from curidask.params import ExperimentParameters
 from curidask.store.manifests import original_part, safe_part
 
@@ -55,7 +55,7 @@ class ParamSet:
 
 def describe(params: ExperimentParameters, experiment: str = "", run: str = "") -> ParamSet:
     """A parameter set in full."""
-    values = {name: _plain(value) for name, value in vars(params).items() if name not in NOT_VALUES}
+    values = {name: _plain(value) for name, value in field_values(params).items() if name not in NOT_VALUES}
     entering = params.params_hash(dry=True).items()
     hashed = {name: _hash_text(mechanism, value) for name, (mechanism, value) in entering if name not in BOOKKEEPING}
     return ParamSet(params.params_hash(), params.name, values, hashed, experiment, run)
@@ -71,7 +71,7 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, type) or hasattr(value, "__qualname__"):
         return f"{getattr(value, '__module__', None) or 'builtins'}.{value.__qualname__}"
-    if dataclasses.is_dataclass(value):
+    if has_fields(type(value)):
         value = _fields(value)
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
@@ -84,7 +84,7 @@ def _plain(value: Any) -> Any:
 
 def _fields(value: Any) -> dict[str, Any]:
     left_out = NOT_VALUES if isinstance(value, ExperimentParameters) else ()
-    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.name not in left_out}
+    return {name: part for name, part in field_values(value).items() if name not in left_out}
 
 
 def _plain_object(value: Any) -> Any:

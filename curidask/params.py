@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
-from weakref import WeakKeyDictionary
 
 from curidask import hashing
-from curidask.errors import ParameterError, SelectionError, UnstableHashError
-from curidask.hash_fields import hashed_fields
+from curidask.errors import ParameterError, SelectionError
+from curidask.hash_fields import is_pydantic
 from curidask.hashing import set_hash_functions
-from curidask.keywords import check_keywords, keywords
+from curidask.keywords import keywords
+from curidask.param_classes import EitherFrozen, check_call, keep_keyword_only
 
 EMPTY_HASH = hashlib.sha256(b"no parameters").hexdigest()[:32]
 """What stands for the parameter set of a record that has none."""
@@ -58,22 +57,27 @@ class ExperimentParameters:
     """
 
     name: str = "UNNAMED"
-    hash: str | None = field(default=None, compare=False)
-    overwrite: bool = False
+    hash: str | None = field(default=None, compare=False, kw_only=True)
+    overwrite: bool = field(default=False, kw_only=True)
     hash_representations: dict[str, Callable[[Any, Any], Any] | None] = field(
-        default_factory=dict, repr=False, compare=False
+        default_factory=dict, repr=False, compare=False, kw_only=True
     )
 
-    def __new__(cls, *_: Any, **given: Any) -> Self:
-        """Refuse a keyword that is no field, before the constructor of the dataclass does without naming the near one.
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        keep_keyword_only(cls)
+
+    def __new__(cls, *given: Any, **named: Any) -> Self:
+        """Refuse what would be ignored or land in another field than is meant, before the constructor takes it.
 
         Raises
         ------
         UnknownKeywordError
+            For a keyword that is no field, with the near one.
+        ParameterError
+            For a class that forgot its ``@dataclass`` or a type, for a name that would not be the first field.
         """
-        named = _keywords_of(cls)
-        if named is not None and not given.keys() <= named:
-            check_keywords(given, named, f"{cls.__name__}()")
+        check_call(ExperimentParameters, cls, given, named)
         return super().__new__(cls)
 
     @keywords()
@@ -105,53 +109,39 @@ class ExperimentParameters:
                 where=type(self).__name__,
                 fix="the name is the first field: write the others with theirs, as in Params(x=1), or give a text",
             )
-        given = self.hash
-        if given is not None and not isinstance(given, ComputedHash):
-            return _checked_hash(given, self.name)
-        encoded = [hashing.encode(f"{type(self).__module__}.{type(self).__qualname__}")]
-        encoded += [
-            hashing.encode(hashed.name) + _encode_field(self, hashed.name, hashed.value)
-            for hashed in hashed_fields(self)
-            if hashed.value is not None
-        ]
-        return hashlib.sha256(b"".join(encoded)).hexdigest()[:32]
+        if self.hash is not None and _is_given(self):
+            return _checked_hash(self.hash, self.name)
+        return values_hash(self)
 
     def args_hash(self, dry: bool = False) -> Any:
         """`params_hash` under its old name."""
         return self.params_hash(dry)
 
 
-_named: WeakKeyDictionary[type, frozenset[str] | None] = WeakKeyDictionary()
-
-
-def _keywords_of(cls: type) -> frozenset[str] | None:
-    """The keywords that a class is made with; None when it takes any."""
-    if cls not in _named:
-        init: Callable[..., Any] = cls.__init__  # type: ignore[misc]  # of this class, which is about to be called
-        parameters = list(inspect.signature(init).parameters.values())[1:]
-        takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
-        _named[cls] = None if takes_any else frozenset(p.name for p in parameters)
-    return _named[cls]
-
-
-def fill_hash(params: ExperimentParameters) -> str:
-    """Compute the hash of a set and write it on the set."""
-    value: str = params.params_hash()
-    if params.hash is None or isinstance(params.hash, ComputedHash):
-        params.hash = ComputedHash(value)
-    return value
+# Classes of other kinds that inherit find defaults in the class alone; and they may be frozen.
+ExperimentParameters.hash_representations = {}
+ExperimentParameters.__dataclass_params__ = EitherFrozen(ExperimentParameters.__dataclass_params__)  # type: ignore[attr-defined]
 
 
 # --- hashing ---------------------------------------------------------------------------------------------------------
-def _encode_field(params: ExperimentParameters, name: str, value: Any) -> bytes:
-    try:
-        return hashing.encode(value, where=name)
-    except UnstableHashError as error:
-        raise UnstableHashError(
-            error.what,
-            where=f"parameter set {params.name!r} ({type(params).__name__}), field {error.where}",
-            fix=error.fix,
-        ) from None
+def values_hash(params: ExperimentParameters) -> str:
+    """The hash of the values of a set, whatever hash it was given."""
+    return hashing.hash_fields_of(params, where=f"parameter set {params.name!r} ({type(params).__name__}), field ")
+
+
+def fill_hash(params: ExperimentParameters) -> str:
+    """Compute the hash of a set and write it on the set.
+
+    It is not written on a pydantic model: a copy that is made of its dumped values would take it for a given one.
+    """
+    value: str = params.params_hash()
+    if not _is_given(params) and not is_pydantic(type(params)):
+        object.__setattr__(params, "hash", ComputedHash(value))  # the set may be frozen
+    return value
+
+
+def _is_given(params: ExperimentParameters) -> bool:
+    return params.hash is not None and not isinstance(params.hash, ComputedHash)
 
 
 def _checked_hash(given: str, name: str) -> str:
@@ -210,6 +200,8 @@ def select(
     ------
     SelectionError
         For a name or an index that is not there, or when nothing is left.
+    ParameterError
+        For two sets of different values that were given one hash.
     """
     joined = [params for _, sets in groups for params in sets]
     kept = set(range(len(joined)))
@@ -228,7 +220,11 @@ def select(
             if joined
             else "let get_params() return at least one set",
         )
-    return [joined[i] for i in sorted(kept)]
+    chosen = [joined[i] for i in sorted(kept)]
+    in_use = HashesInUse()
+    for params in chosen:
+        in_use.add(params, params.params_hash())
+    return chosen
 
 
 def _with_names(joined: Sequence[ExperimentParameters], names: Sequence[str]) -> set[int]:
@@ -281,13 +277,39 @@ def duplicate_names(sets: Iterable[ExperimentParameters]) -> dict[str, list[Expe
     return {name: list(different.values()) for name, different in by_name.items() if len(different) > 1}
 
 
+class HashesInUse:
+    """The hashes of the sets of one experiment, each for the values that it stands for."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[str, str]] = {}
+
+    def add(self, params: ExperimentParameters, hash_: str) -> None:
+        """Take in a set with its hash.
+
+        Raises
+        ------
+        ParameterError
+            When it was given the hash of a set of other values, since each would get the artifacts of the other.
+        """
+        values = values_hash(params) if _is_given(params) else hash_
+        known, name = self._known.setdefault(hash_, (values, params.name))
+        if known != values:
+            raise ParameterError(
+                f"Two different parameter sets have the hash {hash_!r}, so they would share their artifacts.",
+                where=f"parameter sets {name!r} and {params.name!r}",
+                fix="leave `hash` out of them, or give each its own",
+            )
+
+
 __all__ = [
     "EMPTY_HASH",
     "ComputedHash",
     "ExperimentParameters",
+    "HashesInUse",
     "check_param_sets",
     "duplicate_names",
     "fill_hash",
     "select",
     "set_hash_functions",
+    "values_hash",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from curidask.hash_fields import field_values
+
 
 def preview(value: Any, limit: int = 80) -> str:
     """A short text about a value: type, shape or length, and how it begins."""
@@ -26,8 +28,8 @@ def describe_params(params: Any) -> dict[str, Any]:
     """The fields of a parameter set as plain JSON values, for people to read."""
     if params is None:
         return {}
-    names = [name for name in vars(params) if name not in ("hash", "hash_representations", "overwrite")]
-    return {name: _plain(getattr(params, name)) for name in names}
+    hidden = ("hash", "hash_representations", "overwrite")
+    return {name: _plain(value) for name, value in field_values(params).items() if name not in hidden}
 
 
 def _plain(value: Any) -> Any:

@@ -120,7 +120,10 @@ class Record(RecordDisplay):
 
     def set_hash(self) -> None:
         """Establish the hash of the parameter set and write it on the set."""
-        self._fixed_hash = EMPTY_HASH if self.params is None else fill_hash(self.params)
+        self._fixed_hash = EMPTY_HASH
+        if self.params is not None:
+            self._fixed_hash = fill_hash(self.params)
+            self.manager.hashes_in_use.add(self.params, self._fixed_hash)
 
     def get_hash(self) -> str:
         """The hash of the parameter set, or the combined hash once an aggregate ran on the record."""

@@ -213,14 +213,14 @@ def test_inside_an_experiment_a_procedure_without_manager_uses_its_manager(
 # --- managers --------------------------------------------------------------------------------------------------------
 def test_a_manager_takes_its_places_as_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    places = {name: str(tmp_path / "own" / name) for name in ("cache", "runs", "logs", "reports", "notebooks")}
+    places = {name: tmp_path / "own" / name for name in ("cache", "runs", "logs", "reports", "notebooks")}
     manager = cf.ArtifactManager(
         "places", report_css_path="own.css", **{f"{name}_path": path for name, path in places.items()}
     )
     with manager:
         assert make(cf.Record(manager, Params())).output == 1
         for name, path in places.items():
-            assert getattr(manager, f"{name}_path") == path
+            assert getattr(manager, f"{name}_path") == str(path)
         assert manager.report_css_path == str(tmp_path / "own.css")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["own"]
     assert (tmp_path / "own" / "runs" / manager.reference / "run.json").is_file()

@@ -7,10 +7,12 @@ import dataclasses
 import functools
 import pickle
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from curidask import ArtifactManager, Record
 from curidask.args import ExperimentArgs
 from curidask.errors import ParameterError, SelectionError, UnstableHashError
 from curidask.hashing import get_parameter_hash_value, set_hash_functions
@@ -52,6 +54,21 @@ def test_name_and_overwrite_do_not_count() -> None:
 @pytest.mark.parametrize("other", [{"x": 2}, {"x": 1.0}, {"x": True}, {"x": "1"}, {"y": 1}, {"inner": Inner(2)}])
 def test_values_count_with_their_types(other: dict[str, Any]) -> None:
     assert Params(**other).params_hash() != Params().params_hash()
+
+
+def test_the_class_does_not_count_for_a_set_but_for_its_parts() -> None:
+    @dataclass
+    class Other(ExperimentParameters):
+        inner: Inner = field(default_factory=Inner)
+        x: Any = 1
+
+    @dataclass
+    class Deep:
+        depth: int = 1
+
+    assert Other("b").params_hash() == Params("a").params_hash()
+    assert Params(inner=Deep()).params_hash() != Params().params_hash()
+    assert Params(y=Other()).params_hash() != Params(y=Params()).params_hash()
 
 
 def test_which_field_holds_a_value_counts() -> None:
@@ -243,6 +260,24 @@ def test_select(selectors: dict[str, list[str]], chosen: list[Params]) -> None:
 def test_select_refuses_what_is_not_there(selectors: dict[str, list[str]]) -> None:
     with pytest.raises(SelectionError):
         select([("one", [A, B]), ("two", [C, A])], **selectors)
+
+
+def test_two_different_sets_with_one_given_hash_are_refused() -> None:
+    same = [Params("a", hash="h"), Params("b", hash="h"), Params("c", x=2, hash="other")]
+    assert select([("one", same)]) == same
+    for other in (Params("b", x=2, hash="h"), Params("b", x=2, hash=A.params_hash())):
+        with pytest.raises(ParameterError, match="have the hash") as caught:
+            select([("one", [A, Params("h", hash="h")]), ("two", [other])])
+        assert "'b'" in caught.value.where
+        assert select([("one", [A, Params("h", hash="h")]), ("two", [other])], names=["b"]) == [other]
+
+
+def test_records_of_different_sets_with_one_given_hash_are_refused(tmp_path: Path) -> None:
+    with ArtifactManager("demo", cache=str(tmp_path / "cache"), runs_path=tmp_path / "runs", dry=True) as manager:
+        Record(manager, Params("a", hash="h"))
+        Record(manager, Params("b", hash="h"))
+        with pytest.raises(ParameterError, match="'a' and 'c'"):
+            Record(manager, Params("c", x=2, hash="h"))
 
 
 def test_duplicate_names() -> None:

@@ -32,6 +32,7 @@ from curidask.executors.describe import user_traceback
 from curidask.executors.environment import Environment
 from curidask.executors.project_files import Place, ProjectCode
 from curidask.executors.project_imports import for_project
+from curidask.hash_fields import field_values
 from curidask.stage_spec import StageSpec
 
 KEPT_BATCHES = 8
@@ -303,7 +304,7 @@ def _explain(specs: Sequence[StageSpec], error: Exception) -> None:
 
 
 def _check_job(job: Job, error: Exception) -> None:
-    fields = {name: getattr(job.record.params, name) for name in getattr(job.record.params, "__dict__", {})}
+    fields = {} if job.record.params is None else field_values(job.record.params)
     for kind, values in (("parameter", fields), ("keyword argument", job.kwargs)):
         for name, value in values.items():
             try:

@@ -718,27 +718,6 @@ def test_what_nothing_can_pickle_is_an_error(tmp_path: Path) -> None:
         pickling.dumps([1, file])
 
 
-def test_project_classes_are_references_also_where_they_came_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    copied = type("Shipped", (), {"__module__": "shipped_project.models", "__qualname__": "Shipped"})
-
-    def function() -> int:
-        return 1
-
-    function.__module__, function.__qualname__ = "shipped_project.models", "function"
-    monkeypatch.setitem(pickling.PROJECT_OBJECTS, ("shipped_project.models", "Shipped"), copied)
-    monkeypatch.setitem(pickling.PROJECT_OBJECTS, ("shipped_project.models", "function"), function)
-    plain, by_value = pickling.dumps([copied(), copied, function]), pickling.dumps([copied(), lambda: 0])
-    assert len(plain) < 300
-    for data in (plain, by_value):
-        assert type(pickling.loads(data)[0]) is copied
-        assert type(pickle.loads(data)[0]) is copied
-    assert pickling.loads(plain)[1:] == [copied, function]
-    monkeypatch.delitem(pickling.PROJECT_OBJECTS, ("shipped_project.models", "Shipped"))
-    for loads in (pickling.loads, pickle.loads):
-        with pytest.raises(CacheError, match=r"'Shipped' of the module 'shipped_project\.models'"):
-            loads(plain)
-
-
 def test_a_class_that_is_gone_is_named() -> None:
     data = pickle.dumps(Point(1, [])).replace(b"Point", b"Pount")
     with pytest.raises(CacheError, match="'Pount' of the module"):

@@ -125,8 +125,8 @@ def test_wrong_number_of_outputs(project: Project, parallel: str) -> None:
 
 @pytest.mark.parametrize("parallel", ["0", "2"])
 def test_json_that_is_none_names_the_place(project: Project, parallel: str) -> None:
-    replaced(project, ('return middle["x"] + data["x"]', "return {'a': [1, {2}]}"))
-    fails(project, "demo", "--parallel", parallel, "-n", "set0", code=1, says=("$.a[1]", "set", "score"))
+    replaced(project, ('return middle["x"] + data["x"]', "return {'a': [1, object()]}"))
+    fails(project, "demo", "--parallel", parallel, "-n", "set0", code=1, says=("$.a[1]", "object", "score"))
 
 
 def test_unpicklable_value_between_processes(project: Project) -> None:
@@ -138,8 +138,25 @@ def test_unpicklable_value_between_processes(project: Project) -> None:
 def test_code_that_cannot_travel_names_the_stage(project: Project) -> None:
     replaced(
         project,
-        ("CALLS = Path", "import threading\nLOCK = threading.Lock()\nCALLS = Path"),
-        ('note(record, "change")', "LOCK.acquire()"),
+        (
+            "def get_params",
+            """
+import threading
+
+def locked():
+    lock = threading.Lock()
+
+    @cf.stage(["data"], ["middle"])
+    def change(record, data):
+        with lock:
+            return data
+
+    return change
+
+change = locked()
+
+def get_params""",
+        ),
     )
     fails(
         project,
