@@ -151,8 +151,32 @@ def set_hash_functions(*functions: dict[str, Callable[[Any, Any], Any] | None], 
     return dataclasses.field(default_factory=lambda: dict(representations), repr=False, compare=False, kw_only=True)
 
 
-def hash_param_set(param_set: Any, dry: bool = False) -> Any:
-    """The hash of a parameter set, or with `dry` what enters it; see `ExperimentParameters.params_hash`."""
+@keywords()
+def hash_param_set(
+    param_set: Any, store_in_registry: bool = False, registry_path: str | None = None, dry: bool = False
+) -> Any:
+    """The hash of a parameter set.
+
+    Parameters
+    ----------
+    param_set : ExperimentParameters
+    store_in_registry, registry_path
+        Without effect unless both are given, and then refused: runs put their sets into the registry themselves.
+    dry : bool
+        Give what enters the hash instead; see `ExperimentParameters.params_hash`.
+
+    Raises
+    ------
+    ParameterError
+        When the set is to be put into a registry.
+    """
+    if store_in_registry and registry_path is not None and not dry:
+        raise ParameterError(
+            "A parameter set cannot be put into a registry by hand.",
+            where="hash_param_set()",
+            fix="leave `store_in_registry` out: the runs that use a set put it there, and "
+            "`experiment NAME --print-params HASH` finds it",
+        )
     return param_set.params_hash(dry)
 
 
@@ -190,6 +214,7 @@ def get_parameter_hash_value(param_set: Any, name: str) -> tuple[str, Any]:
     return values[name]
 
 
+@keywords()
 def get_param_set_hash_values(param_set: Any) -> dict[str, tuple[str, Any]]:
     """What enters the hash of a parameter set, for every field; see `get_parameter_hash_value`."""
     return {field.name: (field.mechanism, _representation(field)) for field in hashed_fields(param_set)}

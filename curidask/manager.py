@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import shlex
 import sys
 import time
 import warnings
@@ -121,6 +122,11 @@ class ArtifactManager(SessionFacts, Displays):
         False puts into it what all packages log, not only curidask and the project's own files.
     parallel_mode : bool
         Keep no record of the run and put its parameter sets into no registry: it only fills the cache.
+    run_line : str, optional
+        The command that the run record names; by default that of this process.
+    parallel_lock, manager_cache_path, status_override
+        Without effect: processes may use one cache at the same time without a lock, what is kept of runs is below
+        `runs_path`, and `live` says what kind of session it is.
 
     Attributes
     ----------
@@ -175,6 +181,10 @@ class ArtifactManager(SessionFacts, Displays):
         live_log_debug: bool = False,
         disable_non_cf_loggers: bool = True,
         parallel_mode: bool = False,
+        run_line: str | None = None,
+        parallel_lock: Any = None,
+        manager_cache_path: str | Path | None = None,
+        status_override: str | None = None,
     ) -> None:
         experiment_name = "session" if experiment_name is None else experiment_name
         check_name(experiment_name, "the experiment's name")
@@ -212,7 +222,8 @@ class ArtifactManager(SessionFacts, Displays):
         )
         runs = self.config.path(self.config.runs)
         number, self.reference = history.new_reference(experiment_name, runs)
-        self.run_record = history.RunRecord(experiment_name, number, self.reference, self.store.url, sys.argv)
+        command = shlex.split(run_line) if run_line else sys.argv
+        self.run_record = history.RunRecord(experiment_name, number, self.reference, self.store.url, command)
         self.run_record.prefix = self.prefix
         self.notes = notes
         if store_full and not self.dry:

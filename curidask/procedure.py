@@ -32,8 +32,12 @@ class Procedure:
 
     Attributes
     ----------
+    record : Record or None
+        The one that `run` went through last.
     records : list of Record
-        The records that `run` went through.
+        Those that `run` made, for a procedure that gathers them; a record that was given to it belongs to who made it.
+    use_records : sequence of Record or None
+        As given for `records`.
     """
 
     @keywords(mngr="manager")
@@ -49,8 +53,9 @@ class Procedure:
         self.manager = manager
         self.name = name
         self.previous_proc = previous_proc
+        self.record: Record | None = None
         self.records: list[Record] = []
-        self._gathered = records
+        self.use_records = records
         self._check()
 
     def _check(self) -> None:
@@ -68,7 +73,7 @@ class Procedure:
                 where=self._where,
                 fix="begin a procedure of its own with it, with `previous_proc=` or `records=`",
             )
-        if specs[0] is not None and (self.previous_proc is not None or self._gathered is not None):
+        if specs[0] is not None and (self.previous_proc is not None or self.use_records is not None):
             self._check_aggregate(specs[0])
 
     @keywords(args="param_set", params="param_set", mngr="manager")
@@ -106,9 +111,11 @@ class Procedure:
         StageDefinitionError
             For `records` where the first stage is no aggregate, and for a `record` of another manager than the given.
         """
-        record = self._record(param_set, record, hide, manager)
+        is_given = record is not None
+        record = self.record = self._record(param_set, record, hide, manager)
         sources = self._sources(records)
-        self.records.append(record)
+        if not is_given:
+            self.records.append(record)
         for stage in self.stages:
             spec: StageSpec = stage.spec  # type: ignore[attr-defined]  # checked in __init__
             record = stage(record, sources) if spec.is_aggregate else stage(record)
@@ -141,7 +148,7 @@ class Procedure:
         if given is not None:
             self._check_aggregate(self.stages[0].spec)  # type: ignore[attr-defined]  # checked in __init__
             return given
-        return self.previous_proc.records if self.previous_proc is not None else self._gathered
+        return self.previous_proc.records if self.previous_proc is not None else self.use_records
 
     def _check_aggregate(self, first: StageSpec) -> None:
         if not first.is_aggregate:

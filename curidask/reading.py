@@ -34,11 +34,11 @@ class Reader:
     def __init__(self, runner: Runner, run_record: RunRecord, *, map_only: bool) -> None:
         self._runner = runner
         self._record = run_record
-        self._map_only = map_only
+        self.map_only = map_only
 
     def value(self, ref: ArtifactRef) -> tuple[Any, bool]:
         """The value of an artifact, and whether it may stay in memory."""
-        if self._map_only and not self.is_available(ref) and self._runner.plan([ref.task]).ids(Action.RUN):
+        if self.map_only and not self.is_available(ref) and self._runner.plan([ref.task]).ids(Action.RUN):
             raise MapStop(ref.name)
         lazy = self._runner.graph[ref.task].outputs[ref.index].lazy
         return self._runner.value(ref), not lazy

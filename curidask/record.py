@@ -47,6 +47,8 @@ class Record(RecordDisplay):
         The stages it went through.
     stage_inputs, stage_outputs : list of list of str
         For each of them the names it asked for and those it made.
+    stage_cachers : None
+        A stage finds the cachers of its outputs there, in the record that it is given.
     input_records : list of Record
         The records that went into this one.
     is_aggregate : bool
@@ -59,6 +61,8 @@ class Record(RecordDisplay):
     stored_paths : list of str
         Those that were copied (the sources).
     """
+
+    stage_cachers: None = None
 
     @keywords(param_set="params", args="params")
     def __init__(self, manager: ArtifactManager, params: ExperimentParameters | None, hide: bool = False) -> None:
@@ -125,9 +129,36 @@ class Record(RecordDisplay):
         """The hash of the parameter set, or the combined hash once an aggregate ran on the record."""
         return self.combo_hash if self.is_aggregate and self.combo_hash else self._fixed_hash
 
-    def get_reference_name(self) -> str:
-        """The record as displays name it: ``Record 3 (name)``."""
+    @keywords()
+    def get_reference_name(self, map: bool = False) -> str:
+        """The record as displays name it: ``Record 3 (name)``.
+
+        Parameters
+        ----------
+        map : bool
+            Without effect: a plan names the records as the run does.
+        """
         return self.info().label
+
+    @keywords()
+    def get_record_index(self, map: bool = False) -> int:
+        """The record's place among those of the manager, -1 for a hidden one; `map` as in `get_reference_name`."""
+        return self.index
+
+    @property
+    def stage_inputs_names(self) -> list[list[str]]:
+        """For each stage the inputs that it declares."""
+        return [list(names) for names in self.stage_inputs]
+
+    @property
+    def stage_suppress_missing(self) -> list[bool]:
+        """For each stage whether it was declared with ``suppress_missing_inputs``."""
+        return [self.manager.graph[task].spec.suppress_missing_inputs for task in self.tasks]
+
+    @property
+    def stage_kwargs_keys(self) -> list[list[str]]:
+        """For each stage the keyword arguments of its call."""
+        return [list(self.manager.graph[task].kwargs) for task in self.tasks]
 
     def info(self, *, alone: bool = False) -> RecordInfo:
         """The record as tasks carry it; `alone` without the records that went into it."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
+import shlex
 import socket
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from curidask import history
+from curidask import history, run_folder
 from curidask.config import Config
 from curidask.keywords import keywords
 from curidask.planner import Force
@@ -17,9 +19,14 @@ if TYPE_CHECKING:
 
     from curidask.history import RunRecord
     from curidask.params import ExperimentParameters
+    from curidask.reading import Reader
     from curidask.record import Record
     from curidask.runner import Runner
     from curidask.store.base import Store
+    from curidask.tracing import Tracer
+
+STATUSES = {"running": "incomplete", "interrupted": "incomplete", "done": "complete", "failed": "error"}
+"""How a run stands, in the words of the documented API."""
 
 
 class SessionFacts:
@@ -30,9 +37,12 @@ class SessionFacts:
     run_record: RunRecord
     records: list[Record]
     runner: Runner
+    reader: Reader
     reference: str
     prefix: str
     full_store: Path | None
+    live: bool
+    _tracer: Tracer
 
     # --- places ------------------------------------------------------------------------------------------------------
     @property
@@ -138,9 +148,39 @@ class SessionFacts:
         return self.run_record.git
 
     @property
+    def os(self) -> str:
+        """Name and version of the operating system."""
+        return platform.platform()
+
+    @property
+    def pip_freeze(self) -> str:
+        """The installed packages, as lines that pip reads."""
+        return "\n".join(run_folder.requirements())
+
+    @property
+    def run_line(self) -> str:
+        """The command of the run."""
+        return shlex.join(self.run_record.command)
+
+    @property
+    def reproduction_line(self) -> str:
+        """The command that gives the results again out of the folder of a store-full run; empty for another."""
+        return shlex.join(self.run_record.reproduce)
+
+    @property
     def status(self) -> str:
-        """How the run stands: running, done, failed or interrupted."""
-        return self.run_record.status
+        """How the run stands: ``LIVE`` for a session made by hand; of an experiment incomplete, complete or error."""
+        return "LIVE" if self.live else STATUSES[self.run_record.status]
+
+    @property
+    def map_mode(self) -> bool:
+        """Whether nothing is executed, since only the plan is wanted: values that are not cached cannot be read."""
+        return self.reader.map_only
+
+    @property
+    def error_thrown(self) -> bool:
+        """Whether a stage has failed."""
+        return bool(self.runner.failures)
 
     @property
     def notes(self) -> str:
@@ -173,6 +213,24 @@ class SessionFacts:
     @overwrite_stages.setter
     def overwrite_stages(self, names: list[str] | None) -> None:
         self.runner.policy.force = Force(self.overwrite, frozenset(names or ()))
+
+    @property
+    def lazy(self) -> bool:
+        """Whether every output is lazy; can be set, for the stages that are called from then on."""
+        return self._tracer.lazy is True
+
+    @lazy.setter
+    def lazy(self, wanted: bool) -> None:
+        self._tracer.lazy = True if wanted else None
+
+    @property
+    def ignore_lazy(self) -> bool:
+        """Whether no output is lazy; can be set, for the stages that are called from then on."""
+        return self._tracer.lazy is False
+
+    @ignore_lazy.setter
+    def ignore_lazy(self, wanted: bool) -> None:
+        self._tracer.lazy = False if wanted else None
 
     def get_all_param_sets(self) -> list[ExperimentParameters]:
         """The parameter sets of the session's records, those of one hash once."""

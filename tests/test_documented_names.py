@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import platform
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +16,9 @@ from typing import Any
 import pytest
 
 import curidask as cf
+from curidask import cli
 from curidask.caching import JsonCacher
-from curidask.errors import StageDefinitionError, UnknownKeywordError
+from curidask.errors import ParameterError, StageDefinitionError, UnknownKeywordError
 
 
 @dataclass
@@ -104,6 +108,22 @@ def test_typos_are_errors_with_the_near_name(manager: cf.ArtifactManager, call: 
     assert record.stages == []
 
 
+def test_what_a_record_tells_of_its_place_and_its_stages(manager: cf.ArtifactManager) -> None:
+    record = double(make(cf.Record(manager, Params("a", x=2)), by=3))
+    hidden = cf.Record(manager, Params("h"), hide=True)
+    gathered = total(cf.Record(manager, None), [record])
+    assert [each.get_record_index() for each in (record, hidden, gathered)] == [0, -1, 1]
+    assert record.get_record_index(map=True) == 0
+    assert record.get_reference_name(map=True) == record.get_reference_name() == "Record 0 (a)"
+    assert record.stage_kwargs_keys == [["by"], []]
+    assert record.stage_inputs_names == [[], ["a"]]
+    assert gathered.stage_inputs_names == [["b"]]
+    assert record.stage_suppress_missing == [False, False]
+    optional = cf.stage(["nothing"], ["c"], suppress_missing_inputs=True)(lambda record, nothing: nothing)
+    assert optional(record).stage_suppress_missing == [False, False, True]
+    assert record.stage_cachers is None
+
+
 # --- procedures ------------------------------------------------------------------------------------------------------
 def test_a_procedure_made_before_the_manager_uses_the_one_of_each_run(tmp_path: Path) -> None:
     procedure = cf.Procedure([make, double])
@@ -124,6 +144,18 @@ def test_a_procedure_gathers_the_records_it_is_given(manager: cf.ArtifactManager
     assert cf.Procedure([total], manager, previous_proc=first).run(None, records=records[:1]).output == 2
     with pytest.raises(StageDefinitionError, match="no aggregate"):
         first.run(Params(), records=records)
+
+
+def test_a_procedure_knows_its_last_record_and_lists_those_it_made(manager: cf.ArtifactManager) -> None:
+    first, second = cf.Procedure([make], manager), cf.Procedure([double], manager)
+    assert first.record is None
+    made = first.run(Params("a", x=4))
+    assert (first.record, first.records) == (made, [made])
+    assert second.run(None, record=made).output == 8
+    assert (second.record, second.records) == (made, [])
+    other = first.run(Params("b", x=5), hide=True)
+    assert (first.record, first.records) == (other, [made, other])
+    assert cf.Procedure([total], manager, records=[made]).use_records == [made]
 
 
 def test_a_procedure_goes_on_with_a_record_only_under_its_manager(manager: cf.ArtifactManager, tmp_path: Path) -> None:
@@ -206,8 +238,73 @@ def test_what_a_manager_tells_of_its_run(manager: cf.ArtifactManager) -> None:
     cf.Record(manager, Params("b", x=2))
     cf.Record(manager, None)
     assert manager.get_all_param_sets() == [params]
-    assert (manager.git_commit_hash, manager.git_workdir_dirty, manager.status) == ("", False, "running")
+    assert (manager.git_commit_hash, manager.git_workdir_dirty, manager.status) == ("", False, "LIVE")
     assert cf.ArtifactManager().experiment_name == "session"
+
+
+def test_what_a_manager_tells_of_machine_command_and_status(
+    manager: cf.ArtifactManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert manager.os == platform.platform()
+    assert any(line.startswith("click==") for line in manager.pip_freeze.splitlines())
+    assert (manager.error_thrown, manager.reproduction_line) == (False, "")
+    unused = {"parallel_lock": threading.Lock(), "manager_cache_path": "data/", "status_override": None}
+    with cf.ArtifactManager("names", run_line="experiment names -n 'a b'", **unused) as other:
+        assert other.run_line == "experiment names -n 'a b'"
+        make(cf.Record(other, Params()))
+    assert json.loads((other.run_folder / "run.json").read_text())["command"] == ["experiment", "names", "-n", "a b"]
+
+    @cf.stage(None, ["z"])
+    def fail(record: Any) -> Any:
+        raise KeyError("z")
+
+    with pytest.raises(KeyError):
+        fail(cf.Record(manager, Params()))
+    assert (manager.error_thrown, manager.status) == (True, "LIVE")
+
+
+def test_the_status_of_an_experiment_in_documented_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    for error in (None, ValueError, KeyboardInterrupt):
+        with contextlib.suppress(ValueError, KeyboardInterrupt), cf.ArtifactManager("e", live=False) as manager:
+            double(make(cf.Record(manager, Params())))
+            manager.finish()
+            seen.append(manager.status)
+            if error is not None:
+                raise error
+        seen.append(manager.status)
+    assert seen == ["incomplete", "complete", "incomplete", "error", "incomplete", "incomplete"]
+
+
+def test_an_experiment_can_leave_out_what_it_does_with_values_where_only_the_plan_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "experiments").mkdir()
+    reading = "    return None if manager.map_mode else procedure.run(param_sets[0]).output\n"
+    (tmp_path / "experiments" / "reads.py").write_text(EXPERIMENT.rpartition("    return")[0] + reading)
+    monkeypatch.chdir(tmp_path)
+    how: dict[str, Any] = {"parallel": 0, "report": False, "log": False, "quiet": True}
+    assert cf.run_experiment("reads", map_only=True, **how).stopped_at == ""
+    assert cf.run_experiment("reads", **how) == 1
+
+
+def test_outputs_can_be_made_lazy_in_a_live_session(manager: cf.ArtifactManager) -> None:
+    assert (manager.lazy, manager.ignore_lazy) == (False, False)
+
+    def kinds(record: cf.Record) -> list[bool]:
+        return [manager.graph[task].outputs[0].lazy for task in record.tasks]
+
+    large = cf.stage(None, [cf.Lazy("large")], [JsonCacher])(lambda record: 1)
+    assert kinds(make(large(cf.Record(manager, Params(x=1))))) == [True, False]
+    manager.lazy = True
+    assert (manager.lazy, manager.ignore_lazy) == (True, False)
+    assert kinds(make(large(cf.Record(manager, Params(x=2))))) == [True, True]
+    manager.ignore_lazy = True
+    assert (manager.lazy, manager.ignore_lazy) == (False, True)
+    assert kinds(make(large(cf.Record(manager, Params(x=3))))) == [False, False]
+    manager.ignore_lazy = False
+    assert kinds(make(large(cf.Record(manager, Params(x=4))))) == [True, False]
 
 
 def test_notes_and_a_full_store_of_a_live_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,3 +372,26 @@ def test_the_log_of_a_live_session(
     files = list((tmp_path / "logs").glob("*.log")) if (tmp_path / "logs").exists() else []
     text = "".join(file.read_text() for file in files)
     assert [word for word in ("told", "detail", "other") if word in text] == logged
+
+
+# --- the command line, hashing ---------------------------------------------------------------------------------------
+def test_a_script_may_run_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "proc.py").write_text(EXPERIMENT)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["debug.py", "proc", "--parallel", "0", "--no-report", "--no-log"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code in (None, 0)
+    assert (tmp_path / "ran").read_text() == "x"
+
+
+def test_the_hash_of_a_set_by_its_function(tmp_path: Path) -> None:
+    params = Params("a", x=2)
+    hash_param_set = cf.hashing.hash_param_set
+    assert hash_param_set(params, True) == hash_param_set(params, registry_path="data") == params.params_hash()
+    assert hash_param_set(params, False, None, True) == cf.hashing.get_param_set_hash_values(param_set=params)
+    with pytest.raises(ParameterError, match="by hand") as caught:
+        hash_param_set(params, store_in_registry=True, registry_path=str(tmp_path))
+    assert "--print-params" in caught.value.fix
+    assert list(tmp_path.iterdir()) == []
