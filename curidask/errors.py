@@ -64,6 +64,10 @@ class ParametersChangedError(ParameterError):
     """A parameter set was changed after a record was made of it."""
 
 
+class ValueChangedError(CuridaskError, ValueError):
+    """A value that a stage was called with was changed before the stage ran."""
+
+
 class SelectionError(ParameterError, LookupError):
     """Names or indices select nothing, or something that is not there."""
 
@@ -116,6 +120,10 @@ class ExecutingWithSkippedInputError(CuridaskError, RuntimeError):
 # --- execution -------------------------------------------------------------------------------------------------------
 class UnpicklableError(CuridaskError, TypeError):
     """A value cannot travel between processes."""
+
+
+class ReadOnceError(UnpicklableError):
+    """A value that can be read only once (a generator, an open file) could be read by more than one."""
 
 
 class StageFailedError(CuridaskError, RuntimeError):

@@ -6,7 +6,7 @@ is a topological order and a cycle cannot be written down. Every walk is iterati
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -43,10 +43,86 @@ class ArtifactRef:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Literal:
-    """A value that the experiment put into a record's state itself; its key is made of its content."""
+    """A value that a stage was called with: a keyword argument, or what the experiment put into a state itself.
+
+    Attributes
+    ----------
+    value : object
+        A copy of what was given, or that itself; no stage gets it but as a copy of its own.
+    key : str
+        Made of its content.
+    watch : Watch or None
+        Tells when it is changed after the call; None for what nobody else can change.
+    """
 
     value: Any
     key: str
+    watch: Watch | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Watch:
+    """Looks after a value that is not copied when a stage is called with it, until the stage gets it.
+
+    Attributes
+    ----------
+    value : object
+    identity : str
+        Of the value as it was.
+    identify : callable
+        Gives the identity of the value as it is.
+    what : str
+        What it is, for messages.
+    error : type
+        What is raised when it was changed.
+    fix : str
+        Advice for that.
+    is_over : bool
+        Whether the stage got it.
+    """
+
+    value: Any
+    identity: str
+    identify: Callable[[Any], str]
+    what: str
+    error: type[CuridaskError]
+    fix: str
+    is_over: bool = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()  # what has travelled is a copy, which needs none
+
+    @property
+    def place(self) -> tuple[int, Callable[[Any], str]]:
+        """The same for all that watch the value."""
+        return id(self.value), self.identify
+
+    def check(self, label: str, known: dict[Any, str]) -> None:
+        """Raise when the value was changed.
+
+        Parameters
+        ----------
+        label : str
+            Who is about to get it.
+        known : dict
+            The identities, by `place`, that were established since anything could be changed.
+
+        Raises
+        ------
+        ValueChangedError, ParametersChangedError
+        """
+        if self.place not in known:
+            try:
+                known[self.place] = self.identify(self.value)
+            except CuridaskError:
+                known[self.place] = ""
+        if known[self.place] != self.identity:
+            raise self.changed(label)
+        self.is_over = True
+
+    def changed(self, where: str) -> CuridaskError:
+        """The error for one that was changed."""
+        return self.error(f"{self.what} was changed after the call, before the stage ran.", where=where, fix=self.fix)
 
 
 class PastStage(NamedTuple):
@@ -87,6 +163,7 @@ class RecordInfo:
     name : str
         The name of its parameter set.
     params : ExperimentParameters or None
+        As for the value of a `Literal`.
     params_hash : str
         Hash of the parameter set, or the combined hash for a record that starts with an aggregate.
     is_aggregate : bool
@@ -101,6 +178,8 @@ class RecordInfo:
         How many of them were before.
     inputs : tuple of RecordInfo, or None
         The records that went into it; None where that does not matter.
+    watch : Watch or None
+        As that of a `Literal`, of the parameter set.
     """
 
     index: int
@@ -115,6 +194,7 @@ class RecordInfo:
     history: Sequence[PastStage] = ()
     n_stages: int = 0
     inputs: tuple[RecordInfo, ...] | None = ()
+    watch: Watch | None = None
 
     @property
     def past(self) -> Sequence[PastStage]:
@@ -198,7 +278,7 @@ class Task:
     record: RecordInfo
     inputs: Mapping[str, ArtifactRef | Literal]
     gathered: tuple[Gathered, ...]
-    kwargs: Mapping[str, Any]
+    kwargs: Mapping[str, Literal]
     outputs: tuple[OutputSpec, ...]
     stems: tuple[str | None, ...]
     marker: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from curidask.executors.base import Job, JobOutput, Keep, Passed, Source, Stored
 from curidask.graph import ArtifactRef, Graph, Literal, Task
@@ -30,16 +30,25 @@ class JobMaker:
         How the tasks stand, kept up to date by its owner.
     forced : collection of int
         The tasks that must not be reused, likewise.
+    may_read : callable
+        Tells of a task whether `run()` may still ask for its values.
     """
 
     def __init__(
-        self, graph: Graph, policy: Policy, prefix: str, status: Mapping[int, Status], forced: Collection[int]
+        self,
+        graph: Graph,
+        policy: Policy,
+        prefix: str,
+        status: Mapping[int, Status],
+        forced: Collection[int],
+        may_read: Callable[[int], bool],
     ) -> None:
         self._graph = graph
         self._policy = policy
         self._prefix = prefix
         self._status = status
         self._forced = forced
+        self._may_read = may_read
         self._superseded: dict[int, int] = {}
         self._longest: dict[str, float] = {}
 
@@ -78,9 +87,18 @@ class JobMaker:
     def _output(self, task: Task, index: int) -> JobOutput:
         spec, ref, stem = task.outputs[index], task.ref(index), task.stems[index]
         if stem is None:
-            return JobOutput(spec.name, ref.key, Keep.PASS)
+            return JobOutput(spec.name, ref.key, Keep.PASS, shared=self._is_shared(ref))
         keep = Keep.COMMIT if self._policy.writable else Keep.ROUND_TRIP
-        return JobOutput(spec.name, ref.key, keep, spec.cacher, stem)
+        return JobOutput(spec.name, ref.key, keep, spec.cacher, stem, shared=self._is_shared(ref))
+
+    def _is_shared(self, ref: ArtifactRef) -> bool:
+        """Whether an artifact may be read more than once; only one stage that is called once is known to read once."""
+        readers = self._graph.dependents[ref.task]
+        if len(readers) != 1 or self._may_read(ref.task):
+            return True
+        reader = self._graph[readers[0]]
+        once = list(reader.inputs.values()).count(ref) == 1
+        return reader.spec.is_aggregate or reader.spec.options.retries > 0 or not once
 
     def _input(self, ref: ArtifactRef | Literal) -> Source:
         return ref if isinstance(ref, Literal) else self.source(ref)
@@ -91,6 +109,5 @@ class JobMaker:
         stem = task.stems[ref.index]
         in_store = self._policy.writable or self._status.get(task.id) is Status.REUSED
         if stem is None or not in_store:
-            shared = self._policy.live or len(self._graph.dependents[task.id]) > 1
-            return Passed(task.id, ref.index, ref.key, shared)
+            return Passed(task.id, ref.index, ref.key, self._is_shared(ref))
         return stored_source(task, ref.index, stem)

@@ -25,7 +25,7 @@ from curidask.executors.describe import levels_to_user
 from curidask.executors.environment import Environment, ManagerFacts
 from curidask.executors.given_files import GivenFiles
 from curidask.files import plain_path
-from curidask.graph import Graph
+from curidask.graph import Graph, RecordInfo
 from curidask.keywords import keywords
 from curidask.listening import Audience, Listener
 from curidask.logs import RunLog, log_file
@@ -395,6 +395,10 @@ class ArtifactManager(SessionFacts, Displays):
                 finally:
                     self._cache.tidy()
 
+    def info_of(self, record: Record) -> RecordInfo:
+        """A record as the tasks of another carry it that it went into; see `curidask.tracing.Tracer.info`."""
+        return self._tracer.info(record, alone=True)
+
     def finish(self) -> Plan:
         """Execute all that is traced and wait for it.
 
@@ -403,9 +407,9 @@ class ArtifactManager(SessionFacts, Displays):
         RunFailedError
             When stages failed; the independent ones have finished.
         """
-        targets = self.graph.targets()
-        plan = self.runner.demand(targets)
-        self.runner.wait(range(len(self.graph)))
+        with self.runner.finishing():
+            plan = self.runner.demand(self.graph.targets())
+            self.runner.wait(range(len(self.graph)))
         self.raise_failures()
         return plan
 

@@ -125,6 +125,11 @@ class Record(RecordDisplay):
             self._fixed_hash = fill_hash(self.params)
             self.manager.hashes_in_use.add(self.params, self._fixed_hash)
 
+    @property
+    def fixed_hash(self) -> str:
+        """The hash that the parameter set had when it was established."""
+        return self._fixed_hash
+
     def get_hash(self) -> str:
         """The hash of the parameter set, or the combined hash once an aggregate ran on the record."""
         return self.combo_hash if self.is_aggregate and self.combo_hash else self._fixed_hash
@@ -206,7 +211,7 @@ class Record(RecordDisplay):
         other.state = self.state.copy()
         other.state._record = other
         other.input_records = [self]
-        other.input_infos = (self.info(alone=True),)
+        other.input_infos = (self.manager.info_of(self),)
         return other
 
     # --- files -------------------------------------------------------------------------------------------------------

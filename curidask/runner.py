@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -80,7 +81,8 @@ class Runner:
         )
         self.reduce: Reducer = lambda task, is_lost, is_replaced: None
         self._decider = Decider(graph, store, policy, audience, before_look)
-        self._jobs = JobMaker(graph, policy, prefix, self.state.status, self._decider.forced)
+        self._jobs = JobMaker(graph, policy, prefix, self.state.status, self._decider.forced, self._may_read)
+        self._is_finishing = False
         self._make_executor = make_executor
         self._executor: Executor | None = None
         self._waiting = waiting
@@ -122,6 +124,18 @@ class Runner:
         except KeyboardInterrupt:
             self._carry_out(self.state.handle(run_events.Interrupted()))
             raise
+
+    @contextmanager
+    def finishing(self) -> Iterator[None]:
+        """Let nothing be read while the block runs but by stages."""
+        self._is_finishing = True
+        try:
+            yield
+        finally:
+            self._is_finishing = False
+
+    def _may_read(self, task: int) -> bool:
+        return self.policy.live or not self._is_finishing or task in self.state.kept
 
     def _progress(self) -> None:
         """Take in what the executor has to report, waiting for it."""

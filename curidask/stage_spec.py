@@ -112,6 +112,19 @@ class StageSpec:
         default = inspect.signature(self.function).parameters[name].default
         return None if default is inspect.Parameter.empty else default
 
+    def keyword_defaults(self) -> dict[str, Any]:
+        """The defaults of the function's parameters that can be given by name."""
+        code = getattr(self.function, "__code__", None)
+        if code is None:
+            return {}
+        leading = max(code.co_posonlyargcount, 2 if self.is_aggregate else 1)
+        named = code.co_varnames[leading : code.co_argcount]
+        defaults = self.function.__defaults__ or ()
+        return {
+            **dict(zip(named[::-1], defaults[::-1], strict=False)),
+            **(self.function.__kwdefaults__ or {}),
+        }
+
     def _check_cachers(self) -> None:
         if self.cachers is None or len(self.cachers) == len(self.outputs):
             return

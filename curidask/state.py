@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
+from curidask.copies import private_copy
 from curidask.errors import MissingInputError
 from curidask.graph import ArtifactRef
 from curidask.representation import represent
@@ -93,7 +93,7 @@ class CacheAwareDict(dict[str, Any]):
         other._manager = self._manager
         for name in self:
             held = self.raw(name)
-            dict.__setitem__(other, name, held if isinstance(held, ArtifactRef) else copy.deepcopy(held))
+            dict.__setitem__(other, name, held if isinstance(held, ArtifactRef) else private_copy(held))
         return other
 
     def __iter__(self) -> Iterator[str]:

@@ -24,6 +24,7 @@ from curidask.graph import (
 )
 from curidask.hashing import digest
 from curidask.params import EMPTY_HASH
+from curidask.snapshots import Snapshots, literal_digest
 from curidask.stage_spec import OutputSpec, StageSpec, check_name
 from curidask.staging import SkippedOutput
 from curidask.store.manifests import files_stem, output_stem
@@ -71,32 +72,59 @@ class Tracer:
     find_given: FindGiven = lambda spec, outputs, record: ()
     _checked: dict[int, StageSpec] = field(default_factory=dict)
     _by_key: dict[tuple[str, tuple[str | None, ...]], int] = field(default_factory=dict)
+    _snapshots: Snapshots = field(default_factory=Snapshots)
 
     def trace(self, record: Record, spec: StageSpec, records: Sequence[Record] | None, kwargs: dict[str, Any]) -> Task:
         """Add the task of a stage on a record and let the record know.
 
         Raises
         ------
-        StageDefinitionError, MissingInputError, UnstableHashError, ParametersChangedError
+        StageDefinitionError, MissingInputError, UnstableHashError, ReadOnceError
+        ParametersChangedError, ValueChangedError
+            When something was changed that this stage, or one before it, was called with.
         """
         if id(spec) not in self._checked:
             spec.check()
             self._checked[id(spec)] = spec
         if kwargs:
             spec.check_call(kwargs)
-        record.check_unchanged()
+        given = self._given(record, spec, kwargs)
         if spec.is_aggregate:
             members = list(records or ())
             record.set_aggregate(members)
             gathered, inputs, names = self._gather(spec, members, kwargs), {}, list(spec.inputs or ())
         else:
             gathered, inputs, names = (), self._inputs(record, spec, kwargs), list(spec.inputs or ())
-        task = self._task(record, spec, inputs, gathered, kwargs)
+        force = record.params is not None and record.params.overwrite
+        task = self._add(self.info(record), spec, inputs, gathered, given, force=force)
         if spec.is_aggregate:  # for the stages after it; its own job has them all
             record.input_infos = tuple(member.record for member in gathered)
         refs = [task.ref(index) for index in range(len(task.outputs))]
         record.add_task(spec, task.id, names, refs)
         return task
+
+    def info(self, record: Record, *, alone: bool = False) -> RecordInfo:
+        """A record as tasks carry it, with its parameter set as it is now; `alone` as for `Record.info`.
+
+        Raises
+        ------
+        ParametersChangedError
+        """
+        info = record.info(alone=alone)
+        if record.params is None:
+            return info
+        params = self._snapshots.of_params(record)
+        return replace(info, params=params.value, watch=params.watch)
+
+    def _given(self, record: Record, spec: StageSpec, kwargs: Mapping[str, Any]) -> dict[str, Literal]:
+        if not kwargs:
+            return {}
+        where = f"keyword argument of stage {spec.name!r} of {record.get_reference_name()}"
+        what = f"of the stage {spec.name!r}"
+        return {
+            name: self._snapshots.of_value(value, f"The keyword argument {name!r} {what}", digest, f"{where}: {name}")
+            for name, value in kwargs.items()
+        }
 
     # --- inputs ------------------------------------------------------------------------------------------------------
     def _inputs(self, record: Record, spec: StageSpec, kwargs: Mapping[str, Any]) -> dict[str, ArtifactRef | Literal]:
@@ -129,27 +157,30 @@ class Tracer:
                 logger.warning("%s", text)
                 warnings.warn(text, stacklevel=levels_to_user())
             artifacts = {name: self._held(record, name) for name in wanted if name not in missing}
-            gathered.append(Gathered(record.info(alone=True), artifacts))
+            gathered.append(Gathered(self.info(record, alone=True), artifacts))
         return tuple(gathered)
 
     def _held(self, record: Record, name: str) -> ArtifactRef | Literal:
-        held = _held(record, name)
-        return self.current(held) if isinstance(held, ArtifactRef) else held
+        held = record.state.raw(name)
+        if isinstance(held, ArtifactRef):
+            return self.current(held)
+        if isinstance(held, SkippedOutput):
+            raise ExecutingWithSkippedInputError(
+                f"The input {name!r} is the placeholder of an output that was not computed.",
+                where=f"{record.get_reference_name()}: {held!r}",
+                fix="take the value out of the other record's state with `resolve` on, or let a stage make it",
+            )
+        what = f"{name!r}, put into the state of {record.get_reference_name()} by hand"
+        return self._snapshots.of_value(held, what, literal_digest, what)
 
     # --- the task ----------------------------------------------------------------------------------------------------
-    def _task(
-        self, record: Record, spec: StageSpec, inputs: Inputs, gathered: tuple[Gathered, ...], kwargs: Mapping[str, Any]
-    ) -> Task:
-        force = record.params is not None and record.params.overwrite
-        return self._add(record.info(), spec, inputs, gathered, kwargs, force=force)
-
     def _add(
         self,
         info: RecordInfo,
         spec: StageSpec,
         inputs: Inputs,
         gathered: tuple[Gathered, ...],
-        kwargs: Mapping[str, Any],
+        kwargs: Mapping[str, Literal],
         *,
         force: bool,
     ) -> Task:
@@ -308,29 +339,14 @@ class _Remade:
         return self.graph[self.tasks[stage.task]].as_past if stage.task in self.tasks else stage
 
 
-def _held(record: Record, name: str) -> ArtifactRef | Literal:
-    held = record.state.raw(name)
-    if isinstance(held, ArtifactRef):
-        return held
-    if isinstance(held, SkippedOutput):
-        raise ExecutingWithSkippedInputError(
-            f"The input {name!r} is the placeholder of an output that was not computed.",
-            where=f"{record.get_reference_name()}: {held!r}",
-            fix="take the value out of the other record's state with `resolve` on, or let a stage make it",
-        )
-    where = f"{name!r}, put into the state of {record.get_reference_name()} by hand"
-    return Literal(held, digest(("literal", held), where=where))
-
-
 def _components(
-    info: RecordInfo, spec: StageSpec, inputs: Inputs, gathered: tuple[Gathered, ...], kwargs: Mapping[str, Any]
+    info: RecordInfo, spec: StageSpec, inputs: Inputs, gathered: tuple[Gathered, ...], kwargs: Mapping[str, Literal]
 ) -> dict[str, Any]:
     """What decides the result, by name: the key is made of it, and the manifest keeps it to explain differences."""
-    where = f"keyword argument of stage {spec.name!r} of {info.label}"
     components: dict[str, Any] = {
         "stage": spec.name,
         "params": info.params_hash,
-        "kwargs": {name: digest(value, where=f"{where}: {name}") for name, value in kwargs.items()},
+        "kwargs": {name: given.key for name, given in kwargs.items()},
         "inputs": {name: ref.key for name, ref in inputs.items()},
         "code": spec.fingerprint,
     }

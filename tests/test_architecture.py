@@ -37,7 +37,7 @@ GROUPS = [
         "run_events",
         "runstate",
     ],
-    ["caching", "store"],
+    ["copies", "caching", "store"],
     ["executors", "clusters"],
     [
         "cache_use",
@@ -47,6 +47,7 @@ GROUPS = [
         "displays",
         "loading",
         "history",
+        "snapshots",
         "tracing",
         "waiting",
         "listening",

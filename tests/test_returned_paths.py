@@ -6,6 +6,7 @@ import collections
 import json
 import os
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -439,10 +440,10 @@ def test_what_cannot_be_pickled_stays_in_this_process(tmp_path: Path) -> None:
     @cf.stage(None, ["held"])
     def make(record: Any) -> Any:
         written(record, "a", "A")
-        return (item for item in [1])
+        return threading.Lock()
 
     with cf.ArtifactManager("paths", cache=str(tmp_path / "cache"), config=Config(tmp_path)) as manager:
-        assert list(make(cf.Record(manager, None)).state["held"]) == [1]
+        assert make(cf.Record(manager, None)).state["held"].acquire(blocking=False)
 
 
 def test_an_earlier_stages_working_folder_is_not_taken_for_ones_own(tmp_path: Path) -> None:

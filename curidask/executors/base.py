@@ -53,8 +53,8 @@ class Passed:
     key : str
         Its artifact key.
     shared : bool
-        Whether others read it too, so that a reader needs a copy of its own: a stage that changes its input in place
-        must not change what the next one sees.
+        Whether it may be read more than once, so that a reader needs a copy of its own: a stage that changes its input
+        in place must not change what the next one sees.
     """
 
     task: int
@@ -79,13 +79,26 @@ class Keep(Enum):
 
 @dataclass(frozen=True, slots=True)
 class JobOutput:
-    """One output of a job."""
+    """One output of a job.
+
+    Attributes
+    ----------
+    name, key : str
+    keep : Keep
+    cacher : type or object
+        What stores it.
+    stem : str
+        Its name in the store.
+    shared : bool
+        Whether it may be read more than once.
+    """
 
     name: str
     key: str
     keep: Keep
     cacher: Any = None
     stem: str = ""
+    shared: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,6 +113,8 @@ class Job:
         The task's key.
     inputs : mapping of str to Source
         Parameter name of the function to where its value is.
+    kwargs : mapping of str to Literal
+        The keyword arguments of the call.
     gathered : tuple of (RecordInfo, mapping of str to Source)
         For an aggregate: its records with what it may read of each.
     marker : JobOutput
@@ -122,7 +137,7 @@ class Job:
     record: RecordInfo
     inputs: Mapping[str, Source]
     gathered: tuple[tuple[RecordInfo, Mapping[str, Source]], ...]
-    kwargs: Mapping[str, Any]
+    kwargs: Mapping[str, Literal]
     outputs: tuple[JobOutput, ...]
     marker: JobOutput
     prefix: str
@@ -146,6 +161,26 @@ class Job:
     def needs(self) -> set[int]:
         """The tasks on which it depends directly."""
         return {source.task for source in self.sources if not isinstance(source, Literal)}
+
+    def check_unchanged(self, known: dict[Any, str] | None = None) -> None:
+        """Raise when something that it was called with is no copy, and was changed since.
+
+        Parameters
+        ----------
+        known : dict, optional
+            For several jobs at once, see `curidask.graph.Watch.check`.
+
+        Raises
+        ------
+        ValueChangedError, ParametersChangedError
+        """
+        known = {} if known is None else known
+        named = [self.inputs, self.kwargs, *(sources for _, sources in self.gathered)]
+        literals = [value for values in named for value in values.values() if isinstance(value, Literal)]
+        records = [self.record, *(info for info, _ in self.gathered)]
+        for watch in (*(given.watch for given in literals), *(info.watch for info in records)):
+            if watch is not None:
+                watch.check(self.label, known)
 
     @property
     def label(self) -> str:

@@ -74,7 +74,7 @@ def call_stage(job: Job, arguments: list[Any], named: dict[str, Any], surroundin
     function, where = job.spec.function, job.label
     context = contextvars.copy_context()
     context.run(own_decimal_context)
-    call = partial(context.run, function, *arguments, **named, **job.kwargs)
+    call = partial(context.run, function, *arguments, **named)
     try:
         return limited(call, job.spec.options.timeout_seconds, where, surroundings)
     except SystemExit as error:

@@ -23,6 +23,7 @@ from curidask.executors.chains import Chain, undone
 from curidask.executors.dask_worker import FINISHED, value_of
 from curidask.executors.deaths import Deaths
 from curidask.executors.demands import Demands
+from curidask.executors.describe import describe_error
 from curidask.executors.environment import Environment
 from curidask.executors.hearing import Hear, listen, unheard
 from curidask.executors.link import Link
@@ -136,12 +137,23 @@ class DaskExecutor(Executor):
             self._sender.send(jobs, after)
 
     def _with_values(self, jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> list[Job]:
-        """The jobs without those whose values in memory are gone, with a lost scheduler; they go back."""
+        """The jobs without those that have nothing to run on.
+
+        Those that were called with something that was changed since fail; those whose values in memory are gone, with a
+        lost scheduler, go back.
+        """
         back: set[int] = set()
         sent: list[Job] = []
         known = self._under_way.chains.keys() | {job.id for job in jobs}
+        looked_at: dict[Any, str] = {}
         for job in jobs:
             lost = tuple(task for task in job.passed if task not in known)
+            try:
+                job.check_unchanged(looked_at)
+            except CuridaskError as error:
+                back.add(job.id)
+                self._waiting.append(Outcome(job.id, Kind.FAILED, error=describe_error(error, portable=False)))
+                continue
             if lost or not back.isdisjoint(after.get(job.id, ())):
                 back.add(job.id)
                 self._waiting.append(Outcome(job.id, Kind.INPUT_LOST if lost else Kind.INPUT_UNAVAILABLE, lost=lost))

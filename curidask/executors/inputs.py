@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from curidask.copies import is_container, private_copy
 from curidask.errors import ArtifactMissingError, CuridaskError
 from curidask.executors.base import Job, Passed, Reported, Source, Stored
 from curidask.executors.environment import Environment
 from curidask.executors.stage_paths import EarlierFiles, InputLostSignal, RecordPaths
 from curidask.executors.stage_record import GatheredInputs, StageRecord, StageState
 from curidask.executors.stored import load_stored
-from curidask.executors.values import private_copy, resolved, unpack
+from curidask.executors.values import resolved, unpack
 from curidask.graph import Literal, RecordInfo
 from curidask.representation import ArtifactRepresentation
 from curidask.store.workspaces import Workspace
@@ -37,6 +38,7 @@ class Inputs:
     env: Environment
     passed: Mapping[int, Mapping[int, Any]]
     digests: dict[str, str] = field(default_factory=dict)
+    _own: dict[str, Any] = field(default_factory=dict)
     _gathered: list[StageRecord] = field(default_factory=list)
     _needs: Collection[int] = ()
 
@@ -79,16 +81,33 @@ class Inputs:
         return self._record(self.job.record, self.job.inputs, self._input_records, files, reported)
 
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:
-        """What the function gets beside its record: an aggregate its records, and both their inputs by name."""
+        """What the function gets beside its record: an aggregate its records, and both their inputs by name.
+
+        Raises
+        ------
+        InputLostSignal
+        ValueChangedError, ParametersChangedError
+        """
+        self.job.check_unchanged()
+        given = {name: self.load(source) for name, source in self.job.kwargs.items()}
         if not self.job.spec.is_aggregate:
-            return [], {name: self.load(source) for name, source in self.job.inputs.items()}
+            self._own = {name: self.load(source) for name, source in self.job.inputs.items()}
+            return [], {**self._defaults(), **self._own, **given}
         self._gathered = [self._member(info, sources) for info, sources in self.job.gathered]
         named = {}
         for name in self.job.spec.inputs or ():
             if name not in self.job.kwargs:
                 having = [record for record in self._gathered if name in record.state]
                 named[name] = GatheredInputs(partial(_read_state, name), having)
-        return [list(self._gathered)], named
+        return [list(self._gathered)], {**self._defaults(), **named, **given}
+
+    def _defaults(self) -> dict[str, Any]:
+        """Copies of the function's own defaults that it could change for its next call.
+
+        Only of containers and arrays: of others it may ask whether it got the very object.
+        """
+        defaults = self.job.spec.keyword_defaults()
+        return {name: private_copy(value) for name, value in defaults.items() if is_container(value)}
 
     def _input_records(self) -> list[StageRecord]:
         if self.job.spec.is_aggregate:
@@ -117,7 +136,7 @@ class Inputs:
     ) -> StageRecord:
         job = self.job
         state = StageState(
-            lambda name: self.load(sources[name]),
+            lambda name: self._look(sources, name),
             list(sources),
             job.label,
             lambda record, name: self._represent(record, name, sources[name]),
@@ -125,6 +144,11 @@ class Inputs:
         earlier = EarlierFiles(info, self._needs, self.env, job.prefix, job.label)
         paths = RecordPaths(job.spec.name, earlier, files)
         return StageRecord(info, state, paths, reported, self.env.facts, inputs)
+
+    def _look(self, sources: Mapping[str, Source], name: str) -> Any:
+        """What a record's state gives; the stage's own gives what the function got."""
+        own = sources is self.job.inputs and name in self._own
+        return self._own[name] if own else self.load(sources[name])
 
     def _represent(self, record: StageRecord, name: str, source: Source) -> ArtifactRepresentation:
         manifest = self.env.store.manifest(source.stem) if isinstance(source, Stored) else None

@@ -11,6 +11,7 @@ from typing import Any
 
 from curidask.caching.base import Cacheable
 from curidask.caching.references import StageFiles
+from curidask.copies import read_once_error, read_once_part
 from curidask.errors import CacheError, CuridaskError, OutputSignatureError, UnpicklableError
 from curidask.executors import kept_reports
 from curidask.executors.base import ArtifactInfo, Job, JobOutput, Keep, Reported
@@ -206,8 +207,13 @@ class OutputKeeper:
 
     def _pack(self, output: JobOutput, value: Any) -> Any:
         try:
-            return pack(value, portable=self.env.portable)
+            return pack(value, portable=self.env.portable, shared=output.shared)
         except Exception as error:
+            part = read_once_part(value)
+            if part is not None:
+                fix = "return `list(...)` of it, or give the output a cacher that stores what it yields"
+                what = f"The output {output.name!r}"
+                raise read_once_error(what, value, part, where=self.job.label, fix=fix) from None
             raise UnpicklableError(
                 f"The output {output.name!r} ({type(value).__name__}) cannot travel between processes: {error}",
                 where=self.job.label,

@@ -11,7 +11,7 @@ from typing import IO, Any, cast
 from curidask.caching.references import StageFiles, look_at
 from curidask.errors import CacheError
 from curidask.executors.tokens import PREFIX, Holder, swapped
-from curidask.executors.values import Packed
+from curidask.executors.values import Held, Unpicklable
 from curidask.store.workspaces import Workspace
 
 BLOCK_BYTES = 1 << 20
@@ -110,7 +110,7 @@ class ReturnedPaths:
                 if os.path.isfile(path) and self._mentioned_in(_blocks_of(path)):
                     raise self._refusal(output)
 
-    def check_packed(self, packed: Any, output: str) -> None:
+    def check_packed(self, packed: Held, output: str) -> None:
         """Raise when a value that is not stored mentions a working folder.
 
         One that stays in this process and cannot be pickled is let pass, for there is no looking into it.
@@ -119,7 +119,7 @@ class ReturnedPaths:
         ------
         CacheError
         """
-        if self._mentioned_in([packed.data]) if isinstance(packed, Packed) else self._mentioned_by(packed):
+        if self._mentioned_by(packed.value) if isinstance(packed, Unpicklable) else self._mentioned_in(packed.blocks):
             raise self._refusal(output)
 
     def _mentioned_by(self, value: Any) -> bool:
@@ -130,7 +130,7 @@ class ReturnedPaths:
             pickling.dump(value, cast("IO[bytes]", sink))
         return sink.found
 
-    def _mentioned_in(self, blocks: Iterable[bytes]) -> bool:
+    def _mentioned_in(self, blocks: Iterable[bytes | bytearray]) -> bool:
         search = Search(self._marks)
         return any(search.finds(block) for block in blocks)
 
@@ -158,7 +158,7 @@ class Search:
         self._overlap = max(map(len, self._wanted), default=1) - 1
         self._last = b""
 
-    def finds(self, block: bytes) -> bool:
+    def finds(self, block: bytes | bytearray) -> bool:
         """Whether one of the texts is in the block, or begins in the one before."""
         across = self._last + block[: self._overlap]
         self._last = (self._last + block[-self._overlap :])[-self._overlap :]

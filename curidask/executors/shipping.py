@@ -305,7 +305,8 @@ def _explain(specs: Sequence[StageSpec], error: Exception) -> None:
 
 def _check_job(job: Job, error: Exception) -> None:
     fields = {} if job.record.params is None else field_values(job.record.params)
-    for kind, values in (("parameter", fields), ("keyword argument", job.kwargs)):
+    given = {name: literal.value for name, literal in job.kwargs.items()}
+    for kind, values in (("parameter", fields), ("keyword argument", given)):
         for name, value in values.items():
             try:
                 _pickled(_CodePickler, value)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from functools import cached_property
 from typing import Any
 
 from curidask.caching.base import Cacheable
+from curidask.copies import private_copy
 from curidask.errors import CuridaskError, ReportableError, StageAccessError, UndeclaredInputError
 from curidask.executors.base import Reported
 from curidask.executors.environment import ManagerFacts
@@ -95,7 +97,6 @@ class StageRecord:
         facts: ManagerFacts,
         inputs: Callable[[], list[StageRecord]],
     ) -> None:
-        self.params = info.params
         self.state = state
         self.logger = logging.getLogger(f"curidask.stage.{paths.stage}")
         self.is_aggregate = info.is_aggregate
@@ -107,6 +108,11 @@ class StageRecord:
         self._paths = paths
         self._reported = reported
         self._inputs = inputs
+
+    @cached_property
+    def params(self) -> Any:
+        """The parameter set: a copy of its own for each stage."""
+        return private_copy(self._info.params)
 
     @property
     def args(self) -> Any:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import pickle
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from curidask.copies import Copy, is_open_file, private_copy, read_once_part
 from curidask.executors.tokens import Holder, local_paths, with_paths
 from curidask.store.base import Store
 
@@ -18,6 +16,21 @@ class Packed:
     """A value as bytes: it travels without being understood on the way, and each reader gets a copy of its own."""
 
     data: bytes
+
+    @property
+    def blocks(self) -> list[bytes | bytearray]:
+        """All the bytes."""
+        return [self.data]
+
+
+@dataclass(frozen=True, slots=True)
+class Unpicklable:
+    """A value that stays in this process."""
+
+    value: Any
+
+
+Held = Packed | Copy | Unpicklable
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,35 +61,42 @@ def resolved(value: Any, store: Store) -> Any:
     return with_paths(value.value, local_paths(value.holders, store))
 
 
-def pack(value: Any, *, portable: bool) -> Any:
-    """Make a value ready to be held for its readers.
+def pack(value: Any, *, portable: bool, shared: bool) -> Held:
+    """Make a value ready to be held for its readers, so that nobody changes it who made it or has it still.
+
+    Parameters
+    ----------
+    value : object
+    portable : bool
+        Whether readers may be in other processes.
+    shared : bool
+        Whether it may be read more than once.
 
     Raises
     ------
     Exception
-        Whatever pickling raises, when the value must be portable and is not.
+        Whatever pickling raises, when the value must be portable and is not, or cannot be read by all.
     """
-    if not portable:
-        return value
-    from curidask.caching import pickling
-
-    return Packed(pickling.dumps(value))
-
-
-def unpack(packed: Any, *, shared: bool) -> Any:
-    """Give one reader its value: a private copy where others read it too."""
-    if isinstance(packed, Packed):
+    if portable:
         from curidask.caching import pickling
 
-        return pickling.loads(packed.data)
-    return private_copy(packed) if shared else packed
-
-
-def private_copy(value: Any) -> Any:
-    """A copy that can be changed without anybody noticing."""
+        if is_open_file(value):  # cloudpickle would read it
+            raise TypeError("it is an open file")
+        return Packed(pickling.dumps(value))
     try:
-        return pickle.loads(pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
-    except Exception:  # what pickle cannot copy, deepcopy may; what neither can (a connection) is shared as it is
-        with contextlib.suppress(Exception):
-            return copy.deepcopy(value)
-        return value
+        return Copy.of(value)
+    except Exception:
+        if shared and read_once_part(value) is not None:
+            raise
+        return Unpicklable(private_copy(value))
+
+
+def unpack(held: Held, *, shared: bool) -> Any:
+    """Give one reader its value, which nobody else sees."""
+    if isinstance(held, Copy):
+        return held.value(shared=shared)
+    if isinstance(held, Unpicklable):
+        return private_copy(held.value) if shared else held.value
+    from curidask.caching import pickling
+
+    return pickling.loads(held.data)

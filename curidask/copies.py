@@ -1,0 +1,177 @@
+"""Copies of values, so that nobody sees what others do to them; and what can be read only once and not be copied."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import math
+import pickle
+import types
+from collections.abc import Iterator, MutableSet, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from curidask.errors import ReadOnceError
+
+MAX_SMALL_BYTES = 1 << 20
+"""What takes more than that is not copied for each call that it is given to."""
+
+_PLAIN = frozenset(
+    {type(None), bool, int, float, complex, str, bytes, type, types.FunctionType, types.BuiltinFunctionType}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy of a value, out of which its readers in this process get theirs.
+
+    Attributes
+    ----------
+    data : bytes
+        A pickle.
+    buffers : sequence of bytes or bytearray
+        Large contents, such as those of arrays, which the pickle leaves out.
+    """
+
+    data: bytes
+    buffers: Sequence[bytes | bytearray]
+
+    @classmethod
+    def of(cls, value: Any) -> Copy:
+        """Copy a value; what is large is copied once.
+
+        Raises
+        ------
+        Exception
+            Whatever pickling raises.
+        """
+        buffers: list[pickle.PickleBuffer] = []
+        data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
+        return cls(data, [_copied(buffer.raw()) for buffer in buffers])
+
+    @property
+    def blocks(self) -> list[bytes | bytearray]:
+        """All the bytes."""
+        return [self.data, *self.buffers]
+
+    def value(self, *, shared: bool) -> Any:
+        """What a reader gets; unless the copy is `shared`, there must be no other reader, since it is used up."""
+        buffers = [_copied(memoryview(buffer)) for buffer in self.buffers] if shared else self.buffers
+        return pickle.loads(self.data, buffers=buffers)
+
+
+def _copied(view: memoryview) -> bytes | bytearray:
+    return bytes(view) if view.readonly else bytearray(view)
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value, without a look into it, is known to be one that cannot be changed."""
+    kind = type(value)
+    return kind in _PLAIN or (kind is tuple and all(type(part) in _PLAIN for part in value))
+
+
+def is_container(value: Any) -> bool:
+    """Whether a value holds others that can be exchanged."""
+    return isinstance(value, MutableSet) or hasattr(type(value), "__setitem__")
+
+
+def private_copy(value: Any) -> Any:
+    """A copy that its reader can change without anybody noticing; what cannot be copied (a connection) as it is."""
+    if is_plain(value):
+        return value
+    try:
+        return Copy.of(value).value(shared=False)
+    except Exception:  # what pickle cannot copy, deepcopy may
+        with contextlib.suppress(Exception):
+            return copy.deepcopy(value)
+        return value
+
+
+def small_pickle(value: Any) -> bytes | None:
+    """The pickle of a value; None when it is large.
+
+    Raises
+    ------
+    Exception
+        Whatever pickling raises.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+    data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
+    if len(data) + sum(buffer.raw().nbytes for buffer in buffers) > MAX_SMALL_BYTES:
+        return None
+    return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL) if buffers else data
+
+
+# --- what cannot be pickled ------------------------------------------------------------------------------------------
+def is_small(value: Any) -> bool:
+    """Whether a value that cannot be pickled is known to be small."""
+    return _Survey(value).size_bytes <= MAX_SMALL_BYTES
+
+
+def read_once_part(value: Any) -> str | None:
+    """What in a value that cannot be pickled can be read only once, by its class; None when nothing is found."""
+    return _Survey(value).read_once
+
+
+def read_once_error(what: str, value: Any, part: str, *, where: str, fix: str) -> ReadOnceError:
+    """The error for a value that is, or holds, a `part` which can be read only once."""
+    kind = type(value).__name__
+    how = f"is of type {part}" if part == kind else f"({kind}) holds something of type {part}"
+    return ReadOnceError(f"{what} {how}, which can be read only once.", where=where, fix=fix)
+
+
+def is_open_file(value: Any) -> bool:
+    """Whether a value is a file that was opened, and lies not just in memory."""
+    return isinstance(value, io.IOBase) and not isinstance(value, io.BytesIO | io.StringIO)
+
+
+def _is_read_once(value: Any) -> bool:
+    if isinstance(value, io.BytesIO | io.StringIO):
+        return False
+    # What `tempfile` gives wraps a file.
+    return isinstance(value, Iterator | io.IOBase) or isinstance(getattr(value, "file", None), io.IOBase)
+
+
+class _Survey(pickle.Pickler):
+    """Goes through a value as pickle does, past what is in its way.
+
+    Attributes
+    ----------
+    size_bytes : float
+        What pickle would write, about; infinite when it came to no end.
+    read_once : str or None
+        The class of the first thing that can be read only once.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self.size_bytes = 0.0
+        self.read_once: str | None = None
+        super().__init__(_Counter(self), protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=self._count_buffer)
+        try:
+            self.dump(value)
+        except Exception:  # of the value
+            self.size_bytes = math.inf
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Write a number in place of what pickle could not write."""
+        if _is_read_once(obj):
+            self.read_once = self.read_once or type(obj).__name__
+        elif obj is int or not isinstance(obj, type | types.FunctionType):
+            return NotImplemented
+        return int, ()
+
+    def _count_buffer(self, buffer: pickle.PickleBuffer) -> None:
+        self.size_bytes += buffer.raw().nbytes
+
+
+class _Counter:
+    """A file that counts what is written to it."""
+
+    def __init__(self, survey: _Survey) -> None:
+        self._survey = survey
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        self._survey.size_bytes += size
+        return size

@@ -1,0 +1,121 @@
+"""What stages are called with, as it is at the call: copied where that is cheap, else watched until they get it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import pickle
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from curidask.copies import is_plain, is_small, read_once_error, read_once_part, small_pickle
+from curidask.errors import ParametersChangedError, UnstableHashError, ValueChangedError
+from curidask.graph import Literal, Watch
+from curidask.hashing import digest
+
+if TYPE_CHECKING:
+    from curidask.params import ExperimentParameters
+    from curidask.record import Record
+
+Identify = Callable[[Any], str]
+
+
+def literal_digest(value: Any, *, where: str = "") -> str:
+    """The identity of a value that an experiment put into a state."""
+    return digest(("literal", value), where=where)
+
+
+def _set_hash(params: ExperimentParameters) -> str:
+    value: str = params.params_hash()
+    return value
+
+
+class Snapshots:
+    """The values that the stages of a session were called with.
+
+    What is small is copied, one copy for all calls that it is the same for. What is large, or cannot be copied, is held
+    itself; whoever changes it before all have it that were called with it gets an error.
+    """
+
+    def __init__(self) -> None:
+        self._copies: dict[tuple[str, bytes], Any] = {}
+        self._watched: dict[tuple[int, Identify], Watch] = {}
+
+    def of_value(self, value: Any, what: str, identify: Callable[..., str], where: str) -> Literal:
+        """A value as it is now.
+
+        Parameters
+        ----------
+        value : object
+        what : str
+            What it is, to begin a message with.
+        identify : callable
+            Gives its key; is also called with the keyword `where`.
+        where : str
+            Where it comes from, for messages.
+
+        Raises
+        ------
+        UnstableHashError, ReadOnceError, ValueChangedError
+        """
+        try:
+            key = identify(value, where=where)
+        except UnstableHashError:
+            part = read_once_part(value)
+            if part is None:
+                raise
+            fix = "give the stage `list(...)` of it, or what it is made of (for a file, the path)"
+            raise read_once_error(what, value, part, where=where, fix=fix) from None
+        if is_plain(value):
+            return Literal(value, key)
+        fix = "give each call an object of its own, such as `copy.deepcopy(value)`, and do not change it afterwards"
+        return self._taken(value, key, Watch(value, key, identify, what, ValueChangedError, fix), where)
+
+    def of_params(self, record: Record) -> Literal:
+        """The parameter set of a record as it is now.
+
+        Raises
+        ------
+        ParametersChangedError
+            When it was changed since the record was made.
+        """
+        params, key = record.params, record.fixed_hash
+        with contextlib.suppress(Exception):
+            known = self._copies.get(_place(key, small_pickle(params) or b""))
+            if known is not None:
+                return Literal(known, key)
+        record.check_unchanged()
+        what, fix = f"The parameter set {record.name!r}", "make a second set with `dataclasses.replace(params, ...)`"
+        watch = Watch(params, key, _set_hash, what, ParametersChangedError, fix)
+        return self._taken(params, key, watch, record.get_reference_name())
+
+    def _taken(self, value: Any, key: str, watch: Watch, where: str) -> Literal:
+        before = self._watched.get(watch.place)
+        if before is not None and before.identity != key and not before.is_over:
+            raise before.changed(where)
+        copied = self._copied(value, key)
+        if copied is not value:
+            return Literal(copied, key)
+        self._watched[watch.place] = watch
+        return Literal(value, key, watch)
+
+    def _copied(self, value: Any, key: str) -> Any:
+        """A copy; the value itself when it is large, or cannot be copied."""
+        try:
+            data = small_pickle(value)
+            if data is None:
+                return value
+            place = _place(key, data)
+            if place not in self._copies:
+                self._copies[place] = pickle.loads(data)
+            return self._copies[place]
+        except Exception:  # what pickle cannot copy, deepcopy may
+            with contextlib.suppress(Exception):
+                return copy.deepcopy(value) if is_small(value) else value
+            return value
+
+
+def _place(key: str, data: bytes) -> tuple[str, bytes]:
+    # A pickle names functions and classes only; the key knows which they were.
+    return key, hashlib.sha256(data).digest()
