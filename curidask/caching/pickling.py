@@ -112,9 +112,9 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _dump_by_value(obj: Any, file: IO[bytes]) -> None:
-    import cloudpickle
+    from curidask.caching import by_value  # loads cloudpickle
 
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    class Pickler(by_value.Pickler):
         def reducer_override(self, obj: Any) -> Any:
             reduced = _reduce_project_object(obj)
             return super().reducer_override(obj) if reduced is NotImplemented else reduced

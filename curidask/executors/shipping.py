@@ -22,6 +22,7 @@ from typing import Any
 
 import cloudpickle
 
+from curidask.caching import by_value
 from curidask.clusters.checks import require_cache
 from curidask.errors import UnpicklableError
 from curidask.executors import project_files
@@ -85,7 +86,7 @@ def pack_code(
         contents = {module.__name__: _portable_contents(module) for module in modules}
         paths = _package_paths(modules)
         try:
-            data = cloudpickle.dumps((tuple(specs), contents, paths, env, outfit))
+            data = by_value.dumps((tuple(specs), contents, paths, env, outfit))
         except Exception as error:
             _explain(specs, error)
             raise
@@ -139,7 +140,7 @@ class _JobPickler(pickle.Pickler):
         return NotImplemented
 
 
-class _CloudJobPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+class _CloudJobPickler(by_value.Pickler):
     """The same for what only cloudpickle can pickle."""
 
     code_id: str
@@ -182,7 +183,7 @@ def _portable_contents(module: ModuleType) -> dict[str, Any]:
         if (name.startswith("__") and name.endswith("__")) or isinstance(value, ModuleType):
             continue
         try:
-            cloudpickle.dumps(value)
+            by_value.dumps(value)
         except Exception:
             continue
         contents[name] = value
@@ -192,7 +193,7 @@ def _portable_contents(module: ModuleType) -> dict[str, Any]:
 def _explain(specs: Sequence[StageSpec], error: Exception) -> None:
     for spec in specs:
         try:
-            cloudpickle.dumps(spec)
+            by_value.dumps(spec)
         except Exception as cause:
             raise UnpicklableError(
                 f"The code of stage {spec.name!r} cannot be sent to worker processes: {cause}",
@@ -207,7 +208,7 @@ def _check_job(job: Job, error: Exception) -> None:
     for kind, values in (("parameter", fields), ("keyword argument", job.kwargs)):
         for name, value in values.items():
             try:
-                cloudpickle.dumps(value)
+                by_value.dumps(value)
             except Exception as cause:
                 raise UnpicklableError(
                     f"The {kind} {name!r} ({type(value).__name__}) cannot be sent to worker processes: {cause}",
