@@ -337,6 +337,7 @@ import time
 
 import curidask as cf
 from curidask.caching import JsonCacher
+from distributed import get_worker
 
 
 @dataclass
@@ -350,6 +351,9 @@ def fit(record):
     for _ in range(record.params.megabytes // 10):
         taken.append(b"x" * 10_000_000)
         time.sleep(0.01)
+    limit = get_worker().memory_manager.memory_limit
+    while 10_000_000 * len(taken) > limit:
+        time.sleep(1)  # until dask has noticed
     with open(CALLS / f"fit_{record.name}", "a") as file:
         file.write("x")
     return len(taken)
