@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from collections.abc import Callable, Iterator
@@ -283,10 +284,18 @@ class RefusedError(Exception):
 _open: dict[tuple[int, str, str], Any] = {}
 
 
+@functools.cache
+def _fsspec() -> Any:
+    import fsspec.asyn
+
+    # A child has its parent's event loop, and no thread that runs it. fsspec does this by itself from 2025.3.1 on.
+    os.register_at_fork(after_in_child=fsspec.asyn.reset_lock)
+    return fsspec
+
+
 def _file_system(url: str, protocol: str, options: StorageOptions) -> tuple[Any, str]:
     """The file system, one for each process and way to reach it, and the path of the root in it."""
-    import fsspec
-
+    fsspec = _fsspec()
     arguments = _arguments(protocol, options)
     try:
         chain, root = fsspec.core.url_to_fs(url, **arguments) if "::" in url else (None, "")

@@ -337,6 +337,7 @@ import time
 
 import curidask as cf
 from curidask.caching import JsonCacher
+from distributed import get_worker
 
 
 @dataclass
@@ -350,6 +351,9 @@ def fit(record):
     for _ in range(record.params.megabytes // 10):
         taken.append(b"x" * 10_000_000)
         time.sleep(0.01)
+    limit = get_worker().memory_manager.memory_limit
+    while 10_000_000 * len(taken) > limit:
+        time.sleep(1)  # until dask has noticed
     with open(CALLS / f"fit_{record.name}", "a") as file:
         file.write("x")
     return len(taken)
@@ -384,6 +388,7 @@ def test_stage_that_needs_more_memory_gets_twice_as_much_once(
 
 
 LARGE = """
+import time
 from dataclasses import dataclass
 
 import curidask as cf
@@ -397,11 +402,13 @@ class Params(cf.ExperimentParameters):
 
 @cf.stage(None, ["y"])
 def fit(record):
-    return bytes([record.params.x]) * 60_000_000
+    return bytes([record.params.x]) * 6_000_000
 
 
 @cf.aggregate(["y"], ["total"], [JsonCacher])
 def total(record, records, y):
+    while not (CALLS / "open").exists():
+        time.sleep(0.02)
     return [[len(value), value[-1]] for value in y.values()]
 
 
@@ -426,16 +433,23 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def test_disk_that_values_are_spilled_to_is_full(project: Project, own_address: Address, full_disk: Path) -> None:
-    project.write("experiments/demo.py", LARGE)
-    # Spilling is what is tested; a moment above the limit must not end the worker.
-    patient = {f"DASK_DISTRIBUTED__WORKER__MEMORY__{what}": "False" for what in ("TERMINATE", "PAUSE")}
-    own_address.start_worker("--memory-limit", "600MB", "--local-directory", str(full_disk), env=patient)
-    code, errors = finish(project.start("demo", "--scheduler", own_address.url, env=own_address.env), 90)
+def test_disk_that_values_are_spilled_to_is_full(
+    project: Project, calls: Path, own_address: Address, full_disk: Path
+) -> None:
+    project.write("experiments/demo.py", LARGE.replace("CALLS", f"__import__('pathlib').Path({str(calls)!r})"))
+    # However little the worker needs, it is more than what it may have before it spills; and nothing else comes of it.
+    share = {"TARGET": "0.001", "SPILL": "0.001", "TERMINATE": "False", "PAUSE": "False"}
+    env = {f"DASK_DISTRIBUTED__WORKER__MEMORY__{what}": value for what, value in share.items()}
+    own_address.start_worker("--memory-limit", "600MB", "--local-directory", str(full_disk), env=env)
+    run = project.start("demo", "--scheduler", own_address.url, env=own_address.env)
+    full = "No space left on device"
+    wait_for(lambda: full in own_address.processes.said("worker") or run.poll() is not None, 60, "the full disk")
+    (calls / "open").touch()  # the values are held until then
+    code, errors = finish(run, 90)
     assert code == 0, errors
-    assert "No space left on device" in own_address.processes.said("worker")
+    assert full in own_address.processes.said("worker")
     (path,) = project.artifacts("total_total")
-    assert json.loads(path.read_text()) == [[60_000_000, i] for i in range(6)]
+    assert json.loads(path.read_text()) == [[6_000_000, i] for i in range(6)]
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
