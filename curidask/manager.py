@@ -422,6 +422,7 @@ class ArtifactManager(SessionFacts, Displays):
         return self.runner.plan(self.graph.targets(), from_scratch=True)
 
     # --- artifacts ----------------------------------------------------------------------------------------------------
+    @keywords()
     def get_artifact_path(
         self,
         obj_name: str,

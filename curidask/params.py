@@ -113,6 +113,7 @@ class ExperimentParameters:
             return _checked_hash(self.hash, self.name)
         return values_hash(self)
 
+    @keywords()
     def args_hash(self, dry: bool = False) -> Any:
         """`params_hash` under its old name."""
         return self.params_hash(dry)

@@ -7,10 +7,11 @@ import platform
 import shlex
 import socket
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from curidask import history, run_folder
 from curidask.config import Config
+from curidask.errors import ConfigurationError
 from curidask.keywords import keywords
 from curidask.planner import Force
 
@@ -29,8 +30,38 @@ STATUSES = {"running": "incomplete", "interrupted": "incomplete", "done": "compl
 """How a run stands, in the words of the documented API."""
 
 
+T = TypeVar("T")
+
+
+class Decided(Generic[T]):
+    """An attribute that is decided when the manager is made, since to set it later would be without effect."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, manager: SessionFacts | None, owner: type | None = None) -> T:
+        if manager is None:
+            raise AttributeError(self._name)
+        value: T = vars(manager)[self._name]
+        return value
+
+    def __set__(self, manager: SessionFacts, value: T) -> None:
+        if self._name in vars(manager):
+            raise ConfigurationError(
+                f"{self._name!r} cannot be changed: it is decided when the manager is made.",
+                where=f"the manager of {manager.experiment_name!r}",
+                fix=f"make the manager with it, as in ArtifactManager(..., {self._name}={value!r})",
+            )
+        vars(manager)[self._name] = value
+
+
 class SessionFacts:
     """The manager's documented attributes that follow from its parts."""
+
+    experiment_name = Decided[str]()
+    prefix = Decided[str]()
+    dry = Decided[bool]()
+    dry_cache = Decided[bool]()
 
     config: Config
     store: Store
@@ -39,7 +70,6 @@ class SessionFacts:
     runner: Runner
     reader: Reader
     reference: str
-    prefix: str
     full_store: Path | None
     live: bool
     _tracer: Tracer

@@ -18,7 +18,7 @@ import pytest
 import curidask as cf
 from curidask import cli
 from curidask.caching import JsonCacher
-from curidask.errors import ParameterError, StageDefinitionError, UnknownKeywordError
+from curidask.errors import ConfigurationError, ParameterError, StageDefinitionError, UnknownKeywordError
 
 
 @dataclass
@@ -261,6 +261,15 @@ def test_what_a_manager_tells_of_machine_command_and_status(
     with pytest.raises(KeyError):
         fail(cf.Record(manager, Params()))
     assert (manager.error_thrown, manager.status) == (True, "LIVE")
+
+
+@pytest.mark.parametrize("name", ["dry", "dry_cache", "prefix", "experiment_name"])
+def test_what_is_decided_with_the_manager_cannot_be_set_later(manager: cf.ArtifactManager, name: str) -> None:
+    before = getattr(manager, name)
+    with pytest.raises(ConfigurationError, match=name) as caught:
+        setattr(manager, name, "x")
+    assert f"{name}='x'" in caught.value.fix
+    assert getattr(manager, name) == before
 
 
 def test_the_status_of_an_experiment_in_documented_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 import curidask as cf
 from curidask import caching, reporting
+from curidask.errors import UnknownKeywordError
 from curidask.record import ArtifactRepresentation
 from curidask.staging import SkippedOutput
 
@@ -23,6 +24,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "reference.md"
 
 THERE = ("as documented", "goes beyond", "another thing")
 NOT_HERE = "not here"
+
+MADE_OR_CALLED_BY_CURIDASK = ("staging.SkippedOutput", "caching.Cacheable.save", "caching.FileReferenceCacher.save")
+"""What a project does not call with keywords."""
 
 Names = tuple[str, ...]
 """Names of one parameter, the one of curifactory first."""
@@ -159,6 +163,16 @@ def test_each_name_is_there_with_its_parameters(row: Row, instances: dict[str, A
     assert len(targets) == len(set(targets))
     assert accepted.order[: len(row.positional)] == targets[: len(row.positional)]
     assert not set(row.refused) & set(accepted.by_keyword)
+
+
+CALLED = [row for row in ALL if (row.positional or row.named) and row.full_name not in MADE_OR_CALLED_BY_CURIDASK]
+
+
+@pytest.mark.parametrize("row", CALLED, ids=lambda row: row.full_name)
+def test_a_keyword_that_is_not_there_is_an_error(row: Row, instances: dict[str, Any]) -> None:
+    with pytest.raises(UnknownKeywordError, match="no_such_keyword") as caught:
+        found(row, instances)(*[None] * len(row.positional), no_such_keyword=1)
+    assert caught.value.fix
 
 
 @pytest.mark.parametrize("row", [row for row in ALL if row.status == NOT_HERE], ids=lambda row: row.full_name)
