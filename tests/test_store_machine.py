@@ -49,12 +49,15 @@ class Crash:
     def after(self, operations: int) -> Iterator[None]:
         """Let so many operations pass, then die; the block ends where the process does."""
         self.remaining, self.happened = operations, False
+        # Nobody hears of what fails while objects go away; to tell it, pytest would open files, and die of that.
+        told, sys.unraisablehook = sys.unraisablehook, lambda _: None
         try:
             yield
         except SimulatedCrash:
             self.happened = True
         finally:
             self.remaining = None
+            sys.unraisablehook = told
 
 
 CRASH = Crash()
