@@ -19,6 +19,7 @@ from curidask.keywords import keywords
 from curidask.listening import Listener
 from curidask.loading import ModuleEntry
 from curidask.manager import ArtifactManager
+from curidask.module_files import module_files
 from curidask.progress import Progress
 from curidask.terminal import coloured, shown_logs, shown_warnings
 
@@ -344,8 +345,8 @@ def regex_lister(module_name: str, regex: str, try_import: bool = True) -> list[
     pattern = re.compile(regex, re.MULTILINE)
     found = [
         name
-        for name in loading.module_names(config, folder)
-        if pattern.search(loading.module_path(config, folder, name).read_text(encoding="utf-8", errors="replace"))
+        for name, path in module_files(config, folder).items()
+        if pattern.search(path.read_text(encoding="utf-8", errors="replace"))
     ]
     return [_entry_text(loading.describe(config, folder, name)) for name in found] if try_import else found
 

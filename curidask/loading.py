@@ -18,6 +18,7 @@ from curidask.errors import CuridaskError, ModuleImportError, ModuleNotThereErro
 from curidask.executors import project_imports
 from curidask.executors.describe import user_traceback
 from curidask.executors.project_imports import ImportedProject
+from curidask.module_files import module_files
 from curidask.params import ExperimentParameters, check_param_sets
 
 Group = tuple[str, list[ExperimentParameters]]
@@ -47,16 +48,8 @@ class ModuleEntry:
 
 # --- finding ---------------------------------------------------------------------------------------------------------
 def module_names(config: Config, folder: str) -> list[str]:
-    """The modules in a folder of the project, with dots for subfolders."""
-    root = config.path(folder)
-    paths = sorted(root.rglob("*.py")) if root.is_dir() else []
-    names = [path.relative_to(root).with_suffix("").parts for path in paths]
-    return [".".join(parts) for parts in names if not any(part.startswith(("_", ".")) for part in parts)]
-
-
-def module_path(config: Config, folder: str, name: str) -> Path:
-    """The file of a module in a folder of the project."""
-    return config.path(folder).joinpath(*name.split(".")).with_suffix(".py")
+    """The modules in a folder of the project; see `module_files`."""
+    return list(module_files(config, folder))
 
 
 def list_modules(config: Config, folder: str) -> list[ModuleEntry]:
@@ -181,7 +174,7 @@ def _import(config: Config, folder: str, name: str) -> ModuleType:
     enter_project(config)
     package = ".".join(Path(folder).parts)
     full_name = f"{package}.{name}"
-    path = module_path(config, folder, name)
+    path = module_files(config, folder)[name]
     # Compiled files are matched by second and size, so an edit right after a run could go unnoticed: none are written.
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:

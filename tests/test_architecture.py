@@ -46,6 +46,7 @@ GROUPS = [
         "state",
         "displays",
         "loading",
+        "module_files",
         "history",
         "snapshots",
         "tracing",

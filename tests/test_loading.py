@@ -74,7 +74,7 @@ def test_names_have_dots_for_subfolders_and_leave_out_private_modules(folder: Fo
     for name in ("b", "a", "sub/c", "sub/deep/d", "_private", "sub/__init__", ".hidden/e", "__pycache__/f"):
         folder.write(f"experiments/{name}.py", RUN)
     folder.write("experiments/notes.txt", "")
-    assert module_names(folder.config, "experiments") == ["a", "b", "sub.c", "sub.deep.d"]
+    assert module_names(folder.config, "experiments") == ["a", "b", "sub", "sub.c", "sub.deep.d"]
     assert module_names(folder.config, "nowhere") == []
 
 
@@ -117,6 +117,17 @@ def test_relative_imports_and_the_projects_own_libraries(folder: Folder) -> None
     )
     folder.write("experiments/sub/beside.py", "ONE = 1\n")
     assert folder.experiment("sub.demo") == 4
+
+
+def test_a_package_is_an_experiment_too(folder: Folder) -> None:
+    folder.write("experiments/pack/__init__.py", "from .main import run\n")
+    folder.write("experiments/pack/main.py", "from . import beside\n", "def run(*_): return beside.ONE\n")
+    folder.write("experiments/pack/beside.py", "ONE = 1\n")
+    folder.write("experiments/plain/__init__.py")
+    folder.write("experiments/plain/demo.py", RUN)
+    assert folder.experiment("pack") == 1
+    assert folder.experiment("plain.demo") == "ran"
+    assert module_names(folder.config, "experiments") == ["pack", "pack.beside", "pack.main", "plain.demo"]
 
 
 def test_folders_with_other_names(tmp_path: Path) -> None:

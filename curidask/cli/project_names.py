@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from curidask.config import Config
+from curidask.module_files import module_files
 
 MODULES_AT_MOST = 50
 """Modules of the project that are read for the names of stages."""
@@ -63,12 +64,10 @@ def stages(config: Config, experiment: str | None) -> dict[str, str]:
 
 # --- files -----------------------------------------------------------------------------------------------------------
 def _modules(config: Config, folder: str) -> Iterator[tuple[str, ast.Module]]:
-    root = config.path(folder)
-    for path in sorted(root.rglob("*.py")):
-        parts = path.relative_to(root).with_suffix("").parts
-        tree = _parsed(path) if not any(part.startswith(("_", ".")) for part in parts) else None
+    for name, path in module_files(config, folder).items():
+        tree = _parsed(path)
         if tree is not None:
-            yield ".".join(parts), tree
+            yield name, tree
 
 
 def _module_name(asked: str) -> str:
@@ -76,7 +75,8 @@ def _module_name(asked: str) -> str:
 
 
 def _file(config: Config, folder: str, module: str) -> Path:
-    return config.path(folder).joinpath(*_module_name(module).split(".")).with_suffix(".py")
+    name = _module_name(module)
+    return module_files(config, folder).get(name, config.path(folder) / f"{name}.py")
 
 
 def _parsed(path: Path) -> ast.Module | None:

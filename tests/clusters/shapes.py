@@ -57,7 +57,7 @@ def _shape(path: Path) -> Shape:
     pieces = re.split(r"^#### (.+)\n", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     files = dict(zip(pieces[::2], pieces[1::2], strict=True))
     first, text = next(iter(files.items()))
-    experiment = first.removeprefix("experiments/").removesuffix(".py").replace("/", ".")
+    experiment = first.removeprefix("experiments/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     files[first] = "".join(
         [HEAD, PARAMS if "def get_params" not in text else "", text, RUN if "def run(" not in text else ""]
     )
