@@ -94,7 +94,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Grouped(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            if file.endswith(("test_deploy_services.py", "test_costs.py", "test_examples.py")):
+            if file.endswith(("test_deploy_services.py", "test_costs.py", "test_examples.py", "test_shapes.py")):
                 return file
             folder, _, name = file.rpartition("/")
             return folder if folder.endswith("clusters") and name in TOGETHER else nodeid

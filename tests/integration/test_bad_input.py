@@ -130,8 +130,8 @@ def test_json_that_is_none_names_the_place(project: Project, parallel: str) -> N
 
 
 def test_unpicklable_value_between_processes(project: Project) -> None:
-    replaced(project, ('data["x"] *= 10\n    return data', "return (i for i in range(3))"))
-    says = ("'middle' (generator) cannot travel between processes", "stage 'change' of Record 0 (set0)", "--parallel 0")
+    replaced(project, ('data["x"] *= 10\n    return data', "import threading\n    return threading.Lock()"))
+    says = ("'middle' (lock) cannot travel between processes", "stage 'change' of Record 0 (set0)", "--parallel 0")
     fails(project, "demo", "--parallel", "2", "-n", "set0", code=1, says=says)
 
 
