@@ -129,7 +129,7 @@ def _attached(value: Any) -> dict[str, Any]:
     return {"attrs": value.attrs or None, "attributes": attributes or None}
 
 
-_OF_TABLES = {"_mgr", "_attrs", "_flags", "_name", "_item_cache", "_cacher", "_is_copy", "_index", "_cache"}
+_OF_TABLES = {"_mgr", "_attrs", "_flags", "_name", "_item_cache", "_cacher", "_is_copy", "_index", "_cache", "_typ"}
 
 
 def _index_parts(pandas: Any, value: Any) -> dict[str, Any]:

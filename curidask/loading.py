@@ -7,6 +7,7 @@ import importlib
 import inspect
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,7 +179,9 @@ def _import(config: Config, folder: str, name: str) -> ModuleType:
     # Compiled files are matched by second and size, so an edit right after a run could go unnoticed: none are written.
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        return importlib.import_module(full_name)
+        module = importlib.import_module(full_name)
+        _warn_of_taken_names()
+        return module
     except CuridaskError:
         raise
     except (Exception, SystemExit) as error:
@@ -189,6 +192,21 @@ def _import(config: Config, folder: str, name: str) -> ModuleType:
         ) from error
     finally:
         sys.dont_write_bytecode = written
+
+
+_told: set[str] = set()
+
+
+def _warn_of_taken_names() -> None:
+    entered = project_imports.entered()
+    for name, file in entered.taken().items() if entered is not None else ():
+        if file not in _told:
+            _told.add(file)
+            warnings.warn(
+                f"`import {name}` does not give the project's {file}: that name is taken by Python or a package that "
+                "is loaded already; rename the file",
+                stacklevel=2,
+            )
 
 
 def _import_traceback(error: BaseException) -> str:
@@ -207,8 +225,8 @@ def enter_project(config: Config) -> None:
         below = [
             entry for entry in sys.path if entry != root and project_imports.is_own_file(Path(entry, "x"), config.root)
         ]
-        packages = dict(_packages(config))
-        project_imports.enter(ImportedProject(config.root, [root, *below], packages=packages))
+        packages, always = dict(_packages(config)), [Path(f).parts[0] for f in (config.experiments, config.params)]
+        project_imports.enter(ImportedProject(config.root, [root, *below], packages=packages, always=always))
     if sys.path[:1] != [root]:
         sys.path[:] = [root, *(entry for entry in sys.path if entry != root)]
     importlib.invalidate_caches()

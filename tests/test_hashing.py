@@ -12,6 +12,7 @@ import itertools
 import operator
 import os
 import pathlib
+import pickle
 import random
 import re
 import subprocess
@@ -639,6 +640,11 @@ def buffer(items: list[int], size: int) -> Buffer:
 )
 def test_what_a_class_adds_to_another_counts(one: Any, same: Any, other: Any) -> None:
     assert digest(one) == digest(same) != digest(other)
+
+
+@pytest.mark.parametrize("table", [pd.DataFrame({"a": [1]}), pd.Series([1.5], name="s"), pd.Index(["x"])])
+def test_a_table_that_was_pickled_is_the_same(table: Any) -> None:
+    assert digest(pickle.loads(pickle.dumps(table))) == digest(table)
 
 
 def test_labels_of_text_are_the_same_whatever_type_pandas_gives_them() -> None:

@@ -151,6 +151,27 @@ def test_an_installed_package_of_the_same_name_is_not_taken_for_the_projects(fol
     assert folder.sets("demo") == [["mine"]]
 
 
+def test_a_package_of_the_projects_goes_before_an_installed_one(folder: Folder, tmp_path: Path) -> None:
+    (tmp_path / "installed" / "params").mkdir(parents=True)
+    (tmp_path / "installed" / "params" / "__init__.py").write_text("raise RuntimeError('the wrong one')")
+    project = Folder(tmp_path / "project")
+    sys.path.insert(0, str(tmp_path / "installed"))
+    project.write("params/__init__.py", PARAMS)
+    project.write("params/demo.py", "from params import Params\ndef get_params(): return [Params('mine')]\n")
+    project.write("experiments/demo.py", "import params\n", RUN)
+    assert project.sets("demo") == [["mine"]]
+    assert project.experiment("demo") == "ran"
+
+
+def test_a_file_whose_name_is_taken_is_told(folder: Folder) -> None:
+    folder.write("queue.py", "WHO = 1\n")
+    folder.write("socket.py", "WHO = 1\n")
+    folder.write("experiments/demo.py", "import queue\n", "def run(*_): return hasattr(queue, 'WHO')\n")
+    with pytest.warns(UserWarning, match=r"`import queue` does not give the project's .*queue\.py") as told:
+        assert folder.experiment("demo") is False
+    assert len(told) == 1
+
+
 def test_modules_of_another_project_are_forgotten(tmp_path: Path) -> None:
     one, two = Folder(tmp_path / "one"), Folder(tmp_path / "two")
     one.write("experiments/demo.py", "def run(*_): return 1\n")

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import linecache
 import os
+import re
 import sys
 import sysconfig
 import types
@@ -39,6 +40,8 @@ FRAMEWORK = "curidask"
 
 _STANDARD = tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")})
 _IMPORT_SYSTEM = ("<frozen importlib", os.path.dirname(importlib.__file__), __file__)
+
+_IMPORT = rb"(?m)^\s*(?:import|from)\s+%s\b"
 
 _for_project: ContextVar[bool] = ContextVar("for_project", default=False)
 
@@ -189,6 +192,8 @@ class ImportedProject:
         would be found instead, since a folder without one comes last, wherever it lies on the path.
     origin : str, optional
         Its folder on the driver; the same by default.
+    always : sequence of str
+        Names that are the project's whoever imports them.
 
     Attributes
     ----------
@@ -206,9 +211,11 @@ class ImportedProject:
         sources: Mapping[str, bytes] | None = None,
         packages: Mapping[str, Sequence[str]] | None = None,
         origin: str = "",
+        always: Sequence[str] = (),
     ) -> None:
         self.root = root
         self.origin = origin or str(root)
+        self._always = always
         self.folders = list(folders)
         self.sources = dict(sources or {})
         self.records = sources is None
@@ -220,6 +227,8 @@ class ImportedProject:
     def enter(self) -> None:
         """Import from this project from now on."""
         self.shadowing = self._find_shadowing()
+        if self.shadowing and self.records:
+            self._load_others()
         self._added = [folder for folder in self.folders if folder not in sys.path]
         sys.path[:0] = self._added
         sys.path_hooks.insert(0, self._hook)
@@ -228,6 +237,24 @@ class ImportedProject:
         for name, places in self._packages.items():
             _make_package(name, places)
         importlib.invalidate_caches()
+
+    def _load_others(self) -> None:
+        """Load what workers load before the project, so that a name means the same here as there."""
+        before, sys.path[:] = list(sys.path), self.outside()
+        try:
+            importlib.import_module("distributed")
+        finally:
+            sys.path[:] = before
+
+    def taken(self) -> dict[str, str]:
+        """Names that the project's sources import and that something else has, with the project's files of that name.
+
+        Like in any Python process, a module that is loaded already is what an import gives.
+        """
+        loaded = {name for name in self.shadowing if name in sys.modules and not self.owns(sys.modules[name])}
+        text = b"\n".join(source for path, source in self.sources.items() if path.endswith(".py"))
+        imported = {name for name in loaded if re.search(_IMPORT % re.escape(name).encode(), text)}
+        return {name: self.shadowing[name] for name in sorted(imported)}
 
     def leave(self) -> None:
         """Forget the project's modules, and import from it no more."""
@@ -285,7 +312,7 @@ class ImportedProject:
         found: dict[str, str] = {}
         outside = self.outside()
         for name, file in _top_level(self.folders, self.sources):
-            if name not in found and name not in self._packages and name != FRAMEWORK:
+            if name not in {*found, *self._packages, *self._always, FRAMEWORK}:
                 is_standard = name in sys.stdlib_module_names
                 if is_standard or PathFinder.find_spec(name, outside) is not None:
                     found[name] = file

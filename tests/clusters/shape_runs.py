@@ -70,6 +70,7 @@ LOCAL = (
     "a_stage_out_of_a_factory",
     "file_named_as_a_package",
     "files_named_as_of_the_standard_library",
+    "own_file_named_as_what_dask_needs",
     "source_folder",
 )
 """What starts workers of its own: it is about how they start."""

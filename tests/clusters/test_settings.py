@@ -155,10 +155,12 @@ def test_mistakes_end_a_run_before_it_starts(project: Project, flags: list[str],
 
 
 @pytest.mark.parametrize(("kind", "module"), [("slurm", "dask_jobqueue"), ("kubernetes", "dask_kubernetes")])
-def test_missing_package_names_the_extra(project: Project, kind: str, module: str) -> None:
+def test_missing_package_names_the_extra(project: Project, tmp_path: Path, kind: str, module: str) -> None:
     project.write("curidask.toml", f'[cluster.x]\nkind = "{kind}"')
-    # A module of that name that cannot be imported stands before the real one.
-    project.write(f"shadow/{module}.py", "raise ImportError('not here')")
-    refused = project.experiment("demo", "--cluster", "x", env={"PYTHONPATH": str(project.root / "shadow")})
+    # A module of that name that cannot be imported stands before the real one; one of the project's would not.
+    shadow = tmp_path / "shadow"
+    shadow.mkdir()
+    (shadow / f"{module}.py").write_text("raise ImportError('not here')")
+    refused = project.experiment("demo", "--cluster", "x", env={"PYTHONPATH": str(shadow)})
     assert refused.returncode == 2, refused.stderr
     assert f"curidask[{kind}]" in refused.stderr
