@@ -194,6 +194,7 @@ class OutputKeeper:
     def _write(self, making: Making, value: Any) -> None:
         output, cacher = making.output, making.cacher
         try:
+            making.workspace.mend()
             cacher.save(value)
         except CuridaskError as error:
             error.where = error.where or f"output {output.name!r} of {self.job.label}"

@@ -61,7 +61,8 @@ class Workspace:
     def __exit__(self, *_: object) -> None:
         if not self.made or self.stays:
             return
-        if self._reuses and not self.shown and len(self._spare) < SPARE_FOLDERS and not os.listdir(self.location):
+        reusable = self._reuses and not self.shown and len(self._spare) < SPARE_FOLDERS
+        if reusable and os.path.isdir(self.location) and not os.listdir(self.location):
             self._spare.append(self.location)  # after a commit nothing is left in it
         else:
             shutil.rmtree(self.location, ignore_errors=True)
@@ -81,6 +82,12 @@ class Workspace:
         """The path of a file or folder in it; names in it begin with the basename."""
         self._make()
         return Path(self.location, check_object_name(name))
+
+    def mend(self) -> None:
+        """Make the folder again when somebody removed it: a driver that ended while its stages were under way does."""
+        if self.made and not os.path.isdir(self.location):
+            os.makedirs(self.location, self.mode, exist_ok=True)
+            self._reuses = False
 
     def _make(self) -> None:
         if self.made:
