@@ -239,7 +239,8 @@ def test_what_a_manager_tells_of_its_run(manager: cf.ArtifactManager) -> None:
     cf.Record(manager, None)
     assert manager.get_all_param_sets() == [params]
     assert (manager.git_commit_hash, manager.git_workdir_dirty, manager.status) == ("", False, "LIVE")
-    assert cf.ArtifactManager().experiment_name == "session"
+    with cf.ArtifactManager() as unnamed:
+        assert unnamed.experiment_name == "session"
 
 
 def test_what_a_manager_tells_of_machine_command_and_status(
