@@ -168,7 +168,8 @@ class Encoder:
             raise self.refused(value, "its only identity is its address in this process")
         if hasattr(cls, "__next__") and is_installed(cls):
             raise self.refused(value, "it can be read only once")
-        reduce = copyreg.dispatch_table.get(cls)
+        # tblib, once it is loaded, has exceptions pickled with their tracebacks.
+        reduce = None if issubclass(cls, BaseException) else copyreg.dispatch_table.get(cls)
         try:
             reduced = value.__reduce_ex__(2) if reduce is None else reduce(value)
         except Exception as error:

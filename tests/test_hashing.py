@@ -8,6 +8,7 @@ import decimal
 import enum
 import fractions
 import functools
+import importlib
 import itertools
 import operator
 import os
@@ -645,6 +646,12 @@ def test_what_a_class_adds_to_another_counts(one: Any, same: Any, other: Any) ->
 @pytest.mark.parametrize("table", [pd.DataFrame({"a": [1]}), pd.Series([1.5], name="s"), pd.Index(["x"])])
 def test_a_table_that_was_pickled_is_the_same(table: Any) -> None:
     assert digest(pickle.loads(pickle.dumps(table))) == digest(table)
+
+
+def test_an_exception_is_the_same_whatever_other_packages_make_of_pickling_it() -> None:
+    before = digest(ValueError("a", 1))
+    importlib.import_module("distributed")  # which installs a way of its own
+    assert digest(ValueError("a", 1)) == before != digest(ValueError("a", 2))
 
 
 def test_labels_of_text_are_the_same_whatever_type_pandas_gives_them() -> None:
