@@ -129,7 +129,10 @@ def _attached(value: Any) -> dict[str, Any]:
     return {"attrs": value.attrs or None, "attributes": attributes or None}
 
 
-_OF_TABLES = {"_mgr", "_attrs", "_flags", "_name", "_item_cache", "_cacher", "_is_copy", "_index", "_cache", "_typ"}
+_OF_TABLES = {
+    *("_mgr", "_attrs", "_flags", "_name", "_item_cache", "_cacher", "_is_copy", "_index", "_cache"),
+    *("_typ", "_metadata"),  # which unpickling sets on the object, beside its class
+}
 
 
 def _index_parts(pandas: Any, value: Any) -> dict[str, Any]:
