@@ -138,7 +138,10 @@ class Progress:
     def _erase(self) -> None:
         if self._drawn:
             # Not through click, which takes all escapes away where it takes colour away.
-            own_stream().write(f"\x1b[{self._drawn}A\x1b[J")
+            # At once: what a stage prints next may go to another stream of the same terminal.
+            stream = own_stream()
+            stream.write(f"\x1b[{self._drawn}A\x1b[J")
+            stream.flush()
             self._drawn = 0
 
     def _draw(self) -> None:

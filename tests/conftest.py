@@ -216,7 +216,7 @@ class Project:
 def clean_environment() -> dict[str, str]:
     """The environment without this project's variables, and with no say of the test runner's."""
     kept = ("CURIDASK_NEAR_CACHE",)  # the test's own
-    others = ("CURIDASK_", "DASK_", "PYTEST_")
+    others = ("CURIDASK_", "DASK_", "PYTEST_", "PYTHONUNBUFFERED")
     found = {k: v for k, v in os.environ.items() if k in kept or not k.startswith(others)}
     return found | {"PYTHONFAULTHANDLER": "1"}  # what hangs says where, when it is aborted
 

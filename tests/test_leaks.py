@@ -596,7 +596,7 @@ def test_what_a_module_sets_up_for_itself_when_it_is_imported_stays(
 
 # --- what a stage prints and logs in this process --------------------------------------------------------------------
 TALKING = """
-    import logging, sys
+    import logging, sys, time
     import curidask as cf
     from dataclasses import dataclass
     from tqdm import tqdm
@@ -607,6 +607,7 @@ TALKING = """
 
     @cf.stage(None, ["a"])
     def first(record):
+        time.sleep(0.15)  # until the moving lines are drawn again
         return 1
 
     @cf.stage(["a"], ["b"])
