@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from distributed import Worker
 
 AT_ONCE = 8
 BREAKS = 4
@@ -40,18 +41,27 @@ MORE_ENTRIES = 50
 
 
 # --- the workers that come and go, in a process of their own ---------------------------------------------------------
+async def join(address: str, folder: str) -> Worker:
+    """A worker that has joined; on a busy machine dask may take one for lost that has only begun to."""
+    for attempt in itertools.count():
+        try:
+            async with asyncio.timeout(60):
+                return await Worker(
+                    address, nthreads=1, memory_limit=0, dashboard=False, local_directory=folder, death_timeout=30
+                )
+        except Exception:
+            if attempt == 2:
+                raise
+    raise AssertionError
+
+
 async def come_and_go(address: str, n_joins: int, folder: str) -> None:
     """Let workers join and leave; the number of joins so far goes to stdout."""
-    from distributed import Worker
-
     numbers = itertools.count(1)
 
     async def one_after_the_other() -> None:
         while (number := next(numbers)) <= n_joins:
-            async with asyncio.timeout(60):
-                worker = await Worker(
-                    address, nthreads=1, memory_limit=0, dashboard=False, local_directory=folder, death_timeout=30
-                )
+            worker = await join(address, folder)
             await asyncio.sleep(0.05)
             if number % BREAKS == 0:
                 worker.batched_stream.comm.abort()

