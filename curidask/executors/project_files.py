@@ -187,7 +187,7 @@ def _is_tool(main: ModuleType) -> bool:
 
 
 # --- on the worker ---------------------------------------------------------------------------------------------------
-def enter(code: ProjectCode, place: Place, run: str, scratch: str) -> str:
+def enter(code: ProjectCode, place: Place, run: str, scratch: str) -> None:
     """Import from the project as it was when the run began, and stand in its folder.
 
     Parameters
@@ -198,11 +198,6 @@ def enter(code: ProjectCode, place: Place, run: str, scratch: str) -> str:
         The run's reference.
     scratch : str
         The worker's own folder.
-
-    Returns
-    -------
-    str
-        The project's folder here.
 
     Raises
     ------
@@ -217,7 +212,6 @@ def enter(code: ProjectCode, place: Place, run: str, scratch: str) -> str:
     folders = [moved(folder, code.root, home) for folder in code.folders]
     packages = {name: [moved(place, code.root, home) for place in places] for name, places in code.packages.items()}
     project_imports.enter(ImportedProject(Path(home), folders, sources, packages, code.root))
-    return home
 
 
 def _stand_in(home: str) -> None:

@@ -14,9 +14,9 @@ from curidask.clusters.security import check_plain, is_loopback
 from curidask.clusters.versions import Installation, compare
 from curidask.errors import ConfigurationError
 from curidask.executors import project_imports
+from curidask.executors.gate import Gate
 from curidask.executors.imports import scan
 from curidask.executors.project_files import ProjectFiles, moved
-from curidask.executors.shipping import Gate
 from tests.conftest import Project
 
 
