@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import shlex
 import sys
 import time
 import warnings
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -18,6 +16,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from curidask import history, run_folder
+from curidask.at_exit import close_at_exit
 from curidask.config import Config, load_config
 from curidask.displays import Displays
 from curidask.executors.base import Executor
@@ -290,7 +289,7 @@ class ArtifactManager(SessionFacts, Displays):
                     level=logging.DEBUG if live_log_debug else logging.INFO,
                 )
             )
-            atexit.register(_close, weakref.ref(self))
+            close_at_exit(self)
 
     # --- as a context manager -----------------------------------------------------------------------------------------
     def __reduce__(self) -> NoReturn:
@@ -312,6 +311,7 @@ class ArtifactManager(SessionFacts, Displays):
         self._closed = True
         if self.live and status == "done":
             self.runner.wait(range(len(self.graph)))
+            self._warn_of_untold_failures()
         self.runner.close(now=status == "interrupted")
         self._cache.remove_work(self.graph)
         for record in self.records:
@@ -329,6 +329,15 @@ class ArtifactManager(SessionFacts, Displays):
         if self.live and self.full_store is not None:
             for text in run_folder.fill(self):
                 warnings.warn(text, stacklevel=levels_to_user())
+
+    def _warn_of_untold_failures(self) -> None:
+        failures = self.runner.failures.untold
+        if failures:
+            told = [f"\n  {failure.where}: {failure.what}" for failure in failures[:SHOWN_FAILURES]]
+            told += [f"\n  and {len(failures) - SHOWN_FAILURES} more"] if len(failures) > SHOWN_FAILURES else []
+            stages = "1 stage" if len(failures) == 1 else f"{len(failures)} stages"
+            text = f"{stages} failed, whose outputs nobody asked for:{''.join(told)}"
+            warnings.warn(text, stacklevel=levels_to_user())
 
     @classmethod
     def running(cls) -> ArtifactManager | None:
@@ -488,10 +497,6 @@ class ArtifactManager(SessionFacts, Displays):
         )
 
 
+SHOWN_FAILURES = 5
+
 _running: ContextVar[ArtifactManager | None] = ContextVar("running", default=None)
-
-
-def _close(reference: weakref.ref[ArtifactManager]) -> None:
-    manager = reference()
-    if manager is not None:
-        manager.close()

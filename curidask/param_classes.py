@@ -14,6 +14,8 @@ from curidask.errors import ParameterError
 from curidask.hash_fields import BOOKKEEPING, declared_fields, is_pydantic
 from curidask.keywords import check_keywords
 
+METHODS = ("params_hash", "args_hash")
+
 KEYWORD_ONLY = tuple(name for name in BOOKKEEPING if name != "name")
 
 
@@ -149,6 +151,13 @@ def _check_body(kind: type) -> None:
             f"{kind.__name__} declares {fields[0]!r} but is no dataclass, so it would be ignored.",
             where=_where(kind),
             fix=f"write `@dataclass` above `class {kind.__name__}`",
+        )
+    taken = next((name for name in fields if name in METHODS), None)
+    if taken is not None:
+        raise ParameterError(
+            f"{kind.__name__} has a field {taken!r}, which is the name of a method of every parameter set.",
+            where=_where(kind),
+            fix="give the field another name",
         )
     bare = next(_bare(kind, declared), None)
     if bare is not None:

@@ -26,6 +26,7 @@ class StageFailures:
         self._graph = graph
         self._live = live
         self._failures: dict[int, tuple[StageFailedError, ErrorInfo]] = {}
+        self._raised: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._failures)
@@ -34,6 +35,11 @@ class StageFailures:
     def errors(self) -> Sequence[StageFailedError]:
         """One for each stage that failed."""
         return [failure for failure, _ in self._failures.values()]
+
+    @property
+    def untold(self) -> Sequence[StageFailedError]:
+        """Those that were never raised, since nobody asked for what the stage makes."""
+        return [failure for task, (failure, _) in self._failures.items() if task not in self._raised]
 
     def add(self, task: Task, outcome: Outcome) -> None:
         """Take in that a task failed."""
@@ -57,6 +63,7 @@ class StageFailures:
         failed = next((t for t in [task, *reversed(self._graph.order([task]))] if t in self._failures), None)
         if failed is None:
             raise CuridaskError("A stage did not run.", where=self._graph[task].label)
+        self._raised.add(failed)
         failure, error = self._failures[failed]
         cause = error.exception
         if self._live and cause is not None:
@@ -64,6 +71,8 @@ class StageFailures:
             note = f"in {self._graph[failed].label}"
             if not isinstance(cause, CuridaskError) and note not in getattr(cause, "__notes__", ()):
                 cause.add_note(note)
+                if error.fix:
+                    cause.add_note(f"fix: {error.fix}")
             raise cause
         raise failure from cause
 
@@ -79,6 +88,7 @@ class StageFailures:
         ------
         RunFailedError
         """
+        self._raised.update(self._failures)
         if self._failures:
             stages = "stage" if len(self) == 1 else "stages"
             ended = ", and the run was stopped then" if stopped else ""

@@ -149,6 +149,12 @@ class StageSpec:
                 )
 
     def _check_signature(self) -> None:
+        if inspect.iscoroutinefunction(self.function) or inspect.isasyncgenfunction(self.function):
+            raise StageDefinitionError(
+                "The function is `async`, so what it returns is a coroutine and no output.",
+                where=self.where,
+                fix="write `def`, and inside it `return asyncio.run(...)`",
+            )
         parameters = inspect.signature(self.function).parameters
         takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
         leading = 2 if self.is_aggregate else 1

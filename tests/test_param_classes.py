@@ -256,6 +256,11 @@ class Nameless(ExperimentParameters):
     rate: float = 0.1
 
 
+@dataclass
+class MethodTaken(ExperimentParameters):
+    params_hash: str = ""
+
+
 class WrongWayRound(ExperimentParameters, pydantic.BaseModel):
     rate: float = 0.1
 
@@ -271,6 +276,7 @@ class WrongWayRound(ExperimentParameters, pydantic.BaseModel):
         (FunctionNotTyped, "gives 'activation' no type", "activation: "),
         (AttributesNotTyped, "gives 'rate' no type", "rate: float"),
         (Nameless, "has no field `name`", 'name: str = "UNNAMED"'),
+        (MethodTaken, "MethodTaken has a field 'params_hash'", "another name"),
         (WrongWayRound, "WrongWayRound inherits from ExperimentParameters first", "(BaseModel, ExperimentParameters)"),
     ],
 )

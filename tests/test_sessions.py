@@ -17,9 +17,11 @@ from curidask.caching import JsonCacher, Lazy, PickleCacher
 from curidask.clusters.base import Connection
 from curidask.errors import (
     CachersMismatchError,
+    CuridaskError,
     ExecutingWithSkippedInputError,
     MissingInputError,
     OutputSignatureError,
+    ParameterError,
     ParametersChangedError,
     StageDefinitionError,
     UnstableHashError,
@@ -350,6 +352,26 @@ def test_declarations_are_checked_when_a_stage_is_used(manager: cf.ArtifactManag
         cf.stage(uneven)
     with pytest.raises(StageDefinitionError, match="not a list"):
         cf.stage("a")
+
+    @cf.stage(None, ["a"])
+    async def later(record: Any) -> Any:
+        return 1
+
+    with pytest.raises(StageDefinitionError, match="async"):
+        later(cf.Record(manager, None))
+
+
+@pytest.mark.parametrize("given", [None, "manager", Params()])
+def test_a_record_without_a_manager_says_so(given: Any) -> None:
+    with pytest.raises(CuridaskError, match="not an ArtifactManager"):
+        cf.Record(given, Params())
+
+
+@pytest.mark.parametrize(("given", "said"), [(3, "int"), (Params, "the class Params"), ({"x": 1}, "dict")])
+def test_a_record_of_something_else_says_so(manager: cf.ArtifactManager, given: Any, said: str) -> None:
+    with pytest.raises(ParameterError, match=f"is {said}, not an instance"):
+        cf.Record(manager, given)
+    assert not manager.records
 
 
 def test_a_changed_parameter_set_is_refused(manager: cf.ArtifactManager) -> None:

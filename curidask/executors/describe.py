@@ -33,6 +33,9 @@ def describe_error(error: BaseException, *, portable: bool) -> ErrorInfo:
         message, fix = error.what, error.fix
     else:
         message, fix = _safe_str(error), ""
+    if portable and _wanted_a_terminal(error):
+        message = message or "the debugger was called where nobody can type"
+        fix = "a worker has no terminal: run with --parallel 0, in this process"
     exception = error if not portable or _travels(error) else None
     # Our own errors say what is behind them; of their traceback only the user's frames could help.
     text = getattr(error, "traceback_text", "") if isinstance(error, CuridaskError) else ""
@@ -46,6 +49,11 @@ def describe_error(error: BaseException, *, portable: bool) -> ErrorInfo:
 def first_line(error: BaseException) -> str:
     """The class of an exception and the first line of its message."""
     return f"{type(error).__name__}: {_safe_str(error)}".partition("\n")[0][:500].removesuffix(": ")
+
+
+def _wanted_a_terminal(error: BaseException) -> bool:
+    """Whether a stage called a debugger or ``input()`` where the standard input is empty."""
+    return type(error).__name__ == "BdbQuit" or (isinstance(error, EOFError) and "reading a line" in _safe_str(error))
 
 
 def _travels(error: BaseException) -> bool:

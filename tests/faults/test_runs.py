@@ -305,3 +305,94 @@ def test_what_a_script_holds_of_its_session_stays_there(project: Project) -> Non
     done = project.command("python", "live.py", timeout=40)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "[2, 3, 4]\n"
+
+
+@pytest.mark.parametrize("parallel", ["0", "2"])
+def test_a_script_that_just_ends_ends_its_session(project: Project, parallel: str) -> None:
+    """What it asked for is made, and a failure that nobody looked at is told."""
+    made = LIVE.partition("state = ")[0].replace("parallel=2", f"parallel={parallel}")
+    project.write("live.py", made + ENDS)
+    done = project.command("python", "live.py", timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == "the last line\n"
+    recorded = project.last_run()
+    assert recorded["status"] == "failed"
+    assert sorted(task["status"] for task in recorded["tasks"]) == ["done", "done", "failed"]
+    if parallel == "2":
+        assert "1 stage failed, whose outputs nobody asked for:\n  stage 'invert' of Record 0 (UNNAMED)" in done.stderr
+        assert "ZeroDivisionError: division by zero" in done.stderr
+
+
+ENDS = """
+@cf.stage(None, ["y"])
+def invert(record):
+    return 1 / record.params.x
+
+for record in records:
+    try:
+        invert(record)
+    except ZeroDivisionError:
+        pass
+print("the last line")
+"""
+
+
+def test_a_script_that_fails_runs_nothing_more(project: Project) -> None:
+    """Stages wait on workers until somebody asks for what they make; after an error nobody does."""
+    made = LIVE.partition("state = ")[0]
+    project.write("live.py", made + "for record in records:\n    fit(record)\nraise ValueError('mine')\n")
+    done = project.command("python", "live.py", timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.endswith("ValueError: mine\n"), done.stderr
+    assert not project.artifacts()
+
+
+FORKS = """
+import multiprocessing
+child = multiprocessing.get_context("fork").Process(target=print, args=("from a child",))
+child.start()
+child.join()
+print([fit(record).state["y"] for record in records])
+"""
+
+
+@pytest.mark.parametrize("parallel", ["0", "2"])
+def test_a_child_of_a_session_leaves_it_open(project: Project, parallel: str) -> None:
+    made = LIVE.partition("state = ")[0].replace("parallel=2", f"parallel={parallel}")
+    project.write("live.py", made + "fit(records[0])\n" + FORKS)
+    done = project.command("python", "live.py", timeout=60)
+    assert done.stdout == "from a child\n[1, 2, 3]\n", done.stderr
+    assert project.last_run()["status"] == "done"
+    assert "Traceback" not in done.stderr
+
+
+TALKS_BACK = """
+import pdb
+import curidask as cf
+
+
+@cf.stage(None, ["y"])
+def ask(record, how):
+    if how == "input":
+        input("name? ")
+    breakpoint() if how == "breakpoint" else pdb.set_trace()
+    return 1
+
+
+if __name__ == "__main__":
+    with cf.ArtifactManager("live", parallel=1) as manager:
+        for how in ("input", "breakpoint", "set_trace"):
+            try:
+                ask(cf.Record(manager, None), how=how).state["y"]
+            except Exception as error:
+                print(type(error).__name__, error.__notes__[-1])
+"""
+
+
+def test_a_worker_has_no_terminal_and_says_so(project: Project) -> None:
+    project.write("live.py", TALKS_BACK)
+    done = project.command("python", "live.py", timeout=60)
+    told = [line for line in done.stdout.splitlines() if line.startswith(("EOFError", "BdbQuit"))]
+    fix = "fix: a worker has no terminal: run with --parallel 0, in this process"
+    assert told == [f"EOFError {fix}", f"BdbQuit {fix}", f"BdbQuit {fix}"], done.stdout + done.stderr
