@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -112,7 +113,9 @@ class Placement:
         """
         if self.parallel == 0:
             hears = Overheard(audience.hear, audience.before_print) if audience.hears else NOTHING
-            return InProcessExecutor(env, hears)
+            # Whoever types in a session wants the code that he edits.
+            code = nullcontext() if self._live else ProjectFiles(self._config.root).fixed()
+            return InProcessExecutor(env, hears, code)
         from curidask.executors.dask import DaskExecutor
 
         audience.print_if_nobody_does()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 from curidask.executors.base import Executor, Job, Kind, Outcome
@@ -15,9 +16,24 @@ from curidask.stage_spec import StageSpec
 
 
 class InProcessExecutor(Executor):
-    """Runs a job each time it is polled, so that an interrupt or a debugger meets the user's own frames."""
+    """Runs a job each time it is polled, so that an interrupt or a debugger meets the user's own frames.
 
-    def __init__(self, env: Environment, surroundings: Surroundings = NOTHING) -> None:
+    Parameters
+    ----------
+    env : Environment
+    surroundings : Surroundings
+    code : context manager
+        Open as long as jobs run.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        surroundings: Surroundings = NOTHING,
+        code: AbstractContextManager[None] | None = None,
+    ) -> None:
+        self._open = ExitStack()
+        self._open.enter_context(code or nullcontext())
         self.env = env
         self._surroundings = surroundings
         self.n_workers = 1
@@ -69,3 +85,4 @@ class InProcessExecutor(Executor):
         """Drop what waits."""
         self._waiting.clear()
         self._values.clear()
+        self._open.close()

@@ -13,6 +13,7 @@ import shutil
 import sys
 import types
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -108,6 +109,17 @@ class ProjectFiles:
         names = {value.__name__.partition(".")[0] for value in held if isinstance(value, ModuleType)}
         own = {module.__name__.partition(".")[0] for module in modules} | sys.stdlib_module_names | {FRAMEWORK}
         return replace(found, packages=dict.fromkeys(names - own, False) | dict(found.packages))
+
+    @contextmanager
+    def fixed(self) -> Iterator[None]:
+        """Import in this process what modules import later on as it is now, for as long as the block runs."""
+        project = self.project()
+        self.imported()  # reads it
+        project.is_fixed = True
+        try:
+            yield
+        finally:
+            project.is_fixed = False
 
     def code(self, *, with_files: bool) -> ProjectCode:
         """What workers need of the project.

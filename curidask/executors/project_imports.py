@@ -16,7 +16,7 @@ import sys
 import sysconfig
 import types
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.machinery import (
@@ -91,10 +91,10 @@ class ProjectLoader(SourceFileLoader):
 class _FolderFinder:
     """Finds the modules in one folder of a project."""
 
-    def __init__(self, folder: str, read: Read, names: Iterable[str]) -> None:
+    def __init__(self, folder: str, read: Read, known: Callable[[], Collection[str]]) -> None:
         self._folder = folder
         self._read = read
-        self._names = names
+        self._known = known
         self._disk = FileFinder(
             folder,
             (ExtensionFileLoader, EXTENSION_SUFFIXES),
@@ -106,12 +106,12 @@ class _FolderFinder:
         """Look among the sources first, where a file may lie that is not on the disk any more."""
         base = os.path.join(self._folder, fullname.rpartition(".")[2])
         for path, inside in ((os.path.join(base, "__init__.py"), [base]), (f"{base}.py", None)):
-            if path in self._names:
+            if path in self._known():
                 return self._spec(fullname, path, inside)
         found = self._disk.find_spec(fullname, target)
         if found is not None and type(found.loader) is SourceFileLoader and found.origin is not None:
             return self._spec(fullname, found.origin, found.submodule_search_locations)
-        if found is None and any(name.startswith(base + os.sep) for name in self._names):
+        if found is None and any(name.startswith(base + os.sep) for name in self._known()):
             found = ModuleSpec(fullname, None)
             found.submodule_search_locations = [base]
         return found
@@ -200,6 +200,8 @@ class ImportedProject:
     sources : dict of str to bytes
     records : bool
         Whether sources are kept as they are imported, as on the driver.
+    is_fixed : bool
+        Whether a file that was read already is imported as it was then, and not as it is now.
     shadowing : dict of str to str
         Names of modules in the folders that something outside of the project has too, with the file.
     """
@@ -219,6 +221,7 @@ class ImportedProject:
         self.folders = list(folders)
         self.sources = dict(sources or {})
         self.records = sources is None
+        self.is_fixed = False
         self._packages = dict(packages or {})
         self._guard = _ShadowGuard(self)
         self._added: list[str] = []
@@ -298,13 +301,17 @@ class ImportedProject:
     def _hook(self, path: str) -> _FolderFinder:
         if not is_own_file(Path(path, "x"), self.root) or not (os.path.isdir(path) or self._has_below(path)):
             raise ImportError
-        return _FolderFinder(path, self._read, () if self.records else self.sources)
+        return _FolderFinder(path, self._read, self._known)
 
     def _has_below(self, path: str) -> bool:
         return any(name.startswith(path + os.sep) for name in self.sources)
 
+    def _known(self) -> Collection[str]:
+        """The files that are imported whatever lies on the disk."""
+        return () if self.records and not self.is_fixed else self.sources
+
     def _read(self, path: str) -> bytes | None:
-        if self.records:
+        if self.records and not (self.is_fixed and path in self.sources):
             self.sources[path] = Path(path).read_bytes()
         return self.sources.get(path)
 

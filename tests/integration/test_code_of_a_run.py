@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from curidask import clusters
 from tests.conftest import Project, clean_environment
 
@@ -30,7 +32,7 @@ def first(record):
 @cf.stage(["first"], ["second"])
 def second(record, first):
     import late, gone
-    if not (ROOT / "died").exists():
+    if os.environ.get("DIES") and not (ROOT / "died").exists():
         (ROOT / "died").touch()
         os._exit(1)  # the worker that is started in its place imports what the run began with
     return [first, helper.K, late.K, gone.K, Path(helper.__file__).parent == ROOT]
@@ -46,11 +48,12 @@ def run(param_sets, manager):
 """
 
 
-def test_an_edit_in_the_middle_of_a_run_reaches_no_task_on_workers(project: Project) -> None:
+@pytest.mark.parametrize("parallel", ["0", "1"])
+def test_an_edit_in_the_middle_of_a_run_reaches_no_task(project: Project, parallel: str) -> None:
     project.write("experiments/edited.py", EDITED)
     for name in ("helper", "late", "gone"):
         project.write(f"{name}.py", "K = 'as it began'")
-    done = project.experiment("edited", "--parallel", "1")
+    done = project.experiment("edited", "--parallel", parallel, env={"DIES": "1"} if parallel == "1" else {})
     assert done.stdout.splitlines() == [
         "as it began",
         "['as it began', 'as it began', 'as it began', 'as it began', True]",
