@@ -8,6 +8,7 @@ import re
 import string
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,59 @@ def test_polars_frames_come_back(folder: Path, frame: pl.DataFrame) -> None:
     loaded = cacher.load()
     assert loaded.schema == frame.schema
     assert loaded.equals(frame)
+
+
+LABELS = {
+    "crosstab": pd.crosstab(
+        pd.Series([True, False, True], name="a"), pd.Series([False, False, True], name="b")
+    ).columns,
+    "booleans": pd.Index([True, False], name="flag"),
+    "mixed": pd.Index(["a", 1], dtype=object),
+    "with a missing one": pd.Index(["a", None], dtype=object),
+    "numbers as texts": pd.Index(["1", "1.0"]),
+    "numbers": pd.Index([0.5, -1.5]),
+    "small numbers": pd.Index([1, 2], dtype="uint8"),
+    "categories": pd.CategoricalIndex(["y", "x"], categories=["y", "x", "z"], ordered=True, name="kind"),
+    "categories of intervals": pd.CategoricalIndex(pd.interval_range(0, 2)),
+    "intervals": pd.interval_range(0.0, 2.0, closed="left"),
+    "intervals of times": pd.interval_range(pd.Timestamp("2020"), periods=2),
+    "periods": pd.period_range("2020", periods=2, freq="M", name="month"),
+    "differences": pd.to_timedelta([1, 2], unit="h"),
+    "times": pd.date_range("2020", periods=2, tz="Europe/Berlin").as_unit("us"),
+    "twice": pd.Index(["a", "a"]),
+    "twice, and what would tell them apart": pd.Index(["a.1", "a"]).append(pd.Index(["a"])),
+    "levels": pd.MultiIndex.from_tuples([("a", 1), ("a", 2)], names=["p", "q"]),
+    "levels of booleans": pd.MultiIndex.from_tuples([("a", True), ("a", False)], names=["p", None]),
+    "levels of intervals": pd.MultiIndex.from_product([["a"], pd.interval_range(0, 2)]),
+}
+
+
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+def test_labels_of_columns_come_back_from_parquet(tmp_path: Path, labels: pd.Index[Any]) -> None:
+    frame = pd.DataFrame([range(len(labels)), range(len(labels))], columns=labels)
+    frame.attrs["unit"] = "m"
+    for cacher in (ParquetCacher(tmp_path / "p.parquet"), PandasCacher(tmp_path / "q.parquet", format="parquet")):
+        cacher.save(frame)
+        loaded = cacher.load()
+        pd.testing.assert_frame_equal(loaded, frame, check_freq=False)
+        assert loaded.attrs == frame.attrs == {"unit": "m"}
+
+
+def test_some_columns_under_labels_of_their_own(tmp_path: Path) -> None:
+    frame = pd.DataFrame([[1, 2]], columns=[True, False])
+    ParquetCacher(tmp_path / "p.parquet").save(frame)
+    loaded = ParquetCacher(tmp_path / "p.parquet", read_args={"columns": ["False"]}).load()
+    pd.testing.assert_frame_equal(loaded, frame.iloc[:, [1]])
+    assert list(pd.read_parquet(tmp_path / "p.parquet").columns) == ["True", "False"]
+
+
+@pytest.mark.parametrize("kind", ["feather", "orc"])
+def test_labels_that_would_become_others_are_refused(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(CacheError, match="labels of its columns") as caught:
+        PandasCacher(tmp_path / "f", format=kind).save(pd.DataFrame([[1, 2]], columns=[True, False]))
+    assert "ParquetCacher" in caught.value.fix
+    with pytest.raises(CacheError, match=r"a label of its columns is datetime\.date"):
+        ParquetCacher(tmp_path / "p").save(pd.DataFrame([[1]], columns=[date(2020, 1, 1)]))
 
 
 def test_a_parquet_file_of_another_program_is_a_pandas_frame(tmp_path: Path) -> None:

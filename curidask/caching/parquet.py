@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from curidask.caching import labels
 from curidask.caching._packages import is_installed, load_package, require, type_name
 from curidask.caching.base import Cacheable
 from curidask.errors import CacheError
@@ -35,8 +36,7 @@ class ParquetCacher(Cacheable):
     Notes
     -----
     Pandas frames need pyarrow (``curidask[tables]``), polars frames polars alone (``curidask[polars]``). Of a pandas
-    frame, what Parquet has no word for is lost: the frequency of a time index, labels of columns of mixed types,
-    categories that are no texts.
+    frame, what Parquet has no word for is lost: the frequency of a time index, categories that are no texts.
     """
 
     extension = ".parquet"
@@ -81,7 +81,7 @@ class ParquetCacher(Cacheable):
                 obj.write_parquet(path, **{"metadata": {POLARS_MARK: ""}, **self.to_args})
             else:
                 require("pyarrow", "ParquetCacher")
-                obj.to_parquet(path, **self.to_args)
+                labels.with_texts(obj).to_parquet(path, **self.to_args)
         except OSError:
             raise
         except Exception as error:
@@ -99,7 +99,7 @@ class ParquetCacher(Cacheable):
             polars = load_package("polars", "A frame of polars in a ParquetCacher")
             return polars.read_parquet(path, **self.read_args)
         require("pyarrow", "ParquetCacher")
-        return load_package("pandas", "ParquetCacher").read_parquet(path, **self.read_args)
+        return labels.with_own(load_package("pandas", "ParquetCacher").read_parquet(path, **self.read_args))
 
 
 def _frame_kind(obj: Any) -> str | None:

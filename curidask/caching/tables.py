@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from curidask.caching import labels
 from curidask.caching._packages import load_package, require, type_name
 from curidask.caching.base import Cacheable
 from curidask.errors import CacheError, ConfigurationError
@@ -163,7 +164,7 @@ class PandasCacher(Cacheable):
         path = self.get_path()
         try:
             self._write(obj, path)
-        except OSError:
+        except (OSError, CacheError):
             raise
         except Exception as error:
             raise CacheError(
@@ -196,6 +197,7 @@ class PandasCacher(Cacheable):
             with open(path, "wb") as file:  # by a path, pandas refuses extensions that it does not know
                 frame.to_excel(file, **arguments)
         else:
+            frame = self._under_texts(frame)
             with self._format.lock:
                 getattr(frame, f"to_{self._format.method}")(path, **arguments)
 
@@ -212,7 +214,20 @@ class PandasCacher(Cacheable):
             arguments["float_precision"] = "round_trip"  # what newer versions do by themselves
         read = getattr(pandas, f"read_{self._format.method}")
         with self._format.lock:
-            return read(self.get_path(), **{**arguments, **self.read_args, **more})
+            frame = read(self.get_path(), **{**arguments, **self.read_args, **more})
+        return labels.with_own(frame) if self.format == "parquet" else frame
+
+    def _under_texts(self, frame: Any) -> Any:
+        if self.format == "parquet":
+            return labels.with_texts(frame)
+        if self.format in ("feather", "orc") and not labels.are_plain(frame.columns):
+            raise CacheError(
+                f"The frame cannot be written as {self.format}: the labels of its columns are no different texts or "
+                "numbers, so others would come back.",
+                where=self.name or "",
+                fix="use ParquetCacher",
+            )
+        return frame
 
     def _with_missing_numbers(self, frame: Any) -> Any:
         """A frame that something else wrote, with "NA" and the like as missing in columns of numbers."""
