@@ -116,10 +116,11 @@ class Placement:
             # Whoever types in a session wants the code that he edits.
             code = nullcontext() if self._live else ProjectFiles(self._config.root).fixed()
             return InProcessExecutor(env, hears, code)
+        files = ProjectFiles(self._config.root, self._config.ship)
+        files.project()  # which has dask imported, where a file of the project has the name of a module that dask needs
         from curidask.executors.dask import DaskExecutor
 
         audience.print_if_nobody_does()
-        files = ProjectFiles(self._config.root, self._config.ship)
         start = partial(
             DaskExecutor,
             env=replace(env, portable=True),

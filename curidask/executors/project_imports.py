@@ -244,10 +244,16 @@ class ImportedProject:
     def _load_others(self) -> None:
         """Load what workers load before the project, so that a name means the same here as there."""
         before, sys.path[:] = list(sys.path), self.outside()
+        # A script has imported its own before: it keeps them, under their names.
+        own = {name: sys.modules.pop(name) for name in self.shadowing if self._has_loaded(name)}
         try:
             importlib.import_module("distributed")
         finally:
             sys.path[:] = before
+            sys.modules.update(own)
+
+    def _has_loaded(self, name: str) -> bool:
+        return name in sys.modules and self.owns(sys.modules[name])
 
     def taken(self) -> dict[str, str]:
         """Names that the project's sources import and that something else has, with the project's files of that name.

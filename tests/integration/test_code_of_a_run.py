@@ -161,3 +161,24 @@ def test_a_module_that_cannot_be_imported_on_a_worker_is_named(project: Project)
     )
     (line,) = project.script("script.py")
     assert "only there" in line
+
+
+def test_a_script_that_loaded_a_file_named_as_a_package_has_workers(project: Project) -> None:
+    """It keeps its own, and dask gets the package."""
+    project.write("yaml.py", "WHO = 'ours'")
+    project.write("script.py", "import yaml\n" + ONE_STAGE)
+    done = project.command("python", "script.py")
+    assert done.stdout == "ours 2\n", done.stderr
+
+
+ONE_STAGE = """
+import curidask as cf
+
+@cf.stage(None, ["n"])
+def two(record):
+    return 2
+
+if __name__ == "__main__":
+    with cf.ArtifactManager("named", parallel=1) as manager:
+        print(yaml.WHO, two(cf.Record(manager, None)).state["n"])
+"""
