@@ -56,6 +56,7 @@ class Counts:
 
     stages: dict[str, StageCount] = field(default_factory=dict)
     decisions: dict[int, Decision] = field(default_factory=dict)
+    _done: set[int] = field(default_factory=set)
 
     def planned(self, graph: Graph, plan: Plan) -> None:
         """Count what will happen."""
@@ -70,13 +71,17 @@ class Counts:
             self.decisions[task] = decision
 
     def ended(self, task: Task, outcome: Outcome) -> StageCount:
-        """Count a task that ended; what its stage stands at."""
+        """Count a task that ended, once however often it ran; what its stage stands at."""
         count = self.stages[task.spec.name]
+        was_done = task.id in self._done
         if outcome.kind is Kind.FAILED:
             count.failed += 1
+            count.done -= was_done
+            self._done.discard(task.id)
         else:
-            count.done += 1
+            count.done += not was_done
             count.seconds += outcome.seconds
+            self._done.add(task.id)
         return count
 
     def blocked(self, task: Task) -> None:

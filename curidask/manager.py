@@ -416,9 +416,7 @@ class ArtifactManager(SessionFacts, Displays):
         RunFailedError
             When stages failed; the independent ones have finished.
         """
-        with self.runner.finishing():
-            plan = self.runner.demand(self.graph.targets())
-            self.runner.wait(range(len(self.graph)))
+        plan = self.runner.finish()
         self.raise_failures()
         return plan
 

@@ -70,6 +70,11 @@ class OutputLost:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadingEnded:
+    """Nobody outside of the run's tasks reads values any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Replaced:
     """Others were planned in the place of these tasks: an aggregate over fewer records, and what depends on it."""
 
@@ -92,6 +97,7 @@ Event = (
     Planned
     | Finished
     | Failed
+    | ReadingEnded
     | InputLost
     | InputUnavailable
     | HeldElsewhere

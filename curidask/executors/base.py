@@ -6,6 +6,7 @@ pickles, and none of it holds user code but the parameter sets, the cachers and 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -323,6 +324,14 @@ class JobResult:
     outcome: Outcome
     values: Mapping[int, Any] = field(default_factory=dict)
 
+    def __sizeof__(self) -> int:
+        # By this dask decides what to keep in memory, and where a job runs that reads it.
+        return object.__sizeof__(self) + sum(map(sys.getsizeof, self.values.values()))
+
+
+class ValueGoneError(Exception):
+    """A value that is not stored is not held any more. It is raised and caught here; no user sees it."""
+
 
 class Executor(Protocol):
     """Carries out jobs.
@@ -356,7 +365,13 @@ class Executor(Protocol):
         ...
 
     def fetch(self, task: int, index: int) -> Any:
-        """Return a value that is not stored; a KeyError when it was released or lost."""
+        """Return a value that is not stored.
+
+        Raises
+        ------
+        ValueGoneError
+            When it was released or lost.
+        """
         ...
 
     def release(self, tasks: Iterable[int]) -> None:
