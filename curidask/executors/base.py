@@ -31,6 +31,8 @@ class Stored:
         What loads it.
     lazy : bool
         Whether the stage gets the `Lazy` itself rather than the value.
+    siblings : tuple of str
+        The store names of what the same call made with it.
     """
 
     task: int
@@ -41,6 +43,7 @@ class Stored:
     stage: str
     record: RecordInfo
     lazy: bool = False
+    siblings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +123,10 @@ class Job:
         For an aggregate: its records with what it may read of each.
     marker : JobOutput
         What the stage writes beside its outputs. It goes with the first stored output, or is stored by itself.
+    stored : bool
+        Whether all that it makes is stored, so that others may want to make it too: it is claimed first.
     reusable : bool
-        Claim it, and look into the store first: somebody may have made it since the plan.
+        Look into the store first: somebody may have made it since the plan.
     supersedes : int
         The generation of a claim on it whose lease was seen to end.
     expected_seconds : float
@@ -142,6 +147,7 @@ class Job:
     outputs: tuple[JobOutput, ...]
     marker: JobOutput
     prefix: str
+    stored: bool
     reusable: bool
     components: Mapping[str, Any]
     supersedes: int = -1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import uuid
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -82,6 +83,7 @@ class OutputKeeper:
     input_digests: Mapping[str, str]
     replace_whole: bool
     values: dict[int, Any] = field(default_factory=dict)
+    _call: str = field(default_factory=lambda: uuid.uuid4().hex)
     _making: list[Making | None] = field(default_factory=list)
 
     def prepare(self, record: StageRecord, folders: ExitStack) -> None:
@@ -169,6 +171,10 @@ class OutputKeeper:
 
     def _commit(self, saved: Sequence[tuple[Making, str]], seconds: float) -> tuple[ArtifactInfo, ...]:
         kept_reports.write(self.reported, self.files)
+        theirs = self._made_by_another(saved)
+        if theirs:
+            return tuple(map(artifact_info, theirs))
+        replace_whole = self.replace_whole or len(saved) > 1  # or some of it would be of another call
         artifacts = []
         tracked: Workspace | tuple[FileEntry, ...] | None = self.files
         for making, text in saved:
@@ -176,12 +182,25 @@ class OutputKeeper:
                 making.workspace,
                 self._manifest(making.output, making, text, seconds),
                 tracked=tracked if tracked is self.files or making.refers else None,
-                replace_whole=self.replace_whole,
+                replace_whole=replace_whole,
             )
             artifacts.append(artifact_info(whole))
             if tracked is self.files:  # the first one took them into the store
                 tracked = whole.tracked
         return tuple(artifacts)
+
+    def _made_by_another(self, saved: Sequence[tuple[Making, str]]) -> list[Manifest]:
+        """What another call has stored meanwhile, of all outputs: same key, same result, so the first one stays.
+
+        Under a claim there is none.
+        """
+        if self.replace_whole or len(saved) < 2 or self.env.claims is not None:
+            return []
+        stems = [making.output.stem for making, _ in saved]
+        found = self.env.store.manifests(stems)
+        calls = {manifest.call for manifest in found.values()}
+        is_whole = len(found) == len(saved) and len(calls) == 1 and self.env.store.present(stems) == set(stems)
+        return [found[stem] for stem in stems] if is_whole else []
 
     def _commit_files(self, seconds: float) -> None:
         """Store what a stage without stored outputs wrote, so that it is there later and, without outputs, reusable."""
@@ -240,6 +259,7 @@ class OutputKeeper:
             preview=text,
             params=describe_params(job.record.params),
             inputs=tuple(self._describe_inputs()),
+            call=self._call,
             run=self.env.run,
             user=user_name(),
             host=socket.gethostname(),

@@ -19,9 +19,10 @@ from curidask.executors.inputs import Inputs
 from curidask.executors.outputs import OutputKeeper
 from curidask.executors.process_state import Kept
 from curidask.executors.stage_paths import InputLostSignal
-from curidask.executors.stored import artifact_info, check_stored, find_stored
+from curidask.executors.stored import artifact_info, check_one_call, check_stored, find_stored
 from curidask.executors.surroundings import NOTHING, Surroundings
 from curidask.store.claims import Held
+from curidask.store.manifests import Manifest
 
 
 def run_job(
@@ -105,7 +106,7 @@ class _Run:
 
         The look into the store comes after the claim: between a look and a claim another owner could commit and leave.
         """
-        claims = self.env.claims if self.job.reusable else None
+        claims = self.env.claims if self.job.stored else None
         if claims is None:
             yield None
             return
@@ -122,7 +123,7 @@ class _Run:
         job = self.job
         if not job.reusable:
             return None
-        found: list[ArtifactInfo] = []
+        found: list[Manifest] = []
         for output in job.outputs or (job.marker,):
             source = Stored(job.id, output.name, output.stem, output.key, output.cacher, job.spec.name, job.record)
             is_whole = False
@@ -130,6 +131,7 @@ class _Run:
                 cacher, manifest = find_stored(self.env.store, source)
                 is_whole = True
                 check_stored(cacher, source)
+                check_one_call([*found, manifest])
             except ArtifactMissingError as error:
                 # What is whole, but not good for use, would win over what is made now.
                 is_whole = is_whole or isinstance(error, ArtifactRejectedError)
@@ -137,8 +139,8 @@ class _Run:
                     self.warnings.append(error.notice)
                 self.replace_whole = is_whole or self._is_partly_there()
                 return None
-            found.append(artifact_info(manifest))
-        return tuple(found) if job.outputs else ()
+            found.append(manifest)
+        return tuple(map(artifact_info, found)) if job.outputs else ()
 
     def _is_partly_there(self) -> bool:
         # All outputs of a stage come from one call: what is left of another call must not stay beside new ones.
