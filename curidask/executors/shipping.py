@@ -26,6 +26,7 @@ from curidask.executors.environment import Environment
 from curidask.executors.gate import Gate
 from curidask.executors.project_files import Place, ProjectCode
 from curidask.executors.project_imports import for_project
+from curidask.executors.stay import Stay
 from curidask.hash_fields import field_values
 from curidask.stage_spec import StageSpec
 
@@ -48,11 +49,14 @@ class Code:
     specs : tuple of StageSpec
         The stages; a batch names a stage by its place.
     env : Environment
+    stay : Stay
+        Of the project that the code belongs to.
     """
 
     id: str
     specs: tuple[StageSpec, ...]
     env: Environment
+    stay: Stay
 
 
 # --- driver ----------------------------------------------------------------------------------------------------------
@@ -163,8 +167,8 @@ def _check_job(job: Job, error: Exception) -> None:
 _codes: OrderedDict[str, Code] = OrderedDict()
 _batches: OrderedDict[str, tuple[Row, ...]] = OrderedDict()
 _active: list[str] = []
-_project: list[str] = []
-"""What identifies the project's code that is imported."""
+_stays: dict[tuple[str, str], Stay] = {}
+"""The project that is imported, if any, by its code and the run."""
 _main_names: list[str] = []
 """What came into ``__main__`` with the code."""
 
@@ -192,8 +196,9 @@ def loaded(
     """
     with gate.passed(code_id):
         with _loading:
-            found = load_code(code_id, code, project, scratch), load_jobs(batch_id, batch)
-        yield found
+            found = load_code(code_id, code, project, scratch)
+            jobs = found.stay.load(load_jobs, batch_id, batch)
+        yield found, jobs
 
 
 def load_code(code_id: str, data: bytes, project: bytes, scratch: str) -> Code:
@@ -213,27 +218,27 @@ def load_code(code_id: str, data: bytes, project: bytes, scratch: str) -> Code:
     _batches.clear()
     env, place, stages = pickle.loads(data)
     require_cache(env.store, place.cache_id)
-    _enter_project(project, place, env.run, scratch)
-    contents, specs = _imported(stages)
+    stay = _enter_project(project, place, env.run, scratch)
+    contents, specs = stay.load(_imported, stages)
     main = vars(sys.modules["__main__"])
     for name in _main_names:
         main.pop(name, None)
     main.update(contents)
     _main_names[:] = contents
-    _codes[code_id] = Code(code_id, specs, env)
+    _codes[code_id] = Code(code_id, specs, env, stay)
     _active[:] = [code_id]
     return _codes[code_id]
 
 
-def _enter_project(project: bytes, place: Place, run: str, scratch: str) -> None:
+def _enter_project(project: bytes, place: Place, run: str, scratch: str) -> Stay:
     """Import from the project as it was then, unless that is so already."""
-    wanted = [hashlib.sha256(project).hexdigest(), run]
-    if _project == wanted:
-        return
-    _project.clear()
-    code: ProjectCode = pickle.loads(project)
-    project_files.enter(code, place, run, scratch)
-    _project[:] = wanted
+    wanted = (hashlib.sha256(project).hexdigest(), run)
+    if wanted not in _stays:
+        _stays.clear()
+        code: ProjectCode = pickle.loads(project)
+        project_files.enter(code, place, run, scratch)
+        _stays[wanted] = Stay()
+    return _stays[wanted]
 
 
 def _imported(stages: bytes) -> Any:
