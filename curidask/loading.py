@@ -179,9 +179,7 @@ def _import(config: Config, folder: str, name: str) -> ModuleType:
     # Compiled files are matched by second and size, so an edit right after a run could go unnoticed: none are written.
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        module = importlib.import_module(full_name)
-        _warn_of_taken_names()
-        return module
+        return importlib.import_module(full_name)
     except CuridaskError:
         raise
     except (Exception, SystemExit) as error:
@@ -192,6 +190,7 @@ def _import(config: Config, folder: str, name: str) -> ModuleType:
         ) from error
     finally:
         sys.dont_write_bytecode = written
+        _warn_of_taken_names()
 
 
 _told: set[str] = set()
@@ -199,12 +198,12 @@ _told: set[str] = set()
 
 def _warn_of_taken_names() -> None:
     entered = project_imports.entered()
-    for name, file in entered.taken().items() if entered is not None else ():
+    for name, file in entered.taken_imports().items() if entered is not None else ():
         if file not in _told:
             _told.add(file)
             warnings.warn(
-                f"`import {name}` does not give the project's {file}: that name is taken by Python or a package that "
-                "is loaded already; rename the file",
+                f"`import {name}` does not give the project's {file}: a module of that name belongs to Python, or to a "
+                "package that curidask uses; rename the file",
                 stacklevel=2,
             )
 

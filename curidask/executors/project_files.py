@@ -45,6 +45,8 @@ class ProjectCode:
         Loaded packages without an ``__init__.py``, with their folders on the driver.
     files : mapping of str to (int, bytes)
         The other files that travel, by path below the root, with their modes.
+    taken : mapping of str to str
+        See `curidask.executors.project_imports.ImportedProject`.
     """
 
     root: str
@@ -52,6 +54,7 @@ class ProjectCode:
     sources: Mapping[str, bytes]
     packages: Mapping[str, tuple[str, ...]]
     files: Mapping[str, tuple[int, bytes]]
+    taken: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ class ProjectFiles:
         modules = self.modules()
         project = self.project()
         starts = map(Path, filter(None, map(source_file, modules)))
-        found = scan(starts, self.root, lambda path: project.source(str(path)))
+        found = scan(starts, self.root, lambda path: project.source(str(path)), project.taken)
         held = [value for module in modules if not source_file(module) for value in vars(module).values()]
         names = {value.__name__.partition(".")[0] for value in held if isinstance(value, ModuleType)}
         own = {module.__name__.partition(".")[0] for module in modules} | sys.stdlib_module_names | {FRAMEWORK}
@@ -148,7 +151,7 @@ class ProjectFiles:
                 fix="put large data where the workers can read it themselves: an object store, or a shared disk",
             )
         packages = {m.__name__: tuple(m.__path__) for m in modules if not source_file(m) and hasattr(m, "__path__")}
-        return ProjectCode(str(self.root), tuple(project.folders), sources, packages, files)
+        return ProjectCode(str(self.root), tuple(project.folders), sources, packages, files, project.taken)
 
     def shipped(self) -> Iterator[Path]:
         """The files that the patterns name.
@@ -223,7 +226,7 @@ def enter(code: ProjectCode, place: Place, run: str, scratch: str) -> None:
     sources = {os.path.join(home, name): source for name, source in code.sources.items()}
     folders = [moved(folder, code.root, home) for folder in code.folders]
     packages = {name: [moved(place, code.root, home) for place in places] for name, places in code.packages.items()}
-    project_imports.enter(ImportedProject(Path(home), folders, sources, packages, code.root))
+    project_imports.enter(ImportedProject(Path(home), folders, sources, packages, code.root, taken=code.taken))
 
 
 def _stand_in(home: str) -> None:

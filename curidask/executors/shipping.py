@@ -25,7 +25,6 @@ from curidask.executors.describe import user_traceback
 from curidask.executors.environment import Environment
 from curidask.executors.gate import Gate
 from curidask.executors.project_files import Place, ProjectCode
-from curidask.executors.project_imports import for_project
 from curidask.executors.stay import Stay
 from curidask.hash_fields import field_values
 from curidask.stage_spec import StageSpec
@@ -243,8 +242,7 @@ def _enter_project(project: bytes, place: Place, run: str, scratch: str) -> Stay
 
 def _imported(stages: bytes) -> Any:
     try:
-        with for_project():
-            return pickle.loads(stages)
+        return pickle.loads(stages)
     except CuridaskError:
         raise
     except Exception as error:
@@ -260,8 +258,7 @@ def load_jobs(batch_id: str, data: bytes) -> tuple[Row, ...]:
     """Unpack a batch of jobs; the code they name must be the current one."""
     jobs = _batches.get(batch_id)
     if jobs is None:
-        with for_project():
-            jobs = _batches[batch_id] = pickle.loads(data)
+        jobs = _batches[batch_id] = pickle.loads(data)
         if len(_batches) > KEPT_BATCHES:
             _batches.popitem(last=False)
     return jobs

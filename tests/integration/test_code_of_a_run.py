@@ -163,22 +163,28 @@ def test_a_module_that_cannot_be_imported_on_a_worker_is_named(project: Project)
     assert "only there" in line
 
 
-def test_a_script_that_loaded_a_file_named_as_a_package_has_workers(project: Project) -> None:
-    """It keeps its own, and dask gets the package."""
+@pytest.mark.parametrize("parallel", ["0", "1"])
+def test_what_a_script_imported_under_the_name_of_a_package_is_what_its_stages_import(
+    project: Project, parallel: str
+) -> None:
+    """It keeps what Python gave it, and dask gets the package."""
     project.write("yaml.py", "WHO = 'ours'")
-    project.write("script.py", "import yaml\n" + ONE_STAGE)
-    done = project.command("python", "script.py")
-    assert done.stdout == "ours 2\n", done.stderr
+    project.write("secrets.py", "WHO = 'ours'")
+    project.write("script.py", OWN_YAML)
+    assert project.command("python", "script.py", parallel).stdout == "ours ['ours', 'ours', False]\n"
 
 
-ONE_STAGE = """
+OWN_YAML = """
+import sys, yaml
 import curidask as cf
 
-@cf.stage(None, ["n"])
-def two(record):
-    return 2
+@cf.stage(None, ["seen"])
+def look(record):
+    import yaml as again
+    import secrets  # which the script did not: it is Python's, here and there
+    return [yaml.WHO, again.WHO, hasattr(secrets, "WHO")]
 
 if __name__ == "__main__":
-    with cf.ArtifactManager("named", parallel=1) as manager:
-        print(yaml.WHO, two(cf.Record(manager, None)).state["n"])
+    with cf.ArtifactManager("named", parallel=int(sys.argv[1])) as manager:
+        print(yaml.WHO, look(cf.Record(manager, None)).state["seen"])
 """
