@@ -100,7 +100,7 @@ class ProjectFiles:
         project = self.project()
         modules = [m for name, m in list(sys.modules.items()) if name != "__main__" and project.owns(m)]
         main = sys.modules.get("__main__")
-        return modules if main is None or _is_tool(main) else [*modules, main]
+        return modules if main is None or is_tool(main) else [*modules, main]
 
     def imported(self) -> Imported:
         """What the loaded modules of the project import; of a notebook, the packages that it holds."""
@@ -195,10 +195,15 @@ def source_file(module: ModuleType) -> str | None:
     return getattr(module, "__file__", None)
 
 
-def _is_tool(main: ModuleType) -> bool:
+def is_tool(main: ModuleType) -> bool:
     """Whether ``__main__`` is a command rather than a script of the user's."""
     file = source_file(main)
-    return file is not None and (Path(file).parent == Path(sys.executable).parent or Path(file).name == "__main__.py")
+    if file is None:
+        return False
+    project = project_imports.entered()
+    if project is not None and project.owns(main):
+        return False
+    return Path(file).parent == Path(sys.executable).parent or Path(file).name == "__main__.py"
 
 
 # --- on the worker ---------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,11 +19,12 @@ from curidask.clusters.checks import require_cache
 from curidask.errors import CuridaskError, ModuleImportError, UnpicklableError
 from curidask.executors import project_files, project_imports
 from curidask.executors.base import Job
-from curidask.executors.by_value import CodePickler, main_contents, pickled
+from curidask.executors.by_value import CodePickler, pickled
 from curidask.executors.describe import user_traceback
 from curidask.executors.environment import Environment
 from curidask.executors.gate import Gate
 from curidask.executors.project_files import Place, ProjectCode
+from curidask.executors.script import Script, script_of, set_up
 from curidask.executors.stay import Stay
 from curidask.hash_fields import field_values
 from curidask.stage_spec import StageSpec
@@ -80,7 +80,7 @@ def pack_code(specs: Sequence[StageSpec], env: Environment, place: Place) -> tup
         Naming the stage whose code cannot travel.
     """
     try:
-        stages = pickled(CodePickler, (main_contents(specs), tuple(specs)))
+        stages = pickled(CodePickler, (script_of(specs), tuple(specs)))
     except Exception as error:
         _explain(specs, error)
         raise
@@ -168,8 +168,6 @@ _batches: OrderedDict[str, tuple[Row, ...]] = OrderedDict()
 _active: list[str] = []
 _stays: dict[tuple[str, str], Stay] = {}
 """The project that is imported, if any, by its code and the run."""
-_main_names: list[str] = []
-"""What came into ``__main__`` with the code."""
 
 
 gate = Gate()
@@ -218,12 +216,7 @@ def load_code(code_id: str, data: bytes, project: bytes, scratch: str) -> Code:
     env, place, stages = pickle.loads(data)
     require_cache(env.store, place.cache_id)
     stay = _enter_project(project, place, env.run, scratch)
-    contents, specs = stay.load(_imported, stages)
-    main = vars(sys.modules["__main__"])
-    for name in _main_names:
-        main.pop(name, None)
-    main.update(contents)
-    _main_names[:] = contents
+    specs = stay.load(_set_up, stages)
     _codes[code_id] = Code(code_id, specs, env, stay)
     _active[:] = [code_id]
     return _codes[code_id]
@@ -240,9 +233,14 @@ def _enter_project(project: bytes, place: Place, run: str, scratch: str) -> Stay
     return _stays[wanted]
 
 
-def _imported(stages: bytes) -> Any:
+def _set_up(stages: bytes) -> tuple[StageSpec, ...]:
+    """Import the stages, and set up what the script defines."""
     try:
-        return pickle.loads(stages)
+        script: Script
+        specs: tuple[StageSpec, ...]
+        script, specs = pickle.loads(stages)
+        set_up(script)
+        return specs
     except CuridaskError:
         raise
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -136,6 +137,168 @@ def test_what_a_script_defines_has_one_namespace_on_workers(project: Project) ->
         """,
     )
     assert project.script("script.py") == ["[5, [5, 3], 6, '__main__']"]
+
+
+@pytest.mark.parametrize("parallel", ["0", "1"])
+def test_what_scripts_define_works_on_workers(project: Project, parallel: str) -> None:
+    project.write("helper.py", "from contextvars import ContextVar\nVAR = ContextVar('v')\nHELD = []\n")
+    project.write("script.py", DEFINING)
+    done = project.command("python", "script.py", parallel)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert {name for name, worked in seen.items() if worked is not True} == set(), seen
+
+
+DEFINING = """
+import abc, collections, contextvars, enum, functools, json, pathlib, pickle, sys, threading, typing
+from dataclasses import dataclass
+import attrs
+import curidask as cf
+from curidask.caching import PickleCacher
+from helper import HELD, VAR
+import helper
+
+class Point(typing.NamedTuple):
+    x: int
+Pair = collections.namedtuple("Pair", "a b")
+PAIR = Pair(1, 2)
+@attrs.frozen
+class Frozen:
+    x: int = 1
+@attrs.define
+class Defined:
+    x: int = 1
+@functools.lru_cache(maxsize=3)
+def remembered(x): return x * FACTOR
+FACTOR = 2
+UserId = typing.NewType("UserId", int)
+Spec = typing.ParamSpec("Spec")
+@dataclass(slots=True, order=True)
+class Slotted:
+    a: int = 1
+class Private:
+    __slots__ = ("__a", "b")
+    def __init__(self): self.__a = self.b = 1
+    def both(self): return self.__a + self.b
+class Lazy:
+    @functools.cached_property
+    def once(self): return FACTOR
+    @functools.lru_cache
+    def kept(self): return OTHER
+OTHER = 3
+@functools.singledispatch
+def kind(x): return "other"
+@kind.register
+def _(x: Slotted): return "slotted"
+OWN = contextvars.ContextVar("own", default=5)
+LOCK = threading.Lock()
+LOCAL = threading.local()
+NAMES = []
+class Base:
+    def __init_subclass__(cls, **named): NAMES.append(cls.__name__)
+class Child(Base): pass
+MADE = []
+class Meta(abc.ABCMeta):
+    def __new__(kind, name, bases, contents):
+        MADE.append(name)
+        return super().__new__(kind, name, bases, contents)
+class ByMeta(metaclass=Meta):
+    @abc.abstractmethod
+    def f(self): ...
+class Color(enum.Enum):
+    RED = 1
+HERE = pathlib.Path(__file__).name
+ONLY_BY_NAME = 7
+TABLE = {"f": lambda: BEHIND}
+BEHIND = 8
+
+def by_name(): return globals()["ONLY_BY_NAME"] + eval("ONLY_BY_NAME")
+
+@cf.stage(None, ["seen", "slotted", "private"], [PickleCacher] * 3)
+def use(record):
+    import __main__
+    LOCAL.x = 1
+    seen = {
+        "named tuples": (Point(3).x, PAIR.b) == (3, 2) and Point(1)._replace(x=2) == Point(2),
+        "attrs": (Frozen(2).x, Defined(3).x) == (2, 3),
+        "caches": [remembered(3), remembered.cache_parameters()["maxsize"], Lazy().kept()] == [6, 3, 3],
+        "new types": UserId(3) == 3 and Spec.__name__ == "Spec",
+        "slots": not hasattr(Slotted(), "__dict__") and Private().both() == 2,
+        "cached properties": Lazy().once == 2,
+        "single dispatch": [kind(Slotted()), kind(1)] == ["slotted", "other"],
+        "context variables": OWN.get() == 5 and VAR is helper.VAR,
+        "values of modules": HELD is helper.HELD,
+        "locks": LOCK.acquire(blocking=False) and LOCAL.x == 1,
+        "registered once": NAMES == ["Child"] and MADE == ["ByMeta"],
+        "metaclasses": type(ByMeta) is Meta and ByMeta.__abstractmethods__ == {"f"},
+        "enumerations": Color(1) is Color.RED,
+        "files": [HERE, pathlib.Path(__file__).name] == ["script.py"] * 2,
+        "by name": by_name() == 14 and __main__.ONLY_BY_NAME == 7,
+        "in tables": TABLE["f"]() == 8,
+    }
+    return seen, Slotted(3), Private()
+
+if __name__ == "__main__":
+    with cf.ArtifactManager("defining", parallel=int(sys.argv[1])) as manager:
+        state = use(cf.Record(manager, None)).state
+        print(json.dumps(state["seen"] | {"stored": (state["slotted"].a, state["private"].both()) == (3, 2)}))
+"""
+
+
+@pytest.mark.parametrize("parallel", ["0", "1"])
+def test_what_a_script_defines_again_reaches_its_stages(project: Project, parallel: str) -> None:
+    """And what it changes in place: a stage sees the script as it is when it is called."""
+    project.write("script.py", CHANGING)
+    assert project.script("script.py", parallel) == ["[10, 1, 1, 0]", "[20, 1, 1, 0]", "[-20, 2, 2, 1]"]
+
+
+CHANGING = """
+import sys
+import curidask as cf
+class Params(cf.ExperimentParameters): pass
+class Settings:
+    lr = 1
+K = 10
+OPTIONS = {"lr": 1}
+SEEN = []
+def helper(v): return v * K
+
+@cf.stage(None, ["out"])
+def use(record):
+    return [helper(1), Settings.lr, OPTIONS["lr"], len(SEEN)]
+
+if __name__ == "__main__":
+    with cf.ArtifactManager("changing", parallel=int(sys.argv[1])) as manager:
+        print(use(cf.Record(manager, Params("a"))).output)
+        K = 20
+        print(use(cf.Record(manager, Params("b"))).output)
+        def helper(v): return -v * K
+        Settings.lr = OPTIONS["lr"] = 2
+        SEEN.append(1)
+        print(use(cf.Record(manager, Params("c"))).output)
+"""
+
+
+def test_a_name_of_a_script_that_cannot_travel_is_told(project: Project) -> None:
+    project.write(
+        "script.py",
+        """
+        import curidask as cf
+        OPEN = (x for x in range(3))
+        @cf.stage(None, ["out"])
+        def use(record):
+            return next(OPEN)
+        if __name__ == "__main__":
+            with cf.ArtifactManager("script", parallel=1) as manager:
+                try:
+                    use(cf.Record(manager, None)).output
+                except NameError as error:
+                    print(error, error.__notes__)
+        """,
+    )
+    (line,) = project.script("script.py")
+    for text in ("'OPEN' is not defined", "left out", "cannot pickle 'generator' object", "inside of the stage"):
+        assert text in line
 
 
 def test_a_module_that_cannot_be_imported_on_a_worker_is_named(project: Project) -> None:
