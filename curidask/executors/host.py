@@ -221,6 +221,11 @@ _FORMATTER = logging.Formatter("%(message)s")
 _hosts: dict[int, Host] = {}
 
 
+def is_host() -> bool:
+    """Whether this process is there for jobs."""
+    return os.getpid() in _hosts
+
+
 def here(session: str) -> Surroundings:
     """The surroundings in this process of the jobs of a run."""
     host = _hosts.get(os.getpid())

@@ -17,13 +17,13 @@ from typing import Any
 
 from curidask.clusters.checks import require_cache
 from curidask.errors import CuridaskError, ModuleImportError, UnpicklableError
-from curidask.executors import project_files, project_imports
+from curidask.executors import host, project_files, project_imports
 from curidask.executors.base import Job
 from curidask.executors.by_value import CodePickler, pickled
 from curidask.executors.describe import user_traceback
 from curidask.executors.environment import Environment
 from curidask.executors.gate import Gate
-from curidask.executors.project_files import Place, ProjectCode
+from curidask.executors.project_files import Place
 from curidask.executors.script import Script, script_of, set_up
 from curidask.executors.stay import Stay
 from curidask.hash_fields import field_values
@@ -225,12 +225,24 @@ def load_code(code_id: str, data: bytes, project: bytes, scratch: str) -> Code:
 def _enter_project(project: bytes, place: Place, run: str, scratch: str) -> Stay:
     """Import from the project as it was then, unless that is so already."""
     wanted = (hashlib.sha256(project).hexdigest(), run)
-    if wanted not in _stays:
-        _stays.clear()
-        code: ProjectCode = pickle.loads(project)
-        project_files.enter(code, place, run, scratch)
-        _stays[wanted] = Stay()
-    return _stays[wanted]
+    stay = _stays.get(wanted)
+    if stay is None:
+        _leave_project()
+        stay = Stay(is_host=host.is_host())
+        try:
+            project_files.enter(pickle.loads(project), place, run, scratch)
+        except BaseException:
+            stay.end()
+            raise
+        _stays[wanted] = stay
+    return stay
+
+
+def _leave_project() -> None:
+    project_imports.leave()
+    for stay in _stays.values():
+        stay.end()
+    _stays.clear()
 
 
 def _set_up(stages: bytes) -> tuple[StageSpec, ...]:

@@ -62,13 +62,15 @@ def test_an_edit_in_the_middle_of_a_run_reaches_no_task(project: Project, parall
 
 
 VERSION = """
+import joblib
 import curidask as cf
 from curidask.caching import PickleCacher
-from helper import Model
+import helper
 
 @cf.stage(None, ["out"], [PickleCacher])
 def make(record):
-    return Model({version}).told()
+    in_children = joblib.Parallel(n_jobs=2)(joblib.delayed(helper.version)() for _ in range(2))
+    return [helper.Model({version}).told(), in_children, helper.changed()]
 
 def get_params():
     return [cf.ExperimentParameters("a")]
@@ -77,11 +79,36 @@ def run(param_sets, manager):
     print(make(cf.Record(manager, param_sets[0])).output)
 """
 HELPER = """
+import logging, logging.config, os, sys, time, warnings
+import matplotlib as mpl
 class Model:
     def __init__(self, n):
         self.n = n
     def told(self):
         return [self.n, {version}]
+def version():
+    return {version}
+
+log = logging.getLogger(__name__)
+log.addHandler(logging.NullHandler())
+if {version} == 1:
+    os.environ["SET_BY_THE_FIRST"] = os.environ["TZ"] = "Asia/Tokyo"
+    time.tzset()
+    os.umask(0o077)
+    sys.setrecursionlimit(2345)
+    warnings.filterwarnings("error", message="of the first")
+    mpl.rcParams["figure.dpi"] = 77
+    logging.config.dictConfig({{"version": 1, "root": {{"handlers": []}}}})
+
+def changed():
+    umask = os.umask(0o022)
+    os.umask(umask)
+    return [
+        os.environ.get("SET_BY_THE_FIRST"), time.localtime(0).tm_hour == 9, umask == 0o077,
+        mpl.rcParams["figure.dpi"] == 77, sys.getrecursionlimit() == 2345,
+        any(shown[1] is not None and shown[1].match("of the first") for shown in warnings.filters),
+        bool(logging.getLogger().handlers), len(log.handlers),
+    ]
 """
 RUN = """
 import sys
@@ -91,6 +118,7 @@ cf.run_experiment("exp", cache=sys.argv[2], cluster=sys.argv[1], insecure=True, 
 
 
 def test_a_long_lived_worker_runs_each_version_of_a_project(project: Project, tmp_path: Path) -> None:
+    """Each time with its own code, in its child processes too, and in a process that no other version has set up."""
     with clusters.local(1) as connection:
         told = []
         for version in (1, 2, 1):
@@ -108,7 +136,9 @@ def test_a_long_lived_worker_runs_each_version_of_a_project(project: Project, tm
             )
             assert done.returncode == 0, done.stderr
             told.append(done.stdout.strip())
-    assert told == ["[1, 1]", "[2, 2]", "[1, 1]"]
+    first = "[[1, 1], [1, 1], ['Asia/Tokyo', True, True, True, True, True, False, 1]]"
+    second = "[[2, 2], [2, 2], [None, False, False, False, False, False, True, 1]]"
+    assert told == [first, second, first]
 
 
 def test_what_a_script_defines_has_one_namespace_on_workers(project: Project) -> None:
