@@ -26,6 +26,9 @@ from curidask.executors.project_imports import ImportedProject, is_own_file
 SHIP_BYTES = 256 << 20
 """All files that travel together at most: they pass through the scheduler's memory."""
 
+MADE_NAMES = (b"pkgutil", b"import_module")
+"""Sources with one of these may import modules whose names they do not say: their packages travel as a whole."""
+
 RUN_FOLDER = "curidask-run-"
 
 
@@ -106,8 +109,15 @@ class ProjectFiles:
         """What the loaded modules of the project import; of a notebook, the packages that it holds."""
         modules = self.modules()
         project = self.project()
-        starts = map(Path, filter(None, map(source_file, modules)))
-        found = scan(starts, self.root, lambda path: project.source(str(path)), project.taken)
+        starts = [Path(file) for file in map(source_file, modules) if file]
+
+        def read(path: Path) -> bytes:
+            return project.source(str(path))
+
+        found = scan(starts, self.root, read, project.taken)
+        if any(word in project.sources.get(str(path), b"") for path in found.files for word in MADE_NAMES):
+            starts += [path for m in modules if _is_package(m) for path in Path(m.__file__ or "").parent.rglob("*.py")]
+            found = scan(starts, self.root, read, project.taken)
         held = [value for module in modules if not source_file(module) for value in vars(module).values()]
         names = {value.__name__.partition(".")[0] for value in held if isinstance(value, ModuleType)}
         own = {module.__name__.partition(".")[0] for module in modules} | sys.stdlib_module_names | {FRAMEWORK}
@@ -193,6 +203,10 @@ def _with_mode(path: Path) -> tuple[int, bytes]:
 def source_file(module: ModuleType) -> str | None:
     """The file that a module comes from; None for a notebook, and for a package without one."""
     return getattr(module, "__file__", None)
+
+
+def _is_package(module: ModuleType) -> bool:
+    return hasattr(module, "__path__") and source_file(module) is not None
 
 
 def is_tool(main: ModuleType) -> bool:

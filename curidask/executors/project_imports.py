@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import linecache
 import os
+import pkgutil
 import sys
 import sysconfig
 import types
@@ -107,6 +108,17 @@ class _FolderFinder:
             found = ModuleSpec(fullname, None)
             found.submodule_search_locations = [base]
         return found
+
+    def iter_modules(self, prefix: str = "") -> Iterator[tuple[str, bool]]:
+        """Give names and whether they are packages: for `pkgutil`, which looks for plug-ins."""
+        listed = pkgutil.iter_importer_modules(self._disk)  # type: ignore[attr-defined]  # its stubs do not have it
+        found: dict[str, bool] = dict(listed)
+        for path in self._known():
+            name, _, inside = path.removeprefix(self._folder + os.sep).partition(os.sep)
+            if path.startswith(self._folder + os.sep) and (inside == "__init__.py" or name.endswith(".py")):
+                found.setdefault(name.removesuffix(".py"), bool(inside))
+        found.pop("__init__", None)
+        yield from ((prefix + name, found[name]) for name in sorted(found))
 
     def _spec(self, fullname: str, path: str, inside: list[str] | None) -> ModuleSpec | None:
         loader = ProjectLoader(fullname, path, self._read)
