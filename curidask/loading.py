@@ -19,6 +19,7 @@ from curidask.errors import CuridaskError, ModuleImportError, ModuleNotThereErro
 from curidask.executors import project_imports
 from curidask.executors.describe import user_traceback
 from curidask.executors.project_imports import ImportedProject
+from curidask.executors.whose_files import is_own_file
 from curidask.module_files import module_files
 from curidask.params import ExperimentParameters, check_param_sets
 
@@ -221,9 +222,7 @@ def enter_project(config: Config) -> None:
     root = str(config.root)
     entered = project_imports.entered()
     if entered is None or entered.root != config.root or root not in entered.folders:
-        below = [
-            entry for entry in sys.path if entry != root and project_imports.is_own_file(Path(entry, "x"), config.root)
-        ]
+        below = [entry for entry in sys.path if entry != root and is_own_file(Path(entry, "x"), config.root)]
         packages, always = dict(_packages(config)), [Path(f).parts[0] for f in (config.experiments, config.params)]
         project_imports.enter(ImportedProject(config.root, [root, *below], packages=packages, always=always))
     if sys.path[:1] != [root]:

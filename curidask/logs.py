@@ -11,9 +11,9 @@ from typing import Any
 
 from curidask.errors import CacheError
 from curidask.executors.base import Kind, Outcome
-from curidask.executors.project_imports import is_own_file
 from curidask.executors.surroundings import ERR, OUT, Spoken, prefix_of
 from curidask.executors.talk import speaker
+from curidask.executors.whose_files import is_own_file
 from curidask.graph import Graph, Task
 from curidask.planner import Action, Plan
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def top_level_imports(source: bytes) -> frozenset[str]:
 
 
 def _is_below(entry: str, root: Path) -> bool:
-    path = Path(entry)
+    path = Path(os.path.normpath(entry))
     return path != root and path.is_relative_to(root) and not any(part in INSTALLED for part in path.parts)
 
 

@@ -19,9 +19,10 @@ from pathlib import Path
 from types import ModuleType
 
 from curidask.errors import ClusterError, ConfigurationError
-from curidask.executors import project_imports
+from curidask.executors import left_out, project_imports
 from curidask.executors.imports import FRAMEWORK, Imported, scan
-from curidask.executors.project_imports import ImportedProject, is_own_file
+from curidask.executors.project_imports import ImportedProject
+from curidask.executors.whose_files import is_elsewhere, is_own_file
 
 SHIP_BYTES = 256 << 20
 """All files that travel together at most: they pass through the scheduler's memory."""
@@ -50,6 +51,8 @@ class ProjectCode:
         The other files that travel, by path below the root, with their modes.
     taken : mapping of str to str
         See `curidask.executors.project_imports.ImportedProject`.
+    elsewhere : mapping of str to str
+        Loaded modules that do not travel, since they lie in another folder and are not installed, with their files.
     """
 
     root: str
@@ -58,6 +61,7 @@ class ProjectCode:
     packages: Mapping[str, tuple[str, ...]]
     files: Mapping[str, tuple[int, bytes]]
     taken: Mapping[str, str]
+    elsewhere: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +165,12 @@ class ProjectFiles:
                 fix="put large data where the workers can read it themselves: an object store, or a shared disk",
             )
         packages = {m.__name__: tuple(m.__path__) for m in modules if not source_file(m) and hasattr(m, "__path__")}
-        return ProjectCode(str(self.root), tuple(project.folders), sources, packages, files, project.taken)
+        elsewhere = self._elsewhere() if with_files else {}
+        return ProjectCode(str(self.root), tuple(project.folders), sources, packages, files, project.taken, elsewhere)
+
+    def _elsewhere(self) -> dict[str, str]:
+        loaded = [(name, module) for name, module in list(sys.modules.items()) if not name.startswith("__")]
+        return {name: str(module.__file__) for name, module in loaded if is_elsewhere(module, self.root)}
 
     def shipped(self) -> Iterator[Path]:
         """The files that the patterns name.
@@ -239,6 +248,7 @@ def enter(code: ProjectCode, place: Place, run: str, scratch: str) -> None:
         When the worker does not have the project's folder as the others do.
     """
     project_imports.leave()
+    left_out.set_modules(code.elsewhere, code.root)
     home = code.root if place.sees_project else _run_folder(code, run, scratch)
     if not place.is_here:
         _stand_in(home)

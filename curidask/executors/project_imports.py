@@ -13,7 +13,6 @@ import linecache
 import os
 import pkgutil
 import sys
-import sysconfig
 import types
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import (
@@ -32,31 +31,10 @@ from typing import Any
 
 from curidask.executors.imports import FRAMEWORK, top_level_imports
 from curidask.executors.taken_names import is_taken
+from curidask.executors.whose_files import is_elsewhere, is_own_file
 
 Read = Callable[[str], bytes | None]
 """Gives the source of a file; None for one that is not among the sources."""
-
-_STANDARD = tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")})
-
-
-def is_own_file(path: Path, root: Path) -> bool:
-    """Whether a file is the project's own: below its folder, but not installed below it."""
-    return (
-        path.is_relative_to(root)
-        and not str(path).startswith(_STANDARD)
-        and not any(_is_installed(part) for part in _folders(path, root))
-    )
-
-
-def _folders(path: Path, root: Path) -> Iterator[Path]:
-    for folder in path.parents:
-        if folder == root:
-            return
-        yield folder
-
-
-def _is_installed(folder: Path) -> bool:
-    return folder.name in ("site-packages", "dist-packages") or (folder / "pyvenv.cfg").exists()
 
 
 # --- importing -------------------------------------------------------------------------------------------------------
@@ -201,7 +179,7 @@ class ImportedProject:
         self.is_fixed = False
         self._packages = dict(packages or {})
         self._outside_finder = _OutsideFinder(self)
-        self._added: list[str] = []
+        self._path_before: list[str] = []
         self._set_aside: dict[str, types.ModuleType] = {}
         self.taken = dict(taken or {})
 
@@ -212,8 +190,8 @@ class ImportedProject:
         self._set_aside = self._others()
         for name in self._set_aside:
             del sys.modules[name]
-        self._added = [folder for folder in self.folders if folder not in sys.path]
-        sys.path[:0] = self._added
+        self._path_before = list(sys.path)
+        sys.path[:0] = [folder for folder in self.folders if folder not in sys.path]
         sys.path_hooks.insert(0, self._hook)
         sys.meta_path.insert(0, self._outside_finder)
         self._forget_finders()
@@ -251,11 +229,13 @@ class ImportedProject:
 
     def leave(self) -> None:
         """Forget the project's modules, and import from it no more."""
-        own = {name: m for name, m in list(sys.modules.items()) if name != "__main__" and self.owns(m)}
+        loaded = {name: m for name, m in list(sys.modules.items()) if not name.startswith("__")}
+        added = tuple(os.path.join(entry, "") for entry in sys.path if entry and entry not in self._path_before)
+        own = {name: m for name, m in loaded.items() if self.owns(m) or self._is_below(m, added)}
         for name, module in own.items():
             del sys.modules[name]
             _unbind(name, module)
-        sys.path[:] = [entry for entry in sys.path if entry not in self._added]
+        sys.path[:] = [entry for entry in sys.path if entry in self._path_before]
         if self._hook in sys.path_hooks:
             sys.path_hooks.remove(self._hook)
         if self._outside_finder in sys.meta_path:
@@ -273,6 +253,10 @@ class ImportedProject:
             return top != FRAMEWORK and is_own_file(Path(file), self.root)
         places = list(getattr(module, "__path__", []))
         return bool(places) and all(is_own_file(Path(place, "x"), self.root) for place in places)
+
+    def _is_below(self, module: types.ModuleType, added: tuple[str, ...]) -> bool:
+        """Whether a module was found in a folder beside the project, which the project has put on the path."""
+        return (getattr(module, "__file__", None) or "").startswith(added) and is_elsewhere(module, self.root)
 
     def path(self) -> list[str]:
         """The entries of ``sys.path`` that are the project's."""

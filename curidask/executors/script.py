@@ -239,4 +239,4 @@ def set_up(script: Script) -> None:
     _before.clear()
     _before.update({name: main[name] for name in values if name in main})
     main.update(values)
-    left_out.set_to(script.left_out)
+    left_out.set_names(script.left_out)

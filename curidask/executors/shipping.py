@@ -17,7 +17,7 @@ from typing import Any
 
 from curidask.clusters.checks import require_cache
 from curidask.errors import CuridaskError, ModuleImportError, UnpicklableError
-from curidask.executors import host, project_files, project_imports
+from curidask.executors import host, left_out, project_files, project_imports
 from curidask.executors.base import Job
 from curidask.executors.by_value import CodePickler, pickled
 from curidask.executors.describe import user_traceback
@@ -259,7 +259,8 @@ def _set_up(stages: bytes) -> tuple[StageSpec, ...]:
         raise ModuleImportError(
             f"The project's code cannot be imported on a worker: {type(error).__name__}: {error}",
             where=str(project.root) if (project := project_imports.entered()) else "",
-            fix="a module is imported on each worker: keep what works on one machine only out of its top level",
+            fix=left_out.what_to_do(error)
+            or "a module is imported on each worker: keep what works on one machine only out of its top level",
             traceback_text=user_traceback(error),
         ) from error
 
