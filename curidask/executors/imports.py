@@ -67,7 +67,7 @@ def scan(
             pending += own
             if top not in taken:  # and maybe without an __init__.py
                 own = own or [folder / top for folder in folders if (folder / top).is_dir()]
-            if not own and top not in sys.stdlib_module_names and top != FRAMEWORK:
+            if not own and top not in sys.stdlib_module_names and top not in (FRAMEWORK, "__main__"):
                 packages[top] = packages.get(top, True) and is_optional
     return Imported(packages, tuple(read))
 

@@ -42,7 +42,7 @@ def test_imports_are_followed_within_the_project(project: Project, monkeypatch: 
         from . import sibling
         def later():
             from lib.deep.b import thing
-            import curidask, experiments.other
+            import __main__, curidask, experiments.other
         """,
     )
     project.write("experiments/sibling.py", "import of_sibling")
