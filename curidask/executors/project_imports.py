@@ -183,6 +183,12 @@ class ImportedProject:
         self._set_aside: dict[str, types.ModuleType] = {}
         self.taken = dict(taken or {})
 
+    def copied(self) -> ImportedProject:
+        """The same for another process on this machine."""
+        return ImportedProject(
+            self.root, self.folders, self.sources, self._packages, self.origin, self._always, self.taken
+        )
+
     def enter(self) -> None:
         """Import from this project from now on."""
         if self.records:

@@ -7,6 +7,7 @@ of ``__main__``, as here.
 from __future__ import annotations
 
 import contextvars
+import functools
 import importlib
 import pickle
 import sys
@@ -14,6 +15,8 @@ import threading
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from multiprocessing import spawn
+from pathlib import Path
 from typing import Any
 
 from curidask.executors import left_out, project_imports
@@ -220,6 +223,12 @@ def _context_var(name: str, default: Any) -> contextvars.ContextVar[Any]:
 
 
 # --- on the worker ---------------------------------------------------------------------------------------------------
+CHILD = """
+from curidask.executors.script import set_up_child
+globals().update(set_up_child(__file__))
+"""
+"""What a child process that a stage spawned runs as its ``__main__``."""
+
 _before: dict[str, Any] = {}
 """What ``__main__`` held under the names that came, as far as it did."""
 _names: list[str] = []
@@ -240,3 +249,37 @@ def set_up(script: Script) -> None:
     _before.update({name: main[name] for name in values if name in main})
     main.update(values)
     left_out.set_names(script.left_out)
+
+
+def give_to_children(stages: bytes, scratch: str) -> None:
+    """Let processes that stages spawn have the script too: they start with an empty ``__main__``.
+
+    Python would have them run the script's file again, which a worker may not have, and which may have been edited.
+    """
+    file = Path(scratch, "curidask_script.py")
+    file.unlink(missing_ok=True)
+    give = functools.partial(_preparation_data, file, stages)
+    spawn.get_preparation_data = give if _names else _usual_preparation_data
+
+
+_usual_preparation_data = spawn.get_preparation_data
+
+
+def _preparation_data(file: Path, stages: bytes, name: str) -> dict[str, Any]:
+    data: dict[str, Any] = _usual_preparation_data(name)
+    if not file.exists():
+        project = project_imports.entered()
+        file.with_suffix(".pickle").write_bytes(pickle.dumps((project and project.copied(), stages)))
+        file.write_text(CHILD, encoding="utf-8")
+    data.pop("init_main_from_name", None)
+    return data | {"init_main_from_path": str(file)}
+
+
+def set_up_child(file: str) -> dict[str, Any]:
+    """Import from the same sources as the worker, and give what the script defines."""
+    project, stages = pickle.loads(Path(file).with_suffix(".pickle").read_bytes())
+    if project is not None:
+        project_imports.enter(project)
+    set_up(pickle.loads(stages)[0])
+    main = vars(sys.modules["__main__"])
+    return {name: main[name] for name in _names}

@@ -24,7 +24,7 @@ from curidask.executors.describe import user_traceback
 from curidask.executors.environment import Environment
 from curidask.executors.gate import Gate
 from curidask.executors.project_files import Place
-from curidask.executors.script import Script, script_of, set_up
+from curidask.executors.script import Script, give_to_children, script_of, set_up
 from curidask.executors.stay import Stay
 from curidask.hash_fields import field_values
 from curidask.stage_spec import StageSpec
@@ -217,6 +217,7 @@ def load_code(code_id: str, data: bytes, project: bytes, scratch: str) -> Code:
     require_cache(env.store, place.cache_id)
     stay = _enter_project(project, place, env.run, scratch)
     specs = stay.load(_set_up, stages)
+    give_to_children(stages, scratch)
     _codes[code_id] = Code(code_id, specs, env, stay)
     _active[:] = [code_id]
     return _codes[code_id]

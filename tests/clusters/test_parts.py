@@ -158,7 +158,9 @@ def test_a_module_beside_the_project_does_not_travel_and_that_is_told(
 ) -> None:
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared/beside.py").write_text("BESIDE = 1")
-    project.write("above.py", "import os, sys\nsys.path.append(os.path.dirname(__file__) + '/../shared')\nimport beside")
+    project.write(
+        "above.py", "import os, sys\nsys.path.append(os.path.dirname(__file__) + '/../shared')\nimport beside"
+    )
     monkeypatch.setattr(sys, "path", [str(project.root), *sys.path])
     files = ProjectFiles(project.root)
     files.project()

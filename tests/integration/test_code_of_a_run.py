@@ -309,6 +309,34 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.parametrize("parallel", ["0", "1"])
+def test_a_module_that_is_run_has_its_package_and_its_pools(project: Project, parallel: str) -> None:
+    project.write("package/__init__.py", "")
+    project.write("package/late.py", "LATE = 3")
+    project.write("package/run.py", RUN_AS_A_MODULE)
+    done = project.command("python", "-m", "package.run", parallel)
+    assert done.stdout == "[3, 3, [10, 20], 'package']\n", done.stderr
+
+
+RUN_AS_A_MODULE = """
+import multiprocessing, sys
+import curidask as cf
+from .late import LATE
+FACTOR = 10
+def scaled(x): return x * FACTOR
+
+@cf.stage(None, ["seen"])
+def use(record):
+    from . import late
+    with multiprocessing.Pool(1) as pool:
+        return [LATE, late.LATE, pool.map_async(scaled, [1, 2]).get(30), __package__]
+
+if __name__ == "__main__":
+    with cf.ArtifactManager("module", parallel=int(sys.argv[1])) as manager:
+        print(use(cf.Record(manager, None)).state["seen"])
+"""
+
+
 def test_a_name_of_a_script_that_cannot_travel_is_told(project: Project) -> None:
     project.write(
         "script.py",
