@@ -6,7 +6,7 @@ import contextlib
 import functools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from multiprocessing import spawn
+from multiprocessing import spawn, util
 from typing import TYPE_CHECKING, Any
 
 from curidask.clusters.base import SETTINGS, SILENT, Connection, kill_workers, nannies_of, quiet_dask
@@ -155,7 +155,7 @@ def _hidden_project(project_path: tuple[str, ...]) -> Iterator[None]:
         _hidden.update({name: main.pop(name) for name in ("__file__", "__spec__") if name in main})
         main["__spec__"] = None
         spawn.get_preparation_data = functools.partial(_preparation_data, project_path)
-        spawn.get_command_line = _command_line
+        util._args_from_interpreter_flags = _flags  # type: ignore[attr-defined]  # as its stubs do not have it
     _hiding += 1
     try:
         yield
@@ -164,10 +164,10 @@ def _hidden_project(project_path: tuple[str, ...]) -> Iterator[None]:
         if not _hiding:
             main.update(_hidden)
             _hidden.clear()
-            spawn.get_preparation_data, spawn.get_command_line = _usual
+            spawn.get_preparation_data, util._args_from_interpreter_flags = _usual  # type: ignore[attr-defined]
 
 
-_usual = (spawn.get_preparation_data, spawn.get_command_line)
+_usual = (spawn.get_preparation_data, util._args_from_interpreter_flags)  # type: ignore[attr-defined]
 
 
 def _preparation_data(project_path: tuple[str, ...], name: str) -> dict[str, Any]:
@@ -176,7 +176,6 @@ def _preparation_data(project_path: tuple[str, ...], name: str) -> dict[str, Any
     return data
 
 
-def _command_line(**arguments: Any) -> list[str]:
-    """The command with ``-P``, without which Python looks into the current folder first."""
-    command: list[str] = _usual[1](**arguments)
-    return [command[0], "-P", *command[1:]]
+def _flags() -> list[str]:
+    """The flags with ``-P``: without it Python, and its tracker of resources, looks into the current folder first."""
+    return [*_usual[1](), "-P"]

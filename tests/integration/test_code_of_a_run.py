@@ -395,6 +395,30 @@ def test_what_a_script_imported_under_the_name_of_a_package_is_what_its_stages_i
     assert project.command("python", "script.py", parallel).stdout == "ours ['ours', 'ours', False]\n"
 
 
+def test_own_files_do_not_reach_the_processes_that_start_workers(project: Project) -> None:
+    project.write("signal.py", "")
+    project.write("experiments/exp.py", DOING_NOTHING)
+    project.started = True
+    done = project.experiment("exp", "--parallel", "1")
+    assert "None" in done.stdout
+    for text in ("Traceback", "resource_tracker"):
+        assert text not in done.stderr
+
+
+DOING_NOTHING = """
+import curidask as cf
+
+def get_params():
+    return [cf.ExperimentParameters("a")]
+
+def run(param_sets, manager):
+    print(nothing(cf.Record(manager, param_sets[0])).output)
+
+@cf.stage(None, ["out"])
+def nothing(record):
+    pass
+"""
+
 OWN_YAML = """
 import sys, yaml
 import curidask as cf
