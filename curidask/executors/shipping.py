@@ -218,6 +218,7 @@ def load_code(code_id: str, data: bytes, project: bytes, scratch: str) -> Code:
     stay = _enter_project(project, place, env.run, scratch)
     specs = stay.load(_set_up, stages)
     give_to_children(stages, scratch)
+    host.listen_again()
     _codes[code_id] = Code(code_id, specs, env, stay)
     _active[:] = [code_id]
     return _codes[code_id]

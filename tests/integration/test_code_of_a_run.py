@@ -395,9 +395,32 @@ def test_what_a_script_imported_under_the_name_of_a_package_is_what_its_stages_i
     assert project.command("python", "script.py", parallel).stdout == "ours ['ours', 'ours', False]\n"
 
 
+@pytest.mark.parametrize("parallel", ["0", "1"])
+@pytest.mark.parametrize("handler", ["StreamHandler()", "FileHandler('its.log')"])
+def test_a_project_that_sets_up_logging_hears_all_once(project: Project, parallel: str, handler: str) -> None:
+    project.write("experiments/exp.py", LOGGING.format(handler=handler) + ONE_STAGE.format(does="talk()"))
+    done = project.experiment("exp", "--parallel", parallel)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    assert said.count("it printed") == 1, said
+    assert said.count("it logged") == handler.count("Stream"), said
+    log = next(iter((project.root / "logs").glob("*.log"))).read_text()
+    assert [log.count(text) for text in ("it printed", "it logged")] == [1, 1], log
+
+
+LOGGING = """
+import logging
+logging.basicConfig(level=logging.WARNING, handlers=[logging.{handler}], force=True)
+
+def talk():
+    print("it printed")
+    logging.getLogger("library").warning("it logged")
+"""
+
+
 def test_own_files_do_not_reach_the_processes_that_start_workers(project: Project) -> None:
     project.write("signal.py", "")
-    project.write("experiments/exp.py", DOING_NOTHING)
+    project.write("experiments/exp.py", ONE_STAGE.format(does="pass"))
     project.started = True
     done = project.experiment("exp", "--parallel", "1")
     assert "None" in done.stdout
@@ -405,7 +428,7 @@ def test_own_files_do_not_reach_the_processes_that_start_workers(project: Projec
         assert text not in done.stderr
 
 
-DOING_NOTHING = """
+ONE_STAGE = """
 import curidask as cf
 
 def get_params():
@@ -416,7 +439,7 @@ def run(param_sets, manager):
 
 @cf.stage(None, ["out"])
 def nothing(record):
-    pass
+    {does}
 """
 
 OWN_YAML = """
