@@ -20,7 +20,7 @@ from typing import Any
 from curidask.errors import CacheError, SelectionError
 from curidask.hash_fields import BOOKKEEPING, field_values, has_fields
 from curidask.params import ExperimentParameters
-from curidask.store.manifests import original_part, safe_part
+from curidask.store.names import original_part, safe_part
 
 FOLDER = "param_sets"
 NAME_BYTES = 120

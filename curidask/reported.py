@@ -15,7 +15,7 @@ from curidask.executors.base import Kind, Outcome, Reported
 from curidask.graph import Graph, RecordInfo, Task
 from curidask.planner import Plan
 from curidask.store.base import Store
-from curidask.store.manifests import safe_part
+from curidask.store.names import safe_part
 
 FRAGMENT = "fragment.html"
 

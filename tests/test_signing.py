@@ -14,7 +14,8 @@ import pytest
 
 from curidask.errors import ArtifactMissingError, ArtifactUntrustedError, ConfigurationError
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifests import Manifest, manifest_name, split_signature, with_signature
+from curidask.store.manifests import Manifest, split_signature, with_signature
+from curidask.store.names import manifest_name
 from curidask.store.signing import VARIABLE, Keyring, signature_state
 from tests.conftest import clean_environment
 from tests.contracts.conftest import make_manifest

@@ -14,7 +14,7 @@ from curidask.caching._packages import load_package, require, type_name
 from curidask.caching.base import Cacheable
 from curidask.errors import CacheError, ConfigurationError
 from curidask.keywords import keywords
-from curidask.store.manifests import safe_part
+from curidask.store.names import safe_part
 
 __all__ = ["NumpyCacher"]
 

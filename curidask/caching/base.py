@@ -14,7 +14,7 @@ from curidask.caching import describing
 from curidask.caching.values import json_bytes
 from curidask.errors import CacheError, CacherPathError, IncompleteCacherError
 from curidask.keywords import keywords
-from curidask.store.manifests import ArtifactName, payload_name, suffixed
+from curidask.store.names import ArtifactName, payload_name, suffixed
 
 if TYPE_CHECKING:
     from curidask.caching.references import StageFiles

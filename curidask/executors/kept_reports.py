@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from curidask.executors.base import Reported
-from curidask.store.manifests import safe_part
+from curidask.store.names import safe_part
 from curidask.store.workspaces import Workspace
 
 FOLDER = ".reported"

@@ -21,7 +21,8 @@ from curidask.store.catalog import FEW, Catalog
 from curidask.store.disk_errors import is_refused
 from curidask.store.integrity import Verify, checked_verify
 from curidask.store.keys import common_beginning
-from curidask.store.manifests import FileEntry, Manifest, manifest_name, stem_of
+from curidask.store.manifests import FileEntry, Manifest
+from curidask.store.names import manifest_name, stem_of
 from curidask.store.near import NearCache, NearSettings, near_cache
 from curidask.store.objects import ObjectStore, open_objects
 from curidask.store.payload import Checkout, Prepared, hash_moves, prepare, same_form, with_digests
@@ -275,13 +276,13 @@ class ArtifactStore:
         return [name for name in self.objects.list(stem) if stem_of(name) == stem]
 
     def _remove(self, stem: str, seen: bytes | None, spare: Collection[str] = ()) -> None:
+        names: list[str] = []
+        if seen is not None:
+            try:
+                names = list(bringing.all_files(self.catalog.parse(stem, seen)))
+            except ArtifactMissingError:
+                names = self._objects_of(stem)
         self.objects.remove([manifest_name(stem)])
-        if seen is None:
-            return
-        try:
-            names = list(bringing.all_files(self.catalog.parse(stem, seen)))
-        except ArtifactMissingError:
-            names = self._objects_of(stem)
         self.objects.remove([name for name in names if name not in spare])
 
     # --- reading -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,9 @@ from typing import Literal
 from curidask.errors import ArtifactDamagedError, ConfigurationError, ObjectMissingError
 from curidask.store.disk_errors import explain
 from curidask.store.entries import Stored
-from curidask.store.manifests import FileEntry, stem_of
+from curidask.store.manifests import FileEntry
+from curidask.store.names import stem_of
+from curidask.store.untrusted import open_file
 
 Verify = Literal["digest", "size", "off"]
 
@@ -24,7 +26,7 @@ def hash_file(path: str) -> tuple[int, str]:
     """Size in bytes and SHA-256 of a file, read in blocks."""
     digest = hashlib.sha256()
     size = 0
-    with open(path, "rb", buffering=0) as file:
+    with open_file(path) as file:
         block_bytes = min(BLOCK_BYTES, os.fstat(file.fileno()).st_size + 1)
         while block := file.read(block_bytes):
             digest.update(block)

@@ -11,14 +11,8 @@ from pathlib import Path
 from curidask.errors import CacheError
 from curidask.store.entries import Stored
 from curidask.store.integrity import hash_file
-from curidask.store.manifests import (
-    MANIFEST_SUFFIX,
-    FileEntry,
-    Manifest,
-    check_object_name,
-    manifest_name,
-    stem_of,
-)
+from curidask.store.manifests import FileEntry, Manifest
+from curidask.store.names import MANIFEST_SUFFIX, check_object_name, manifest_name, stem_of
 from curidask.store.transfers import files_in
 from curidask.store.workspaces import Workspace
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from curidask.errors import CacheError
-from curidask.store.manifests import check_object_name, safe_part
+from curidask.store.names import check_object_name, safe_part
 
 SPARE_FOLDERS = 8
 """Empty working folders that are kept for reuse: a stage has one for each of its outputs."""
