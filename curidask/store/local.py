@@ -85,8 +85,9 @@ class LocalObjects:
 
     def read(self, name: str) -> bytes:
         """Return an object's bytes."""
+        path = self._path(name)
         try:
-            return read_file(self._path(name))
+            return read_file(path)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError) as error:
             raise ObjectMissingError(f"There is no object {name!r}.", where=self.url) from error
         except OSError as error:
