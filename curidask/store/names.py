@@ -188,6 +188,11 @@ def beside_name(
     return ("_" if track else UNTRACKED) + "/".join([*folders, last])
 
 
+def is_object_name(name: str) -> bool:
+    """Whether it is a name that does not lead out of the store."""
+    return _UNSAFE_NAME.search(name) is None
+
+
 def check_object_name(name: str) -> str:
     """Return the name unless it could lead out of the store.
 
@@ -196,7 +201,7 @@ def check_object_name(name: str) -> str:
     UnsafeNameError
         For an absolute name, an empty or a dotted component, a backslash or a NUL.
     """
-    if _UNSAFE_NAME.search(name):
+    if not is_object_name(name):
         raise UnsafeNameError(
             f"{name!r} cannot be the name of an object.",
             fix="use relative names with '/' between components, without '..', backslash or NUL",

@@ -178,10 +178,7 @@ def read_file(path: str | os.PathLike[str], most_bytes: int = LARGE_BYTES) -> by
         When it is larger.
     """
     with open_file(os.fspath(path)) as file:
-        parts, left = [], most_bytes + 1
-        while left and (block := file.read(left)):
-            parts.append(block)
-            left -= len(block)
-    if not left:
-        raise ValueError(f"it has more than {most_bytes} bytes")
-    return b"".join(parts)
+        size = os.fstat(file.fileno()).st_size
+        if size > most_bytes:
+            raise ValueError(f"it has {size} bytes")
+        return file.read()

@@ -31,6 +31,7 @@ from typing import Any
 
 from curidask.errors import CacheError
 from curidask.store import untrusted
+from curidask.store.names import is_object_name
 from curidask.store.objects import ObjectStore
 
 RUNS = ".runs/"
@@ -97,8 +98,8 @@ class Use:
         self.started = float(values.get("started", self.started))
         self.seen = max(self.seen, float(values.get("seen", 0.0)))
         self.ended = self.ended or bool(values.get("ended"))
-        self.stems.update(values.get("stems", ()))
-        self.optional.update(values.get("optional", ()))
+        self.stems.update(filter(is_object_name, values.get("stems", ())))
+        self.optional.update(filter(is_object_name, values.get("optional", ())))
 
 
 _TEXTS = ("reference", "experiment", "user", "host", "project", "session", "work")
