@@ -479,10 +479,12 @@ class Lazy:
         self.cacher = cacher
 
     def load(self) -> Any:
-        """Load the value.
+        """Load the value, after checking its files once more.
 
         Raises
         ------
+        ArtifactDamagedError
+            When a file is gone or changed since.
         CacheError
             When the output was declared but nothing has computed it.
         """

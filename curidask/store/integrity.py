@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from curidask.errors import ArtifactDamagedError, ConfigurationError, ObjectMissingError
@@ -61,6 +61,12 @@ def check_file(path: str, name: str, entry: FileEntry, verify: Verify) -> None:
         raise damaged(name, f"has {size} bytes instead of {entry.size_bytes}")
     if sha256 != entry.sha256:
         raise damaged(name, "was changed")
+
+
+def check_files(folder: str, files: Mapping[str, FileEntry], verify: Verify) -> None:
+    """Raise `ArtifactDamagedError` when one of the files in a folder, by their paths there, is not what it was."""
+    for path, entry in files.items():
+        check_file(f"{folder}/{path}", entry.name, entry, verify)
 
 
 def difference(stored: Stored, entry: FileEntry, verify: Verify) -> str:

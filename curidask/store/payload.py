@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,6 +32,8 @@ class Checkout:
         How its names begin; a cacher bound to the folder and this finds its files.
     tracked : dict of str to Path
         The files the stage wrote beside its outputs, by their names in the store.
+    again : callable, optional
+        Checks the files once more, as they were checked; raises `ArtifactDamagedError` when one is gone or changed.
     pin : object
         Of files in the near cache: hold it as long as they are needed, beyond the job that asked for them.
     """
@@ -41,6 +43,7 @@ class Checkout:
     basename: str
     tracked: dict[str, Path] = field(default_factory=dict)
     pin: object = field(default=None, repr=False, compare=False)
+    again: Callable[[], object] | None = field(default=None, repr=False, compare=False)
 
     def tracked_path(self, name: str) -> Path | None:
         """Where one of these files lies, or a folder of them, by its name in the store; None when there is none."""
