@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import stat
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import curidask as cf
+from curidask.caching import JsonCacher
 from curidask.errors import (
     ArtifactDamagedError,
     ArtifactMissingError,
@@ -288,3 +291,42 @@ def test_a_newer_form_counts_only_when_it_is_signed(place: Path) -> None:
     ours.objects.write(manifest_name(manifest.stem), Keyring([OURS]).sign(newer))
     with pytest.raises(ArtifactNewerError):
         ours.checkout(manifest.stem, manifest.key)
+
+
+# --- a value that is loaded later ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("key", [OURS, ""])
+@pytest.mark.parametrize("kind", ["mine", "of others", "memory"])
+def test_a_lazy_value_is_checked_when_it_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, kind: str
+) -> None:
+    if key:
+        monkeypatch.setenv(VARIABLE, key)
+    monkeypatch.setenv("CURIDASK_NEAR_CACHE", str(tmp_path / "near"))
+    place = tmp_path / "cache"
+    place.mkdir(mode=0o755)
+    place.chmod(0o777 if kind == "of others" else 0o755)
+    cache = f"memory://{os.urandom(8).hex()}/cache" if kind == "memory" else str(place)
+
+    @cf.stage(None, [cf.Lazy("value", resolve=False)], [JsonCacher])
+    def make(record: cf.Record) -> list[int]:
+        return [1, 2, 3]
+
+    @cf.stage(["value"], ["total"], [JsonCacher])
+    def add(record: cf.Record, value: cf.Lazy) -> int:
+        return sum(value.load())
+
+    runs = str(tmp_path / "runs")
+    with cf.ArtifactManager("exp", cache_path=cache, parallel=0, runs_path=runs) as manager:
+        record = add(make(cf.Record(manager, None)))
+        assert record.state["total"] == 6
+        lazy = record.state["value"]
+        assert lazy.load() == [1, 2, 3]
+        assert pickle.loads(pickle.dumps(lazy.cacher)).load() == [1, 2, 3]
+        files = [path for root in (place, tmp_path / "near") for path in root.rglob("*") if path.is_file()]
+        payload = [path for path in files if json.loads(path.read_bytes() or b"0") == [1, 2, 3]]
+        assert payload
+        for path in payload:
+            path.chmod(0o644)
+            path.write_bytes(path.read_bytes().replace(b"3", b"9"))
+        with pytest.raises(ArtifactDamagedError, match="was changed"):
+            lazy.load()
