@@ -222,7 +222,17 @@ def test_claims_of_the_wrong_form_hold_no_longer_than_ours(tmp_path: Path, field
 
 
 @pytest.mark.parametrize(
-    "data", [DEEP.encode(), b"null", b"[]", b"1", b"\xff", b"x" * (2 << 20), owner(lease_seconds=1e12)]
+    "data",
+    [
+        DEEP.encode(),
+        b"null",
+        b"[]",
+        b"1",
+        b"\xff",
+        b"x" * (2 << 20),
+        owner(lease_seconds=1e12),
+        owner(lease_seconds=4e3),
+    ],
 )
 def test_no_claim_makes_anybody_crash_or_wait_for_ever(tmp_path: Path, data: bytes) -> None:
     store = ArtifactStore.open(tmp_path / "cache")

@@ -28,8 +28,8 @@ OWNERS = ".claimant-"
 RENEWALS_A_LEASE = 4
 TAKE_ATTEMPTS = 20
 LONGEST_PAUSE_SECONDS = 1.0
-LONGEST_LEASE_SECONDS = 86400.0
-"""Nobody is waited for longer, whatever a claim says."""
+LONGEST_LEASE_SECONDS = 3600.0
+"""Nobody who does not renew his claim is waited for longer, whatever it says."""
 SHOWN = 80
 """Characters of a name."""
 
