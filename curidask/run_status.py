@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 from curidask.announcing import announce
 from curidask.counting import Counts, StageCount
@@ -164,7 +165,7 @@ class StatusKeeper:
         with self._lock:
             self._status = replace(self._status, title=self._record.notes.partition("\n")[0])
         self._save_record(whole=False)
-        threading.Thread(target=self._beat, name="curidask-status", daemon=True).start()
+        threading.Thread(target=_beat, args=(ref(self), self._ends), name="curidask-status", daemon=True).start()
         self._write()
         announce(self._status.reference)
 
@@ -174,10 +175,10 @@ class StatusKeeper:
         self._saved = time.monotonic()
         self._save_cost = self._saved - started
 
-    def _beat(self) -> None:
-        while not self._ends.wait(BEAT_SECONDS):
-            if time.monotonic() - self._written >= BEAT_SECONDS / 2:
-                self._write()
+    def beat(self) -> None:
+        """Write, that it may be seen that the run goes on."""
+        if time.monotonic() - self._written >= BEAT_SECONDS / 2:
+            self._write()
 
     def _write_when_due(self) -> None:
         if self._has_begun and time.monotonic() - self._written > WRITE_SECONDS:
@@ -192,6 +193,16 @@ class StatusKeeper:
             with suppress(OSError):  # the disk is full or gone: the run goes on, and says so when it matters
                 beside.write_text(text)
                 os.replace(beside, self._folder / FILE)
+
+
+def _beat(keeper: ref[StatusKeeper], ends: threading.Event) -> None:
+    """Have it write now and then until the run ends, or nothing leads to it any more."""
+    while not ends.wait(BEAT_SECONDS):
+        found = keeper()
+        if found is None:
+            return
+        found.beat()
+        del found
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
