@@ -24,7 +24,7 @@ from curidask.executors.base import Outcome
 from curidask.graph import Graph, Task
 from curidask.history import RunRecord
 from curidask.planner import Plan
-from curidask.store.processes import is_running, place
+from curidask.store.processes import is_running, own_birth, place
 
 FILE = "status.json"
 RECORD = "run.json"
@@ -59,7 +59,8 @@ class RunStatus:
         The first line of its notes.
     pid : int
     place : str
-        Of the process, see `curidask.store.processes.place`.
+    born : float
+        Of the process, see `curidask.store.processes`.
     started, updated : float
         When it began and when this was written, in seconds since the epoch.
     executor : str
@@ -73,6 +74,7 @@ class RunStatus:
     title: str = ""
     pid: int = 0
     place: str = ""
+    born: float = 0.0
     started: float = 0.0
     updated: float = 0.0
     executor: str = ""
@@ -106,7 +108,13 @@ class StatusKeeper:
     def __init__(self, record: RunRecord, folder: Path, save: Callable[[bool], object]) -> None:
         self._record = record
         self._status = RunStatus(
-            record.reference, record.name, RUNNING, pid=os.getpid(), place=place(), started=record.started
+            record.reference,
+            record.name,
+            RUNNING,
+            pid=os.getpid(),
+            place=place(),
+            born=own_birth(),
+            started=record.started,
         )
         self._folder = folder
         self._save = save
@@ -222,7 +230,7 @@ def read_status(folder: Path) -> RunStatus | None:
 
 def _is_alive(status: RunStatus, written: float) -> bool:
     if status.place == place():
-        return is_running(status.pid, status.updated)
+        return is_running(status.pid, status.born)
     return time.time() - written < SILENT_SECONDS
 
 

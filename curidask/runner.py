@@ -176,11 +176,12 @@ class Runner:
             if self.state.status.get(change.task) is not Status.HELD:
                 continue
             task = self.graph[change.task]
-            if isinstance(change, Made):
+            if isinstance(change, Made) and task.id not in self._decider.forced:
                 self._tell_ended(task, Outcome(task.id, Kind.FOUND))
                 events.append(run_events.Finished(task.id))
             else:
-                self._jobs.supersede(task.id, change.supersedes)
+                # What is there when a task is overwritten may be what it was before.
+                self._jobs.supersede(task.id, -1 if isinstance(change, Made) else change.supersedes)
                 self.audience.waiting(task, "")
                 events.append(run_events.Freed(task.id))
         self._carry_out(self.state.handle(*events))
