@@ -268,6 +268,7 @@ def _count(count: StageCount, row: dict[str, Any]) -> None:
     else:
         count.to_run += 1
         count.done += status in ("done", "found")
+        count.found += status == "found"
         count.failed += status == "failed"
         count.blocked += status == "blocked"
     count.seconds += row.get("seconds", 0.0)

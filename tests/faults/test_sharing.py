@@ -73,7 +73,12 @@ def test_two_runs_share_the_work(tmp_path: Path, shared: str, parallel: tuple[st
     counted = calls_of(tmp_path)
     once = {name: n for name, n in counted.items() if not name.startswith("change")}  # `change` is not stored
     assert once == dict.fromkeys([f"{s}_set{i}" for s in ("load", "score") for i in range(SETS)] + ["gather_None"], 1)
-    done_by = [{t["status"] for t in p.last_run()["tasks"]} for p in projects]
+    statuses = [[t["status"] for t in p.last_run()["tasks"]] for p in projects]
+    for told, run_statuses in zip(errors, statuses, strict=True):
+        n_found = run_statuses.count("found")
+        if n_found:
+            assert f"{run_statuses.count('done')} ran, {n_found} found, which others made meanwhile" in told
+    done_by = [set(each) for each in statuses]
     assert all("failed" not in statuses for statuses in done_by)
     assert left_behind(shared) == []
 
