@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from curidask import history
 from curidask.at_exit import close_abandoned
 from curidask.run_cache import RunCache
 from tests.conftest import Project
+from tests.processes import wait_for
 
 
 # --- references ------------------------------------------------------------------------------------------------------
@@ -171,3 +173,42 @@ def test_after_an_interrupt_that_run_swallowed_nothing_runs(project: Project) ->
     done = project.experiment("swallows", "--parallel", "0", timeout=60)
     assert done.stdout.split() == ["StageFailedError", *["KeyboardInterrupt"] * 3]
     assert done.returncode == 130, done.stderr
+
+
+# --- workers that start ----------------------------------------------------------------------------------------------
+def starting_workers(run: subprocess.Popen[str]) -> list[int]:
+    """The processes of a run's workers, as soon as there are some."""
+    found: list[int] = []
+
+    def look() -> bool:
+        listed = subprocess.run(["ps", "-wweo", "sid=,pid=,args="], capture_output=True, text=True, check=True).stdout
+        rows = [line.split(maxsplit=2) for line in listed.splitlines()]
+        found[:] = [int(pid) for sid, pid, command in rows if int(sid) == run.pid and "spawn_main" in command]
+        return bool(found)
+
+    wait_for(look)
+    return found
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("later", [0.0, 0.4])
+def test_an_interrupt_while_workers_start_says_so_and_no_more(
+    project: Project, sent: signal.Signals, later: float
+) -> None:
+    run = project.start("demo", "--parallel", "2")
+    starting_workers(run)
+    time.sleep(later)
+    os.killpg(run.pid, sent) if sent == signal.SIGINT else run.send_signal(sent)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 130, errors
+    assert "interrupted; what had finished is in the cache" in errors
+    assert "Traceback" not in errors
+    assert "distributed" not in errors
+
+
+def test_a_worker_that_dies_while_it_starts_is_replaced(project: Project) -> None:
+    run = project.start("demo", "--parallel", "2")
+    os.kill(starting_workers(run)[0], signal.SIGKILL)
+    _, errors = run.communicate(timeout=90)
+    assert run.returncode == 0, errors
+    assert "warning" not in errors
