@@ -11,6 +11,7 @@ from multiprocessing import resource_tracker, spawn
 from typing import TYPE_CHECKING, Any
 
 from curidask.clusters.base import SETTINGS, SILENT, Connection, kill_workers, nannies_of, quiet_dask
+from curidask.clusters.certificates import security_of_a_run
 from curidask.errors import ClusterError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -50,7 +51,10 @@ def check_options(options: Mapping[str, Any], where: str) -> None:
 def local(
     n_workers: int, options: Mapping[str, Any] | None = None, project_path: Sequence[str] = ()
 ) -> Iterator[Connection]:
-    """Start worker processes on this machine, one thread each, reachable from this machine only.
+    """Start worker processes on this machine, one thread each, which nobody else on it can talk to.
+
+    Whoever reaches a dask scheduler can run code on its workers, and on loopback that is every user of the machine. So
+    all sides show a certificate that exists in their memory only.
 
     Parameters
     ----------
@@ -80,7 +84,7 @@ def local(
                 n_workers=n_workers,
                 **FIXED,
                 worker_class=_nanny_class(tuple(project_path)),
-                **(options or {}),
+                **{"protocol": "tls://", "security": security_of_a_run(), **(options or {})},
             )
         except Exception as error:
             raise ClusterError(
