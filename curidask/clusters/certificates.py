@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curidask.clusters.security import CA_CERT, CERT, KEY, TlsFiles
+from curidask.clusters.security import CA_CERT, CERT, KEY, ROLES, TlsFiles
 from curidask.errors import ConfigurationError
 
 CA_KEY = "ca.key"
@@ -91,6 +91,19 @@ def make_certificates(folder: Path, hosts: Sequence[str] = ()) -> Made:
             fix="choose another folder with --folder, or remove the old files (all nodes then need the new ones)",
         ) from error
     return Made(names, cert.not_valid_after_utc, authority is None)
+
+
+def security_of_a_run() -> Any:
+    """What lets nobody but the processes of a run talk to each other: keys that are in no file, as dask wants them."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from distributed import Security
+
+    ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    ca_cert = _signed("curidask run authority", ca_key, None, ca_key, [])
+    cert = _signed("curidask run", key, ca_cert, ca_key, ["127.0.0.1"])
+    texts = {"cert": _pem(cert).decode(), "key": _private_pem(key).decode()}
+    roles = {f"tls_{role}_{part}": text for role in ROLES for part, text in texts.items()}
+    return Security(require_encryption=True, tls_ca_file=_pem(ca_cert).decode(), **roles)
 
 
 def _need_cryptography() -> None:
@@ -200,12 +213,17 @@ def _pem(cert: Any) -> bytes:
 
 def _write_key(path: Path, key: Any) -> None:
     """Write a private key into a file that was never readable by others."""
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-    data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    data = _private_pem(key)
     path.unlink(missing_ok=True)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(data)
+
+
+def _private_pem(key: Any) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    data: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return data
 
 
 def days_left(files: TlsFiles) -> int | None:

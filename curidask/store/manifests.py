@@ -69,6 +69,9 @@ class Manifest:
         The parameter set, for people to read.
     inputs : tuple of dict
         Name, key and digest of what the stage read.
+    call : str
+        Identifies the call of the stage that made it: all outputs of one call have the same, and what has another does
+        not belong to them. Empty in what was stored before there were such.
     run, user, host, created : str
         Which run, who, where and when (UTC, ISO 8601).
     seconds : float
@@ -95,6 +98,7 @@ class Manifest:
     preview: str = ""
     params: dict[str, Any] = field(default_factory=dict)
     inputs: tuple[dict[str, Any], ...] = ()
+    call: str = ""
     run: str = ""
     user: str = ""
     host: str = ""
@@ -209,6 +213,7 @@ def _checked(values: dict[str, Any], where: str) -> Manifest:
     version = _version(values)
     if version != VERSION:
         raise _newer(version, where) if version > VERSION else _damaged("is of another version", where)
+    values.setdefault("call", "")
     for name in _FIELD_NAMES:
         if name not in values or not _IS_RIGHT[name](values[name]):
             raise _damaged(f"has no {name!r} of the right type", where)
