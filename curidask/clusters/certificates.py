@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curidask.clusters.security import CA_CERT, CERT, KEY, ROLES, TlsFiles
+from curidask.clusters.security import CA_CERT, CERT, KEY, ROLES
 from curidask.errors import ConfigurationError
 
 CA_KEY = "ca.key"
@@ -63,10 +63,8 @@ def make_certificates(folder: Path, hosts: Sequence[str] = ()) -> Made:
     Raises
     ------
     ConfigurationError
-        When the package ``cryptography`` is missing, the folder cannot be written, or holds an authority that cannot be
-        used.
+        When the folder cannot be written, or holds an authority that cannot be used.
     """
-    _need_cryptography()
     for host in hosts:
         if not HOST.fullmatch(host):
             raise ConfigurationError(
@@ -104,15 +102,6 @@ def security_of_a_run() -> Any:
     texts = {"cert": _pem(cert).decode(), "key": _private_pem(key).decode()}
     roles = {f"tls_{role}_{part}": text for role in ROLES for part, text in texts.items()}
     return Security(require_encryption=True, tls_ca_file=_pem(ca_cert).decode(), **roles)
-
-
-def _need_cryptography() -> None:
-    try:
-        import cryptography  # noqa: F401  # for the error alone
-    except ImportError as error:
-        raise ConfigurationError(
-            "The package cryptography is missing, which makes certificates.", fix="pip install 'curidask[tls]'"
-        ) from error
 
 
 def _old_authority(folder: Path) -> tuple[Any, Any] | None:
@@ -224,25 +213,3 @@ def _private_pem(key: Any) -> bytes:
 
     data: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return data
-
-
-def days_left(files: TlsFiles) -> int | None:
-    """Days until the certificate ends (negative when it has); None when the package that could tell is missing.
-
-    Raises
-    ------
-    ConfigurationError
-        When the file holds no certificate.
-    """
-    try:
-        from cryptography import x509
-    except ImportError:
-        return None
-    try:
-        cert = x509.load_pem_x509_certificate(Path(files.cert).read_bytes())
-    except ValueError as error:
-        raise ConfigurationError(
-            f"The file holds no certificate: {error}.", where=files.cert, fix="make one with `curidask cluster certs`"
-        ) from error
-    left: datetime.timedelta = cert.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
-    return left.days
