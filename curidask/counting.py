@@ -8,6 +8,8 @@ from curidask.executors.base import Kind, Outcome
 from curidask.graph import Graph, Task
 from curidask.planner import Action, Decision, Plan
 
+COUNTED = ("to_run", "done", "failed", "blocked", "reused", "pruned", "found")
+
 
 @dataclass(slots=True)
 class StageCount:

@@ -109,7 +109,7 @@ class Progress:
         """Show what a stage printed on a worker, where it would go if this process ran the stage."""
         if task is not None and not spoken.shown:
             prefix = click.style(prefix_of(task.spec.name, task.record.name), dim=True)
-            self.line(prefix + spoken.text, err=spoken.kind == ERR)
+            self.line(prefix + spoken.text, err=spoken.kind == ERR, as_it_is=True)
 
     def before_print(self) -> None:
         """Take the moving lines away."""

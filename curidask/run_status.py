@@ -18,16 +18,17 @@ from typing import Any
 from weakref import ref
 
 from curidask.announcing import announce
-from curidask.counting import Counts, StageCount
-from curidask.errors import CacheError
+from curidask.counting import COUNTED, Counts, StageCount
+from curidask.errors import CacheError, ProjectError
 from curidask.executors.base import Outcome
 from curidask.graph import Graph, Task
 from curidask.history import RunRecord
 from curidask.planner import Plan
+from curidask.recorded import read_record
 from curidask.store.processes import is_running, own_birth, place
+from curidask.store.untrusted import is_count, is_name, is_pid, is_seconds, is_text, parse_object, read_file
 
 FILE = "status.json"
-RECORD = "run.json"
 
 RUNNING, DIED = "running", "died"
 
@@ -217,19 +218,29 @@ def _beat(keeper: ref[StatusKeeper], ends: threading.Event) -> None:
 def read_status(folder: Path) -> RunStatus | None:
     """How a run stands; None for a folder that is none of a run."""
     try:
-        data = json.loads((folder / FILE).read_text())
+        data = parse_object(read_file(folder / FILE))
         stages = {name: StageCount(**counts) for name, counts in data.pop("stages").items()}
         status = RunStatus(**data, stages=stages)
         written = (folder / FILE).stat().st_mtime
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return _from_record(folder)
+    if not _is_right(status):
         return _from_record(folder)
     if status.status == RUNNING and not _is_alive(status, written):
         return replace(status, status=DIED)
     return status
 
 
+def _is_right(status: RunStatus) -> bool:
+    texts = (status.name, status.status, status.title, status.place, status.executor, *status.stages)
+    times = (status.born, status.started, status.updated, *(count.seconds for count in status.stages.values()))
+    counts = [getattr(c, name) for c in status.stages.values() for name in COUNTED]
+    named = is_name(status.reference) and all(map(is_text, texts))
+    return named and is_count(status.pid) and all(map(is_seconds, times)) and all(map(is_count, counts))
+
+
 def _is_alive(status: RunStatus, written: float) -> bool:
-    if status.place == place():
+    if status.place == place() and is_pid(status.pid):
         return is_running(status.pid, status.born)
     return time.time() - written < SILENT_SECONDS
 
@@ -239,28 +250,28 @@ def _from_record(folder: Path) -> RunStatus | None:
     from datetime import datetime
 
     try:
-        data: dict[str, Any] = json.loads((folder / RECORD).read_text())
+        data = read_record(folder)
         started = datetime.fromisoformat(data["started"]).timestamp()
-        stages: dict[str, StageCount] = {}
-        for row in data["tasks"]:
-            _count(stages.setdefault(row["stage"], StageCount()), row)
-        status = str(data["status"])
-        return RunStatus(
-            reference=data["reference"],
-            name=data["name"],
-            status=DIED if status == RUNNING else status,
-            title=str(data.get("notes") or "").partition("\n")[0],
-            started=started,
-            updated=started + data["seconds"],
-            executor=data.get("executor", ""),
-            stages=stages,
-        )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        status, name = data["status"], data["name"]
+    except (ProjectError, ValueError, KeyError, OverflowError):
         return None
+    stages: dict[str, StageCount] = {}
+    for row in data["tasks"]:
+        _count(stages.setdefault(row["stage"], StageCount()), row)
+    return RunStatus(
+        reference=data["reference"],
+        name=name,
+        status=DIED if status == RUNNING else status,
+        title=data.get("notes", "").partition("\n")[0],
+        started=started,
+        updated=started + data.get("seconds", 0.0),
+        executor=data.get("executor", ""),
+        stages=stages,
+    )
 
 
 def _count(count: StageCount, row: dict[str, Any]) -> None:
-    status = row["status"]
+    status = row.get("status", "not run")
     if status == "reused":
         count.reused += 1
     elif status == "not needed":

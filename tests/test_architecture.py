@@ -47,6 +47,7 @@ GROUPS = [
         "displays",
         "loading",
         "module_files",
+        "recorded",
         "history",
         "snapshots",
         "tracing",

@@ -15,7 +15,7 @@ from curidask.caching.base import Cacheable
 from curidask.errors import CacheError, ConfigurationError
 from curidask.keywords import keywords
 from curidask.parsing import counted_again
-from curidask.store.manifests import safe_part
+from curidask.store.names import safe_part
 
 __all__ = ["NumpyCacher"]
 

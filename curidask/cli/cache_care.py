@@ -13,6 +13,7 @@ import click
 
 from curidask.cli import cache_view as view
 from curidask.cli.cache_view import SETTINGS, Filter, NumberedTier, cache_options, filter_options
+from curidask.store.untrusted import printable
 
 if TYPE_CHECKING:
     from curidask.store.artifacts import ArtifactStore
@@ -317,10 +318,10 @@ def _say_step(step: Step) -> None:
     word, colour = {"ok": ("ok  ", "green"), "failed": ("FAIL", "red"), "less": ("no  ", "yellow")}[
         _kind(step.ok, step.needed)
     ]
-    says = view.printable(step.says)
+    says = printable(step.says)
     click.echo(f"  {click.style(word, fg=colour)}  {step.name:<22}{says}".rstrip())
     if not step.ok and step.fix:
-        click.echo(f"        fix: {view.printable(step.fix)}")
+        click.echo(f"        fix: {printable(step.fix)}")
 
 
 def _verdict(kinds: Counter[str], *, only_reads: bool) -> str:

@@ -21,6 +21,7 @@ from curidask.errors import CacheError, ObjectMissingError
 from curidask.store.local import LocalObjects
 from curidask.store.objects import ObjectStore
 from curidask.store.processes import is_running, own_birth, place
+from curidask.store.untrusted import is_pid, is_seconds, is_text, parse_object, printable
 
 PREFIX = ".claim-"
 OWNERS = ".claimant-"
@@ -30,6 +31,10 @@ DOUBT = 0.5
 
 TAKE_ATTEMPTS = 20
 LONGEST_PAUSE_SECONDS = 1.0
+LONGEST_LEASE_SECONDS = 3600.0
+"""Nobody who does not renew his claim is waited for longer, whatever it says."""
+SHOWN = 80
+"""Characters of a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ class Owner:
     @property
     def label(self) -> str:
         """Whom to wait for, in words."""
-        return f"{self.user} on {self.host}"
+        return printable(f"{self.user[:SHOWN]} on {self.host[:SHOWN]}")
 
     def to_bytes(self, beat: int = 0) -> bytes:
         """What lies in a claim; `beat` counts its renewals."""
@@ -72,11 +77,17 @@ class Owner:
     def from_bytes(cls, data: bytes) -> Owner | None:
         """Decode; None for what is no claim (one that is being written where there are no links, for one)."""
         try:
-            values = json.loads(data)
+            values = parse_object(data)
             del values["beat"]
-            return cls(**values)
+            owner = cls(**values)
         except (ValueError, TypeError, KeyError):
             return None
+        return owner if owner._is_right() else None
+
+    def _is_right(self) -> bool:
+        texts = (self.id, self.session, self.user, self.host, self.place)
+        lasts = is_seconds(self.lease_seconds) and 0 < self.lease_seconds <= LONGEST_LEASE_SECONDS
+        return all(map(is_text, texts)) and is_pid(self.pid) and is_seconds(self.since) and lasts
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from curidask.errors import (
     ArtifactDamagedError,
     ArtifactMissingError,
+    ArtifactNewerError,
     ArtifactUntrustedError,
     CuridaskError,
 )
@@ -40,7 +41,7 @@ class Checked:
     stem : str
     size_bytes : int
     kind : str
-        Empty when it is whole; ``damaged`` or ``untrusted``.
+        Empty when it is whole; ``damaged``, ``untrusted`` or ``newer``.
     problem : str
     """
 
@@ -81,6 +82,8 @@ def verify_all(
             return Checked(entry.stem, entry.size_bytes, "untrusted", error.what)
         except ArtifactDamagedError as error:
             return Checked(entry.stem, entry.size_bytes, "damaged", error.what)
+        except ArtifactNewerError as error:
+            return Checked(entry.stem, 0, "newer", error.what)
         except ArtifactMissingError:
             return None
 

@@ -20,7 +20,7 @@ from curidask.store.artifacts import ArtifactStore
 from curidask.store.claims import Claims, claim_name
 from curidask.store.exclusive import forget
 from curidask.store.inventory import take_inventory
-from curidask.store.manifests import manifest_name
+from curidask.store.names import manifest_name
 from curidask.store.objects import open_objects
 from curidask.store.usage import RunUse
 from tests.careless_s3 import CarelessS3

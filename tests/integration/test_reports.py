@@ -439,7 +439,7 @@ def test_custom_reportables_are_captured_where_the_stage_runs_and_come_again(
         assert {row["status"] for row in project.last_run()["tasks"]} == {"done" if ran else "reused"}
         text = page.read_text()
         assert "<p>count of one</p>" in text
-        addresses = re.findall(r"href='(reportables/[^']*)'", text)
+        addresses = re.findall(r'href="(reportables/[^"]*)"', text)
         assert [(page.parent / unquote(each)).read_text() for each in addresses] == ["one", "two <b>"]
 
 
