@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import threading
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -21,16 +20,12 @@ from curidask.errors import CacheError, ObjectMissingError
 from curidask.store.local import LocalObjects
 from curidask.store.objects import ObjectStore
 from curidask.store.processes import is_running, own_birth, place
+from curidask.store.renewing import Renewed, renewer
 from curidask.store.untrusted import is_pid, is_seconds, is_text, parse_object, printable
 
 PREFIX = ".claim-"
 OWNERS = ".claimant-"
-RENEWALS_A_LEASE = 4
-DOUBT = 0.5
-"""After what part of a lease without renewal an owner looks whether it was taken over."""
-
 TAKE_ATTEMPTS = 20
-LONGEST_PAUSE_SECONDS = 1.0
 LONGEST_LEASE_SECONDS = 3600.0
 """Nobody who does not renew his claim is waited for longer, whatever it says."""
 SHOWN = 80
@@ -50,8 +45,10 @@ class Owner:
     user, host, place : str
         Who, the host's name, and what tells apart hosts of one name and containers.
     pid : int
-    since : float
+    born : float
         What tells its process apart from others of that number on its host, see `curidask.store.processes.birth`.
+    since : float
+        By its own clock.
     lease_seconds : float
     """
 
@@ -61,6 +58,7 @@ class Owner:
     host: str
     place: str
     pid: int
+    born: float
     since: float
     lease_seconds: float
 
@@ -87,7 +85,7 @@ class Owner:
     def _is_right(self) -> bool:
         texts = (self.id, self.session, self.user, self.host, self.place)
         lasts = is_seconds(self.lease_seconds) and 0 < self.lease_seconds <= LONGEST_LEASE_SECONDS
-        return all(map(is_text, texts)) and is_pid(self.pid) and is_seconds(self.since) and lasts
+        return all(map(is_text, texts)) and is_pid(self.pid) and all(map(is_seconds, (self.born, self.since))) and lasts
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +183,8 @@ class Claims:
                 host=socket.gethostname(),
                 place=place(),
                 pid=os.getpid(),
-                since=own_birth(),
+                born=own_birth(),
+                since=time.time(),
                 lease_seconds=self.lease_seconds,
             )
             self._data = owner.to_bytes()
@@ -251,12 +250,19 @@ class Claims:
     @contextmanager
     def renewing(self, claim: Claim) -> Iterator[None]:
         """Keep a claim renewed while the block runs, and release it at the end, if it was not taken over."""
-        _renewer().add(self, claim)
+        renewer().add(
+            claim.name,
+            Renewed(
+                self.lease_seconds,
+                lambda beat: self.objects.write(claim.name, self.owner.to_bytes(beat)),
+                lambda: self.is_still_mine(claim),
+            ),
+        )
         try:
             yield
         finally:
             with suppress(CacheError):  # it ends by itself when its lease does
-                if _renewer().drop(claim):
+                if renewer().drop(claim.name):
                     self.release(claim)
 
     def require(self, claim: Claim) -> None:
@@ -269,7 +275,7 @@ class Claims:
         ClaimLostSignal
             When it was taken over.
         """
-        silent_seconds = _renewer().look(claim)
+        silent_seconds = renewer().look(claim.name)
         if silent_seconds is not None:
             following = self._read(claim.stem, claim.generation + 1)
             holder = "somebody" if following is None else following.label
@@ -324,110 +330,4 @@ class Claims:
         """Whether the holder of a claim is known to be dead: a worker of this session, or a process of this host."""
         if holder.session == self.session:
             return holder.id != self.owner.id
-        return holder.place == place() and not is_running(holder.pid, holder.since)
-
-
-def _now() -> float:
-    """Seconds that go on while the machine sleeps, where it says them."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
-
-
-# --- renewing --------------------------------------------------------------------------------------------------------
-@dataclass(slots=True)
-class _Renewed:
-    claims: Claims
-    claim: Claim
-    since: float
-    beat: int = 0
-    lost_after: float | None = None
-
-    def silence(self) -> float:
-        """Seconds since the last sign of life."""
-        return _now() - self.since
-
-    @property
-    def is_in_doubt(self) -> bool:
-        """Whether others may think that its owner is dead."""
-        return self.silence() > DOUBT * self.claims.lease_seconds
-
-    def look(self) -> None:
-        """Find out whether it was taken over, when that may be."""
-        if self.lost_after is None and self.is_in_doubt and not self.claims.is_still_mine(self.claim):
-            self.lost_after = self.silence()
-
-    def renew(self) -> None:
-        """Give a sign of life, unless it was taken over."""
-        self.look()
-        if self.lost_after is None:
-            self.beat += 1
-            self.claims.objects.write(self.claim.name, self.claims.owner.to_bytes(self.beat))
-            self.since = _now()
-
-
-class _Renewer:
-    """A thread of the process that renews its claims."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._held: dict[str, _Renewed] = {}
-        self._thread: threading.Thread | None = None
-        self._wake = threading.Event()
-        self._pause = LONGEST_PAUSE_SECONDS
-
-    def add(self, claims: Claims, claim: Claim) -> None:
-        """Renew this claim from now on."""
-        with self._lock:
-            self._held[claim.name] = _Renewed(claims, claim, _now())
-            if claims.lease_seconds / RENEWALS_A_LEASE < self._pause:
-                self._wake.set()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="curidask-claims", daemon=True)
-                self._thread.start()
-
-    def look(self, claim: Claim) -> float | None:
-        """After how many seconds of silence a claim was lost; None when it is held still."""
-        with self._lock:
-            held = self._held[claim.name]
-            held.look()
-            return held.lost_after
-
-    def drop(self, claim: Claim) -> bool:
-        """Renew it no more; whether it is still held.
-
-        A renewal under way has ended when this returns, so none follows the removal.
-        """
-        with self._lock:
-            held = self._held.pop(claim.name)
-            held.look()
-            return held.lost_after is None
-
-    def _run(self) -> None:
-        while True:
-            with self._lock:
-                self._pause = self._renew()
-                self._wake.clear()
-            self._wake.wait(self._pause)
-
-    def _renew(self) -> float:
-        """Renew what is due; the seconds until something may be due again."""
-        pause = LONGEST_PAUSE_SECONDS
-        for held in self._held.values():
-            interval = held.claims.lease_seconds / RENEWALS_A_LEASE
-            pause = min(pause, interval / 2)
-            if held.silence() >= interval and held.lost_after is None:
-                with suppress(CacheError):  # the next renewal may succeed; otherwise the lease ends, and that is right
-                    held.renew()
-        return pause
-
-
-_renewers: dict[int, _Renewer] = {}
-
-
-def _renewer() -> _Renewer:
-    """The renewer of this process: a forked child has none of its parent's threads."""
-    renewer = _renewers.get(os.getpid())
-    if renewer is None:
-        _renewers.clear()
-        renewer = _renewers[os.getpid()] = _Renewer()
-    return renewer
+        return holder.place == place() and not is_running(holder.pid, holder.born)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from curidask.errors import CacheError
-from curidask.store import claims as claims_module
+from curidask.store import renewing
 from curidask.store.claims import Claim, ClaimLostSignal, Claims, Held, Owner, claim_name
 from curidask.store.objects import ObjectStore, open_objects
 from curidask.store.processes import birth, is_running
@@ -102,11 +102,11 @@ def test_a_dead_process_of_this_host_is_replaced_at_once(objects: ObjectStore) -
     dead = replace(mine.owner, id="dead", session="dead", pid=ended.pid)
     objects.write(claim_name(STEM, 0), dead.to_bytes())
     assert mine.take(STEM) == Claim(STEM, 1)
-    alive = replace(mine.owner, id="alive", session="alive", pid=os.getppid(), since=birth(os.getppid()))
+    alive = replace(mine.owner, id="alive", session="alive", pid=os.getppid(), born=birth(os.getppid()))
     objects.write(claim_name("b.0123456789ab", 0), alive.to_bytes())
     assert isinstance(mine.take("b.0123456789ab"), Held)
     # The number belongs to another process by now.
-    objects.write(claim_name("c.0123456789ab", 0), replace(alive, since=10.0).to_bytes())
+    objects.write(claim_name("c.0123456789ab", 0), replace(alive, born=10.0).to_bytes())
     assert mine.take("c.0123456789ab") == Claim("c.0123456789ab", 1)
 
 
@@ -141,13 +141,13 @@ def test_a_claim_is_renewed_while_it_is_held_and_not_after(objects: ObjectStore)
 @pytest.fixture
 def sleep(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Has this machine, for what its clock says, slept for some seconds."""
-    now, slept = claims_module._now, 0.0
+    now, slept = renewing.now, 0.0
 
     def add(seconds: float) -> None:
         nonlocal slept
         slept += seconds
 
-    monkeypatch.setattr(claims_module, "_now", lambda: now() + slept)
+    monkeypatch.setattr(renewing, "now", lambda: now() + slept)
     return add
 
 

@@ -15,8 +15,9 @@ import pytest
 
 import curidask as cf
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.claims import RENEWALS_A_LEASE, Claims, Held, claim_name
+from curidask.store.claims import Claims, Held, claim_name
 from curidask.store.objects import open_objects
+from curidask.store.renewing import RENEWALS_A_LEASE
 from curidask.waiting import Waiting
 from tests.conftest import DEMO, STARTED, TABLE, Project, clean_environment
 from tests.processes import wait_for
