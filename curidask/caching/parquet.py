@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from curidask.caching import labels
+from curidask.caching import comparing, labels
 from curidask.caching._packages import is_installed, load_package, require, type_name
 from curidask.caching.base import Cacheable
+from curidask.caching.table_formats import EXACT, PACKED
 from curidask.errors import CacheError
 from curidask.keywords import keywords
 
@@ -42,6 +43,7 @@ class ParquetCacher(Cacheable):
     extension = ".parquet"
     to_args: Mapping[str, Any] = {}
     read_args: Mapping[str, Any] = {}
+    check_saved: bool = True
 
     @keywords()
     def __init__(
@@ -49,11 +51,13 @@ class ParquetCacher(Cacheable):
         path_override: str | Path | None = None,
         to_args: Mapping[str, Any] | None = None,
         read_args: Mapping[str, Any] | None = None,
+        check_saved: bool = True,
         **options: Any,
     ) -> None:
         super().__init__(path_override, **options)
         self.to_args = dict(to_args or {})
         self.read_args = dict(read_args or {})
+        self.check_saved = check_saved
 
     def check_ready(self) -> None:
         """Raise a `CacheError` that says what to install, when neither kind of frame could be stored."""
@@ -88,9 +92,23 @@ class ParquetCacher(Cacheable):
             raise CacheError(
                 f"The frame cannot be written as Parquet: {type(error).__name__}: {error}",
                 where=self.name or "",
-                fix="make each column of one type, or use PandasCacher(format='pickle') or PickleCacher",
+                fix=f"make each column of one type, or use {EXACT}",
             ) from error
+        if kind == "pandas":
+            self._check_read_back(obj)
         return path
+
+    def _check_read_back(self, frame: Any) -> None:
+        whole = not (set(self.to_args) | set(self.read_args)) - PACKED
+        if self.check_saved and not (whole and comparing.is_sure(frame, comparing.ARROW_TYPES)):
+            comparing.check_read_back(
+                frame,
+                lambda: ParquetCacher.load(self),
+                "Parquet",
+                compare=whole,
+                where=self.name or "",
+                fix=f"use {EXACT}; check_saved=False where it does not matter",
+            )
 
     def load(self) -> Any:
         """Read the frame."""
