@@ -212,6 +212,13 @@ def test_a_frame_of_every_day_comes_back_from_what_is_for_people(
     assert_same(come_back(CACHERS[name], frame, tmp_path), frame)
 
 
+@pytest.mark.parametrize("name", ["parquet", "pandas parquet", "feather"])
+@pytest.mark.parametrize("frame", [frame for kind, frame in EVERY_DAY.items() if kind != "complex"])
+def test_a_frame_of_every_day_comes_back_from_arrow(tmp_path: Path, name: str, frame: pd.DataFrame) -> None:
+    frame = frame.assign(s=pd.array(["2024-01-01"] * len(frame), dtype="datetime64[s]")) if "a" in frame else frame
+    assert_same(come_back(CACHERS[name], frame, tmp_path), frame)
+
+
 @pytest.mark.parametrize("name", ["parquet", "feather", "orc"])
 @pytest.mark.parametrize("frame", [EVERY_DAY["labels that count"], pd.DataFrame([[1, 2]], columns=[True, False])])
 def test_labels_come_back_from_what_has_texts_only(tmp_path: Path, name: str, frame: pd.DataFrame) -> None:

@@ -47,8 +47,8 @@ def described(frame: Any, *, index: bool, blank: str | None) -> dict[str, Any]:
         facts["levels"] = [{}] if index else []
     else:
         facts["names"] = labels.described_names(frame.index)
-        facts["levels"] = [_column(level, blank) for level in levels_of(frame.index)]
-    columns = (_column(frame.iloc[:, place], blank) for place in range(frame.shape[1]))
+        facts["levels"] = [described_column(level, blank) for level in levels_of(frame.index)]
+    columns = (described_column(frame.iloc[:, place], blank) for place in range(frame.shape[1]))
     facts["columns"] = [[facts_of, len(list(alike))] for facts_of, alike in itertools.groupby(columns)]
     with contextlib.suppress(TypeError, ValueError):
         facts["attrs"] = json.loads(json.dumps(frame.attrs))
@@ -109,10 +109,10 @@ def restored(facts: Facts, cells: Sequence[Any]) -> Any:
     if "index" in facts:
         index = labels.made(facts["index"])
     else:
-        found = [pandas.Index(_made(column, raw)) for column, raw in zip(columns[:n_levels], cells, strict=False)]
+        found = [pandas.Index(made_column(column, raw)) for column, raw in zip(columns[:n_levels], cells, strict=False)]
         index = found[0] if n_levels == 1 else pandas.MultiIndex.from_arrays(found)
         index.names = labels.made_names(facts["names"])
-    arrays = [_made(column, raw) for column, raw in zip(columns[n_levels:], cells[n_levels:], strict=True)]
+    arrays = [made_column(column, raw) for column, raw in zip(columns[n_levels:], cells[n_levels:], strict=True)]
     frame = pandas.DataFrame(dict(enumerate(arrays)), index=index)
     frame.columns = labels.made(facts["labels"])
     frame.attrs.update(facts.get("attrs", {}))
@@ -125,8 +125,8 @@ def levels_of(index: Any) -> list[Any]:
 
 
 # --- a column --------------------------------------------------------------------------------------------------------
-def _column(column: Any, blank: str | None) -> dict[str, Any]:
-    """What the cells of a column do not say."""
+def described_column(column: Any, blank: str | None) -> dict[str, Any]:
+    """What the cells of a column do not say; see `described`."""
     import pandas
 
     dtype = column.dtype
@@ -134,7 +134,11 @@ def _column(column: Any, blank: str | None) -> dict[str, Any]:
         case pandas.CategoricalDtype():
             return _categories(column, blank)
         case pandas.IntervalDtype():
-            return {"kind": "intervals", "sides": _column(column.array.left.to_series(), blank), "closed": dtype.closed}
+            return {
+                "kind": "intervals",
+                "sides": described_column(column.array.left.to_series(), blank),
+                "closed": dtype.closed,
+            }
         case pandas.PeriodDtype():
             return {"kind": "periods", "dtype": str(dtype)}
         case pandas.StringDtype():
@@ -142,7 +146,11 @@ def _column(column: Any, blank: str | None) -> dict[str, Any]:
             return {"kind": "texts", "dtype": name} | _missing(column, blank)
     if dtype.kind in "mM":
         zone = getattr(dtype, "tz", None)
-        return {"kind": "times" if dtype.kind == "M" else "differences", "unit": _unit(column), "zone": str(zone or "")}
+        return {
+            "kind": "times" if dtype.kind == "M" else "differences",
+            "unit": unit_of(dtype),
+            "zone": str(zone or ""),
+        }
     if dtype.kind == "O" and dtype.name == "object":
         return _objects(column, blank)
     return {"kind": "texts" if dtype.kind in "OUS" else "numbers", "dtype": str(dtype)}
@@ -151,7 +159,7 @@ def _column(column: Any, blank: str | None) -> dict[str, Any]:
 def _categories(column: Any, blank: str | None) -> dict[str, Any]:
     categories = column.cat.categories
     facts = {"kind": "categories", "ordered": bool(column.cat.ordered), **_missing(column, blank)}
-    facts["values"] = _column(categories.to_series(), blank)
+    facts["values"] = described_column(categories.to_series(), blank)
     used = column.cat.remove_unused_categories().cat.categories
     if not (len(used) == len(categories) and categories.is_monotonic_increasing):  # else they are found in the cells
         facts["categories"] = labels.described(categories)
@@ -194,12 +202,13 @@ def _filled(column: Any, facts: Facts, blank: str, as_text: Callable[[Any], bool
     return column.astype(object).where(column.notna(), marker)
 
 
-def _unit(column: Any) -> str:
-    return getattr(column.dtype, "unit", None) or str(column.dtype).partition("[")[2].removesuffix("]")
+def unit_of(dtype: Any) -> str:
+    """The unit in which times are counted."""
+    return getattr(dtype, "unit", None) or str(dtype).partition("[")[2].removesuffix("]")
 
 
 # --- made again ------------------------------------------------------------------------------------------------------
-def _made(facts: Facts, raw: Any) -> Any:
+def made_column(facts: Facts, raw: Any) -> Any:
     """The values of a column, out of its cells."""
     import pandas
 
@@ -209,7 +218,7 @@ def _made(facts: Facts, raw: Any) -> Any:
         case "objects":
             return _as_objects(facts, raw)
         case "categories":
-            values = pandas.Index(_made(facts["values"], raw[raw.notna()]))
+            values = pandas.Index(made_column(facts["values"], raw[raw.notna()]))
             own = values.unique().sort_values().rename(None)
             own = labels.made(facts["categories"]) if "categories" in facts else own
             codes = pandas.Series(-1, index=raw.index)
@@ -251,7 +260,7 @@ def _as_intervals(facts: Facts, raw: Any) -> Any:
 
     found = [INTERVAL.fullmatch(str(value)) if there else None for value, there in zip(raw, raw.notna(), strict=True)]
     sides = [
-        _made(facts["sides"], pandas.Series([match[side] if match else None for match in found], dtype=object))
+        made_column(facts["sides"], pandas.Series([match[side] if match else None for match in found], dtype=object))
         for side in (1, 2)
     ]
     return pandas.arrays.IntervalArray.from_arrays(*sides, closed=facts["closed"])

@@ -1,9 +1,4 @@
-"""Labels of a frame's rows and columns as JSON, for files that have texts as labels only.
-
-Arrow says of labels what type they had, and pandas makes others of the texts for some: of ``"False"`` the boolean True,
-of an interval an error. So the columns are written under texts, and what their labels are stands beside them as JSON,
-in the attributes of the frame, which pandas keeps in Parquet files.
-"""
+"""Labels of a frame's rows and columns as JSON, for files that have texts as labels only."""
 
 from __future__ import annotations
 
@@ -12,7 +7,6 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-ATTRIBUTE = "curidask_columns"
 PLAIN_VALUES = (str, bool, int, float, type(None))
 
 
@@ -31,35 +25,6 @@ def are_plain(columns: Any) -> bool:
     if str(columns.dtype) in ("int64", "float64"):
         return True
     return all(isinstance(label, str) for label in columns)
-
-
-def with_texts(frame: Any) -> Any:
-    """The frame under labels that any file can have, with its own among its attributes; itself if it has such.
-
-    Raises
-    ------
-    LabelError
-    """
-    if are_plain(frame.columns) and all(name is None or isinstance(name, str) for name in frame.index.names):
-        return frame
-    facts = {**described(frame.columns), "index_names": described_names(frame.index)}
-    written = frame.set_axis(texts_of(frame.columns), axis="columns")
-    written.index = frame.index.set_names([None if name is None else str(name) for name in frame.index.names])
-    written.attrs = {**frame.attrs, ATTRIBUTE: {**facts, "texts": list(written.columns)}}
-    return written
-
-
-def with_own(frame: Any) -> Any:
-    """The frame under the labels that `with_texts` wrote down; some of its columns may have been left out."""
-    facts = frame.attrs.get(ATTRIBUTE)
-    if facts is None:
-        return frame
-    places = {text: place for place, text in enumerate(facts["texts"])}
-    own = frame.set_axis(made(facts).take([places[text] for text in frame.columns]), axis="columns")
-    if "index_names" in facts and len(facts["index_names"]) == own.index.nlevels:
-        own.index = own.index.set_names(made_names(facts["index_names"]))
-    own.attrs = {name: value for name, value in frame.attrs.items() if name != ATTRIBUTE}
-    return own
 
 
 def levels_of(index: Any) -> list[Any]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from curidask.caching import comparing, labels
+from curidask.caching import arrow_frames, comparing
 from curidask.caching._packages import is_installed, load_package, require, type_name
 from curidask.caching.base import Cacheable
 from curidask.caching.table_formats import EXACT, PACKED
@@ -31,13 +31,17 @@ class ParquetCacher(Cacheable):
     to_args, read_args : dict, optional
         For ``DataFrame.to_parquet`` and ``pandas.read_parquet`` of a pandas frame, for ``write_parquet`` and
         ``polars.read_parquet`` of a polars frame.
+    check_saved : bool
+        Whether a pandas frame is read back once, and compared, where it has types of which some values do not come
+        back. Takes as long as loading it.
     **options
         As for `Cacheable`.
 
     Notes
     -----
     Pandas frames need pyarrow (``curidask[tables]``), polars frames polars alone (``curidask[polars]``). Of a pandas
-    frame, what Parquet has no word for is lost: the frequency of a time index, categories that are no texts.
+    frame, the frequency of a time index is lost, and lists inside of a column come back as arrays. What would come back
+    as another value is an error of `save`.
     """
 
     extension = ".parquet"
@@ -85,7 +89,7 @@ class ParquetCacher(Cacheable):
                 obj.write_parquet(path, **{"metadata": {POLARS_MARK: ""}, **self.to_args})
             else:
                 require("pyarrow", "ParquetCacher")
-                labels.with_texts(obj).to_parquet(path, **self.to_args)
+                arrow_frames.with_attribute(obj).to_parquet(path, **self.to_args)
         except OSError:
             raise
         except Exception as error:
@@ -117,7 +121,9 @@ class ParquetCacher(Cacheable):
             polars = load_package("polars", "A frame of polars in a ParquetCacher")
             return polars.read_parquet(path, **self.read_args)
         require("pyarrow", "ParquetCacher")
-        return labels.with_own(load_package("pandas", "ParquetCacher").read_parquet(path, **self.read_args))
+        return arrow_frames.without_attribute(
+            load_package("pandas", "ParquetCacher").read_parquet(path, **self.read_args)
+        )
 
 
 def _frame_kind(obj: Any) -> str | None:

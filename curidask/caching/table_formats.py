@@ -92,4 +92,4 @@ FORMATS = {
 DESCRIBED = ("csv", "excel", "xml")
 """The formats that do not say what the cells of a frame stand for: that is kept in `extra_metadata`, by format."""
 LABELLED = ("feather", "orc")
-"""The formats that have texts as labels only: others are kept in `extra_metadata`, by format."""
+"""The formats of Arrow that keep no attributes: what they do not say of a frame is kept in `extra_metadata`."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from curidask.caching import cell_arguments, cell_files, cells, comparing, json_tables, labels
+from curidask.caching import arrow_frames, cell_arguments, cell_files, cells, comparing, json_tables, labels
 from curidask.caching._packages import load_package, require, type_name
 from curidask.caching.base import Cacheable
 from curidask.caching.table_formats import DESCRIBED, FORMATS, LABELLED, TableFormat
@@ -31,15 +31,17 @@ class PandasCacher(Cacheable):
     to_args, read_args : dict, optional
         Keyword arguments for ``DataFrame.to_...`` and ``pandas.read_...``, over the defaults: ``{"key": "df"}`` to
         write HDF5, ``{"index": False}`` to write XML.
+    check_saved : bool
+        Whether what was written is read back once and compared, unless the frame has nothing but types that the format
+        keeps in any case. Takes as long as loading it.
     **options
         As for `Cacheable`.
 
     Notes
     -----
-    What ``csv`` keeps: numbers as 64 bits, texts (``"007"`` and ``"NA"`` stay texts), times, and the levels of the
-    index and of the columns. An empty text comes back as missing, labels of columns come back as texts, other types as
-    what pandas makes of their text. ``excel`` keeps the same, times to the millisecond. ``xml`` keeps it too, but not
-    the index, and texts such as ``"NA"`` come back as missing.
+    On a stage, a frame comes back as it was: what ``csv``, ``excel``, ``xml``, ``feather`` and ``orc`` do not say of its
+    labels, index and types is kept in `extra_metadata`, and ``json`` and ``parquet`` files have it inside. What would
+    come back as another value, or cannot be loaded, is an error of `save`. Excel keeps 16 digits of a float.
 
     A file that something else wrote is read as ``pandas.read_csv(path, index_col=0)`` does, and with `read_args` as
     ``pandas.read_csv(path, **read_args)`` does, but for texts such as ``"NA"``: they are missing among numbers and
@@ -47,9 +49,7 @@ class PandasCacher(Cacheable):
 
     ``json`` is an array of dictionaries, one for each row, where reading that gives the frame back exactly. That is so
     for 64-bit numbers, booleans and texts, and rows that are not labelled. Other frames are written with their schema
-    (``orient="table"``), which keeps texts, numbers as 64 bits with 15 digits of a float, categories, times to the
-    microsecond, and the index; labels of columns come back as texts, infinities as missing. Other forms of JSON are
-    read as ``pandas.read_json(path)`` does.
+    (``orient="table"``). Other forms of JSON are read as ``pandas.read_json(path)`` does.
     """
 
     extension = ".pkl"
@@ -158,7 +158,7 @@ class PandasCacher(Cacheable):
         if self.format in DESCRIBED:
             self._write_cells(frame, path)
         else:
-            frame = self._under_texts(frame)
+            frame = self._for_arrow(frame)
             with self._format.lock:
                 getattr(frame, f"to_{self._format.method}")(path, **{**self._format.to_args, **self.to_args})
         return self.format == "pickle"
@@ -188,26 +188,21 @@ class PandasCacher(Cacheable):
         read = getattr(pandas, f"read_{self._format.method}")
         with self._format.lock:
             frame = read(self.get_path(), **{**arguments, **self.read_args, **more})
-        return self._with_own_labels(frame)
+        return self._from_arrow(frame)
 
-    def _under_texts(self, frame: Any) -> Any:
-        """The frame under labels that the format has; what others there are is kept."""
+    def _for_arrow(self, frame: Any) -> Any:
+        """The frame as the format can have it; what is lost with that is kept."""
         if self.format == "parquet":
-            return labels.with_texts(frame)
-        if self.format not in LABELLED:
-            return frame
-        self.extra_metadata.pop(self.format, None)
-        if labels.are_plain(frame.columns) and all(isinstance(label, str) for label in frame.columns):
-            return frame
-        self.extra_metadata[self.format] = {"labels": labels.described(frame.columns)}
-        return frame.set_axis(labels.texts_of(frame.columns), axis="columns")
+            return arrow_frames.with_attribute(frame)
+        if self.format in LABELLED:
+            frame, self.extra_metadata[self.format] = arrow_frames.written(frame, texts_only=self.format == "orc")
+        return frame
 
-    def _with_own_labels(self, frame: Any) -> Any:
+    def _from_arrow(self, frame: Any) -> Any:
         if self.format == "parquet":
-            return labels.with_own(frame)
-        facts = self.extra_metadata.get(self.format) if self.format in LABELLED else None
-        if facts is not None and not self.read_args.get("columns"):
-            frame.columns = labels.made(facts["labels"])
+            return arrow_frames.without_attribute(frame)
+        if self.format in LABELLED:
+            return arrow_frames.restored(frame, self.extra_metadata.get(self.format))
         return frame
 
     def _with_missing_numbers(self, frame: Any) -> Any:
@@ -276,6 +271,8 @@ class PandasCsvCacher(PandasCacher):
     path_override : str or Path, optional
     to_args, read_args : dict, optional
         For ``DataFrame.to_csv`` and ``pandas.read_csv``. (`to_csv_args` and `read_csv_args` are synonyms.)
+    check_saved : bool
+        As for `PandasCacher`.
     **options
         As for `Cacheable`.
     """
@@ -289,9 +286,10 @@ class PandasCsvCacher(PandasCacher):
         path_override: str | Path | None = None,
         to_args: Mapping[str, Any] | None = None,
         read_args: Mapping[str, Any] | None = None,
+        check_saved: bool = True,
         **options: Any,
     ) -> None:
-        super().__init__(path_override, None, to_args, read_args, **options)
+        super().__init__(path_override, None, to_args, read_args, check_saved, **options)
 
 
 PandasCSVCacher = PandasCsvCacher
@@ -305,6 +303,8 @@ class PandasJsonCacher(PandasCacher):
     path_override : str or Path, optional
     to_args, read_args : dict, optional
         For ``DataFrame.to_json`` and ``pandas.read_json``. (`to_json_args` and `read_json_args` are synonyms.)
+    check_saved : bool
+        As for `PandasCacher`.
     **options
         As for `Cacheable`.
     """
@@ -318,6 +318,7 @@ class PandasJsonCacher(PandasCacher):
         path_override: str | Path | None = None,
         to_args: Mapping[str, Any] | None = None,
         read_args: Mapping[str, Any] | None = None,
+        check_saved: bool = True,
         **options: Any,
     ) -> None:
-        super().__init__(path_override, None, to_args, read_args, **options)
+        super().__init__(path_override, None, to_args, read_args, check_saved, **options)
