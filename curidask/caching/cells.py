@@ -50,8 +50,9 @@ def described(frame: Any, *, index: bool, blank: str | None) -> dict[str, Any]:
         facts["levels"] = [described_column(level, blank) for level in levels_of(frame.index)]
     columns = (described_column(frame.iloc[:, place], blank) for place in range(frame.shape[1]))
     facts["columns"] = [[facts_of, len(list(alike))] for facts_of, alike in itertools.groupby(columns)]
-    with contextlib.suppress(TypeError, ValueError):
-        facts["attrs"] = json.loads(json.dumps(frame.attrs))
+    if frame.attrs:
+        with contextlib.suppress(TypeError, ValueError):
+            facts["attrs"] = json.loads(json.dumps(frame.attrs))
     return facts
 
 

@@ -39,9 +39,9 @@ class PandasCacher(Cacheable):
 
     Notes
     -----
-    On a stage, a frame comes back as it was: what ``csv``, ``excel``, ``xml``, ``feather`` and ``orc`` do not say of its
-    labels, index and types is kept in `extra_metadata`, and ``json`` and ``parquet`` files have it inside. What would
-    come back as another value, or cannot be loaded, is an error of `save`. Excel keeps 16 digits of a float.
+    On a stage, a frame comes back as it was: what ``csv``, ``excel``, ``xml``, ``feather`` and ``orc`` do not say of
+    its labels, index and types is kept in `extra_metadata`, and ``json`` and ``parquet`` files have it inside. What
+    would come back as another value, or cannot be loaded, is an error of `save`. Excel keeps 16 digits of a float.
 
     A file that something else wrote is read as ``pandas.read_csv(path, index_col=0)`` does, and with `read_args` as
     ``pandas.read_csv(path, **read_args)`` does, but for texts such as ``"NA"``: they are missing among numbers and
