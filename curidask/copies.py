@@ -55,6 +55,11 @@ class Copy:
         """All the bytes."""
         return [self.data, *self.buffers]
 
+    @property
+    def size_bytes(self) -> int:
+        """How many they are."""
+        return sum(map(len, self.blocks))
+
     def value(self, *, shared: bool) -> Any:
         """What a reader gets; unless the copy is `shared`, there must be no other reader, since it is used up."""
         buffers = [_copied(memoryview(buffer)) for buffer in self.buffers] if shared else self.buffers

@@ -16,6 +16,8 @@ class StageCount:
     Attributes
     ----------
     to_run, done, failed, blocked, reused, pruned : int
+    found : int
+        Of those that are done: what somebody else had made meanwhile.
     seconds : float
         Sum over the tasks that ran.
     """
@@ -26,7 +28,13 @@ class StageCount:
     blocked: int = 0
     reused: int = 0
     pruned: int = 0
+    found: int = 0
     seconds: float = 0.0
+
+    @property
+    def ran(self) -> int:
+        """Tasks that ran here."""
+        return self.done - self.found
 
     @property
     def left(self) -> int:
@@ -56,6 +64,8 @@ class Counts:
 
     stages: dict[str, StageCount] = field(default_factory=dict)
     decisions: dict[int, Decision] = field(default_factory=dict)
+    _done: set[int] = field(default_factory=set)
+    _found: set[int] = field(default_factory=set)
 
     def planned(self, graph: Graph, plan: Plan) -> None:
         """Count what will happen."""
@@ -70,13 +80,22 @@ class Counts:
             self.decisions[task] = decision
 
     def ended(self, task: Task, outcome: Outcome) -> StageCount:
-        """Count a task that ended; what its stage stands at."""
+        """Count a task that ended, once however often it ran; what its stage stands at."""
         count = self.stages[task.spec.name]
+        was_done = task.id in self._done
         if outcome.kind is Kind.FAILED:
             count.failed += 1
+            count.done -= was_done
+            count.found -= task.id in self._found
+            self._found.discard(task.id)
+            self._done.discard(task.id)
         else:
-            count.done += 1
+            count.done += not was_done
+            if outcome.kind is Kind.FOUND and not was_done:
+                count.found += 1
+                self._found.add(task.id)
             count.seconds += outcome.seconds
+            self._done.add(task.id)
         return count
 
     def blocked(self, task: Task) -> None:

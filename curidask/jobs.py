@@ -14,7 +14,8 @@ def stored_source(task: Task, index: int, stem: str) -> Stored:
     """An output of a task as it lies in the store."""
     output, key = task.outputs[index], task.ref(index).key
     lazy = output.lazy and not output.resolve
-    return Stored(task.id, output.name, stem, key, output.cacher, task.spec.name, task.record, lazy)
+    siblings = tuple(other for other in task.stems if other not in (None, stem))
+    return Stored(task.id, output.name, stem, key, output.cacher, task.spec.name, task.record, lazy, siblings)
 
 
 class JobMaker:
@@ -64,6 +65,7 @@ class JobMaker:
         """The job of a task."""
         outputs = tuple(self._output(task, index) for index in range(len(task.outputs)))
         writable = self._policy.writable
+        stored = writable and all(output.keep is Keep.COMMIT for output in outputs)
         return Job(
             id=task.id,
             key=task.key,
@@ -77,7 +79,8 @@ class JobMaker:
             outputs=outputs,
             marker=JobOutput("", task.marker_key, Keep.COMMIT if writable else Keep.PASS, stem=task.marker),
             prefix=self._prefix,
-            reusable=writable and task.id not in self._forced and all(o.keep is Keep.COMMIT for o in outputs),
+            stored=stored,
+            reusable=stored and task.id not in self._forced,
             components=task.components,
             supersedes=self._superseded.pop(task.id, -1),
             expected_seconds=self._longest.get(task.spec.name, 0.0),

@@ -70,6 +70,11 @@ class OutputLost:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadingEnded:
+    """Nobody outside of the run's tasks reads values any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Replaced:
     """Others were planned in the place of these tasks: an aggregate over fewer records, and what depends on it."""
 
@@ -88,10 +93,16 @@ class Interrupted:
     """The user wants the run to end now."""
 
 
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """After an interrupt, more is to be made; what was held in memory is gone."""
+
+
 Event = (
     Planned
     | Finished
     | Failed
+    | ReadingEnded
     | InputLost
     | InputUnavailable
     | HeldElsewhere
@@ -100,6 +111,7 @@ Event = (
     | Replaced
     | Hopeless
     | Interrupted
+    | Resumed
 )
 
 

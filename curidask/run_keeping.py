@@ -12,6 +12,7 @@ from curidask.config import Config
 from curidask.executors.stored import artifact_info
 from curidask.graph import Graph
 from curidask.history import RunRecord
+from curidask.planner import Action
 from curidask.preview import describe_params
 from curidask.record import Record
 from curidask.reported import ReportCollector
@@ -75,8 +76,13 @@ class RunKeeper:
         return self._record.as_dict(self._graph, self._param_sets(), self._reported.rows)
 
     def _gather_reported(self) -> None:
-        """Fetch what stages reported that are reused; see `ReportCollector`."""
-        tasks = [task for task in self._graph if task.id in self._record.decisions]
+        """Fetch what stages reported that are reused; see `ReportCollector`.
+
+        Of what should have run and did not, the cache may have what it reported in another run.
+        """
+        decisions, results = self._record.decisions, self._record.results
+        did_not_run = {t for t, (action, _) in decisions.items() if action is Action.RUN and t not in results}
+        tasks = [task for task in self._graph if task.id in decisions and task.id not in did_not_run]
         with without_cache(self._record.warned, "what reused stages reported was not fetched"):
             for text in self._reported.gather(self._store, tasks):
                 self._record.warned(text)

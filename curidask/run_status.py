@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 from curidask.announcing import announce
 from curidask.counting import Counts, StageCount
@@ -23,7 +24,7 @@ from curidask.executors.base import Outcome
 from curidask.graph import Graph, Task
 from curidask.history import RunRecord
 from curidask.planner import Plan
-from curidask.store.processes import is_running, place
+from curidask.store.processes import is_running, own_birth, place
 
 FILE = "status.json"
 RECORD = "run.json"
@@ -58,7 +59,8 @@ class RunStatus:
         The first line of its notes.
     pid : int
     place : str
-        Of the process, see `curidask.store.processes.place`.
+    born : float
+        Of the process, see `curidask.store.processes`.
     started, updated : float
         When it began and when this was written, in seconds since the epoch.
     executor : str
@@ -72,6 +74,7 @@ class RunStatus:
     title: str = ""
     pid: int = 0
     place: str = ""
+    born: float = 0.0
     started: float = 0.0
     updated: float = 0.0
     executor: str = ""
@@ -105,7 +108,13 @@ class StatusKeeper:
     def __init__(self, record: RunRecord, folder: Path, save: Callable[[bool], object]) -> None:
         self._record = record
         self._status = RunStatus(
-            record.reference, record.name, RUNNING, pid=os.getpid(), place=place(), started=record.started
+            record.reference,
+            record.name,
+            RUNNING,
+            pid=os.getpid(),
+            place=place(),
+            born=own_birth(),
+            started=record.started,
         )
         self._folder = folder
         self._save = save
@@ -164,7 +173,7 @@ class StatusKeeper:
         with self._lock:
             self._status = replace(self._status, title=self._record.notes.partition("\n")[0])
         self._save_record(whole=False)
-        threading.Thread(target=self._beat, name="curidask-status", daemon=True).start()
+        threading.Thread(target=_beat, args=(ref(self), self._ends), name="curidask-status", daemon=True).start()
         self._write()
         announce(self._status.reference)
 
@@ -174,10 +183,10 @@ class StatusKeeper:
         self._saved = time.monotonic()
         self._save_cost = self._saved - started
 
-    def _beat(self) -> None:
-        while not self._ends.wait(BEAT_SECONDS):
-            if time.monotonic() - self._written >= BEAT_SECONDS / 2:
-                self._write()
+    def beat(self) -> None:
+        """Write, that it may be seen that the run goes on."""
+        if time.monotonic() - self._written >= BEAT_SECONDS / 2:
+            self._write()
 
     def _write_when_due(self) -> None:
         if self._has_begun and time.monotonic() - self._written > WRITE_SECONDS:
@@ -192,6 +201,16 @@ class StatusKeeper:
             with suppress(OSError):  # the disk is full or gone: the run goes on, and says so when it matters
                 beside.write_text(text)
                 os.replace(beside, self._folder / FILE)
+
+
+def _beat(keeper: ref[StatusKeeper], ends: threading.Event) -> None:
+    """Have it write now and then until the run ends, or nothing leads to it any more."""
+    while not ends.wait(BEAT_SECONDS):
+        found = keeper()
+        if found is None:
+            return
+        found.beat()
+        del found
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -211,7 +230,7 @@ def read_status(folder: Path) -> RunStatus | None:
 
 def _is_alive(status: RunStatus, written: float) -> bool:
     if status.place == place():
-        return is_running(status.pid, status.updated)
+        return is_running(status.pid, status.born)
     return time.time() - written < SILENT_SECONDS
 
 
@@ -249,6 +268,7 @@ def _count(count: StageCount, row: dict[str, Any]) -> None:
     else:
         count.to_run += 1
         count.done += status in ("done", "found")
+        count.found += status == "found"
         count.failed += status == "failed"
         count.blocked += status == "blocked"
     count.seconds += row.get("seconds", 0.0)

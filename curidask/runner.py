@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from curidask import run_events
 from curidask.deciding import Decider
 from curidask.errors import ArtifactMissingError, CuridaskError
-from curidask.executors.base import ErrorInfo, Executor, Job, Kind, Outcome, Stored
+from curidask.executors.base import ErrorInfo, Executor, Job, Kind, Outcome, Stored, ValueGoneError
 from curidask.executors.random_state import kept_random_state
 from curidask.executors.stored import load_stored
 from curidask.executors.values import resolved
@@ -74,7 +73,7 @@ class Runner:
         self.state = RunState(
             graph,
             window=policy.window,
-            keep_values=policy.live,
+            keep_values=True,
             in_memory=lambda task: not policy.writable or not graph[task].stored,
             can_shrink=lambda task: policy.keep_going and bool(graph[task].gathered),
             fail_fast=policy.fail_fast,
@@ -83,6 +82,7 @@ class Runner:
         self._decider = Decider(graph, store, policy, audience, before_look)
         self._jobs = JobMaker(graph, policy, prefix, self.state.status, self._decider.forced, self._may_read)
         self._is_finishing = False
+        self._n_called = 0
         self._make_executor = make_executor
         self._executor: Executor | None = None
         self._waiting = waiting
@@ -123,16 +123,28 @@ class Runner:
                             left.pop()
         except KeyboardInterrupt:
             self._carry_out(self.state.handle(run_events.Interrupted()))
+            if self.policy.live:  # whoever types goes on afterwards
+                self._carry_out(self.state.handle(run_events.Resumed()))
             raise
 
-    @contextmanager
-    def finishing(self) -> Iterator[None]:
-        """Let nothing be read while the block runs but by stages."""
+    def finish(self) -> Plan:
+        """Have all made that was called, and wait for it; meanwhile nothing is read but by stages.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Once more, when ``run()`` went on after one.
+        """
+        if self.state.is_stopped and not self.policy.fail_fast:
+            raise KeyboardInterrupt
         self._is_finishing = True
         try:
-            yield
+            made = self.demand(self.graph.targets())
+            self._carry_out(self.state.handle(run_events.ReadingEnded()))
+            self.wait(range(len(self.graph)))
         finally:
             self._is_finishing = False
+        return made
 
     def _may_read(self, task: int) -> bool:
         return self.policy.live or not self._is_finishing or task in self.state.kept
@@ -164,11 +176,12 @@ class Runner:
             if self.state.status.get(change.task) is not Status.HELD:
                 continue
             task = self.graph[change.task]
-            if isinstance(change, Made):
+            if isinstance(change, Made) and task.id not in self._decider.forced:
                 self._tell_ended(task, Outcome(task.id, Kind.FOUND))
                 events.append(run_events.Finished(task.id))
             else:
-                self._jobs.supersede(task.id, change.supersedes)
+                # What is there when a task is overwritten may be what it was before.
+                self._jobs.supersede(task.id, -1 if isinstance(change, Made) else change.supersedes)
                 self.audience.waiting(task, "")
                 events.append(run_events.Freed(task.id))
         self._carry_out(self.state.handle(*events))
@@ -208,7 +221,7 @@ class Runner:
                 return self._read(ref)
             except ArtifactMissingError as error:
                 self._lose(ref, error.notice)
-            except KeyError:
+            except ValueGoneError:
                 self._carry_out(self.state.handle(run_events.OutputLost(ref.task)))
         raise CuridaskError(
             f"The artifact {ref.name!r} was lost each time it was made.",
@@ -226,12 +239,25 @@ class Runner:
         task = self.now(task)
         if task not in self.state.status:
             self.demand([task], keep=[task])
+            self._run_ahead()
         self.wait([task])
         task = self.now(task)
-        if self.state.status.get(task) is Status.CANCELLED and self.failures:
-            raise self.failures.errors[0]  # the one at which the run stopped
+        if self.state.status.get(task) is Status.CANCELLED:
+            if self.policy.fail_fast and self.failures:
+                raise self.failures.errors[0]  # the one at which the run stopped
+            raise KeyboardInterrupt  # once more, where run() went on after the first
         if self.has_failed(task):
             self.failures.raise_for(task)
+
+    def _run_ahead(self) -> None:
+        """Have workers begin with all that was called so far; where one job runs at a time, it is better left alone.
+
+        Later calls may show that some of it is not needed.
+        """
+        if self._executor is not None and self._executor.n_workers > 1:
+            called, self._n_called = range(self._n_called, len(self.graph)), len(self.graph)
+            ends = [task for task in called if not self.graph.dependents[task]]
+            self.demand([task for task in ends if task not in self.state.status])
 
     def reference(self, ref: ArtifactRef) -> Any:
         """The artifact without its value: a `Lazy` that loads it, or the reference when it is not stored.

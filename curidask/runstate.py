@@ -28,10 +28,12 @@ from curidask.run_events import (
     Interrupted,
     OutputLost,
     Planned,
+    ReadingEnded,
     Reduce,
     Release,
     Replaced,
     Replan,
+    Resumed,
     Submit,
 )
 
@@ -70,7 +72,7 @@ class RunState:
         How many tasks may be submitted and unfinished at a time. It bounds the memory of the driver and of the
         scheduler whatever the size of the experiment.
     keep_values : bool
-        Keep the values of outputs that are not stored until the end (a live session, which may read any of them).
+        Keep the values of outputs that are not stored until reading has ended, since any of them may be read.
     in_memory : callable
         Tells of a task whether its values are held in memory only. Once released, such a task counts as never run: who
         wants its values again plans it again.
@@ -145,7 +147,7 @@ class RunState:
                 return self._input_unavailable(task)
             case HeldElsewhere(task) | Freed(task) | OutputLost(task):
                 return self._moved(event, task)
-            case Replaced() | Hopeless() | Interrupted():
+            case Replaced() | Hopeless() | Interrupted() | Resumed() | ReadingEnded():
                 return self._decided(event)
 
     # --- one method an event ---------------------------------------------------------------------------------------
@@ -211,7 +213,7 @@ class RunState:
             self._queue.appendleft(task)
         return []
 
-    def _decided(self, event: Replaced | Hopeless | Interrupted) -> list[Instruction]:
+    def _decided(self, event: Replaced | Hopeless | Interrupted | Resumed | ReadingEnded) -> list[Instruction]:
         """What becomes of tasks was decided without them."""
         match event:
             case Replaced(tasks):
@@ -222,6 +224,25 @@ class RunState:
                 return self._spoil([task], is_hopeless=True)
             case Interrupted():
                 return self._interrupt()
+            case Resumed():
+                return self._resumed()
+            case ReadingEnded():
+                return self._reading_ended()
+
+    def _resumed(self) -> list[Instruction]:
+        self.is_stopped = self._is_reducing = False
+        for held in (self._parked, self._readers, self._attempts, self._awaited, self._spoiled):
+            held.clear()
+        for task, status in list(self.status.items()):
+            if status is Status.CANCELLED or (status in AVAILABLE and self.in_memory(task)):
+                del self.status[task]
+        return []
+
+    def _reading_ended(self) -> list[Instruction]:
+        self.keep_values = False
+        self.kept.clear()
+        there = [task for task, status in self.status.items() if status in AVAILABLE]
+        return self._release([task for task in there if self._is_unread(task) and self.graph.dependents[task]])
 
     def _interrupt(self) -> list[Instruction]:
         self.is_stopped = True

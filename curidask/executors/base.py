@@ -6,6 +6,7 @@ pickles, and none of it holds user code but the parameter sets, the cachers and 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -30,6 +31,8 @@ class Stored:
         What loads it.
     lazy : bool
         Whether the stage gets the `Lazy` itself rather than the value.
+    siblings : tuple of str
+        The store names of what the same call made with it.
     """
 
     task: int
@@ -40,6 +43,7 @@ class Stored:
     stage: str
     record: RecordInfo
     lazy: bool = False
+    siblings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +123,10 @@ class Job:
         For an aggregate: its records with what it may read of each.
     marker : JobOutput
         What the stage writes beside its outputs. It goes with the first stored output, or is stored by itself.
+    stored : bool
+        Whether all that it makes is stored, so that others may want to make it too: it is claimed first.
     reusable : bool
-        Claim it, and look into the store first: somebody may have made it since the plan.
+        Look into the store first: somebody may have made it since the plan.
     supersedes : int
         The generation of a claim on it whose lease was seen to end.
     expected_seconds : float
@@ -141,6 +147,7 @@ class Job:
     outputs: tuple[JobOutput, ...]
     marker: JobOutput
     prefix: str
+    stored: bool
     reusable: bool
     components: Mapping[str, Any]
     supersedes: int = -1
@@ -323,6 +330,14 @@ class JobResult:
     outcome: Outcome
     values: Mapping[int, Any] = field(default_factory=dict)
 
+    def __sizeof__(self) -> int:
+        # By this dask decides what to keep in memory, and where a job runs that reads it.
+        return object.__sizeof__(self) + sum(map(sys.getsizeof, self.values.values()))
+
+
+class ValueGoneError(Exception):
+    """A value that is not stored is not held any more. It is raised and caught here; no user sees it."""
+
 
 class Executor(Protocol):
     """Carries out jobs.
@@ -356,7 +371,13 @@ class Executor(Protocol):
         ...
 
     def fetch(self, task: int, index: int) -> Any:
-        """Return a value that is not stored; a KeyError when it was released or lost."""
+        """Return a value that is not stored.
+
+        Raises
+        ------
+        ValueGoneError
+            When it was released or lost.
+        """
         ...
 
     def release(self, tasks: Iterable[int]) -> None:

@@ -17,7 +17,7 @@ from curidask.clusters.base import Connection
 from curidask.clusters.checks import Admission, admit
 from curidask.errors import CuridaskError
 from curidask.executors.aftermath import Aftermath
-from curidask.executors.base import ErrorInfo, Executor, Job, JobResult, Kind, Outcome
+from curidask.executors.base import ErrorInfo, Executor, Job, JobResult, Kind, Outcome, ValueGoneError
 from curidask.executors.cargo import is_blob
 from curidask.executors.chains import Chain, undone
 from curidask.executors.dask_worker import FINISHED, value_of
@@ -309,15 +309,20 @@ class DaskExecutor(Executor):
         return self._under_way.give_back(chain)
 
     def fetch(self, task: int, index: int) -> Any:
-        """Fetch a value that a worker holds; a KeyError when it was lost with the scheduler.
+        """Fetch a value that a worker holds.
 
         Raises
         ------
+        ValueGoneError
+            When it was released, or lost with the scheduler.
         ClusterError
             As `poll`.
         """
+        chain = self._under_way.chains.get(task)
+        if chain is None:
+            raise ValueGoneError(task)
         try:
-            future = self._client.submit(value_of, self._under_way.chains[task].result, task, index, pure=False)
+            future = self._client.submit(value_of, chain.result, task, index, pure=False)
             (value,) = self._ask_for([future])
             return unpack(value, shared=False)
         except CuridaskError:
@@ -327,11 +332,11 @@ class DaskExecutor(Executor):
         except Exception as error:
             if type(error).__name__ == "KilledWorker":
                 self._under_way.forget([task])
-                raise KeyError(task) from None
+                raise ValueGoneError(task) from None
             if self._link.is_up and type(error).__name__ not in ("FutureCancelledError", "CancelledError"):
                 raise
         self._waiting += self._resume()
-        raise KeyError(task)
+        raise ValueGoneError(task)
 
     def release(self, tasks: Iterable[int]) -> None:
         """Let the workers forget values: a chain's when all of them are released."""

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
-from curidask.executors.base import Executor, Job, Kind, Outcome
+from curidask.executors.base import Executor, Job, Kind, Outcome, ValueGoneError
 from curidask.executors.environment import Environment
+from curidask.executors.held_values import HeldValues
 from curidask.executors.surroundings import NOTHING, Surroundings
 from curidask.executors.values import unpack
 from curidask.executors.worker import run_job
@@ -38,7 +39,7 @@ class InProcessExecutor(Executor):
         self._surroundings = surroundings
         self.n_workers = 1
         self._waiting: deque[tuple[Job, Sequence[int]]] = deque()
-        self._values: dict[int, Mapping[int, Any]] = {}
+        self._values = HeldValues()
         self._finished: set[int] = set()
 
     @property
@@ -64,18 +65,20 @@ class InProcessExecutor(Executor):
             return [Outcome(job.id, Kind.INPUT_UNAVAILABLE)]
         result = run_job(job, self.env, self._values, self._surroundings)
         if result.outcome.kind in (Kind.DONE, Kind.FOUND):
-            self._values[job.id] = result.values
+            self._values.add(job.id, result.values)
             self._finished.add(job.id)
         return [result.outcome]
 
     def fetch(self, task: int, index: int) -> Any:
         """Return a held value: a copy, since later jobs may read it too."""
+        if task not in self._values:
+            raise ValueGoneError(task)
         return unpack(self._values[task][index], shared=True)
 
     def release(self, tasks: Iterable[int]) -> None:
         """Forget values."""
         for task in tasks:
-            self._values.pop(task, None)
+            self._values.drop(task)
 
     def warnings(self) -> list[str]:
         """Nothing happens to a process that is this one."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -71,6 +72,8 @@ class OutputKeeper:
         The digests of the inputs that were loaded, by key.
     replace_whole : bool
         Whether what is whole in the store gives way.
+    may_commit : callable
+        Raises when somebody else has the right to commit by now.
     values : dict of int to object
         The outputs that are not stored, packed, by place.
     """
@@ -81,7 +84,9 @@ class OutputKeeper:
     reported: Sequence[Reported]
     input_digests: Mapping[str, str]
     replace_whole: bool
+    may_commit: Callable[[], None]
     values: dict[int, Any] = field(default_factory=dict)
+    _call: str = field(default_factory=lambda: uuid.uuid4().hex)
     _making: list[Making | None] = field(default_factory=list)
 
     def prepare(self, record: StageRecord, folders: ExitStack) -> None:
@@ -168,7 +173,12 @@ class OutputKeeper:
         return self._pack(making.output, value)
 
     def _commit(self, saved: Sequence[tuple[Making, str]], seconds: float) -> tuple[ArtifactInfo, ...]:
+        self.may_commit()
         kept_reports.write(self.reported, self.files)
+        theirs = self._made_by_another(saved)
+        if theirs:
+            return tuple(map(artifact_info, theirs))
+        replace_whole = self.replace_whole or len(saved) > 1  # or some of it would be of another call
         artifacts = []
         tracked: Workspace | tuple[FileEntry, ...] | None = self.files
         for making, text in saved:
@@ -176,15 +186,29 @@ class OutputKeeper:
                 making.workspace,
                 self._manifest(making.output, making, text, seconds),
                 tracked=tracked if tracked is self.files or making.refers else None,
-                replace_whole=self.replace_whole,
+                replace_whole=replace_whole,
             )
             artifacts.append(artifact_info(whole))
             if tracked is self.files:  # the first one took them into the store
                 tracked = whole.tracked
         return tuple(artifacts)
 
+    def _made_by_another(self, saved: Sequence[tuple[Making, str]]) -> list[Manifest]:
+        """What another call has stored meanwhile, of all outputs: same key, same result, so the first one stays.
+
+        Under a claim there is none.
+        """
+        if self.replace_whole or len(saved) < 2 or self.env.claims is not None:
+            return []
+        stems = [making.output.stem for making, _ in saved]
+        found = self.env.store.manifests(stems)
+        calls = {manifest.call for manifest in found.values()}
+        is_whole = len(found) == len(saved) and len(calls) == 1 and self.env.store.present(stems) == set(stems)
+        return [found[stem] for stem in stems] if is_whole else []
+
     def _commit_files(self, seconds: float) -> None:
         """Store what a stage without stored outputs wrote, so that it is there later and, without outputs, reusable."""
+        self.may_commit()
         kept_reports.write(self.reported, self.files)
         marker = self.job.marker
         with self.env.store.workspace(marker.stem, run=self.env.work) as nothing:
@@ -240,6 +264,7 @@ class OutputKeeper:
             preview=text,
             params=describe_params(job.record.params),
             inputs=tuple(self._describe_inputs()),
+            call=self._call,
             run=self.env.run,
             user=user_name(),
             host=socket.gethostname(),

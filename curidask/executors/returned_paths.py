@@ -11,7 +11,7 @@ from typing import IO, Any, cast
 from curidask.caching.references import StageFiles, look_at
 from curidask.errors import CacheError
 from curidask.executors.tokens import PREFIX, Holder, swapped
-from curidask.executors.values import Held, Unpicklable
+from curidask.executors.values import Made, Unpicklable
 from curidask.store.workspaces import Workspace
 
 BLOCK_BYTES = 1 << 20
@@ -110,7 +110,7 @@ class ReturnedPaths:
                 if os.path.isfile(path) and self._mentioned_in(_blocks_of(path)):
                     raise self._refusal(output)
 
-    def check_packed(self, packed: Held, output: str) -> None:
+    def check_packed(self, packed: Made, output: str) -> None:
         """Raise when a value that is not stored mentions a working folder.
 
         One that stays in this process and cannot be pickled is let pass, for there is no looking into it.

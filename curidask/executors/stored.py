@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,8 @@ def find_stored(store: Store, source: Stored) -> tuple[Cacheable, Manifest]:
         When it is gone or damaged, or something that it refers to.
     """
     checkout = store.checkout(source.stem, source.key, cacher=cacher_name(source.cacher))
+    if source.siblings:
+        check_one_call([checkout.manifest, *store.manifests(source.siblings).values()])
     if source.cacher is None:  # files of a stage without outputs
         return Cacheable(), checkout.manifest
     cacher = bind(source.cacher, checkout.folder, checkout.basename, source.name, source.stage, source.record)
@@ -95,6 +97,19 @@ def find_stored(store: Store, source: Stored) -> tuple[Cacheable, Manifest]:
     if cacher.refers:
         cacher.stage_files = StageFiles(tracked=checkout.tracked)
     return cacher, checkout.manifest
+
+
+def check_one_call(manifests: Sequence[Manifest]) -> None:
+    """Refuse outputs of a stage that different calls have made: what belongs to them is not all there.
+
+    Raises
+    ------
+    ArtifactRejectedError
+    """
+    if len({manifest.call for manifest in manifests}) > 1:
+        first = manifests[0]
+        outputs = " and ".join(repr(manifest.output) for manifest in manifests)
+        raise ArtifactRejectedError(f"{outputs} of stage {first.stage!r} are of different calls.", where=first.stem)
 
 
 def _give_paths(cacher: Cacheable, noted: Any, store: Store, checkout: Checkout) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,9 @@ class Packed:
         """All the bytes."""
         return [self.data]
 
+    def __sizeof__(self) -> int:
+        return object.__sizeof__(self) + len(self.data)
+
 
 @dataclass(frozen=True, slots=True)
 class Unpicklable:
@@ -30,7 +34,15 @@ class Unpicklable:
     value: Any
 
 
-Held = Packed | Copy | Unpicklable
+@dataclass(frozen=True, slots=True)
+class OnDisk:
+    """A `Copy` in a file."""
+
+    path: str
+
+
+Made = Packed | Copy | Unpicklable
+Held = Made | OnDisk
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +73,7 @@ def resolved(value: Any, store: Store) -> Any:
     return with_paths(value.value, local_paths(value.holders, store))
 
 
-def pack(value: Any, *, portable: bool, shared: bool) -> Held:
+def pack(value: Any, *, portable: bool, shared: bool) -> Made:
     """Make a value ready to be held for its readers, so that nobody changes it who made it or has it still.
 
     Parameters
@@ -95,6 +107,10 @@ def unpack(held: Held, *, shared: bool) -> Any:
     """Give one reader its value, which nobody else sees."""
     if isinstance(held, Copy):
         return held.value(shared=shared)
+    if isinstance(held, OnDisk):
+        with open(held.path, "rb") as file:
+            copy: Copy = pickle.load(file)
+        return copy.value(shared=False)
     if isinstance(held, Unpicklable):
         return private_copy(held.value) if shared else held.value
     from curidask.caching import pickling

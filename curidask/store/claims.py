@@ -3,7 +3,7 @@
 A claim is a small object that is created exclusively before the computing starts and removed after the commit. Its
 owner renews it while it lives; whoever waits watches it by its own clock, so clocks of different machines are never
 compared. A claim that is not renewed for a lease is taken over by creating its next generation, exclusively again, so
-one of many succeeds. An owner that was only slow and comes back does no harm: it commits the same key, atomically.
+one of many succeeds. An owner that was only slow, and comes back after a takeover, commits nothing and removes nothing.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from dataclasses import asdict, dataclass
 from curidask.errors import CacheError, ObjectMissingError
 from curidask.store.local import LocalObjects
 from curidask.store.objects import ObjectStore
-from curidask.store.processes import is_running, place
+from curidask.store.processes import is_running, own_birth, place
 
 PREFIX = ".claim-"
 OWNERS = ".claimant-"
 RENEWALS_A_LEASE = 4
+DOUBT = 0.5
+"""After what part of a lease without renewal an owner looks whether it was taken over."""
+
 TAKE_ATTEMPTS = 20
 LONGEST_PAUSE_SECONDS = 1.0
 
@@ -43,7 +46,7 @@ class Owner:
         Who, the host's name, and what tells apart hosts of one name and containers.
     pid : int
     since : float
-        By its own clock, only ever compared with times of its own host.
+        What tells its process apart from others of that number on its host, see `curidask.store.processes.birth`.
     lease_seconds : float
     """
 
@@ -119,6 +122,18 @@ class Held:
     lease_seconds: float
 
 
+class ClaimLostSignal(BaseException):
+    """The claim was taken over while its owner was silent, so the owner must not commit.
+
+    It passes through no code of users, but through ``except Exception`` of ours.
+    """
+
+    def __init__(self, held: Held, silent_seconds: float) -> None:
+        super().__init__(held, silent_seconds)
+        self.held = held
+        self.silent_seconds = silent_seconds
+
+
 class Claims:
     """Takes, renews and releases claims for one run.
 
@@ -159,7 +174,7 @@ class Claims:
                 host=socket.gethostname(),
                 place=place(),
                 pid=os.getpid(),
-                since=time.time(),
+                since=own_birth(),
                 lease_seconds=self.lease_seconds,
             )
             self._data = owner.to_bytes()
@@ -210,7 +225,10 @@ class Claims:
         mine = {claim_name(stem, 0).rpartition(".")[0] for stem in stems}
         names = [name for name in self.objects.list(PREFIX) if name.rpartition(".")[0] in mine] if mine else []
         owners = {name: Owner.from_bytes(data) for name, data in self.objects.read_many(names).items()}
-        left = [name for name, owner in owners.items() if owner is not None and owner.session == self.session]
+        others = [name for name, owner in owners.items() if owner is None or owner.session != self.session]
+        # What was taken over stays as long as whoever did that: without it, a newcomer could take the claim once more.
+        passed = {name.rpartition(".")[0] for name in others}
+        left = [name for name in owners if name not in others and name.rpartition(".")[0] not in passed]
         sources = self.objects.list(OWNERS + self.session) if isinstance(self.objects, LocalObjects) else []
         self.objects.remove([*left, *sources])
 
@@ -221,14 +239,37 @@ class Claims:
 
     @contextmanager
     def renewing(self, claim: Claim) -> Iterator[None]:
-        """Keep a claim renewed while the block runs, and release it at the end."""
+        """Keep a claim renewed while the block runs, and release it at the end, if it was not taken over."""
         _renewer().add(self, claim)
         try:
             yield
         finally:
-            _renewer().drop(claim)
             with suppress(CacheError):  # it ends by itself when its lease does
-                self.release(claim)
+                if _renewer().drop(claim):
+                    self.release(claim)
+
+    def require(self, claim: Claim) -> None:
+        """Make sure that a claim that is being renewed is held still.
+
+        Costs nothing unless this process has been silent for most of a lease.
+
+        Raises
+        ------
+        ClaimLostSignal
+            When it was taken over.
+        """
+        silent_seconds = _renewer().look(claim)
+        if silent_seconds is not None:
+            following = self._read(claim.stem, claim.generation + 1)
+            holder = "somebody" if following is None else following.label
+            held = Held(claim.generation + 1, holder, self.lease_seconds)
+            raise ClaimLostSignal(held, silent_seconds)
+
+    def is_still_mine(self, claim: Claim) -> bool:
+        """Whether a claim is there still, and nobody has taken it over."""
+        there = self._read(claim.stem, claim.generation)
+        is_mine = there is not None and there.id == self.owner.id
+        return is_mine and self._read(claim.stem, claim.generation + 1) is None
 
     def _create(self, claim: Claim) -> bool:
         owner = self.owner
@@ -275,6 +316,12 @@ class Claims:
         return holder.place == place() and not is_running(holder.pid, holder.since)
 
 
+def _now() -> float:
+    """Seconds that go on while the machine sleeps, where it says them."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
 # --- renewing --------------------------------------------------------------------------------------------------------
 @dataclass(slots=True)
 class _Renewed:
@@ -282,6 +329,29 @@ class _Renewed:
     claim: Claim
     since: float
     beat: int = 0
+    lost_after: float | None = None
+
+    def silence(self) -> float:
+        """Seconds since the last sign of life."""
+        return _now() - self.since
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether others may think that its owner is dead."""
+        return self.silence() > DOUBT * self.claims.lease_seconds
+
+    def look(self) -> None:
+        """Find out whether it was taken over, when that may be."""
+        if self.lost_after is None and self.is_in_doubt and not self.claims.is_still_mine(self.claim):
+            self.lost_after = self.silence()
+
+    def renew(self) -> None:
+        """Give a sign of life, unless it was taken over."""
+        self.look()
+        if self.lost_after is None:
+            self.beat += 1
+            self.claims.objects.write(self.claim.name, self.claims.owner.to_bytes(self.beat))
+            self.since = _now()
 
 
 class _Renewer:
@@ -297,17 +367,29 @@ class _Renewer:
     def add(self, claims: Claims, claim: Claim) -> None:
         """Renew this claim from now on."""
         with self._lock:
-            self._held[claim.name] = _Renewed(claims, claim, time.monotonic())
+            self._held[claim.name] = _Renewed(claims, claim, _now())
             if claims.lease_seconds / RENEWALS_A_LEASE < self._pause:
                 self._wake.set()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="curidask-claims", daemon=True)
                 self._thread.start()
 
-    def drop(self, claim: Claim) -> None:
-        """Renew it no more; a renewal under way has ended when this returns, so none follows the removal."""
+    def look(self, claim: Claim) -> float | None:
+        """After how many seconds of silence a claim was lost; None when it is held still."""
         with self._lock:
-            self._held.pop(claim.name, None)
+            held = self._held[claim.name]
+            held.look()
+            return held.lost_after
+
+    def drop(self, claim: Claim) -> bool:
+        """Renew it no more; whether it is still held.
+
+        A renewal under way has ended when this returns, so none follows the removal.
+        """
+        with self._lock:
+            held = self._held.pop(claim.name)
+            held.look()
+            return held.lost_after is None
 
     def _run(self) -> None:
         while True:
@@ -322,12 +404,9 @@ class _Renewer:
         for held in self._held.values():
             interval = held.claims.lease_seconds / RENEWALS_A_LEASE
             pause = min(pause, interval / 2)
-            if time.monotonic() - held.since < interval:
-                continue
-            held.beat += 1
-            with suppress(CacheError):  # the next renewal may succeed; otherwise the lease ends, and that is right
-                held.claims.objects.write(held.claim.name, held.claims.owner.to_bytes(held.beat))
-                held.since = time.monotonic()
+            if held.silence() >= interval and held.lost_after is None:
+                with suppress(CacheError):  # the next renewal may succeed; otherwise the lease ends, and that is right
+                    held.renew()
         return pause
 
 

@@ -259,6 +259,9 @@ class Manifest:
         The parameter set, for people to read.
     inputs : tuple of dict
         Name, key and digest of what the stage read.
+    call : str
+        Identifies the call of the stage that made it: all outputs of one call have the same, and what has another does
+        not belong to them. Empty in what was stored before there were such.
     run, user, host, created : str
         Which run, who, where and when (UTC, ISO 8601).
     seconds : float
@@ -285,6 +288,7 @@ class Manifest:
     preview: str = ""
     params: dict[str, Any] = field(default_factory=dict)
     inputs: tuple[dict[str, Any], ...] = ()
+    call: str = ""
     run: str = ""
     user: str = ""
     host: str = ""
@@ -384,6 +388,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 def _checked(values: Any, where: str) -> Manifest:
     if not isinstance(values, dict) or values.get("version") != VERSION:
         raise _damaged("is of another version", where)
+    values.setdefault("call", "")
     for name in _FIELD_NAMES:
         if name not in values or not isinstance(values[name], _TYPES.get(name, str)):
             raise _damaged(f"has no {name!r} of the right type", where)

@@ -371,7 +371,7 @@ def test_manifests_of_the_wrong_form_are_refused(manifest_of: Make) -> None:
         {**fields, "files": files} for files in ([["a", "1", "0" * 64]], [1], [["a", 1, "0"]], [[1, 1, "0" * 64]])
     ]
     wrong += [{**fields, "tracked": [["../a", 1, "0" * 64]]}]
-    wrong += [{key: value for key, value in fields.items() if key != name} for name in fields]
+    wrong += [{key: value for key, value in fields.items() if key != name} for name in fields if name != "call"]
     wrong += [{**fields, name: None} for name in fields]
     for values in wrong:
         with pytest.raises(ArtifactDamagedError):
