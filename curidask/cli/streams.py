@@ -32,7 +32,7 @@ def _open_closed() -> None:
 def _forgiving(stream: TextIO | None, number: int, other: int) -> TextIO:
     """A stream to the same descriptor; a stream that somebody put in its place stays."""
     if stream is None:
-        return open(os.devnull, "w", encoding="utf-8")
+        return open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")
     if type(stream) is not io.TextIOWrapper or not isinstance(getattr(stream.buffer, "raw", None), io.FileIO):
         return stream
     if stream.fileno() != number:

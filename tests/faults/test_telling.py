@@ -61,11 +61,14 @@ def test_streams_that_are_full_or_closed(tmp_path: Path, redirected: str) -> Non
 
 
 def test_all_of_it_on_workers(tmp_path: Path) -> None:
-    (tmp_path / "logs").touch()
+    (tmp_path / "data").mkdir()
+    for name in ("logs", "data/runs"):
+        (tmp_path / name).touch()
     done = run(tmp_path, ">/dev/full", "--parallel", "1")
     assert (done.returncode, n_stored(tmp_path)) == (0, 1), done.stderr
     assert done.stderr.count("is not written") == 1
     assert done.stderr.count("is lost from here on") == 1
+    assert done.stderr.count("nothing is kept of how it went") == 1
 
 
 def test_logs_that_cannot_be_written(tmp_path: Path) -> None:
@@ -80,7 +83,16 @@ def test_a_log_that_is_full_is_told_once(tmp_path: Path, caplog: pytest.LogCaptu
     (tmp_path / "full.log").symlink_to("/dev/full")
     with log_file(tmp_path / "full.log", tmp_path):
         for number in range(3):
-            logging.getLogger("curidask.run").warning("told \ud800 %d", number)
+            logging.getLogger("curidask.run").warning("told %d", number)
     told = [record.getMessage() for record in caplog.records]
-    assert [text for text in told if "is not written: No space left on device" in text] == told[:1]
+    assert sum("is not written: No space left on device" in text for text in told) == 1
     assert len(told) == 4
+
+
+def test_runs_that_cannot_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "runs").touch()
+    done = run(tmp_path, "", "--parallel", "0")
+    assert (done.returncode, n_stored(tmp_path)) == (0, 1), done.stderr
+    assert done.stderr.count("nothing is kept of how it went") == 1
+    assert "record:" not in done.stderr
