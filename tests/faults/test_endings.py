@@ -176,18 +176,16 @@ def test_after_an_interrupt_that_run_swallowed_nothing_runs(project: Project) ->
 
 
 # --- workers that start ----------------------------------------------------------------------------------------------
+def starting_workers_of(session: int) -> list[int]:
+    listed = subprocess.run(["ps", "-wweo", "sid=,pid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(maxsplit=2) for line in listed.splitlines()]
+    return [int(pid) for sid, pid, command in rows if int(sid) == session and "spawn_main" in command]
+
+
 def starting_workers(run: subprocess.Popen[str]) -> list[int]:
     """The processes of a run's workers, as soon as there are some."""
-    found: list[int] = []
-
-    def look() -> bool:
-        listed = subprocess.run(["ps", "-wweo", "sid=,pid=,args="], capture_output=True, text=True, check=True).stdout
-        rows = [line.split(maxsplit=2) for line in listed.splitlines()]
-        found[:] = [int(pid) for sid, pid, command in rows if int(sid) == run.pid and "spawn_main" in command]
-        return bool(found)
-
-    wait_for(look)
-    return found
+    wait_for(lambda: starting_workers_of(run.pid))
+    return starting_workers_of(run.pid)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
@@ -212,3 +210,20 @@ def test_a_worker_that_dies_while_it_starts_is_replaced(project: Project) -> Non
     _, errors = run.communicate(timeout=90)
     assert run.returncode == 0, errors
     assert "warning" not in errors
+
+
+def test_workers_leave_no_folder_and_remove_those_of_the_dead(project: Project, tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    env = {"TMPDIR": str(temporary)}
+    folders = temporary / f"curidask-{os.getuid()}"
+    killed = project.start("demo", "--parallel", "2", env=env)
+    wait_for(lambda: folders.exists() and any((folder / "owner").exists() for folder in folders.iterdir()))
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    wait_for(lambda: not starting_workers_of(killed.pid))
+    assert list(folders.iterdir())
+    run = project.start("demo", "--parallel", "2", "--overwrite", env=env)
+    _, errors = run.communicate(timeout=90)
+    assert run.returncode == 0, errors
+    assert list(folders.iterdir()) == []
