@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from curidask import history, param_registry
 from curidask.cache_use import without_cache
 from curidask.config import Config
+from curidask.errors import CacheError
 from curidask.executors.stored import artifact_info
 from curidask.graph import Graph
 from curidask.history import RunRecord
@@ -20,6 +23,8 @@ from curidask.store.base import Store
 
 DESCRIBED_AT_MOST = 500
 """Reused artifacts whose manifests are read for the run record."""
+
+logger = logging.getLogger("curidask.run")
 
 Now = Callable[[int], int]
 
@@ -58,17 +63,32 @@ class RunKeeper:
         self._reported = reported
         self._records = records
         self._now = now
+        self._has_told = False
 
     def save_so_far(self, whole: bool) -> None:
         """Write the run record while the run goes on, at first without its tasks."""
-        history.save(self._record, self._graph if whole else Graph(), {}, self._runs)
+        with self._told():
+            history.save(self._record, self._graph if whole else Graph(), {}, self._runs)
 
     def save(self) -> Path:
-        """Write the run record as it is now, and the parameter sets into the registry; the record's path."""
+        """Write the run record as it is now, and the parameter sets into the registry, where they can be; its path."""
         self._complete()
         sets = [record.params for record in self._records if record.params is not None]
-        param_registry.add(self._runs, self._record.name, self._record.reference, sets)
-        return history.save(self._record, self._graph, self._param_sets(), self._runs, self._reported.rows)
+        with self._told():
+            param_registry.add(self._runs, self._record.name, self._record.reference, sets)
+            history.save(self._record, self._graph, self._param_sets(), self._runs, self._reported.rows)
+        return self._runs / self._record.reference / "run.json"
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Let the run go on when its record cannot be written, and say so once."""
+        try:
+            yield
+        except CacheError as error:
+            if not self._has_told:
+                self._has_told = True
+                text = "%s The run goes on, and nothing is kept of how it went (%s)"
+                logger.warning(text, error.what, error.where, extra={"notice": True, "stage": ""})
 
     def as_dict(self) -> dict[str, Any]:
         """The run record as it is now, as plain JSON values."""
