@@ -199,11 +199,11 @@ def test_gc_and_the_lists_leave_a_newer_form_alone(tmp_path: Path) -> None:
 
 # --- claims and what runs say of themselves --------------------------------------------------------------------------
 def owner(**changes: Any) -> bytes:
-    known = Owner("i" * 32, "session", "ada", "lab7", "there", 4711, 1_700_000_000.0, 30.0)
+    known = Owner("i" * 32, "session", "ada", "lab7", "there", 4711, 12.5, 1_700_000_000.0, 30.0)
     return json.dumps({**asdict(known), "beat": 0, **changes}).encode()
 
 
-@pytest.mark.parametrize("field", ["id", "session", "user", "host", "place", "pid", "since", "lease_seconds"])
+@pytest.mark.parametrize("field", ["id", "session", "user", "host", "place", "pid", "born", "since", "lease_seconds"])
 def test_claims_of_the_wrong_form_hold_no_longer_than_ours(tmp_path: Path, field: str) -> None:
     objects = open_objects(tmp_path / "cache")
     assert Owner.from_bytes(owner()) is not None
