@@ -235,6 +235,10 @@ class ObjectMissingError(CacheError, FileNotFoundError):
     __str__ = CuridaskError.__str__
 
 
+class ObjectUnreadableError(ObjectMissingError):
+    """An object is there and cannot be read: no permission for it, a fault of the disk."""
+
+
 class ArtifactMissingError(CacheError):
     """An artifact is not in the store (no manifest, or a payload file is gone)."""
 
@@ -278,6 +282,10 @@ class ArtifactUntrustedError(ArtifactMissingError):
     def trouble(self) -> str:
         """What is wrong with it, in one word."""
         return "untrusted"
+
+
+class ArtifactNewerError(CacheError):
+    """A later version of curidask stored the artifact: it can be neither read nor replaced."""
 
 
 # --- project ---------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ GROUPS = [
         "param_classes",
         "params",
         "args",
+        "parsing",
         "preview",
         "code_identity",
         "encoding",
@@ -40,6 +41,7 @@ GROUPS = [
     ["copies", "caching", "store"],
     ["executors", "clusters"],
     [
+        "at_exit",
         "cache_use",
         "config",
         "files",
@@ -47,6 +49,7 @@ GROUPS = [
         "displays",
         "loading",
         "module_files",
+        "recorded",
         "history",
         "snapshots",
         "tracing",

@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from curidask.parsing import parse
+
 INSTALLED = ("site-packages", "dist-packages")
 FRAMEWORK = "curidask"
 
@@ -111,7 +113,7 @@ def _imports(path: Path, read_source: Callable[[Path], bytes]) -> Iterator[tuple
 def _imports_in(source: bytes) -> Iterator[tuple[str, bool]]:
     """The modules that a source imports, relative ones with leading dots, and whether it does without them."""
     try:
-        tree: ast.AST = ast.parse(source)
+        tree: ast.AST = parse(source)
     except (SyntaxError, ValueError):
         return
     pending = [(tree, False)]

@@ -13,12 +13,15 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from curidask.errors import CacheError, ObjectMissingError
+from curidask.errors import CacheError, ObjectMissingError, ObjectUnreadableError
 from curidask.store import exclusive
 from curidask.store.disk_errors import explain
 from curidask.store.entries import Entry, Stored
+from curidask.store.integrity import look_twice
 from curidask.store.locks import locked
-from curidask.store.manifests import check_object_name
+from curidask.store.names import check_object_name
+from curidask.store.permissions import make_folders, open_up, shares_with_group
+from curidask.store.untrusted import open_file, read_file
 
 BLOCK_BYTES = 1 << 20
 
@@ -40,6 +43,7 @@ class LocalObjects:
         self.url = os.path.abspath(os.path.expanduser(root))
         self.local_root = Path(self.url)
         self._folder = self.url.rstrip("/" + os.sep) + "/"
+        self._shares: bool | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (LocalObjects, (self.url,))
@@ -84,13 +88,14 @@ class LocalObjects:
 
     def read(self, name: str) -> bytes:
         """Return an object's bytes."""
+        path = self._path(name)
         try:
-            with open(self._path(name), "rb", buffering=0) as file:
-                return file.read()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            return look_twice(lambda: read_file(path))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError) as error:
             raise ObjectMissingError(f"There is no object {name!r}.", where=self.url) from error
         except OSError as error:
-            raise explain(error, "read", name, self.url) from error
+            what = f"The object {name!r} cannot be read: {error.strerror or error}."
+            raise ObjectUnreadableError(what, where=self.url) from error
 
     def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
         """The bytes of those that are there."""
@@ -144,6 +149,7 @@ class LocalObjects:
         try:
             if os.path.isdir(source) or os.path.isdir(target):
                 self._set_aside(target)
+            open_up(source, group=self._is_for_group())
             self._rename(source, target)
         except OSError as error:
             raise explain(error, "write", name, self.url) from error
@@ -158,7 +164,7 @@ class LocalObjects:
         """Copy an object into a local file, and take its digest."""
         digest, size = hashlib.sha256(), 0
         try:
-            with open(self._path(name), "rb", buffering=0) as source, open(target, "wb", buffering=0) as file:
+            with open_file(self._path(name)) as source, open(target, "wb", buffering=0) as file:
                 while block := source.read(BLOCK_BYTES):
                     digest.update(block)
                     _write_all(file.fileno(), block)
@@ -226,7 +232,7 @@ class LocalObjects:
         Where a file system has no locks, and after waiting for a holder that hangs, it goes on without: then two
         writers of one artifact can leave a mismatch, which readers see and treat as a miss.
         """
-        return locked(lambda: _with_folder(self.url, lambda: os.open(self._folder, os.O_RDONLY)))
+        return locked(lambda: self._with_folder(self.url, lambda: os.open(self._folder, os.O_RDONLY)))
 
     def check_writable(self) -> None:
         """Make the folder and write something."""
@@ -241,11 +247,29 @@ class LocalObjects:
         folder = os.path.dirname(target)
         path = f"{folder}/.tmp-{os.getpid()}-{next(_counter)}-{os.urandom(4).hex()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        return _with_folder(folder, lambda: os.open(path, flags, 0o666)), path
+        fd = self._with_folder(folder, lambda: os.open(path, flags, 0o666))
+        if self._is_for_group():
+            os.fchmod(fd, os.fstat(fd).st_mode | 0o060)
+        return fd, path
+
+    def _is_for_group(self) -> bool:
+        """Whether what is made belongs to the folder's group as much as to its maker; found out once."""
+        if self._shares is None:
+            self._shares = shares_with_group(self._folder)
+        return self._shares
+
+    def _with_folder(self, folder: str, action: Callable[[], T]) -> T:
+        # Race: another process removes the folder, empty after a removal, between its creation here and the action.
+        for _ in range(3):
+            try:
+                return action()
+            except FileNotFoundError:
+                make_folders(folder, self.url, group=self._is_for_group())
+        return action()
 
     def _rename(self, source: str, target: str) -> None:
         try:
-            _with_folder(os.path.dirname(target), lambda: os.replace(source, target))
+            self._with_folder(os.path.dirname(target), lambda: os.replace(source, target))
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
@@ -256,7 +280,7 @@ class LocalObjects:
         temporary = f"{os.path.dirname(target)}/.tmp-{os.getpid()}-{next(_counter)}-{os.urandom(4).hex()}"
         copy: Callable[..., Any] = shutil.copytree if os.path.isdir(source) else shutil.copyfile
         try:
-            _with_folder(os.path.dirname(target), lambda: copy(source, temporary))
+            self._with_folder(os.path.dirname(target), lambda: copy(source, temporary))
             os.replace(temporary, target)
         finally:
             with suppress(OSError):
@@ -279,16 +303,6 @@ _TEMPORARY = re.compile(r"\.tmp-\d+-\d+-[0-9a-f]{8}")
 def is_temporary(name: str) -> bool:
     """Whether a file or folder of that name is what a write is to put in another's place."""
     return _TEMPORARY.fullmatch(name) is not None
-
-
-def _with_folder(folder: str, action: Callable[[], T]) -> T:
-    # Race: another process removes the folder, empty after a removal, between its creation here and the action.
-    for _ in range(3):
-        try:
-            return action()
-        except FileNotFoundError:
-            os.makedirs(folder, exist_ok=True)
-    return action()
 
 
 def _write_all(fd: int, data: bytes) -> None:
