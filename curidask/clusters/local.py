@@ -132,15 +132,16 @@ def _kill(processes: list[psutil.Process]) -> None:
 
 
 def _processes_of(nannies: list[Any]) -> list[psutil.Process]:
-    """The worker processes, as something that never takes another process of the same number for one of them."""
+    """The worker processes and what their stages have started, as something that a reused number does not deceive."""
     import psutil
 
-    found = []
-    for nanny in nannies:
+    workers = {nanny.pid for nanny in nannies}
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.Process().children(recursive=True):  # each after its parent
         with contextlib.suppress(psutil.NoSuchProcess):
-            if nanny.pid:
-                found.append(psutil.Process(nanny.pid))
-    return found
+            if process.pid in workers or process.ppid() in found:
+                found[process.pid] = process
+    return list(found.values())
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from curidask import clusters
@@ -415,6 +416,27 @@ logging.basicConfig(level=logging.WARNING, handlers=[logging.{handler}], force=T
 def talk():
     print("it printed")
     logging.getLogger("library").warning("it logged")
+"""
+
+
+def test_what_stages_started_ends_with_the_workers(project: Project) -> None:
+    """Joblib's pool, and what prints nowhere."""
+    project.write("experiments/exp.py", LEAVING + ONE_STAGE.format(does="leave()"))
+    assert project.experiment("exp", "--parallel", "1").returncode == 0
+    pids = [int(line) for line in (project.root / "pids").read_text().split()]
+    assert len(pids) == 3
+    assert [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"] == []
+
+
+LEAVING = """
+import os, subprocess, sys
+import joblib
+def leave():
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    pids = joblib.Parallel(n_jobs=2)(joblib.delayed(os.getpid)() for _ in range(2))[:1]
+    pids += [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], **quiet).pid for _ in range(2)]
+    with open("pids", "w") as file:
+        print(*pids, file=file)
 """
 
 
