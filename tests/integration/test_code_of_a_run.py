@@ -99,7 +99,7 @@ if {version} == 1:
     sys.setrecursionlimit(2345)
     warnings.filterwarnings("error", message="of the first")
     mpl.rcParams["figure.dpi"] = 77
-    logging.config.dictConfig({{"version": 1, "root": {{"handlers": []}}}})
+    logging.config.dictConfig({{"version": 1, "root": {{"handlers": []}}, "loggers": {{"library": {{"level": 7}}}}}})
 
 def changed():
     umask = os.umask(0o022)
@@ -108,7 +108,7 @@ def changed():
         os.environ.get("SET_BY_THE_FIRST"), time.localtime(0).tm_hour == 9, umask == 0o077,
         mpl.rcParams["figure.dpi"] == 77, sys.getrecursionlimit() == 2345,
         any(shown[1] is not None and shown[1].match("of the first") for shown in warnings.filters),
-        bool(logging.getLogger().handlers), len(log.handlers),
+        logging.getLogger("library").level == 7, bool(logging.getLogger().handlers), len(log.handlers),
     ]
 """
 RUN = """
@@ -137,8 +137,8 @@ def test_a_long_lived_worker_runs_each_version_of_a_project(project: Project, tm
             )
             assert done.returncode == 0, done.stderr
             told.append(done.stdout.strip())
-    first = "[[1, 1], [1, 1], ['Asia/Tokyo', True, True, True, True, True, False, 1]]"
-    second = "[[2, 2], [2, 2], [None, False, False, False, False, False, True, 1]]"
+    first = "[[1, 1], [1, 1], ['Asia/Tokyo', True, True, True, True, True, True, True, 1]]"
+    second = "[[2, 2], [2, 2], [None, False, False, False, False, False, False, True, 1]]"
     assert told == [first, second, first]
 
 
