@@ -120,6 +120,8 @@ class LocalObjects:
             os.replace(temporary, target)
             temporary = ""
             return True
+        except CacheError:
+            raise
         except OSError as error:
             raise explain(error, "write", name, self.url) from error
         finally:
@@ -320,9 +322,15 @@ def _link(temporary: str, target: str, data: bytes) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
+        if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
+            return _create(target, data)  # a file system without hard links
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT):
             raise
-        return _create(target, data)  # a file system without hard links
+        refused = CacheError(
+            f"The file system makes no links: {error.strerror or error}.", where=os.path.dirname(target)
+        )
+        refused.kind = "unsupported"
+        raise refused from error
     return True
 
 
