@@ -19,6 +19,7 @@ from curidask.errors import CuridaskError, ModuleImportError, ModuleNotThereErro
 from curidask.executors import project_imports
 from curidask.executors.describe import user_traceback
 from curidask.executors.project_imports import ImportedProject
+from curidask.executors.whose_files import is_own_file
 from curidask.module_files import module_files
 from curidask.params import ExperimentParameters, check_param_sets
 
@@ -179,9 +180,7 @@ def _import(config: Config, folder: str, name: str) -> ModuleType:
     # Compiled files are matched by second and size, so an edit right after a run could go unnoticed: none are written.
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        module = importlib.import_module(full_name)
-        _warn_of_taken_names()
-        return module
+        return importlib.import_module(full_name)
     except CuridaskError:
         raise
     except (Exception, SystemExit) as error:
@@ -192,6 +191,7 @@ def _import(config: Config, folder: str, name: str) -> ModuleType:
         ) from error
     finally:
         sys.dont_write_bytecode = written
+        _warn_of_taken_names()
 
 
 _told: set[str] = set()
@@ -199,12 +199,12 @@ _told: set[str] = set()
 
 def _warn_of_taken_names() -> None:
     entered = project_imports.entered()
-    for name, file in entered.taken().items() if entered is not None else ():
+    for name, file in entered.taken_imports().items() if entered is not None else ():
         if file not in _told:
             _told.add(file)
             warnings.warn(
-                f"`import {name}` does not give the project's {file}: that name is taken by Python or a package that "
-                "is loaded already; rename the file",
+                f"`import {name}` does not give the project's {file}: a module of that name belongs to Python, or to a "
+                "package that curidask uses; rename the file",
                 stacklevel=2,
             )
 
@@ -222,9 +222,7 @@ def enter_project(config: Config) -> None:
     root = str(config.root)
     entered = project_imports.entered()
     if entered is None or entered.root != config.root or root not in entered.folders:
-        below = [
-            entry for entry in sys.path if entry != root and project_imports.is_own_file(Path(entry, "x"), config.root)
-        ]
+        below = [entry for entry in sys.path if entry != root and is_own_file(Path(entry, "x"), config.root)]
         packages, always = dict(_packages(config)), [Path(f).parts[0] for f in (config.experiments, config.params)]
         project_imports.enter(ImportedProject(config.root, [root, *below], packages=packages, always=always))
     if sys.path[:1] != [root]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from curidask.executors.base import Kind, Outcome
-from curidask.executors.project_imports import is_own_file
 from curidask.executors.surroundings import ERR, OUT, Spoken, prefix_of
 from curidask.executors.talk import speaker
+from curidask.executors.whose_files import is_own_file
 from curidask.graph import Graph, Task
 from curidask.planner import Action, Plan
 
@@ -21,6 +21,9 @@ SHORT_FORMAT = "%(levelname)s %(name)s: %(stage)s%(message)s"
 
 logger = logging.getLogger("curidask.run")
 printed = {OUT: logging.getLogger("curidask.stdout"), ERR: logging.getLogger("curidask.stderr")}
+
+for each in printed.values():
+    each.propagate = False  # to a handler of the project's, which would print once more what was printed
 
 NO_STAGE = {"stage": ""}
 
@@ -179,12 +182,16 @@ def log_file(
     added: list[logging.Handler] = [handler] if top.handlers else [handler, _LastResort(logging.WARNING)]
     for each in added:
         top.addHandler(each)
+    for logger_of_prints in printed.values():
+        logger_of_prints.addHandler(handler)
     top.setLevel(min(before, level) if before else level)
     try:
         yield
     finally:
         for each in added:
             top.removeHandler(each)
+        for logger_of_prints in printed.values():
+            logger_of_prints.removeHandler(handler)
         top.setLevel(before)
         handler.close()
 

@@ -111,13 +111,13 @@ class Placement:
         n_sets : int
             More local worker processes than that are not started, unless their number was asked for.
         """
+        files = ProjectFiles(self._config.root, self._config.ship)
+        files.project()  # from now on a name means the same here as on workers
         if self.parallel == 0:
             hears = Overheard(audience.hear, audience.before_print) if audience.hears else NOTHING
             # Whoever types in a session wants the code that he edits.
-            code = nullcontext() if self._live else ProjectFiles(self._config.root).fixed()
+            code = nullcontext() if self._live else files.fixed()
             return InProcessExecutor(env, hears, code)
-        files = ProjectFiles(self._config.root, self._config.ship)
-        files.project()  # which has dask imported, where a file of the project has the name of a module that dask needs
         from curidask.executors.dask import DaskExecutor
 
         audience.print_if_nobody_does()

@@ -137,10 +137,10 @@ class Project:
         path.write_text(textwrap.dedent(text))
         return path
 
-    def script(self, name: str) -> list[str]:
+    def script(self, name: str, *arguments: str) -> list[str]:
         """Run a script of the project by itself, which must end well; the lines it printed."""
         done = subprocess.run(
-            [sys.executable, name],
+            [sys.executable, name, *arguments],
             cwd=self.root,
             env=clean_environment(),
             capture_output=True,

@@ -108,6 +108,12 @@ LEAKY = ("", "curidask", "curidask.run", "curidask.stdout", "leaky", "leaky.belo
 
 def loggers() -> list[Any]:
     found: list[Any] = [logging.root.manager.disable, repr(logging.getLogRecordFactory())]
+    found += [
+        repr(logging.getLoggerClass()),
+        logging.raiseExceptions,
+        logging.getLevelName(17),
+        repr(logging.lastResort),
+    ]
     for name in LEAKY:
         logger = logging.getLogger(name)
         handlers = [(type(h).__name__, h.level, repr(h.formatter)) for h in logger.handlers]
@@ -126,6 +132,10 @@ def change_loggers() -> None:
     logging.disable(logging.ERROR)
     usual = logging.getLogRecordFactory()
     logging.setLogRecordFactory(lambda *args, **named: usual(*args, **named))
+    logging.setLoggerClass(type("Leaked", (logging.Logger,), {}))
+    logging.addLevelName(17, "LEAKED")
+    logging.raiseExceptions = False
+    logging.lastResort = None
     leaky = logging.getLogger("leaky")
     leaky.setLevel(logging.DEBUG)
     leaky.addHandler(logging.StreamHandler(sys.stderr))
@@ -183,7 +193,10 @@ def change_figures() -> None:
 
 def interpreter() -> list[Any]:
     method = multiprocessing.get_start_method(allow_none=True)
-    return [sys.getrecursionlimit(), socket.getdefaulttimeout(), method, gc.isenabled(), repr(sys.excepthook)]
+    hooks = [sys.excepthook, sys.displayhook, sys.breakpointhook, threading.excepthook]
+    numbers = [sys.getrecursionlimit(), sys.getswitchinterval(), sys.get_int_max_str_digits()]
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    return [*numbers, socket.getdefaulttimeout(), method, gc.isenabled(), *map(repr, hooks), mask]
 
 
 def change_interpreter() -> None:
@@ -191,7 +204,10 @@ def change_interpreter() -> None:
     socket.setdefaulttimeout(12.5)
     multiprocessing.set_start_method("forkserver", force=True)
     gc.disable()
-    sys.excepthook = print  # type: ignore[assignment]  # anything will do
+    sys.excepthook = sys.displayhook = sys.breakpointhook = threading.excepthook = print  # anything will do
+    sys.setswitchinterval(0.123)
+    sys.set_int_max_str_digits(1000)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
 
 
 VARIABLE: ContextVar[str] = ContextVar("leaky", default="as it was")

@@ -179,6 +179,18 @@ def test_modules_of_another_project_are_forgotten(tmp_path: Path) -> None:
     assert [one.experiment("demo"), two.experiment("demo"), one.experiment("demo")] == [1, 2, 1]
 
 
+def test_modules_beside_another_project_are_forgotten(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name / "shared").mkdir(parents=True)
+        (tmp_path / name / "shared" / "beside.py").write_text(f"WHERE = {name!r}\n")
+        adding = "import os, sys\nsys.path.append(os.path.join(os.path.dirname(__file__), '..', '..', 'shared'))\n"
+        Folder(tmp_path / name / "project").write(
+            "experiments/demo.py", adding, "import beside\ndef run(*_): return beside.WHERE\n"
+        )
+    found = [Folder(tmp_path / name / "project").experiment("demo") for name in ("one", "two", "one")]
+    assert found == ["one", "two", "one"]
+
+
 def test_no_compiled_files_are_written(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     folder.write("experiments/demo.py", "import helper\n", RUN)

@@ -7,7 +7,7 @@ import functools
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from multiprocessing import resource_tracker, spawn
+from multiprocessing import resource_tracker, spawn, util
 from typing import TYPE_CHECKING, Any
 
 from curidask.clusters.base import SETTINGS, SILENT, Connection, kill_workers, nannies_of, quiet_dask
@@ -132,15 +132,16 @@ def _kill(processes: list[psutil.Process]) -> None:
 
 
 def _processes_of(nannies: list[Any]) -> list[psutil.Process]:
-    """The worker processes, as something that never takes another process of the same number for one of them."""
+    """The worker processes and what their stages have started, as something that a reused number does not deceive."""
     import psutil
 
-    found = []
-    for nanny in nannies:
+    workers = {nanny.pid for nanny in nannies}
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.Process().children(recursive=True):  # each after its parent
         with contextlib.suppress(psutil.NoSuchProcess):
-            if nanny.pid:
-                found.append(psutil.Process(nanny.pid))
-    return found
+            if process.pid in workers or process.ppid() in found:
+                found[process.pid] = process
+    return list(found.values())
 
 
 @functools.cache
@@ -171,7 +172,8 @@ def _nanny_class(project_path: tuple[str, ...]) -> type[Any]:
         async def instantiate(self) -> Any:
             # A terminal sends Ctrl-C to workers too. Until they say that they do not mind, they have it blocked, as
             # what a thread starts has what it blocks. This is dask's thread; Python takes signals in the main one.
-            resource_tracker.ensure_running()  # or starting it would unblock the signal again
+            with _hidden_project(project_path):
+                resource_tracker.ensure_running()  # or starting it would unblock the signal again
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             status = Status.failed
             for _ in range(START_ATTEMPTS):
@@ -198,7 +200,7 @@ def _hidden_project(project_path: tuple[str, ...]) -> Iterator[None]:
         _hidden.update({name: main.pop(name) for name in ("__file__", "__spec__") if name in main})
         main["__spec__"] = None
         spawn.get_preparation_data = functools.partial(_preparation_data, project_path)
-        spawn.get_command_line = _command_line
+        util._args_from_interpreter_flags = _flags  # type: ignore[attr-defined]  # as its stubs do not have it
     _hiding += 1
     try:
         yield
@@ -207,10 +209,10 @@ def _hidden_project(project_path: tuple[str, ...]) -> Iterator[None]:
         if not _hiding:
             main.update(_hidden)
             _hidden.clear()
-            spawn.get_preparation_data, spawn.get_command_line = _usual
+            spawn.get_preparation_data, util._args_from_interpreter_flags = _usual  # type: ignore[attr-defined]
 
 
-_usual = (spawn.get_preparation_data, spawn.get_command_line)
+_usual = (spawn.get_preparation_data, util._args_from_interpreter_flags)  # type: ignore[attr-defined]
 
 
 def _preparation_data(project_path: tuple[str, ...], name: str) -> dict[str, Any]:
@@ -219,7 +221,6 @@ def _preparation_data(project_path: tuple[str, ...], name: str) -> dict[str, Any
     return data
 
 
-def _command_line(**arguments: Any) -> list[str]:
-    """The command with ``-P``, without which Python looks into the current folder first."""
-    command: list[str] = _usual[1](**arguments)
-    return [command[0], "-P", *command[1:]]
+def _flags() -> list[str]:
+    """The flags with ``-P``: without it Python, and its tracker of resources, looks into the current folder first."""
+    return [*_usual[1](), "-P"]

@@ -6,13 +6,17 @@ to, such as lambdas among the parameters. Those have the namespace of their modu
 
 from __future__ import annotations
 
+import contextlib
+import enum
+import functools
 import importlib
 import io
 import marshal
 import pickle
 import sys
 import types
-from collections.abc import Iterable
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import cloudpickle
@@ -41,8 +45,20 @@ class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
             name = _name_of_stage(obj)
             return NotImplemented if name is None else (_named_stage, name)
         if isinstance(obj, types.FunctionType):
-            return NotImplemented if _is_named(obj) else _reduced_function(obj)
-        return super().reducer_override(obj)
+            return NotImplemented if _is_named(obj) else self._reduced_function(obj)
+        if isinstance(obj, type):
+            return _reduced_class(obj, super().reducer_override(obj))
+        reduce = _KINDS.get(type(obj))
+        if reduce is not None and not _is_named(obj):
+            return reduce(obj)
+        _check_reference(obj, self.dispatch_table)
+        return NotImplemented
+
+    def _reduced_function(self, function: types.FunctionType) -> Any:
+        if hasattr(function, "registry") and function.__globals__ is vars(functools):
+            return _reduced_dispatcher(function)
+        module = _namespace_of(function)
+        return super().reducer_override(function) if module is None else _reduced_function(function, module)
 
 
 # --- what has a name -------------------------------------------------------------------------------------------------
@@ -53,8 +69,9 @@ def _name_of_stage(spec: StageSpec) -> tuple[str, str] | None:
     return (module, qualname) if getattr(found, "spec", None) is spec else None
 
 
-def _is_named(function: types.FunctionType) -> bool:
-    return _look_up(function.__module__, function.__qualname__) is function
+def _is_named(obj: Any) -> bool:
+    name = getattr(obj, "__qualname__", getattr(obj, "__name__", ""))
+    return bool(name) and _look_up(getattr(obj, "__module__", None), name) is obj
 
 
 def _look_up(module: str | None, qualname: str) -> Any:
@@ -75,14 +92,20 @@ def _named_stage(module: str, qualname: str) -> StageSpec:
 
 
 # --- functions by value ----------------------------------------------------------------------------------------------
-def _reduced_function(function: types.FunctionType) -> tuple[Any, ...]:
+def _namespace_of(function: types.FunctionType) -> str | None:
+    """The module that a function's global names are looked up in; None where they have a namespace of their own.
+
+    The methods of named tuples and of attrs' classes have, for some.
+    """
+    module = str(function.__globals__.get("__name__", ""))
+    return module if getattr(sys.modules.get(module), "__dict__", None) is function.__globals__ else None
+
+
+def _reduced_function(function: types.FunctionType, module: str) -> tuple[Any, ...]:
     """A function by its code, with the namespace of the module that it was made in.
 
     What it refers to is filled in afterwards, since that may be the function itself.
     """
-    module = str(function.__globals__.get("__name__", "__main__"))
-    if getattr(sys.modules.get(module), "__dict__", None) is not function.__globals__:
-        module = "__main__"  # made by exec() in a namespace of its own: the names it uses are those of the script
     cells = function.__closure__ or ()
     made = (marshal.dumps(function.__code__), module, function.__name__, len(cells))
     filled = {
@@ -123,53 +146,89 @@ def _fill_function(function: types.FunctionType, filled: dict[str, Any]) -> None
         setattr(function, name, value)
 
 
-# --- scripts and notebooks -------------------------------------------------------------------------------------------
-def main_contents(specs: Iterable[StageSpec]) -> dict[str, Any]:
-    """What of ``__main__`` stages may need: its functions and classes, and what those name.
-
-    What cannot travel, such as an open file or a lock, is left out.
-    """
-    held = vars(sys.modules["__main__"])
-    defined = {n: v for n, v in held.items() if getattr(v, "__module__", None) == "__main__" and _is_code(v)}
-    pending = [*defined.values(), *(spec.function for spec in specs)]
-    found: dict[str, Any] = dict(defined)
-    seen: set[int] = set()
-    while pending:
-        value = pending.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        for name in _names_in(value):
-            if name in held and name not in found and not name.startswith("__"):
-                found[name] = held[name]
-                pending.append(held[name])
-    return {name: value for name, value in found.items() if _travels(value)}
+# --- classes by value ------------------------------------------------------------------------------------------------
+HOOKS = ("__init_subclass__", "__new__", "__init__", "__prepare__")
 
 
-def _is_code(value: Any) -> bool:
-    return isinstance(value, types.FunctionType | type)
+def _reduced_class(cls: type[Any], reduced: Any) -> Any:
+    """What cloudpickle makes of a class, with its slots, and without what making it does: that was done here."""
+    if reduced is NotImplemented or len(reduced) < 6 or issubclass(cls, enum.Enum):  # named, or None's
+        return reduced
+    make, (kind, name, bases, contents, *more), (state, slot_state), *rest = reduced
+    if "__slots__" in vars(cls):
+        contents = contents | {"__slots__": cls.__slots__}
+        state = {n: v for n, v in state.items() if not isinstance(v, types.MemberDescriptorType)}
+    made_from = tuple(tuple if base is typing.NamedTuple else base for base in bases)  # whose fields are made already
+    return (_made_class, (make, kind, name, made_from, contents, *more), (state, slot_state), *rest)
 
 
-def _names_in(value: Any) -> set[str]:
-    """The global names in the code of a function or of a class's functions, and of what they wrap."""
-    if isinstance(value, type):
-        members = [m.__func__ if isinstance(m, classmethod | staticmethod) else m for m in vars(value).values()]
-        members = [getattr(m, "fget", m) for m in members]
-        return {name for member in members if isinstance(member, types.FunctionType) for name in _names_in(member)}
-    wrapped = getattr(value, "__wrapped__", None)
-    names = _names_in(wrapped) if wrapped is not None else set()
-    code = getattr(value, "__code__", None)
-    return names | _names_of(code) if isinstance(code, types.CodeType) else names
+def _made_class(make: Callable[..., type[Any]], kind: type[Any], name: str, bases: Any, *more: Any) -> type[Any]:
+    around = {parent for base in types.resolve_bases(bases) for parent in base.__mro__}
+    with _without(around, HOOKS[:1]), _without(kind.__mro__, HOOKS[1:]):
+        return make(kind, name, bases, *more)
 
 
-def _names_of(code: types.CodeType) -> set[str]:
-    inner = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
-    return set(code.co_names).union(*map(_names_of, inner))
-
-
-def _travels(value: Any) -> bool:
+@contextlib.contextmanager
+def _without(classes: Iterable[type[Any]], names: Iterable[str]) -> Iterator[None]:
+    """Take these attributes off the script's own classes while the block runs."""
+    own = [cls for cls in classes if cls.__module__ == "__main__"]
+    held = [(cls, name, vars(cls)[name]) for cls in own for name in names if name in vars(cls)]
+    for cls, name, _ in held:
+        delattr(cls, name)
     try:
-        pickled(CodePickler, value)
-    except Exception:
-        return False
-    return True
+        yield
+    finally:
+        for cls, name, value in held:
+            setattr(cls, name, value)
+
+
+# --- other things that are defined -----------------------------------------------------------------------------------
+def _reduced_dispatcher(function: Any) -> tuple[Any, ...]:
+    functions = dict(function.registry)
+    return _made_dispatcher, (functions.pop(object), functions)
+
+
+def _made_dispatcher(function: Any, functions: Mapping[type[Any], Any]) -> Any:
+    made = functools.singledispatch(function)
+    for kind, each in functions.items():
+        made.register(kind, each)
+    return made
+
+
+def _made_cached(function: Any, parameters: Mapping[str, Any]) -> Any:
+    return functools.lru_cache(**parameters)(function)
+
+
+def _made_cached_property(function: Any, name: str | None) -> Any:
+    made: functools.cached_property[Any] = functools.cached_property(function)
+    made.attrname = name
+    return made
+
+
+def _made_new_type(name: str, of: Any, module: str) -> Any:
+    make: Any = typing.NewType  # which a type checker takes for a declaration
+    made = make(name, of)
+    made.__module__ = module
+    return made
+
+
+_KINDS: dict[type[Any], Callable[[Any], tuple[Any, ...]]] = {
+    functools._lru_cache_wrapper: lambda f: (_made_cached, (f.__wrapped__, f.cache_parameters())),
+    functools.cached_property: lambda p: (_made_cached_property, (p.func, p.attrname)),
+    typing.NewType: lambda t: (_made_new_type, (t.__qualname__, t.__supertype__, t.__module__)),
+    typing.ParamSpec: lambda p: (typing.ParamSpec, (p.__name__,)),
+}
+"""How others than functions and classes are made again that pickle would look up by their names."""
+
+
+def _check_reference(obj: Any, reducers: Mapping[type[Any], Any]) -> None:
+    """Refuse what pickle would only name, when the script is where it would be found.
+
+    Raises
+    ------
+    pickle.PicklingError
+    """
+    if getattr(obj, "__module__", None) != "__main__" or type(obj) in reducers:
+        return
+    if isinstance(name := obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL), str):
+        raise pickle.PicklingError(f"{name!r} is known by its name in the script only")

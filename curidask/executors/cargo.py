@@ -15,6 +15,7 @@ from curidask.executors.base import Job
 from curidask.executors.chains import hex32
 from curidask.executors.environment import Environment
 from curidask.executors.project_files import HERE, Place, ProjectFiles
+from curidask.executors.script import Watch
 from curidask.stage_spec import StageSpec
 
 BLOBS = ("curidask_batch-", "curidask_code-", "curidask_project-")
@@ -54,6 +55,7 @@ class Cargo:
         self._files = files
         self._place = HERE if admission is None else Place(admission.sees_project, cache_id=admission.cache_id)
         self._specs: list[StageSpec] = []
+        self._watch = Watch()
         self._sent: set[str] = set()
         self._project_key = ""
 
@@ -67,11 +69,12 @@ class Cargo:
         return TaskRef(self._project_key)
 
     def add(self, jobs: Sequence[Job], graph: dict[str, Any]) -> None:
-        """Let the graph have the code of these jobs, if it was not sent."""
+        """Let the graph have the code of these jobs, if it was not sent as it is now."""
         unknown = {id(job.spec): job.spec for job in jobs if id(job.spec) not in self.places}
-        if not unknown:
+        specs = [*self._specs, *unknown.values()]
+        if not self._watch.has_changed(specs) and not unknown:
             return
-        self._specs.extend(unknown.values())
+        self._specs = specs
         self.places = {id(spec): place for place, spec in enumerate(self._specs)}
         project = pickle.dumps(self._files.code(with_files=not self._place.sees_project))
         self._project_key = f"curidask_project-{hex32(self._run, hashlib.sha256(project).hexdigest())}"

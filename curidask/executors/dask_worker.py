@@ -40,7 +40,8 @@ def run_shipped(
                 leave()
                 result = JobResult(Outcome(job.id, Kind.INPUT_UNAVAILABLE, worker=worker_name()))
             else:
-                result = run_job(job, unpacked.env, {r.outcome.task: r.values for r in waited_for}, surroundings)
+                passed = {r.outcome.task: r.values for r in waited_for}
+                result = unpacked.stay.run(run_job, job, unpacked.env, passed, surroundings)
                 lifetime.took(job, result.outcome.seconds)
             known[job.id] = result
             results.append(result)

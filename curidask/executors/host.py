@@ -71,7 +71,16 @@ class Host(Surroundings):
         self._looked_at = 0.0
         self.session = ""
         self.address = ""
-        logging.getLogger().addHandler(_Forwarder(self))
+        self.level = logging.WARNING
+        self._forwarder = _Forwarder(self)
+        logging.getLogger().addHandler(self._forwarder)
+
+    def listen(self) -> None:
+        """Hear what is logged, also when a project has set up logging at import: unless what it set up prints it."""
+        root = logging.getLogger()
+        root.setLevel(min(self.level, root.level or self.level))
+        if self._forwarder not in root.handlers and not any(map(_prints, root.handlers)):
+            root.addHandler(self._forwarder)
 
     # --- Surroundings ------------------------------------------------------------------------------------------------
     @contextmanager
@@ -221,6 +230,21 @@ _FORMATTER = logging.Formatter("%(message)s")
 _hosts: dict[int, Host] = {}
 
 
+def _prints(handler: logging.Handler) -> bool:
+    return not isinstance(handler, logging.FileHandler | logging.NullHandler)
+
+
+def is_host() -> bool:
+    """Whether this process is there for jobs."""
+    return os.getpid() in _hosts
+
+
+def listen_again() -> None:
+    """Hear what is logged also if a project that was imported has set up logging."""
+    if is_host():
+        _hosts[os.getpid()].listen()
+
+
 def here(session: str) -> Surroundings:
     """The surroundings in this process of the jobs of a run."""
     host = _hosts.get(os.getpid())
@@ -250,6 +274,6 @@ def set_up(folder: Path, send: Callable[[str], None], limit_bytes: int, level: i
         multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # there is no other way
         threading.Thread(target=host.watch, name="curidask-host", daemon=True).start()
     host.address = address
-    root = logging.getLogger()
-    root.setLevel(min(level, root.level or level))
+    host.level = level
+    host.listen()
     return host

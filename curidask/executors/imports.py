@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import functools
+import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +33,12 @@ class Imported:
     files: tuple[Path, ...]
 
 
-def scan(start: Iterable[Path], root: Path, read_source: Callable[[Path], bytes] = Path.read_bytes) -> Imported:
+def scan(
+    start: Iterable[Path],
+    root: Path,
+    read_source: Callable[[Path], bytes] = Path.read_bytes,
+    taken: Collection[str] = (),
+) -> Imported:
     """Read source files and follow their imports within the project.
 
     Parameters
@@ -41,6 +48,8 @@ def scan(start: Iterable[Path], root: Path, read_source: Callable[[Path], bytes]
         The project's folder.
     read_source : callable, optional
         Gives the source of a file.
+    taken : collection of str
+        Names that are not the project's though it has such files.
     """
     folders = [root, *(Path(entry) for entry in sys.path if _is_below(entry, root))]
     packages: dict[str, bool] = {}
@@ -55,17 +64,25 @@ def scan(start: Iterable[Path], root: Path, read_source: Callable[[Path], bytes]
             if name.startswith("."):
                 pending += _files(path.parents[len(name) - len(name.lstrip(".")) - 1], name.lstrip("."))
                 continue
-            own = [file for folder in folders for file in _files(folder, name)]
-            pending += own
             top = name.partition(".")[0]
-            own = own or [folder / top for folder in folders if (folder / top).is_dir()]  # without an __init__.py
-            if not own and top not in sys.stdlib_module_names and top != FRAMEWORK:
+            own = [file for folder in folders for file in _files(folder, name)] if top not in taken else []
+            pending += own
+            if top not in taken:  # and maybe without an __init__.py
+                own = own or [folder / top for folder in folders if (folder / top).is_dir()]
+            if not own and top not in sys.stdlib_module_names and top not in (FRAMEWORK, "__main__"):
                 packages[top] = packages.get(top, True) and is_optional
     return Imported(packages, tuple(read))
 
 
+@functools.lru_cache(maxsize=1024)
+def top_level_imports(source: bytes) -> frozenset[str]:
+    """The top-level names of the modules that a source imports, without relative imports."""
+    imported = _imports_in(source)
+    return frozenset(name.partition(".")[0] for name, _ in imported if not name.startswith("."))
+
+
 def _is_below(entry: str, root: Path) -> bool:
-    path = Path(entry)
+    path = Path(os.path.normpath(entry))
     return path != root and path.is_relative_to(root) and not any(part in INSTALLED for part in path.parts)
 
 
@@ -86,10 +103,18 @@ def _files(folder: Path, name: str) -> list[Path]:
 
 
 def _imports(path: Path, read_source: Callable[[Path], bytes]) -> Iterator[tuple[str, bool]]:
-    """The modules that a file imports, relative ones with leading dots, and whether it does without them."""
     try:
-        tree: ast.AST = parse(read_source(path))
-    except (OSError, SyntaxError, ValueError):
+        source = read_source(path)
+    except OSError:
+        return
+    yield from _imports_in(source)
+
+
+def _imports_in(source: bytes) -> Iterator[tuple[str, bool]]:
+    """The modules that a source imports, relative ones with leading dots, and whether it does without them."""
+    try:
+        tree: ast.AST = parse(source)
+    except (SyntaxError, ValueError):
         return
     pending = [(tree, False)]
     while pending:

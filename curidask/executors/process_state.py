@@ -19,7 +19,10 @@ import sys
 import threading
 import time
 import warnings
-from _signal import getsignal  # type: ignore[import-not-found]  # that of `signal` makes enums, slowly
+from _signal import (  # type: ignore[import-not-found]  # those of `signal` make enums, slowly
+    getsignal,
+    pthread_sigmask,
+)
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -155,6 +158,42 @@ def warning_filters() -> Restore:
     return restore
 
 
+def level_names() -> Restore:
+    """The names of levels that are logged."""
+    tables: tuple[dict[Any, Any], ...] = (logging._levelToName, logging._nameToLevel)
+    saved = [table.copy() for table in tables]
+
+    def restore() -> None:
+        for table, contents in zip(tables, saved, strict=True):
+            if table != contents:
+                table.clear()
+                table.update(contents)
+
+    return restore
+
+
+ATTRIBUTES: tuple[tuple[Any, str], ...] = (
+    (sys, "excepthook"),
+    (sys, "displayhook"),
+    (sys, "breakpointhook"),
+    (threading, "excepthook"),
+    (logging, "raiseExceptions"),
+    (logging, "lastResort"),
+)
+
+
+def attributes() -> Restore:
+    """What is set by putting something in the place of a module's attribute."""
+    saved = [getattr(module, name) for module, name in ATTRIBUTES]
+
+    def restore() -> None:
+        for (module, name), value in zip(ATTRIBUTES, saved, strict=True):
+            if getattr(module, name) is not value:
+                setattr(module, name, value)
+
+    return restore
+
+
 def signals() -> Restore:
     """The handlers of signals, which only the main thread can set, and the timer of one of them."""
     handlers = [(number, getsignal(number)) for number in SIGNALS] if _is_main_thread() else []
@@ -194,8 +233,13 @@ KINDS: tuple[Kind, ...] = (
     setting(socket.getdefaulttimeout, socket.setdefaulttimeout),
     setting(gc.isenabled, lambda enabled: gc.enable() if enabled else gc.disable()),
     setting(_start_method, _put_start_method),
-    setting(lambda: sys.excepthook, partial(setattr, sys, "excepthook")),
+    setting(sys.getswitchinterval, sys.setswitchinterval),
+    setting(sys.get_int_max_str_digits, sys.set_int_max_str_digits),
+    setting(partial(pthread_sigmask, signal.SIG_BLOCK, ()), partial(pthread_sigmask, signal.SIG_SETMASK)),
     setting(logging.getLogRecordFactory, logging.setLogRecordFactory),
+    setting(logging.getLoggerClass, logging.setLoggerClass),
+    level_names,
+    attributes,
     numpy_errors,
     numpy_printing,
 )

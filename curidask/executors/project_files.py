@@ -19,12 +19,16 @@ from pathlib import Path
 from types import ModuleType
 
 from curidask.errors import ClusterError, ConfigurationError
-from curidask.executors import project_imports
+from curidask.executors import left_out, project_imports
 from curidask.executors.imports import FRAMEWORK, Imported, scan
-from curidask.executors.project_imports import ImportedProject, is_own_file
+from curidask.executors.project_imports import ImportedProject
+from curidask.executors.whose_files import is_elsewhere, is_own_file
 
 SHIP_BYTES = 256 << 20
 """All files that travel together at most: they pass through the scheduler's memory."""
+
+MADE_NAMES = (b"pkgutil", b"import_module")
+"""Sources with one of these may import modules whose names they do not say: their packages travel as a whole."""
 
 RUN_FOLDER = "curidask-run-"
 
@@ -45,6 +49,10 @@ class ProjectCode:
         Loaded packages without an ``__init__.py``, with their folders on the driver.
     files : mapping of str to (int, bytes)
         The other files that travel, by path below the root, with their modes.
+    taken : mapping of str to str
+        See `curidask.executors.project_imports.ImportedProject`.
+    elsewhere : mapping of str to str
+        Loaded modules that do not travel, since they lie in another folder and are not installed, with their files.
     """
 
     root: str
@@ -52,6 +60,8 @@ class ProjectCode:
     sources: Mapping[str, bytes]
     packages: Mapping[str, tuple[str, ...]]
     files: Mapping[str, tuple[int, bytes]]
+    taken: Mapping[str, str]
+    elsewhere: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +107,21 @@ class ProjectFiles:
         project = self.project()
         modules = [m for name, m in list(sys.modules.items()) if name != "__main__" and project.owns(m)]
         main = sys.modules.get("__main__")
-        return modules if main is None or _is_tool(main) else [*modules, main]
+        return modules if main is None or is_tool(main) else [*modules, main]
 
     def imported(self) -> Imported:
         """What the loaded modules of the project import; of a notebook, the packages that it holds."""
         modules = self.modules()
         project = self.project()
-        starts = map(Path, filter(None, map(source_file, modules)))
-        found = scan(starts, self.root, lambda path: project.source(str(path)))
+        starts = [Path(file) for file in map(source_file, modules) if file]
+
+        def read(path: Path) -> bytes:
+            return project.source(str(path))
+
+        found = scan(starts, self.root, read, project.taken)
+        if any(word in project.sources.get(str(path), b"") for path in found.files for word in MADE_NAMES):
+            starts += [path for m in modules if _is_package(m) for path in Path(m.__file__ or "").parent.rglob("*.py")]
+            found = scan(starts, self.root, read, project.taken)
         held = [value for module in modules if not source_file(module) for value in vars(module).values()]
         names = {value.__name__.partition(".")[0] for value in held if isinstance(value, ModuleType)}
         own = {module.__name__.partition(".")[0] for module in modules} | sys.stdlib_module_names | {FRAMEWORK}
@@ -148,7 +165,12 @@ class ProjectFiles:
                 fix="put large data where the workers can read it themselves: an object store, or a shared disk",
             )
         packages = {m.__name__: tuple(m.__path__) for m in modules if not source_file(m) and hasattr(m, "__path__")}
-        return ProjectCode(str(self.root), tuple(project.folders), sources, packages, files)
+        elsewhere = self._elsewhere() if with_files else {}
+        return ProjectCode(str(self.root), tuple(project.folders), sources, packages, files, project.taken, elsewhere)
+
+    def _elsewhere(self) -> dict[str, str]:
+        loaded = [(name, module) for name, module in list(sys.modules.items()) if not name.startswith("__")]
+        return {name: str(module.__file__) for name, module in loaded if is_elsewhere(module, self.root)}
 
     def shipped(self) -> Iterator[Path]:
         """The files that the patterns name.
@@ -192,10 +214,19 @@ def source_file(module: ModuleType) -> str | None:
     return getattr(module, "__file__", None)
 
 
-def _is_tool(main: ModuleType) -> bool:
+def _is_package(module: ModuleType) -> bool:
+    return hasattr(module, "__path__") and source_file(module) is not None
+
+
+def is_tool(main: ModuleType) -> bool:
     """Whether ``__main__`` is a command rather than a script of the user's."""
     file = source_file(main)
-    return file is not None and (Path(file).parent == Path(sys.executable).parent or Path(file).name == "__main__.py")
+    if file is None:
+        return False
+    project = project_imports.entered()
+    if project is not None and project.owns(main):
+        return False
+    return Path(file).parent == Path(sys.executable).parent or Path(file).name == "__main__.py"
 
 
 # --- on the worker ---------------------------------------------------------------------------------------------------
@@ -217,13 +248,14 @@ def enter(code: ProjectCode, place: Place, run: str, scratch: str) -> None:
         When the worker does not have the project's folder as the others do.
     """
     project_imports.leave()
+    left_out.set_modules(code.elsewhere, code.root)
     home = code.root if place.sees_project else _run_folder(code, run, scratch)
     if not place.is_here:
         _stand_in(home)
     sources = {os.path.join(home, name): source for name, source in code.sources.items()}
     folders = [moved(folder, code.root, home) for folder in code.folders]
     packages = {name: [moved(place, code.root, home) for place in places] for name, places in code.packages.items()}
-    project_imports.enter(ImportedProject(Path(home), folders, sources, packages, code.root))
+    project_imports.enter(ImportedProject(Path(home), folders, sources, packages, code.root, taken=code.taken))
 
 
 def _stand_in(home: str) -> None:

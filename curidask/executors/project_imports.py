@@ -11,14 +11,10 @@ import importlib
 import importlib.util
 import linecache
 import os
-import re
+import pkgutil
 import sys
-import sysconfig
 import types
-import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from importlib.machinery import (
     BYTECODE_SUFFIXES,
     EXTENSION_SUFFIXES,
@@ -33,37 +29,12 @@ from importlib.machinery import (
 from pathlib import Path
 from typing import Any
 
+from curidask.executors.imports import FRAMEWORK, top_level_imports
+from curidask.executors.taken_names import is_taken
+from curidask.executors.whose_files import is_elsewhere, is_own_file
+
 Read = Callable[[str], bytes | None]
 """Gives the source of a file; None for one that is not among the sources."""
-
-FRAMEWORK = "curidask"
-
-_STANDARD = tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")})
-_IMPORT_SYSTEM = ("<frozen importlib", os.path.dirname(importlib.__file__), __file__)
-
-_IMPORT = rb"(?m)^\s*(?:import|from)\s+%s\b"
-
-_for_project: ContextVar[bool] = ContextVar("for_project", default=False)
-
-
-def is_own_file(path: Path, root: Path) -> bool:
-    """Whether a file is the project's own: below its folder, but not installed below it."""
-    return (
-        path.is_relative_to(root)
-        and not str(path).startswith(_STANDARD)
-        and not any(_is_installed(part) for part in _folders(path, root))
-    )
-
-
-def _folders(path: Path, root: Path) -> Iterator[Path]:
-    for folder in path.parents:
-        if folder == root:
-            return
-        yield folder
-
-
-def _is_installed(folder: Path) -> bool:
-    return folder.name in ("site-packages", "dist-packages") or (folder / "pyvenv.cfg").exists()
 
 
 # --- importing -------------------------------------------------------------------------------------------------------
@@ -116,6 +87,17 @@ class _FolderFinder:
             found.submodule_search_locations = [base]
         return found
 
+    def iter_modules(self, prefix: str = "") -> Iterator[tuple[str, bool]]:
+        """Give names and whether they are packages: for `pkgutil`, which looks for plug-ins."""
+        listed = pkgutil.iter_importer_modules(self._disk)  # type: ignore[attr-defined]  # its stubs do not have it
+        found: dict[str, bool] = dict(listed)
+        for path in self._known():
+            name, _, inside = path.removeprefix(self._folder + os.sep).partition(os.sep)
+            if path.startswith(self._folder + os.sep) and (inside == "__init__.py" or name.endswith(".py")):
+                found.setdefault(name.removesuffix(".py"), bool(inside))
+        found.pop("__init__", None)
+        yield from ((prefix + name, found[name]) for name in sorted(found))
+
     def _spec(self, fullname: str, path: str, inside: list[str] | None) -> ModuleSpec | None:
         loader = ProjectLoader(fullname, path, self._read)
         return importlib.util.spec_from_file_location(fullname, path, loader=loader, submodule_search_locations=inside)
@@ -125,54 +107,23 @@ class _FolderFinder:
         self._disk.invalidate_caches()
 
 
-class _ShadowGuard:
-    """Gives a name that both the project and something installed have to the one that means it.
-
-    A project's ``queue.py`` must not become what dask imports. Only the project's own files find it, where Python
-    itself would let them: not when the other one is loaded already.
-    """
+class _OutsideFinder:
+    """Gives a name that is taken to the one that has it, whoever imports it and whatever the project has."""
 
     def __init__(self, project: ImportedProject) -> None:
         self._project = project
-        self._told: set[str] = set()
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """Find the module outside of the project; None to go on as usual."""
-        if path is not None or fullname not in self._project.shadowing:
+        if path is not None or fullname not in self._project.taken or fullname in sys.builtin_module_names:
             return None
-        if self._is_meant():
-            if self._project.records and fullname not in self._told:  # on the driver, once
-                self._told.add(fullname)
-                warnings.warn(
-                    f"the project's {self._project.shadowing[fullname]} is imported as {fullname!r}, which is also the "
-                    "name of a module that Python or a package brings; rename the file",
-                    stacklevel=2,
-                )
-            return None
-        return PathFinder.find_spec(fullname, self._project.outside(), target)
-
-    def _is_meant(self) -> bool:
-        frame: types.FrameType | None = sys._getframe(2)
-        while frame is not None and frame.f_code.co_filename.startswith(_IMPORT_SYSTEM):
-            frame = frame.f_back
-        if frame is None:
-            return False
-        if _for_project.get() and str(frame.f_globals.get("__name__", "")).partition(".")[0] in (FRAMEWORK, "pickle"):
-            return True
-        return is_own_file(Path(frame.f_code.co_filename), self._project.root)
+        found = PathFinder.find_spec(fullname, self._project.outside(), target)
+        if found is None:
+            raise ModuleNotFoundError(f"No module named {fullname!r} outside of the project", name=fullname)
+        return found
 
     def invalidate_caches(self) -> None:
         """Nothing is kept."""
-
-
-@contextmanager
-def for_project() -> Iterator[None]:
-    """What is imported by ourselves while the block runs is meant to be the project's: what a pickle names, for one."""
-    token = _for_project.set(True)
-    try:
-        yield
-    finally:
-        _for_project.reset(token)
 
 
 class ImportedProject:
@@ -193,7 +144,9 @@ class ImportedProject:
     origin : str, optional
         Its folder on the driver; the same by default.
     always : sequence of str
-        Names that are the project's whoever imports them.
+        Names that are the project's even if Python has modules of that name.
+    taken : mapping of str to str, optional
+        As the attribute, where the driver has found it out.
 
     Attributes
     ----------
@@ -202,8 +155,9 @@ class ImportedProject:
         Whether sources are kept as they are imported, as on the driver.
     is_fixed : bool
         Whether a file that was read already is imported as it was then, and not as it is now.
-    shadowing : dict of str to str
-        Names of modules in the folders that something outside of the project has too, with the file.
+    taken : dict of str to str
+        Names that are not the project's though it has such files, with the files; see `curidask.executors.taken_names`.
+        What a script has imported before it entered the project is what Python gave it, and remains.
     """
 
     def __init__(
@@ -214,6 +168,7 @@ class ImportedProject:
         packages: Mapping[str, Sequence[str]] | None = None,
         origin: str = "",
         always: Sequence[str] = (),
+        taken: Mapping[str, str] | None = None,
     ) -> None:
         self.root = root
         self.origin = origin or str(root)
@@ -223,60 +178,76 @@ class ImportedProject:
         self.records = sources is None
         self.is_fixed = False
         self._packages = dict(packages or {})
-        self._guard = _ShadowGuard(self)
-        self._added: list[str] = []
-        self.shadowing: dict[str, str] = {}
+        self._outside_finder = _OutsideFinder(self)
+        self._path_before: list[str] = []
+        self._set_aside: dict[str, types.ModuleType] = {}
+        self.taken = dict(taken or {})
+
+    def copied(self) -> ImportedProject:
+        """The same for another process on this machine."""
+        return ImportedProject(
+            self.root, self.folders, self.sources, self._packages, self.origin, self._always, self.taken
+        )
 
     def enter(self) -> None:
         """Import from this project from now on."""
-        self.shadowing = self._find_shadowing()
-        if self.shadowing and self.records:
-            self._load_others()
-        self._added = [folder for folder in self.folders if folder not in sys.path]
-        sys.path[:0] = self._added
+        if self.records:
+            self.taken = self._find_taken()
+        self._set_aside = self._others()
+        for name in self._set_aside:
+            del sys.modules[name]
+        self._path_before = list(sys.path)
+        sys.path[:0] = [folder for folder in self.folders if folder not in sys.path]
         sys.path_hooks.insert(0, self._hook)
-        sys.meta_path.insert(0, self._guard)
+        sys.meta_path.insert(0, self._outside_finder)
         self._forget_finders()
         for name, places in self._packages.items():
             _make_package(name, places)
         importlib.invalidate_caches()
 
-    def _load_others(self) -> None:
-        """Load what workers load before the project, so that a name means the same here as there."""
-        before, sys.path[:] = list(sys.path), self.outside()
-        # A script has imported its own before: it keeps them, under their names.
-        own = {name: sys.modules.pop(name) for name in self.shadowing if self._has_loaded(name)}
-        try:
-            importlib.import_module("distributed")
-        finally:
-            sys.path[:] = before
-            sys.modules.update(own)
+    def _find_taken(self) -> dict[str, str]:
+        names = dict(_top_level(self.folders, self.sources))
+        outside = self.outside()
+        free = {*self._packages, *self._always, FRAMEWORK}
+        taken = {name: file for name, file in names.items() if name not in free and is_taken(name, outside)}
+        own = [name for name in taken if name in sys.modules and self.owns(sys.modules[name])]
+        if own:
+            _load_dask({name: sys.modules.pop(name) for name in own}, outside)
+        return {name: file for name, file in taken.items() if name not in own}
 
-    def _has_loaded(self, name: str) -> bool:
-        return name in sys.modules and self.owns(sys.modules[name])
+    def _others(self) -> dict[str, types.ModuleType]:
+        """Modules of something else under names of the project, and their submodules."""
+        names = {*self._packages, *(name for name, _ in _top_level(self.folders, self.sources))} - {
+            FRAMEWORK,
+            "__main__",
+        }
+        foreign = [name for name in names - self.taken.keys() if name in sys.modules]
+        tops = {name for name in foreign if not self.owns(sys.modules[name])}
+        return {name: m for name, m in list(sys.modules.items()) if tops and name.partition(".")[0] in tops}
 
-    def taken(self) -> dict[str, str]:
-        """Names that the project's sources import and that something else has, with the project's files of that name.
-
-        Like in any Python process, a module that is loaded already is what an import gives.
-        """
-        loaded = {name for name in self.shadowing if name in sys.modules and not self.owns(sys.modules[name])}
-        text = b"\n".join(source for path, source in self.sources.items() if path.endswith(".py"))
-        imported = {name for name in loaded if re.search(_IMPORT % re.escape(name).encode(), text)}
-        return {name: self.shadowing[name] for name in sorted(imported)}
+    def taken_imports(self) -> dict[str, str]:
+        """Names that the project's sources import and that are taken, with the project's files of that name."""
+        imported: set[str] = set()
+        for path, source in self.sources.items() if self.taken else ():
+            if path.endswith(".py"):
+                imported |= top_level_imports(source)
+        return {name: file for name, file in sorted(self.taken.items()) if name in imported}
 
     def leave(self) -> None:
         """Forget the project's modules, and import from it no more."""
-        own = {name: m for name, m in list(sys.modules.items()) if name != "__main__" and self.owns(m)}
+        loaded = {name: m for name, m in list(sys.modules.items()) if not name.startswith("__")}
+        added = tuple(os.path.join(entry, "") for entry in sys.path if entry and entry not in self._path_before)
+        own = {name: m for name, m in loaded.items() if self.owns(m) or self._is_below(m, added)}
         for name, module in own.items():
             del sys.modules[name]
             _unbind(name, module)
-        sys.path[:] = [entry for entry in sys.path if entry not in self._added]
+        sys.path[:] = [entry for entry in sys.path if entry in self._path_before]
         if self._hook in sys.path_hooks:
             sys.path_hooks.remove(self._hook)
-        if self._guard in sys.meta_path:
-            sys.meta_path.remove(self._guard)
+        if self._outside_finder in sys.meta_path:
+            sys.meta_path.remove(self._outside_finder)
         self._forget_finders()
+        sys.modules.update(self._set_aside)
         for path in self.sources:
             linecache.cache.pop(path, None)
 
@@ -288,6 +259,10 @@ class ImportedProject:
             return top != FRAMEWORK and is_own_file(Path(file), self.root)
         places = list(getattr(module, "__path__", []))
         return bool(places) and all(is_own_file(Path(place, "x"), self.root) for place in places)
+
+    def _is_below(self, module: types.ModuleType, added: tuple[str, ...]) -> bool:
+        """Whether a module was found in a folder beside the project, which the project has put on the path."""
+        return (getattr(module, "__file__", None) or "").startswith(added) and is_elsewhere(module, self.root)
 
     def path(self) -> list[str]:
         """The entries of ``sys.path`` that are the project's."""
@@ -321,16 +296,6 @@ class ImportedProject:
             self.sources[path] = Path(path).read_bytes()
         return self.sources.get(path)
 
-    def _find_shadowing(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        outside = self.outside()
-        for name, file in _top_level(self.folders, self.sources):
-            if name not in {*found, *self._packages, *self._always, FRAMEWORK}:
-                is_standard = name in sys.stdlib_module_names
-                if is_standard or PathFinder.find_spec(name, outside) is not None:
-                    found[name] = file
-        return found
-
     def _forget_finders(self) -> None:
         for path in list(sys.path_importer_cache):
             if is_own_file(Path(path, "x"), self.root):
@@ -346,6 +311,16 @@ def _top_level(folders: Iterable[str], sources: Iterable[str]) -> Iterator[tuple
             name, extension = os.path.splitext(entry)
             if extension == ".py" or (not extension and os.path.exists(os.path.join(path, "__init__.py"))):
                 yield name, path
+
+
+def _load_dask(own: Mapping[str, types.ModuleType], outside: list[str]) -> None:
+    """Load what workers load before the project, so that dask does not get files that a script has loaded already."""
+    before, sys.path[:] = list(sys.path), outside
+    try:
+        importlib.import_module("distributed")
+    finally:
+        sys.path[:] = before
+        sys.modules.update(own)
 
 
 def _make_package(name: str, places: Sequence[str]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,14 +17,15 @@ from typing import Any
 
 from curidask.clusters.checks import require_cache
 from curidask.errors import CuridaskError, ModuleImportError, UnpicklableError
-from curidask.executors import project_files, project_imports
+from curidask.executors import host, left_out, project_files, project_imports
 from curidask.executors.base import Job
-from curidask.executors.by_value import CodePickler, main_contents, pickled
+from curidask.executors.by_value import CodePickler, pickled
 from curidask.executors.describe import user_traceback
 from curidask.executors.environment import Environment
 from curidask.executors.gate import Gate
-from curidask.executors.project_files import Place, ProjectCode
-from curidask.executors.project_imports import for_project
+from curidask.executors.project_files import Place
+from curidask.executors.script import Script, give_to_children, script_of, set_up
+from curidask.executors.stay import Stay
 from curidask.hash_fields import field_values
 from curidask.stage_spec import StageSpec
 
@@ -48,11 +48,14 @@ class Code:
     specs : tuple of StageSpec
         The stages; a batch names a stage by its place.
     env : Environment
+    stay : Stay
+        Of the project that the code belongs to.
     """
 
     id: str
     specs: tuple[StageSpec, ...]
     env: Environment
+    stay: Stay
 
 
 # --- driver ----------------------------------------------------------------------------------------------------------
@@ -77,7 +80,7 @@ def pack_code(specs: Sequence[StageSpec], env: Environment, place: Place) -> tup
         Naming the stage whose code cannot travel.
     """
     try:
-        stages = pickled(CodePickler, (main_contents(specs), tuple(specs)))
+        stages = pickled(CodePickler, (script_of(specs), tuple(specs)))
     except Exception as error:
         _explain(specs, error)
         raise
@@ -163,10 +166,8 @@ def _check_job(job: Job, error: Exception) -> None:
 _codes: OrderedDict[str, Code] = OrderedDict()
 _batches: OrderedDict[str, tuple[Row, ...]] = OrderedDict()
 _active: list[str] = []
-_project: list[str] = []
-"""What identifies the project's code that is imported."""
-_main_names: list[str] = []
-"""What came into ``__main__`` with the code."""
+_stays: dict[tuple[str, str], Stay] = {}
+"""The project that is imported, if any, by its code and the run."""
 
 
 gate = Gate()
@@ -192,8 +193,9 @@ def loaded(
     """
     with gate.passed(code_id):
         with _loading:
-            found = load_code(code_id, code, project, scratch), load_jobs(batch_id, batch)
-        yield found
+            found = load_code(code_id, code, project, scratch)
+            jobs = found.stay.load(load_jobs, batch_id, batch)
+        yield found, jobs
 
 
 def load_code(code_id: str, data: bytes, project: bytes, scratch: str) -> Code:
@@ -213,40 +215,54 @@ def load_code(code_id: str, data: bytes, project: bytes, scratch: str) -> Code:
     _batches.clear()
     env, place, stages = pickle.loads(data)
     require_cache(env.store, place.cache_id)
-    _enter_project(project, place, env.run, scratch)
-    contents, specs = _imported(stages)
-    main = vars(sys.modules["__main__"])
-    for name in _main_names:
-        main.pop(name, None)
-    main.update(contents)
-    _main_names[:] = contents
-    _codes[code_id] = Code(code_id, specs, env)
+    stay = _enter_project(project, place, env.run, scratch)
+    specs = stay.load(_set_up, stages)
+    give_to_children(stages, scratch)
+    host.listen_again()
+    _codes[code_id] = Code(code_id, specs, env, stay)
     _active[:] = [code_id]
     return _codes[code_id]
 
 
-def _enter_project(project: bytes, place: Place, run: str, scratch: str) -> None:
+def _enter_project(project: bytes, place: Place, run: str, scratch: str) -> Stay:
     """Import from the project as it was then, unless that is so already."""
-    wanted = [hashlib.sha256(project).hexdigest(), run]
-    if _project == wanted:
-        return
-    _project.clear()
-    code: ProjectCode = pickle.loads(project)
-    project_files.enter(code, place, run, scratch)
-    _project[:] = wanted
+    wanted = (hashlib.sha256(project).hexdigest(), run)
+    stay = _stays.get(wanted)
+    if stay is None:
+        _leave_project()
+        stay = Stay(is_host=host.is_host())
+        try:
+            project_files.enter(pickle.loads(project), place, run, scratch)
+        except BaseException:
+            stay.end()
+            raise
+        _stays[wanted] = stay
+    return stay
 
 
-def _imported(stages: bytes) -> Any:
+def _leave_project() -> None:
+    project_imports.leave()
+    for stay in _stays.values():
+        stay.end()
+    _stays.clear()
+
+
+def _set_up(stages: bytes) -> tuple[StageSpec, ...]:
+    """Import the stages, and set up what the script defines."""
     try:
-        with for_project():
-            return pickle.loads(stages)
+        script: Script
+        specs: tuple[StageSpec, ...]
+        script, specs = pickle.loads(stages)
+        set_up(script)
+        return specs
     except CuridaskError:
         raise
     except Exception as error:
         raise ModuleImportError(
             f"The project's code cannot be imported on a worker: {type(error).__name__}: {error}",
             where=str(project.root) if (project := project_imports.entered()) else "",
-            fix="a module is imported on each worker: keep what works on one machine only out of its top level",
+            fix=left_out.what_to_do(error)
+            or "a module is imported on each worker: keep what works on one machine only out of its top level",
             traceback_text=user_traceback(error),
         ) from error
 
@@ -255,8 +271,7 @@ def load_jobs(batch_id: str, data: bytes) -> tuple[Row, ...]:
     """Unpack a batch of jobs; the code they name must be the current one."""
     jobs = _batches.get(batch_id)
     if jobs is None:
-        with for_project():
-            jobs = _batches[batch_id] = pickle.loads(data)
+        jobs = _batches[batch_id] = pickle.loads(data)
         if len(_batches) > KEPT_BATCHES:
             _batches.popitem(last=False)
     return jobs

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -16,7 +18,8 @@ from curidask.errors import ConfigurationError
 from curidask.executors import project_imports
 from curidask.executors.gate import Gate
 from curidask.executors.imports import scan
-from curidask.executors.project_files import ProjectFiles, moved
+from curidask.executors.left_out import what_to_do
+from curidask.executors.project_files import Place, ProjectFiles, enter, moved
 from tests.conftest import Project
 
 
@@ -39,7 +42,7 @@ def test_imports_are_followed_within_the_project(project: Project, monkeypatch: 
         from . import sibling
         def later():
             from lib.deep.b import thing
-            import curidask, experiments.other
+            import __main__, curidask, experiments.other
         """,
     )
     project.write("experiments/sibling.py", "import of_sibling")
@@ -147,6 +150,31 @@ def test_modules_that_are_imported_late_travel_too(project: Project, monkeypatch
     assert files.code(with_files=False).sources["lib/late.py"] == b"LATE = 1"
     project.write("lib/late.py", "LATE = 2")  # in the middle of the run
     assert files.code(with_files=False).sources["lib/late.py"] == b"LATE = 1"
+
+
+@pytest.mark.usefixtures("_no_project")
+def test_a_module_beside_the_project_does_not_travel_and_that_is_told(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared/beside.py").write_text("BESIDE = 1")
+    project.write(
+        "above.py", "import os, sys\nsys.path.append(os.path.dirname(__file__) + '/../shared')\nimport beside"
+    )
+    monkeypatch.setattr(sys, "path", [str(project.root), *sys.path])
+    files = ProjectFiles(project.root)
+    files.project()
+    importlib.import_module("above")
+    code = files.code(with_files=True)
+    assert list(code.sources) == ["above.py"]
+    scratch = tmp_path / "scratch"
+    enter(code, Place(sees_project=False), "run", str(scratch))  # as on a worker
+    with pytest.raises(ModuleNotFoundError, match="beside") as caught:
+        importlib.import_module("above")
+    assert "outside of the project's folder" in what_to_do(caught.value)
+    project_imports.leave()
+    assert [path.name for path in scratch.rglob("*") if path.is_file()] == ["above.py"]
+    assert "shared" not in "".join(sys.path)
 
 
 def test_paths_in_the_project_move() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from curidask import clusters
@@ -61,13 +63,15 @@ def test_an_edit_in_the_middle_of_a_run_reaches_no_task(project: Project, parall
 
 
 VERSION = """
+import joblib
 import curidask as cf
 from curidask.caching import PickleCacher
-from helper import Model
+import helper
 
 @cf.stage(None, ["out"], [PickleCacher])
 def make(record):
-    return Model({version}).told()
+    in_children = joblib.Parallel(n_jobs=2)(joblib.delayed(helper.version)() for _ in range(2))
+    return [helper.Model({version}).told(), in_children, helper.changed()]
 
 def get_params():
     return [cf.ExperimentParameters("a")]
@@ -76,11 +80,36 @@ def run(param_sets, manager):
     print(make(cf.Record(manager, param_sets[0])).output)
 """
 HELPER = """
+import logging, logging.config, os, sys, time, warnings
+import matplotlib as mpl
 class Model:
     def __init__(self, n):
         self.n = n
     def told(self):
         return [self.n, {version}]
+def version():
+    return {version}
+
+log = logging.getLogger(__name__)
+log.addHandler(logging.NullHandler())
+if {version} == 1:
+    os.environ["SET_BY_THE_FIRST"] = os.environ["TZ"] = "Asia/Tokyo"
+    time.tzset()
+    os.umask(0o077)
+    sys.setrecursionlimit(2345)
+    warnings.filterwarnings("error", message="of the first")
+    mpl.rcParams["figure.dpi"] = 77
+    logging.config.dictConfig({{"version": 1, "root": {{"handlers": []}}, "loggers": {{"library": {{"level": 7}}}}}})
+
+def changed():
+    umask = os.umask(0o022)
+    os.umask(umask)
+    return [
+        os.environ.get("SET_BY_THE_FIRST"), time.localtime(0).tm_hour == 9, umask == 0o077,
+        mpl.rcParams["figure.dpi"] == 77, sys.getrecursionlimit() == 2345,
+        any(shown[1] is not None and shown[1].match("of the first") for shown in warnings.filters),
+        logging.getLogger("library").level == 7, bool(logging.getLogger().handlers), len(log.handlers),
+    ]
 """
 RUN = """
 import sys
@@ -90,6 +119,7 @@ cf.run_experiment("exp", cache=sys.argv[2], cluster=sys.argv[1], insecure=True, 
 
 
 def test_a_long_lived_worker_runs_each_version_of_a_project(project: Project, tmp_path: Path) -> None:
+    """Each time with its own code, in its child processes too, and in a process that no other version has set up."""
     with clusters.local(1, {"protocol": "tcp://", "security": None}) as connection:
         told = []
         for version in (1, 2, 1):
@@ -107,7 +137,9 @@ def test_a_long_lived_worker_runs_each_version_of_a_project(project: Project, tm
             )
             assert done.returncode == 0, done.stderr
             told.append(done.stdout.strip())
-    assert told == ["[1, 1]", "[2, 2]", "[1, 1]"]
+    first = "[[1, 1], [1, 1], ['Asia/Tokyo', True, True, True, True, True, True, True, 1]]"
+    second = "[[2, 2], [2, 2], [None, False, False, False, False, False, False, True, 1]]"
+    assert told == [first, second, first]
 
 
 def test_what_a_script_defines_has_one_namespace_on_workers(project: Project) -> None:
@@ -138,6 +170,196 @@ def test_what_a_script_defines_has_one_namespace_on_workers(project: Project) ->
     assert project.script("script.py") == ["[5, [5, 3], 6, '__main__']"]
 
 
+@pytest.mark.parametrize("parallel", ["0", "1"])
+def test_what_scripts_define_works_on_workers(project: Project, parallel: str) -> None:
+    project.write("helper.py", "from contextvars import ContextVar\nVAR = ContextVar('v')\nHELD = []\n")
+    project.write("script.py", DEFINING)
+    done = project.command("python", "script.py", parallel)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert {name for name, worked in seen.items() if worked is not True} == set(), seen
+
+
+DEFINING = """
+import abc, collections, contextvars, enum, functools, json, pathlib, pickle, sys, threading, typing
+from dataclasses import dataclass
+import attrs
+import curidask as cf
+from curidask.caching import PickleCacher
+from helper import HELD, VAR
+import helper
+
+class Point(typing.NamedTuple):
+    x: int
+Pair = collections.namedtuple("Pair", "a b")
+PAIR = Pair(1, 2)
+@attrs.frozen
+class Frozen:
+    x: int = 1
+@attrs.define
+class Defined:
+    x: int = 1
+@functools.lru_cache(maxsize=3)
+def remembered(x): return x * FACTOR
+FACTOR = 2
+UserId = typing.NewType("UserId", int)
+Spec = typing.ParamSpec("Spec")
+@dataclass(slots=True, order=True)
+class Slotted:
+    a: int = 1
+class Private:
+    __slots__ = ("__a", "b")
+    def __init__(self): self.__a = self.b = 1
+    def both(self): return self.__a + self.b
+class Lazy:
+    @functools.cached_property
+    def once(self): return FACTOR
+    @functools.lru_cache
+    def kept(self): return OTHER
+OTHER = 3
+@functools.singledispatch
+def kind(x): return "other"
+@kind.register
+def _(x: Slotted): return "slotted"
+OWN = contextvars.ContextVar("own", default=5)
+LOCK = threading.Lock()
+LOCAL = threading.local()
+NAMES = []
+class Base:
+    def __init_subclass__(cls, **named): NAMES.append(cls.__name__)
+class Child(Base): pass
+MADE = []
+class Meta(abc.ABCMeta):
+    def __new__(kind, name, bases, contents):
+        MADE.append(name)
+        return super().__new__(kind, name, bases, contents)
+class ByMeta(metaclass=Meta):
+    @abc.abstractmethod
+    def f(self): ...
+class Color(enum.Enum):
+    RED = 1
+HERE = pathlib.Path(__file__).name
+ONLY_BY_NAME = 7
+TABLE = {"f": lambda: BEHIND}
+BEHIND = 8
+
+def by_name(): return globals()["ONLY_BY_NAME"] + eval("ONLY_BY_NAME")
+
+@cf.stage(None, ["seen", "slotted", "private"], [PickleCacher] * 3)
+def use(record):
+    import __main__
+    LOCAL.x = 1
+    seen = {
+        "named tuples": (Point(3).x, PAIR.b) == (3, 2) and Point(1)._replace(x=2) == Point(2),
+        "attrs": (Frozen(2).x, Defined(3).x) == (2, 3),
+        "caches": [remembered(3), remembered.cache_parameters()["maxsize"], Lazy().kept()] == [6, 3, 3],
+        "new types": UserId(3) == 3 and Spec.__name__ == "Spec",
+        "slots": not hasattr(Slotted(), "__dict__") and Private().both() == 2,
+        "cached properties": Lazy().once == 2,
+        "single dispatch": [kind(Slotted()), kind(1)] == ["slotted", "other"],
+        "context variables": OWN.get() == 5 and VAR is helper.VAR,
+        "values of modules": HELD is helper.HELD,
+        "locks": LOCK.acquire(blocking=False) and LOCAL.x == 1,
+        "registered once": NAMES == ["Child"] and MADE == ["ByMeta"],
+        "metaclasses": type(ByMeta) is Meta and ByMeta.__abstractmethods__ == {"f"},
+        "enumerations": Color(1) is Color.RED,
+        "files": [HERE, pathlib.Path(__file__).name] == ["script.py"] * 2,
+        "by name": by_name() == 14 and __main__.ONLY_BY_NAME == 7,
+        "in tables": TABLE["f"]() == 8,
+    }
+    return seen, Slotted(3), Private()
+
+if __name__ == "__main__":
+    with cf.ArtifactManager("defining", parallel=int(sys.argv[1])) as manager:
+        state = use(cf.Record(manager, None)).state
+        print(json.dumps(state["seen"] | {"stored": (state["slotted"].a, state["private"].both()) == (3, 2)}))
+"""
+
+
+@pytest.mark.parametrize("parallel", ["0", "1"])
+def test_what_a_script_defines_again_reaches_its_stages(project: Project, parallel: str) -> None:
+    """And what it changes in place: a stage sees the script as it is when it is called."""
+    project.write("script.py", CHANGING)
+    assert project.script("script.py", parallel) == ["[10, 1, 1, 0]", "[20, 1, 1, 0]", "[-20, 2, 2, 1]"]
+
+
+CHANGING = """
+import sys
+import curidask as cf
+class Params(cf.ExperimentParameters): pass
+class Settings:
+    lr = 1
+K = 10
+OPTIONS = {"lr": 1}
+SEEN = []
+def helper(v): return v * K
+
+@cf.stage(None, ["out"])
+def use(record):
+    return [helper(1), Settings.lr, OPTIONS["lr"], len(SEEN)]
+
+if __name__ == "__main__":
+    with cf.ArtifactManager("changing", parallel=int(sys.argv[1])) as manager:
+        print(use(cf.Record(manager, Params("a"))).output)
+        K = 20
+        print(use(cf.Record(manager, Params("b"))).output)
+        def helper(v): return -v * K
+        Settings.lr = OPTIONS["lr"] = 2
+        SEEN.append(1)
+        print(use(cf.Record(manager, Params("c"))).output)
+"""
+
+
+@pytest.mark.parametrize("parallel", ["0", "1"])
+def test_a_module_that_is_run_has_its_package_and_its_pools(project: Project, parallel: str) -> None:
+    project.write("package/__init__.py", "")
+    project.write("package/late.py", "LATE = 3")
+    project.write("package/run.py", RUN_AS_A_MODULE)
+    done = project.command("python", "-m", "package.run", parallel)
+    assert done.stdout == "[3, 3, [10, 20], 'package']\n", done.stderr
+
+
+RUN_AS_A_MODULE = """
+import multiprocessing, sys
+import curidask as cf
+from .late import LATE
+FACTOR = 10
+def scaled(x): return x * FACTOR
+
+@cf.stage(None, ["seen"])
+def use(record):
+    from . import late
+    with multiprocessing.Pool(1) as pool:
+        return [LATE, late.LATE, pool.map_async(scaled, [1, 2]).get(30), __package__]
+
+if __name__ == "__main__":
+    with cf.ArtifactManager("module", parallel=int(sys.argv[1])) as manager:
+        print(use(cf.Record(manager, None)).state["seen"])
+"""
+
+
+def test_a_name_of_a_script_that_cannot_travel_is_told(project: Project) -> None:
+    project.write(
+        "script.py",
+        """
+        import curidask as cf
+        OPEN = (x for x in range(3))
+        @cf.stage(None, ["out"])
+        def use(record):
+            return next(OPEN)
+        if __name__ == "__main__":
+            with cf.ArtifactManager("script", parallel=1) as manager:
+                try:
+                    use(cf.Record(manager, None)).output
+                except NameError as error:
+                    print(error, error.__notes__)
+        """,
+    )
+    (line,) = project.script("script.py")
+    for text in ("'OPEN' is not defined", "left out", "cannot pickle 'generator' object", "inside of the stage"):
+        assert text in line
+
+
 def test_a_module_that_cannot_be_imported_on_a_worker_is_named(project: Project) -> None:
     project.write(
         "helper.py", "import os\nif os.getpid() != int(os.environ['DRIVER']):\n    raise OSError('only there')\n"
@@ -163,22 +385,96 @@ def test_a_module_that_cannot_be_imported_on_a_worker_is_named(project: Project)
     assert "only there" in line
 
 
-def test_a_script_that_loaded_a_file_named_as_a_package_has_workers(project: Project) -> None:
-    """It keeps its own, and dask gets the package."""
+@pytest.mark.parametrize("parallel", ["0", "1"])
+def test_what_a_script_imported_under_the_name_of_a_package_is_what_its_stages_import(
+    project: Project, parallel: str
+) -> None:
+    """It keeps what Python gave it, and dask gets the package."""
     project.write("yaml.py", "WHO = 'ours'")
-    project.write("script.py", "import yaml\n" + ONE_STAGE)
-    done = project.command("python", "script.py")
-    assert done.stdout == "ours 2\n", done.stderr
+    project.write("secrets.py", "WHO = 'ours'")
+    project.write("script.py", OWN_YAML)
+    assert project.command("python", "script.py", parallel).stdout == "ours ['ours', 'ours', False]\n"
+
+
+@pytest.mark.parametrize("parallel", ["0", "1"])
+@pytest.mark.parametrize("handler", ["StreamHandler()", "FileHandler('its.log')"])
+def test_a_project_that_sets_up_logging_hears_all_once(project: Project, parallel: str, handler: str) -> None:
+    project.write("experiments/exp.py", LOGGING.format(handler=handler) + ONE_STAGE.format(does="talk()"))
+    done = project.experiment("exp", "--parallel", parallel)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    assert said.count("it printed") == 1, said
+    assert said.count("it logged") == handler.count("Stream"), said
+    log = next(iter((project.root / "logs").glob("*.log"))).read_text()
+    assert [log.count(text) for text in ("it printed", "it logged")] == [1, 1], log
+
+
+LOGGING = """
+import logging
+logging.basicConfig(level=logging.WARNING, handlers=[logging.{handler}], force=True)
+
+def talk():
+    print("it printed")
+    logging.getLogger("library").warning("it logged")
+"""
+
+
+def test_what_stages_started_ends_with_the_workers(project: Project) -> None:
+    """Joblib's pool, and what prints nowhere."""
+    project.write("experiments/exp.py", LEAVING + ONE_STAGE.format(does="leave()"))
+    assert project.experiment("exp", "--parallel", "1").returncode == 0
+    pids = [int(line) for line in (project.root / "pids").read_text().split()]
+    assert len(pids) == 3
+    assert [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"] == []
+
+
+LEAVING = """
+import os, subprocess, sys
+import joblib
+def leave():
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    pids = joblib.Parallel(n_jobs=2)(joblib.delayed(os.getpid)() for _ in range(2))[:1]
+    pids += [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], **quiet).pid for _ in range(2)]
+    with open("pids", "w") as file:
+        print(*pids, file=file)
+"""
+
+
+def test_own_files_do_not_reach_the_processes_that_start_workers(project: Project) -> None:
+    project.write("signal.py", "")
+    project.write("experiments/exp.py", ONE_STAGE.format(does="pass"))
+    project.started = True
+    done = project.experiment("exp", "--parallel", "1")
+    assert "None" in done.stdout
+    for text in ("Traceback", "resource_tracker"):
+        assert text not in done.stderr
 
 
 ONE_STAGE = """
 import curidask as cf
 
-@cf.stage(None, ["n"])
-def two(record):
-    return 2
+def get_params():
+    return [cf.ExperimentParameters("a")]
+
+def run(param_sets, manager):
+    print(nothing(cf.Record(manager, param_sets[0])).output)
+
+@cf.stage(None, ["out"])
+def nothing(record):
+    {does}
+"""
+
+OWN_YAML = """
+import sys, yaml
+import curidask as cf
+
+@cf.stage(None, ["seen"])
+def look(record):
+    import yaml as again
+    import secrets  # which the script did not: it is Python's, here and there
+    return [yaml.WHO, again.WHO, hasattr(secrets, "WHO")]
 
 if __name__ == "__main__":
-    with cf.ArtifactManager("named", parallel=1) as manager:
-        print(yaml.WHO, two(cf.Record(manager, None)).state["n"])
+    with cf.ArtifactManager("named", parallel=int(sys.argv[1])) as manager:
+        print(yaml.WHO, look(cf.Record(manager, None)).state["seen"])
 """

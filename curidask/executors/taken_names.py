@@ -1,0 +1,61 @@
+"""Names of modules that a project cannot have for its own files: Python's, and those of the packages curidask needs.
+
+A process has one module of a name. If a project's ``secrets.py`` were that one, pandas would get it too, or the project
+would not get it where pandas came first. So it never is, whatever is loaded when: in each process of a run alike.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.machinery import PathFinder
+
+UNUSED = "test"
+"""The one of Python's that nothing but its own tests imports, and that projects often have."""
+
+ROOTS = ("curidask", "distributed")
+
+
+def is_taken(name: str, outside: Sequence[str]) -> bool:
+    """Whether a top-level name is that of something outside of a project that others than the project import.
+
+    Parameters
+    ----------
+    name : str
+    outside : sequence of str
+        Where to look for it.
+    """
+    if name == UNUSED or not (name in sys.builtin_module_names or PathFinder.find_spec(name, outside) is not None):
+        return False
+    return name in sys.stdlib_module_names or name in _needed()
+
+
+@functools.cache
+def _needed() -> frozenset[str]:
+    """The names that the packages bring which curidask can use, and which those need."""
+    found: set[str] = set()
+    pending = [*ROOTS]
+    while pending:
+        name = _normal(pending.pop())
+        if name not in found:
+            found.add(name)
+            pending += _requirements(name)
+    by_name = importlib.metadata.packages_distributions()
+    return frozenset(name for name, owners in by_name.items() if found.intersection(map(_normal, owners)))
+
+
+def _requirements(distribution: str) -> Iterator[str]:
+    try:
+        lines: Iterable[str] = importlib.metadata.requires(distribution) or ()
+    except importlib.metadata.PackageNotFoundError:
+        return
+    for line in lines:
+        if distribution in ROOTS or "extra ==" not in line:
+            yield re.split(r"[^\w.-]", line, maxsplit=1)[0]
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
