@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 
 from curidask.executors.base import Job, JobOutput, Keep, Passed, Source, Stored
+from curidask.executors.stored import own_prefix
 from curidask.graph import ArtifactRef, Graph, Literal, Task
 from curidask.policy import Policy
 from curidask.runstate import Status
@@ -14,7 +15,11 @@ def stored_source(task: Task, index: int, stem: str) -> Stored:
     """An output of a task as it lies in the store."""
     output, key = task.outputs[index], task.ref(index).key
     lazy = output.lazy and not output.resolve
-    siblings = tuple(other for other in task.stems if other not in (None, stem))
+    siblings = tuple(
+        other
+        for spec, other in zip(task.outputs, task.stems, strict=True)
+        if other is not None and other != stem and own_prefix(spec.cacher) == own_prefix(output.cacher)
+    )
     return Stored(task.id, output.name, stem, key, output.cacher, task.spec.name, task.record, lazy, siblings)
 
 

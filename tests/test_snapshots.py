@@ -332,8 +332,8 @@ def test_large_parameter_sets_are_refused_when_they_were_changed(opened: Open) -
     session = opened(live=False)
     sets = [Params("p", weights=big()), Params("q", weights=big(1.0))]
     first, second = [show(cf.Record(session, params)) for params in sets]
-    assert first.state["n"] == 5.0
     sets[1].weights[3] = 0.0
+    assert first.state["n"] == 5.0
     text = failure(session)
     assert "ParametersChangedError: The parameter set 'q' was changed after the call" in text
     assert "stage 'show'" in text

@@ -30,8 +30,10 @@ from pathlib import Path
 from typing import Any
 
 from curidask.executors.imports import FRAMEWORK, top_level_imports
-from curidask.executors.taken_names import is_taken
+from curidask.executors.taken_names import is_taken, needed_names
 from curidask.executors.whose_files import is_elsewhere, is_own_file
+
+OFTEN_IMPORTED = ("distributed", "numpy", "pandas")
 
 Read = Callable[[str], bytes | None]
 """Gives the source of a file; None for one that is not among the sources."""
@@ -209,11 +211,11 @@ class ImportedProject:
         names = dict(_top_level(self.folders, self.sources))
         outside = self.outside()
         free = {*self._packages, *self._always, FRAMEWORK}
-        taken = {name: file for name, file in names.items() if name not in free and is_taken(name, outside)}
-        own = [name for name in taken if name in sys.modules and self.owns(sys.modules[name])]
-        if own:
-            _load_dask({name: sys.modules.pop(name) for name in own}, outside)
-        return {name: file for name, file in taken.items() if name not in own}
+        names = {n: f for n, f in names.items() if n not in free and n in sys.stdlib_module_names | needed_names()}
+        own = [name for name in names if name in sys.modules and self.owns(sys.modules[name])]
+        if names:
+            _load_others({name: sys.modules.pop(name) for name in own}, outside)
+        return {name: file for name, file in names.items() if name not in own and is_taken(name, outside)}
 
     def _others(self) -> dict[str, types.ModuleType]:
         """Modules of something else under names of the project, and their submodules."""
@@ -313,11 +315,16 @@ def _top_level(folders: Iterable[str], sources: Iterable[str]) -> Iterator[tuple
                 yield name, path
 
 
-def _load_dask(own: Mapping[str, types.ModuleType], outside: list[str]) -> None:
-    """Load what workers load before the project, so that dask does not get files that a script has loaded already."""
+def _load_others(own: Mapping[str, types.ModuleType], outside: list[str]) -> None:
+    """Load what others than the project load, so that they do not get the project's files under names of Python's.
+
+    That is dask, and the packages that stages import most, on workers maybe before the project.
+    """
     before, sys.path[:] = list(sys.path), outside
     try:
-        importlib.import_module("distributed")
+        for package in OFTEN_IMPORTED:
+            if PathFinder.find_spec(package, outside) is not None:
+                importlib.import_module(package)
     finally:
         sys.path[:] = before
         sys.modules.update(own)

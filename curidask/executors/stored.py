@@ -40,6 +40,15 @@ def cacher_name(template: Any) -> str:
     return kind.__name__ if extension == getattr(kind, "extension", "") else f"{kind.__name__}({extension!r})"
 
 
+def own_prefix(template: Any) -> str | None:
+    """The prefix that a cacher gives its artifact in the place of the run's.
+
+    Several experiments share such an artifact, and so not what else the stage makes in each of them.
+    """
+    prefix: str | None = getattr(template, "prefix", None)
+    return prefix
+
+
 def bind(template: Any, folder: Path, basename: str, output: str, stage: str, record: Any) -> Cacheable:
     """A cacher of its own for one artifact, out of the class or the instance that the stage declares."""
     cacher: Cacheable = template() if isinstance(template, type) else template

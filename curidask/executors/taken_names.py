@@ -1,7 +1,8 @@
-"""Names of modules that a project cannot have for its own files: Python's, and those of the packages curidask needs.
+"""Names of modules that a project cannot have for its own files, since what curidask needs has them.
 
-A process has one module of a name. If a project's ``secrets.py`` were that one, pandas would get it too, or the project
-would not get it where pandas came first. So it never is, whatever is loaded when: in each process of a run alike.
+A process has one module of a name. If a project's ``queue.py`` were that one, dask would get it too, or the project
+would not get it where dask came first. So it never is: in each process of a run alike, by what the driver finds out
+when the run begins.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.machinery import PathFinder
 
-UNUSED = "test"
-"""The one of Python's that nothing but its own tests imports, and that projects often have."""
-
 ROOTS = ("curidask", "distributed")
 
 
 def is_taken(name: str, outside: Sequence[str]) -> bool:
-    """Whether a top-level name is that of something outside of a project that others than the project import.
+    """Whether a top-level name is that of something outside of a project that is there already, or that we need.
+
+    Of the standard library those are taken that are loaded once dask, numpy and pandas are: the others Python would
+    look for in the project's folder first.
 
     Parameters
     ----------
@@ -28,13 +29,15 @@ def is_taken(name: str, outside: Sequence[str]) -> bool:
     outside : sequence of str
         Where to look for it.
     """
-    if name == UNUSED or not (name in sys.builtin_module_names or PathFinder.find_spec(name, outside) is not None):
+    if name in sys.builtin_module_names:
+        return True
+    if PathFinder.find_spec(name, outside) is None:
         return False
-    return name in sys.stdlib_module_names or name in _needed()
+    return name in sys.modules if name in sys.stdlib_module_names else name in needed_names()
 
 
 @functools.cache
-def _needed() -> frozenset[str]:
+def needed_names() -> frozenset[str]:
     """The names that the packages bring which curidask can use, and which those need."""
     found: set[str] = set()
     pending = [*ROOTS]

@@ -19,7 +19,7 @@ from curidask.executors.inputs import Inputs
 from curidask.executors.outputs import OutputKeeper
 from curidask.executors.process_state import Kept
 from curidask.executors.stage_paths import InputLostSignal
-from curidask.executors.stored import artifact_info, check_one_call, check_stored, find_stored
+from curidask.executors.stored import artifact_info, check_one_call, check_stored, find_stored, own_prefix
 from curidask.executors.surroundings import NOTHING, Surroundings
 from curidask.store.claims import ClaimLostSignal, Held
 from curidask.store.manifests import Manifest
@@ -131,7 +131,7 @@ class _Run:
         job = self.job
         if not job.reusable:
             return None
-        found: list[Manifest] = []
+        found: list[tuple[Manifest, str | None]] = []
         for output in job.outputs or (job.marker,):
             source = Stored(job.id, output.name, output.stem, output.key, output.cacher, job.spec.name, job.record)
             is_whole = False
@@ -139,7 +139,8 @@ class _Run:
                 cacher, manifest = find_stored(self.env.store, source)
                 is_whole = True
                 check_stored(cacher, source)
-                check_one_call([*found, manifest])
+                prefix = own_prefix(output.cacher)
+                check_one_call([*(m for m, other in found if other == prefix), manifest])
             except ArtifactMissingError as error:
                 # What is whole, but not good for use, would win over what is made now.
                 is_whole = is_whole or isinstance(error, ArtifactRejectedError)
@@ -147,8 +148,8 @@ class _Run:
                     self.warnings.append(error.notice)
                 self.replace_whole = is_whole or self._is_partly_there()
                 return None
-            found.append(manifest)
-        return tuple(map(artifact_info, found)) if job.outputs else ()
+            found.append((manifest, prefix))
+        return tuple(artifact_info(manifest) for manifest, _ in found) if job.outputs else ()
 
     def _is_partly_there(self) -> bool:
         # All outputs of a stage come from one call: what is left of another call must not stay beside new ones.
