@@ -35,7 +35,8 @@ class ReportCollector:
     ----------
     rows : list of dict
         For each reportable: ``task`` (None outside of stages), ``stage``, ``record`` (its index), ``set``, ``hash``,
-        ``name``, ``group``, ``kind``, ``folder`` (relative to the run's folder) and ``files``.
+        ``name``, ``group``, ``kind``, ``folder`` (relative to the run's folder) and ``files``; ``of_input`` for one
+        that a stage reported on a record that went into its own.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -66,7 +67,7 @@ class ReportCollector:
         self._forget(task.id)
         self._settled.add(task.id)
         for reported in outcome.reported:
-            self.add(reported, task.record, task.spec.name, task.id)
+            self._add_of_stage(reported, task)
 
     def blocked(self, task: Task) -> None:
         """A stage that did not run reported nothing."""
@@ -133,8 +134,18 @@ class ReportCollector:
                 warnings.append(f"what the {task.label} reported is damaged in the cache: {error.what}")
                 continue
             for reported in kept:
-                self.add(reported, task.record, task.spec.name, task.id)
+                self._add_of_stage(reported, task)
         return warnings
+
+    def _add_of_stage(self, reported: Reported, task: Task) -> None:
+        inputs = [each.record for each in task.gathered] or task.record.inputs or ()
+        place = reported.input_record
+        if place is None or not 0 <= place < len(inputs):
+            self.add(reported, task.record, task.spec.name, task.id)
+            return
+        past = inputs[place].past
+        row = self.add(reported, inputs[place], past[-1].stage if past else task.spec.name, task.id)
+        row["of_input"] = True
 
     def _forget(self, task: int) -> None:
         for row in [row for row in self.rows if row["task"] == task]:

@@ -27,6 +27,7 @@ from curidask.errors import (
     UnknownKeywordError,
 )
 from curidask.history import RunRecord
+from curidask.reporting import JsonReporter
 
 Session = Callable[..., cf.ArtifactManager]
 
@@ -235,6 +236,44 @@ def test_the_records_that_went_into_one(session: Session) -> None:
     assert final.state["b"] == (expected, [0, 0])
     assert final.state["c"] == expected
     assert copied(records[1].make_copy(Params("other", x=7))).state["d"] == expected[1:]
+
+
+def test_what_is_reported_on_a_record_that_went_in(session: Session) -> None:
+    @cf.stage(None, ["a"], [JsonCacher])
+    def make(record: Any) -> Any:
+        return 1
+
+    @cf.aggregate(["a"], ["b"], [JsonCacher])
+    def gather(record: Any, records: Any, a: Any) -> Any:
+        for each in records:
+            each.report(JsonReporter([each.name], name=f"on {each.name}"))
+        record.report(JsonReporter([1]))
+        return len(records)
+
+    @cf.stage(None, ["c"], [JsonCacher])
+    def copied(record: Any) -> Any:
+        record.input_records[0].report(JsonReporter([2], name="of the copied"))
+        return 1
+
+    def reported(manager: cf.ArtifactManager) -> Any:
+        records = [make(cf.Record(manager, Params(f"p{x}", x=x))) for x in (1, 2)]
+        gathered = gather(cf.Record(manager, None), records)
+        copied(records[1].make_copy(Params("other", x=7)))
+        manager.finish()
+        shown = [str(manager.display_record_reportables(each)).count("on p") for each in (*records, gathered)]
+        return shown, {(each.qualified_name, each.record.name, each.stage) for each in manager.reportables}
+
+    expected = (
+        [1, 1, 0],
+        {
+            ("p1_make_on p1", "p1", "make"),
+            ("p2_make_on p2", "p2", "make"),
+            ("(Aggregate)_gather_2", "None", "gather"),
+            ("p2_make_of the copied", "p2", "make"),
+        },
+    )
+    assert reported(session()) == expected
+    assert reported(session()) == expected  # of stages that are reused
 
 
 def test_what_displays_show_of_the_inputs(session: Session) -> None:

@@ -40,6 +40,7 @@ class Inputs:
     digests: dict[str, str] = field(default_factory=dict)
     _own: dict[str, Any] = field(default_factory=dict)
     _gathered: list[StageRecord] = field(default_factory=list)
+    _reported: list[Reported] = field(default_factory=list)
     _needs: Collection[int] = ()
 
     def __post_init__(self) -> None:
@@ -78,7 +79,8 @@ class Inputs:
             Where the stage writes.
         reported : list of Reported
         """
-        return self._record(self.job.record, self.job.inputs, self._input_records, files, reported)
+        self._reported = reported
+        return self._record(self.job.record, self.job.inputs, self._input_records, files)
 
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:
         """What the function gets beside its record: an aggregate its records, and both their inputs by name.
@@ -93,7 +95,7 @@ class Inputs:
         if not self.job.spec.is_aggregate:
             self._own = {name: self.load(source) for name, source in self.job.inputs.items()}
             return [], {**self._defaults(), **self._own, **given}
-        self._gathered = [self._member(info, sources) for info, sources in self.job.gathered]
+        self._gathered = [self._member(i, info, sources) for i, (info, sources) in enumerate(self.job.gathered)]
         named = {}
         for name in self.job.spec.inputs or ():
             if name not in self.job.kwargs:
@@ -112,9 +114,9 @@ class Inputs:
     def _input_records(self) -> list[StageRecord]:
         if self.job.spec.is_aggregate:
             return list(self._gathered)
-        return [self._member(info, {}) for info in self.job.record.inputs or ()]
+        return [self._member(i, info, {}) for i, info in enumerate(self.job.record.inputs or ())]
 
-    def _member(self, info: RecordInfo, sources: Mapping[str, Source]) -> StageRecord:
+    def _member(self, place: int, info: RecordInfo, sources: Mapping[str, Source]) -> StageRecord:
         """A record that went into that of the stage."""
 
         def unknown() -> list[StageRecord]:
@@ -124,7 +126,7 @@ class Inputs:
                 fix="ask in run(), where the record was made",
             )
 
-        return self._record(info, sources, unknown, None, [])
+        return self._record(info, sources, unknown, None, place)
 
     def _record(
         self,
@@ -132,7 +134,7 @@ class Inputs:
         sources: Mapping[str, Source],
         inputs: Callable[[], list[StageRecord]],
         files: Workspace | None,
-        reported: list[Reported],
+        place: int | None = None,
     ) -> StageRecord:
         job = self.job
         state = StageState(
@@ -143,7 +145,7 @@ class Inputs:
         )
         earlier = EarlierFiles(info, self._needs, self.env, job.prefix, job.label)
         paths = RecordPaths(job.spec.name, earlier, files)
-        return StageRecord(info, state, paths, reported, self.env.facts, inputs)
+        return StageRecord(info, state, paths, self._reported, self.env.facts, inputs, place)
 
     def _look(self, sources: Mapping[str, Source], name: str) -> Any:
         """What a record's state gives; the stage's own gives what the function got."""

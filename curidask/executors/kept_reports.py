@@ -38,7 +38,7 @@ def write(reported: Sequence[Reported], files: Workspace) -> None:
         for name, data in item.files.items():
             (folder / names[name]).write_bytes(data)
         row = {"name": item.name, "group": item.group, "kind": item.kind, "html": item.html, "files": names}
-        rows.append(row)
+        rows.append(row if item.input_record is None else {**row, "input_record": item.input_record})
     (folder / "index.json").write_text(json.dumps(rows), encoding="utf-8")
 
 
@@ -58,5 +58,7 @@ def read(marker: str, tracked: Mapping[str, Path]) -> list[Reported]:
     reported = []
     for row in json.loads(index.read_text(encoding="utf-8")):
         files = {name: (index.parent / kept).read_bytes() for name, kept in row["files"].items()}
-        reported.append(Reported(row["name"], row["group"], row["kind"], row["html"], files))
+        place = row.get("input_record")
+        place = place if isinstance(place, int) else None
+        reported.append(Reported(row["name"], row["group"], row["kind"], row["html"], files, place))
     return reported

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -73,6 +74,8 @@ class StageRecord:
     facts : ManagerFacts
     inputs : callable
         Gives the records that went into this one.
+    place : int, optional
+        The record's place among those that went into the stage's own; None for that one.
 
     Attributes
     ----------
@@ -96,6 +99,7 @@ class StageRecord:
         reported: list[Reported],
         facts: ManagerFacts,
         inputs: Callable[[], list[StageRecord]],
+        place: int | None = None,
     ) -> None:
         self.state = state
         self.logger = logging.getLogger(f"curidask.stage.{paths.stage}")
@@ -108,6 +112,7 @@ class StageRecord:
         self._paths = paths
         self._reported = reported
         self._inputs = inputs
+        self._place = place
 
     @cached_property
     def params(self) -> Any:
@@ -222,11 +227,15 @@ class StageRecord:
     def report(self, reportable: Any) -> None:
         """Show something in the run's report, as `curidask.record.Record.report` does.
 
-        It is rendered now, so later changes of what it shows do not matter, and it is kept with the stage's artifacts.
+        It is rendered now, so later changes of what it shows do not matter, and it is kept with the artifacts of the
+        stage that is running. On one of the records that went into the stage's own, it is shown with the last stage
+        of that record.
         """
-        default_name = f"{self._stage}_{len(self._reported)}"
+        stage = self.stages[-1] if self.stages else self._stage
+        default_name = f"{stage}_{len(self._reported)}"
         where = f"stage {self._stage!r} of {self._info.label}"
-        self._reported.append(capture(reportable, default_name, where, self, self._stage))
+        reported = capture(reportable, default_name, where, self, stage)
+        self._reported.append(replace(reported, input_record=self._place))
 
     def apply_stage(self, spec: Any, *_: Any) -> Any:
         """Refuse a stage called inside a stage."""
