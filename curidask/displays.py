@@ -102,7 +102,10 @@ class Displays:
 
     @property
     def reportables(self) -> list[KeptReportable]:
-        """All that was reported so far, also by stages that were reused, as it was captured."""
+        """All that was reported so far, also by stages that were reused, as it was captured.
+
+        It is in the order in which the stages were called, whichever ended first.
+        """
         return cast("list[KeptReportable]", face("notebook").all_reportables(self))
 
     def get_reportable_groups(self) -> list[str | None]:

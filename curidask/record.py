@@ -319,7 +319,7 @@ class Record(RecordDisplay):
         collector = self.manager.reported
         default_name = f"{stage or 'record'}_{len(collector.rows)}"
         captured = capture(reportable, default_name, self.get_reference_name(), self, stage)
-        collector.add(captured, self.info(), stage, None)
+        collector.add(captured, self.info(), stage, None, before=len(self.manager.graph))
 
     def check_unchanged(self) -> None:
         """Refuse a parameter set that was changed since the record was made of it.

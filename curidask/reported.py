@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import shutil
 import tempfile
 import weakref
@@ -23,6 +24,8 @@ FRAGMENT = "fragment.html"
 class ReportCollector:
     """Takes reportables as they come and writes each to a folder of its own; keeps one row about each in memory.
 
+    Their order is that in which the stages were called, however they end.
+
     It listens to the runner for those of the stages that run. Those of stages that are reused come from the cache when
     `gather` is called.
 
@@ -43,6 +46,7 @@ class ReportCollector:
         self._folder = folder
         self.rows: list[dict[str, Any]] = []
         self._settled: set[int] = set()
+        self._places: list[tuple[int, bool]] = []
         self._count = 0
 
     @property
@@ -79,8 +83,10 @@ class ReportCollector:
         """A warning is no reportable."""
 
     # --- taking in ---------------------------------------------------------------------------------------------------
-    def add(self, reported: Reported, record: RecordInfo, stage: str, task: int | None) -> dict[str, Any]:
-        """Write a reportable; its row."""
+    def add(
+        self, reported: Reported, record: RecordInfo, stage: str, task: int | None, *, before: int = 0
+    ) -> dict[str, Any]:
+        """Write a reportable; its row. One outside of stages comes before what this task and later ones report."""
         name = f"reportables/{self._count:04}-{safe_part(reported.name, 40)}"
         self._count += 1
         folder = self.folder / name
@@ -102,7 +108,10 @@ class ReportCollector:
             "folder": name,
             "files": names,
         }
-        self.rows.append(row)
+        place = (before, False) if task is None else (task, True)
+        at = bisect.bisect_right(self._places, place)
+        self._places.insert(at, place)
+        self.rows.insert(at, row)
         return row
 
     def gather(self, store: Store, tasks: Iterable[Task]) -> list[str]:
@@ -148,6 +157,7 @@ class ReportCollector:
         row["of_input"] = True
 
     def _forget(self, task: int) -> None:
-        for row in [row for row in self.rows if row["task"] == task]:
-            self.rows.remove(row)
+        first, end = (find(self._places, (task, True)) for find in (bisect.bisect_left, bisect.bisect_right))
+        for row in self.rows[first:end]:
             shutil.rmtree(self.folder / row["folder"], ignore_errors=True)
+        del self.rows[first:end], self._places[first:end]
