@@ -273,6 +273,7 @@ class ArtifactManager(SessionFacts, Displays):
             strict_names=not live,
             current=self.runner.current,
             find_given=GivenFiles(self.config.root).find,
+            is_anew=lambda stage: live and self.runner.policy.force.names_stage(stage),
         )
         self.runner.reduce = self._tracer.reduce
         self.reader = Reader(self.runner, self.run_record, map_only=map_only)
@@ -312,6 +313,7 @@ class ArtifactManager(SessionFacts, Displays):
         if self.live and status == "done":
             self.runner.wait(range(len(self.graph)))
             self._warn_of_untold_failures()
+            self._warn_of_uncalled_stages()
         self.runner.close(now=status == "interrupted")
         self._cache.remove_work(self.graph)
         for record in self.records:

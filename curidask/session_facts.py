@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import platform
 import shlex
 import socket
+import warnings
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from curidask import history, run_folder
 from curidask.config import Config
 from curidask.errors import ConfigurationError
+from curidask.executors.describe import levels_to_user
 from curidask.keywords import keywords
 from curidask.planner import Force
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from curidask.graph import Graph
     from curidask.history import RunRecord
     from curidask.params import ExperimentParameters
     from curidask.reading import Reader
@@ -65,6 +70,7 @@ class SessionFacts:
 
     config: Config
     store: Store
+    graph: Graph
     run_record: RunRecord
     records: list[Record]
     runner: Runner
@@ -228,7 +234,10 @@ class SessionFacts:
 
     @property
     def overwrite(self) -> bool:
-        """Whether everything is recomputed; can be set, for the stages that are called from then on."""
+        """Whether everything is recomputed; can be set, for the stages that are called from then on.
+
+        In a live session each call of a stage is computed anew then.
+        """
         return self.runner.policy.force.everything
 
     @overwrite.setter
@@ -237,12 +246,31 @@ class SessionFacts:
 
     @property
     def overwrite_stages(self) -> list[str]:
-        """The stages that are recomputed; can be set, for those that are called from then on."""
+        """The stages that are recomputed; can be set, for those that are called from then on.
+
+        In a live session each call of them is computed anew, and so is what depends on it. Names of which no stage was
+        called are warned of: at once where one that was called is nearly named so, all when the session is closed.
+        """
         return sorted(self.runner.policy.force.stages)
 
     @overwrite_stages.setter
     def overwrite_stages(self, names: list[str] | None) -> None:
         self.runner.policy.force = Force(self.overwrite, frozenset(names or ()))
+        for name, there in self._not_called():
+            if near := difflib.get_close_matches(name, there, n=1):
+                text = f"no stage {name!r} was called so far, so none is overwritten; did you mean {near[0]!r}?"
+                warnings.warn(text, stacklevel=levels_to_user())
+
+    def _not_called(self) -> Iterator[tuple[str, list[str]]]:
+        """The names of stages to overwrite of which none was called, and those that were."""
+        there = list(dict.fromkeys(task.spec.name for task in self.graph)) if self.overwrite_stages else []
+        return ((name, there) for name in self.overwrite_stages if name not in there)
+
+    def _warn_of_uncalled_stages(self) -> None:
+        for name, there in self._not_called():
+            called = ", ".join(there) or "none"
+            text = f"no stage {name!r} was called, which was to be overwritten; called were: {called}"
+            warnings.warn(text, stacklevel=levels_to_user())
 
     @property
     def lazy(self) -> bool:

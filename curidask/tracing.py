@@ -61,6 +61,8 @@ class Tracer:
         Gives what stands in the place of an artifact whose task was replaced.
     find_given : callable
         Gives the files of the user's own that serve as the outputs of a stage on a record, one for each or none.
+    is_anew : callable
+        Tells of a stage, by name, whether each call of it is computed anew, as in a live session that overwrites.
     """
 
     graph: Graph
@@ -70,6 +72,8 @@ class Tracer:
     strict_names: bool = True
     current: Callable[[ArtifactRef], ArtifactRef] = lambda ref: ref
     find_given: FindGiven = lambda spec, outputs, record: ()
+    is_anew: Callable[[str], bool] = lambda stage: False
+    _anew: set[int] = field(default_factory=set)
     _checked: dict[int, StageSpec] = field(default_factory=dict)
     _by_key: dict[tuple[str, tuple[str | None, ...]], int] = field(default_factory=dict)
     _snapshots: Snapshots = field(default_factory=Snapshots)
@@ -192,7 +196,8 @@ class Tracer:
         key = digest(("task", *components.items()), where=f"stage {spec.name!r} of {info.label}")
         stems = tuple(self._stem(info.params_hash, spec, o, artifact_key(key, o.name)) for o in outputs)
         known = self._known(spec, key, stems, info.label)
-        if known is not None and not force:
+        anew = force or self.is_anew(spec.name)
+        if known is not None and not anew and not self._is_older(known, inputs, gathered):
             return self.graph[known]
         marker = files_stem(self.prefix, info.params_hash, spec.name, artifact_key(key, ""))
         task = Task(
@@ -211,7 +216,14 @@ class Tracer:
             given=given,
         )
         self._by_key[key, stems] = task.id
+        if anew or known is not None:
+            self._anew.add(task.id)
         return self.graph.add(task)
+
+    def _is_older(self, known: int, inputs: Inputs, gathered: tuple[Gathered, ...]) -> bool:
+        """Whether what a task would take in was computed anew since another with the same inputs was called."""
+        given = [*inputs.values(), *(ref for each in gathered for ref in each.artifacts.values())] if self._anew else []
+        return any(isinstance(ref, ArtifactRef) and known < ref.task and ref.task in self._anew for ref in given)
 
     # --- with fewer records ------------------------------------------------------------------------------------------
     def reduce(
