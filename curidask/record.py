@@ -182,6 +182,7 @@ class Record(RecordDisplay):
             self._history,
             len(self._history),
             None if alone else self.input_infos,
+            n_held=len(self.state),
         )
 
     @keywords()

@@ -21,6 +21,7 @@ from curidask.graph import (
     Task,
     artifact_key,
     combined_hash,
+    suppressed,
 )
 from curidask.hashing import digest
 from curidask.params import EMPTY_HASH
@@ -139,8 +140,7 @@ class Tracer:
             if name in record.state:
                 found[name] = self._held(record, name)
             elif spec.suppress_missing_inputs:
-                kwargs_default = spec.parameter_default(name)
-                found[name] = Literal(kwargs_default, "suppressed")
+                found[name] = suppressed(spec.parameter_default(name))
             else:
                 held = ", ".join(map(repr, record.state)) or "nothing yet"
                 raise MissingInputError(

@@ -11,11 +11,12 @@ from curidask.copies import is_container, private_copy
 from curidask.errors import ArtifactMissingError, CuridaskError
 from curidask.executors.base import Job, Passed, Reported, Source, Stored
 from curidask.executors.environment import Environment
+from curidask.executors.loading_dicts import GatheredInputs, StageState
 from curidask.executors.stage_paths import EarlierFiles, InputLostSignal, RecordPaths
-from curidask.executors.stage_record import GatheredInputs, StageRecord, StageState
+from curidask.executors.stage_record import StageRecord
 from curidask.executors.stored import load_stored
 from curidask.executors.values import resolved, unpack
-from curidask.graph import Literal, RecordInfo
+from curidask.graph import Literal, RecordInfo, is_suppressed
 from curidask.representation import ArtifactRepresentation
 from curidask.store.workspaces import Workspace
 
@@ -99,7 +100,7 @@ class Inputs:
         named = {}
         for name in self.job.spec.inputs or ():
             if name not in self.job.kwargs:
-                having = [record for record in self._gathered if name in record.state]
+                having = [record for record in self._gathered if name in record.state.names]
                 named[name] = GatheredInputs(partial(_read_state, name), having)
         return [list(self._gathered)], {**self._defaults(), **named, **given}
 
@@ -137,11 +138,14 @@ class Inputs:
         place: int | None = None,
     ) -> StageRecord:
         job = self.job
+        declared = job.spec.inputs
         state = StageState(
             lambda name: self._look(sources, name),
-            list(sources),
+            [name for name, source in sources.items() if not is_suppressed(source)],
             job.label,
             lambda record, name: self._represent(record, name, sources[name]),
+            declared=declared if declared is None else [name for name in declared if name not in job.kwargs],
+            n_held=info.n_held,
         )
         earlier = EarlierFiles(info, self._needs, self.env, job.prefix, job.label)
         paths = RecordPaths(job.spec.name, earlier, files)
