@@ -263,6 +263,7 @@ class ArtifactManager(SessionFacts, Displays):
             Audience(self.graph, self._listeners(listeners)),
             None if self.claims is None else Waiting(self.store, self.claims),
             before_look=self._cache.use.before_look,
+            facts=self._facts,
         )
         self.runner.audience.warned_once(self._cache.notices)
         self._tracer = Tracer(

@@ -178,6 +178,70 @@ def test_a_path_ref_to_whose_path_nothing_was_written(here: Session) -> None:
         make(cf.Record(here(), None))
 
 
+# --- the record of a cacher -------------------------------------------------------------------------------------------
+class Beside(Cacheable):
+    """Keeps a file and a folder beside its own, and notes what its record says."""
+
+    extension = ".txt"
+
+    def facts(self) -> list[Any]:
+        record = self.record
+        return [
+            (record.params.x, record.args.x, record.name, record.get_hash(), record.get_reference_name()),
+            (record.stages, record.is_aggregate, record.combo_hash, record.manager.experiment_name),
+            (record.manager.get_reference_name() != "", record.manager.cache_path, self.stage, self.name),
+            [other.get_reference_name() for other in record.input_records] if not record.is_aggregate else None,
+        ]
+
+    def save(self, obj: Any) -> None:
+        Path(self.record.get_path(f"{self.name}.side", subdir="below")).write_text(f"{obj} beside")
+        Path(self.record.get_path("big_" + f"{self.name}.side")).write_text("another")
+        Path(self.record.get_dir(f"{self.name}.d"), "inside").write_text("in a folder")
+        Path(self.get_path()).write_text(json.dumps([obj, self.facts()]))
+
+    def load(self) -> Any:
+        text, facts = json.loads(Path(self.get_path()).read_text())
+        beside = Path(self.record.get_path(f"{self.name}.side", subdir="below")).read_text()
+        named = Path(self.record.get_path(f"{self.name}.side", subdir="below", stage_name=self.stage)).read_text()
+        inside = Path(self.record.get_dir(f"{self.name}.d"), "inside").read_text()
+        same = json.loads(json.dumps(self.facts())) == facts
+        with pytest.raises(CacheError, match="wrote no file 'new'"):
+            self.record.get_path("new")
+        with pytest.raises(StageAccessError, match="cannot use 'report' of its record"):
+            self.record.report(None)
+        return [text, beside, named, inside, same, len(pickle.loads(pickle.dumps(self.record)).stages)]
+
+
+class ReadsEarlier(JsonCacher):
+    def load(self) -> Any:
+        return [super().load(), Path(self.record.get_path("a.side", subdir="below", stage_name="make")).read_text()]
+
+
+def test_a_cacher_that_loads_has_a_record(session: Session) -> None:
+    @cf.stage(None, ["a", Lazy("b")], [Beside, Beside])
+    def make(record: Any) -> Any:
+        return "A", "B"
+
+    @cf.stage(["a", "b"], ["c"], [ReadsEarlier])
+    def use(record: Any, a: Any, b: Any) -> Any:
+        return [a, b]
+
+    @cf.aggregate(["c"], ["d"], [Beside])
+    def gather(record: Any, records: Any, c: Any) -> Any:
+        return "D"
+
+    def loaded(name: str, stages: int) -> list[Any]:
+        return [name, f"{name} beside", f"{name} beside", "in a folder", True, stages]
+
+    for _ in range(2):
+        manager = session()
+        record = use(make(cf.Record(manager, Params("p"))))
+        assert record.state["a"] == loaded("A", 1)
+        assert record.state["b"] == loaded("B", 1)
+        assert record.state["c"] == [[loaded("A", 1), loaded("B", 1)], "A beside"]
+        assert gather(cf.Record(manager, Params("all")), [record]).output == loaded("D", 1)
+
+
 # --- the record ------------------------------------------------------------------------------------------------------
 def test_the_stages_a_record_went_through(session: Session) -> None:
     @cf.stage(None, ["a"], [JsonCacher])

@@ -64,7 +64,7 @@ class Inputs:
             except ArtifactMissingError as error:
                 raise InputLostSignal(source.task, error) from None
         try:
-            value, manifest = load_stored(self.env.store, source)
+            value, manifest = load_stored(self.env.store, source, self.env.facts)
         except ArtifactMissingError as error:
             raise InputLostSignal(source.task, error) from None
         self.digests[source.key] = manifest.digest

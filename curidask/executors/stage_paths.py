@@ -6,6 +6,7 @@ import glob
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from curidask.caching.references import StageFiles
 from curidask.errors import ArtifactDamagedError, ArtifactMissingError, CuridaskError, UndeclaredInputError
@@ -118,6 +119,23 @@ class EarlierFiles:
         folders = self.env.store.workspace(marker, run=self.env.work).location[:-8]  # random digits follow
         patterns = (f"{glob.escape(folders)}????????/{glob.escape(marker + name)}" for name in names)
         return next((path for pattern in patterns for path in glob.glob(pattern)), None)
+
+
+class Paths(Protocol):
+    """Gives the paths of a record."""
+
+    @property
+    def stage(self) -> str:
+        """The stage that runs, or that ran."""
+
+    @property
+    def own(self) -> object:
+        """Where its files lie; None where the record is not the stage's own."""
+
+    def path(
+        self, name: str, subdir: str | None, prefix: str | None, stage_name: str | None, track: bool, *, is_folder: bool
+    ) -> str:
+        """A path; see `curidask.executors.stage_record.StageRecord.get_path`."""
 
 
 @dataclass(frozen=True, slots=True)

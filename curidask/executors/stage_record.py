@@ -14,7 +14,7 @@ from curidask.errors import CuridaskError, ReportableError, StageAccessError
 from curidask.executors.base import Reported
 from curidask.executors.environment import ManagerFacts
 from curidask.executors.loading_dicts import StageState
-from curidask.executors.stage_paths import RecordPaths
+from curidask.executors.stage_paths import Paths
 from curidask.graph import RecordInfo
 from curidask.keywords import keywords
 from curidask.representation import ArtifactRepresentation
@@ -27,7 +27,7 @@ class StageRecord:
     ----------
     info : RecordInfo
     state : StageState
-    paths : RecordPaths
+    paths : Paths
     reported : list of Reported
         Takes what is reported.
     facts : ManagerFacts
@@ -54,7 +54,7 @@ class StageRecord:
         self,
         info: RecordInfo,
         state: StageState,
-        paths: RecordPaths,
+        paths: Paths,
         reported: list[Reported],
         facts: ManagerFacts,
         inputs: Callable[[], list[StageRecord]],
