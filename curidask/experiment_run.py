@@ -22,7 +22,7 @@ from curidask.loading import load_experiment, load_param_groups
 from curidask.logs import FOR_FILE, RunLog, log_file
 from curidask.manager import ArtifactManager
 from curidask.param_registry import ParamSet
-from curidask.params import ExperimentParameters, duplicate_names, select
+from curidask.params import ExperimentParameters, duplicate_names, fill_hash, select
 from curidask.progress import Progress
 from curidask.reading import MapStop
 from curidask.terminal import say
@@ -270,7 +270,7 @@ def select_params(
     indices: Sequence[str] = (),
     global_indices: Sequence[str] = (),
 ) -> list[ExperimentParameters]:
-    """The parameter sets that an experiment would run over; see `run_experiment`.
+    """The parameter sets that an experiment would run over, with their hashes; see `run_experiment`.
 
     Warns
     -----
@@ -279,7 +279,9 @@ def select_params(
     """
     groups = load_param_groups(config, experiment, params)
     selected = select(groups, names=names, indices=indices, global_indices=global_indices)
-    for name, sets in duplicate_names(selected).items():  # hashes every set, so one that cannot be is refused here
+    for params in selected:  # one that cannot be hashed is refused here
+        fill_hash(params)
+    for name, sets in duplicate_names(selected).items():
         hashes = ", ".join(params.params_hash()[:8] for params in sets)
         warnings.warn(f"{len(sets)} different parameter sets are named {name!r} (hashes {hashes})", stacklevel=3)
     return selected

@@ -240,3 +240,15 @@ def test_lists_of_what_there_is(in_project: Project) -> None:
     assert regex_lister("experiments", r"^def run\(.*\)") == ["a-first", demo]
     assert regex_lister("experiments", r"^import nothing", try_import=False) == ["broken"]
     assert regex_lister("experiments", r"^import nothing") == [broken]
+
+
+def test_selected_sets_have_their_hashes(in_project: Project) -> None:
+    in_project.write(
+        "experiments/hashed.py",
+        "import curidask as cf\n"
+        "def get_params(): return [cf.ExperimentParameters('one'), cf.ExperimentParameters('own', hash='mine')]\n"
+        "def run(param_sets, manager): return [params.hash for params in param_sets]\n",
+    )
+    one = cf.ExperimentParameters("one").params_hash()
+    assert run("hashed") == [one, "mine"]
+    assert [params.hash for params in run("hashed", print_params=True)] == [one, "mine"]
