@@ -279,8 +279,8 @@ def select_params(
     """
     groups = load_param_groups(config, experiment, params)
     selected = select(groups, names=names, indices=indices, global_indices=global_indices)
-    for params in selected:  # one that cannot be hashed is refused here
-        fill_hash(params)
+    for selected_set in selected:  # one that cannot be hashed is refused here
+        fill_hash(selected_set)
     for name, sets in duplicate_names(selected).items():
         hashes = ", ".join(params.params_hash()[:8] for params in sets)
         warnings.warn(f"{len(sets)} different parameter sets are named {name!r} (hashes {hashes})", stacklevel=3)

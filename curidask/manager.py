@@ -23,7 +23,6 @@ from curidask.executors.base import Executor
 from curidask.executors.describe import levels_to_user
 from curidask.executors.environment import Environment, ManagerFacts
 from curidask.executors.given_files import GivenFiles
-from curidask.files import plain_path
 from curidask.graph import Graph, RecordInfo
 from curidask.keywords import keywords
 from curidask.listening import Audience, Listener
@@ -365,11 +364,6 @@ class ArtifactManager(SessionFacts, Displays):
         return self._keeper.as_dict()
 
     @property
-    def writable(self) -> bool:
-        """Whether anything is stored."""
-        return self.store.writable
-
-    @property
     def claims(self) -> Claims | None:
         """The right to compute; None where nobody else could want to compute the same, or where it cannot be had."""
         return self._cache.claims
@@ -430,35 +424,6 @@ class ArtifactManager(SessionFacts, Displays):
     def plan(self) -> Plan:
         """What executing all that is traced would do."""
         return self.runner.plan(self.graph.targets(), from_scratch=True)
-
-    # --- artifacts ----------------------------------------------------------------------------------------------------
-    @keywords()
-    def get_artifact_path(
-        self,
-        obj_name: str,
-        record: Record,
-        subdir: str | None = None,
-        prefix: str | None = None,
-        stage_name: str | None = None,
-        store: bool = False,
-    ) -> str:
-        """The path of a file that belongs to a record and is no artifact.
-
-        Parameters
-        ----------
-        obj_name, subdir, prefix, stage_name : str
-            See `Record.get_path`.
-        record : Record
-        store : bool
-            The path in the folder of a store-full run.
-        """
-        if store and self.full_store is not None:
-            folder = self.full_store / "files"
-        elif self.writable and self.store.local_root is not None:
-            folder = self.store.local_root
-        else:
-            folder = self.reported.folder / "files"
-        return plain_path(folder, prefix or self.prefix, record.get_hash(), stage_name, obj_name, subdir)
 
     # --- parts --------------------------------------------------------------------------------------------------------
     def _listeners(self, others: Sequence[Listener]) -> list[Listener]:

@@ -273,18 +273,29 @@ class Record(RecordDisplay):
         *,
         is_folder: bool,
     ) -> str:
-        stage = stage_name or (self.stages[-1] if self.stages else None)
-        task = next((t for t in reversed(self.tasks) if self.manager.graph[t].spec.name == stage), None)
-        beside = beside_name(name, subdir, prefix, None, track)
-        written = None if task is None else self.manager.reader.stage_file(task, beside)
+        stage = stage_name or self.last_stage
+        written = self.find_written(name, subdir, prefix, stage, track)
         if written is not None:
             return written
-        path = self.manager.get_artifact_path(name, self, subdir, prefix, stage)
+        path = self.manager.plain_path(name, self, subdir, prefix, stage)
         os.makedirs(path if is_folder else os.path.dirname(path), exist_ok=True)
         entry = {"obj_name": name, "subdir": subdir, "prefix": prefix, "stage_name": stage, "path": path}
         if track and entry not in self.unstored_tracked_paths and path not in self.stored_paths:
             self.unstored_tracked_paths.append(entry)
         return path
+
+    @property
+    def last_stage(self) -> str | None:
+        """The stage it went through last."""
+        return self.stages[-1] if self.stages else None
+
+    def find_written(
+        self, name: str, subdir: str | None, prefix: str | None, stage: str | None, track: bool
+    ) -> str | None:
+        """The file that a stage wrote on this record under that name, arguments as for `get_path`; None for none."""
+        task = next((t for t in reversed(self.tasks) if self.manager.graph[t].spec.name == stage), None)
+        beside = beside_name(name, subdir, prefix, None, track)
+        return None if task is None else self.manager.reader.stage_file(task, beside)
 
     def store_tracked_paths(self) -> None:
         """Copy what lies at the tracked paths into the folder of a store-full run; without one there is nothing to do.
@@ -295,7 +306,7 @@ class Record(RecordDisplay):
             return
         for entry in self.unstored_tracked_paths:
             source, named = entry["path"], (entry["obj_name"], self, entry["subdir"], entry["prefix"])
-            target = self.manager.get_artifact_path(*named, entry["stage_name"], store=True)
+            target = self.manager.plain_path(*named, entry["stage_name"], store=True)
             if os.path.exists(source):
                 copy_path(source, target)
                 self.stored_paths.append(source)

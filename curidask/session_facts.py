@@ -16,6 +16,7 @@ from curidask import history, run_folder
 from curidask.config import Config
 from curidask.errors import ConfigurationError
 from curidask.executors.describe import levels_to_user
+from curidask.files import plain_path
 from curidask.keywords import keywords
 from curidask.planner import Force
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from curidask.params import ExperimentParameters
     from curidask.reading import Reader
     from curidask.record import Record
+    from curidask.reported import ReportCollector
     from curidask.runner import Runner
     from curidask.store.base import Store
     from curidask.tracing import Tracer
@@ -77,6 +79,7 @@ class SessionFacts:
     reader: Reader
     reference: str
     full_store: Path | None
+    reported: ReportCollector
     live: bool
     _tracer: Tracer
 
@@ -90,6 +93,11 @@ class SessionFacts:
     def cache_path(self) -> str:
         """Folder or URL of the artifact store."""
         return self.store.url
+
+    @property
+    def writable(self) -> bool:
+        """Whether anything is stored."""
+        return self.store.writable
 
     @property
     def runs_path(self) -> str:
@@ -130,6 +138,50 @@ class SessionFacts:
         return str(path)
 
     @keywords()
+    def get_artifact_path(
+        self,
+        obj_name: str,
+        record: Record,
+        subdir: str | None = None,
+        prefix: str | None = None,
+        stage_name: str | None = None,
+        store: bool = False,
+    ) -> str:
+        """The path of a file that belongs to a record, as `Record.get_path` gives it; no folder is made.
+
+        Parameters
+        ----------
+        obj_name, subdir, prefix, stage_name : str
+            See `Record.get_path`.
+        record : Record
+        store : bool
+            The path in the folder of a store-full run.
+        """
+        stage = stage_name or record.last_stage
+        for track in () if store else (True, False):
+            if written := record.find_written(obj_name, subdir, prefix, stage, track):
+                return written
+        return self.plain_path(obj_name, record, subdir, prefix, stage, store)
+
+    def plain_path(
+        self,
+        obj_name: str,
+        record: Record,
+        subdir: str | None = None,
+        prefix: str | None = None,
+        stage_name: str | None = None,
+        store: bool = False,
+    ) -> str:
+        """The path of a file that belongs to a record and is no artifact, arguments as for `get_artifact_path`."""
+        if store and self.full_store is not None:
+            folder = self.full_store / "files"
+        elif self.writable and self.store.local_root is not None:
+            folder = self.store.local_root
+        else:
+            folder = self.reported.folder / "files"
+        return plain_path(folder, prefix or self.prefix, record.get_hash(), stage_name, obj_name, subdir)
+
+    @keywords()
     def get_artifact_filename(
         self, obj_name: str, record: Record, prefix: str | None = None, stage_name: str | None = None
     ) -> str:
@@ -141,7 +193,7 @@ class SessionFacts:
             See `Record.get_path`.
         record : Record
         """
-        return os.path.basename(record.manager.get_artifact_path(obj_name, record, None, prefix, stage_name))
+        return os.path.basename(record.manager.plain_path(obj_name, record, None, prefix, stage_name))
 
     # --- the run -----------------------------------------------------------------------------------------------------
     def get_reference_name(self) -> str:

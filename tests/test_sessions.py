@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -456,8 +457,13 @@ def test_paths_outside_of_stages(manager: cf.ArtifactManager, tmp_path: Path) ->
     assert Path(record.get_path("log.txt")).read_text() == "of the stage"
     assert [p.name for p in Path(record.get_dir("parts", subdir="deep/er")).iterdir()] == ["one"]
     assert record.unstored_tracked_paths == []
+    for options in ({}, {"stage_name": "make"}):
+        assert Path(manager.get_artifact_path("log.txt", record, **options)).read_text() == "of the stage"
+    assert os.listdir(manager.get_artifact_path("parts", record, "deep/er")) == ["one"]
+    assert not os.path.exists(manager.get_artifact_path("log.txt", record, store=True))
     own = Path(record.get_path("mine.txt", subdir="some/where"))
     own.write_text("mine")
+    assert manager.get_artifact_path("mine.txt", record, "some/where") == str(own)
     assert own.parent == tmp_path / "cache" / "some" / "where"
     assert own.name == f"live_{record.get_hash()}_make_mine.txt"
     assert Path(record.get_dir("loose", track=False)).is_dir()
