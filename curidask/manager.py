@@ -277,6 +277,7 @@ class ArtifactManager(SessionFacts, Displays):
         )
         self.runner.reduce = self._tracer.reduce
         self.reader = Reader(self.runner, self.run_record, map_only=map_only)
+        self._known_facts: ManagerFacts | None = None
         self._closed = False
         self._log = ExitStack()
         if live:
@@ -450,17 +451,9 @@ class ArtifactManager(SessionFacts, Displays):
         return self._placement.executor(env, self.runner.audience, n_sets)
 
     def _facts(self) -> ManagerFacts:
-        return ManagerFacts(
-            self.experiment_name,
-            self.prefix,
-            self.reference,
-            self.cache_path,
-            self.runs_path,
-            self.dry,
-            not self.writable,
-            self.store_full,
-            self.run_timestamp,
-        )
+        if self._known_facts is None:
+            self._known_facts = ManagerFacts.of(self)
+        return self._known_facts
 
 
 SHOWN_FAILURES = 5

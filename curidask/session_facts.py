@@ -193,7 +193,8 @@ class SessionFacts:
             See `Record.get_path`.
         record : Record
         """
-        return os.path.basename(record.manager.plain_path(obj_name, record, None, prefix, stage_name))
+        stage = stage_name or record.last_stage
+        return os.path.basename(record.manager.plain_path(obj_name, record, None, prefix, stage))
 
     # --- the run -----------------------------------------------------------------------------------------------------
     def get_reference_name(self) -> str:

@@ -391,6 +391,37 @@ def test_what_a_stage_knows_of_the_session(session: Session, tmp_path: Path) -> 
     assert isinstance(manager.run_record, RunRecord)
 
 
+def test_a_stage_knows_of_the_session_what_run_knows(session: Session) -> None:
+    names = (
+        "lazy ignore_lazy overwrite overwrite_stages logs_path reports_path notebooks_path experiment_run_number run_line "
+        "notes hostname git_commit_hash map_mode"
+    ).split()
+
+    def known(manager: Any, record: Any) -> Any:
+        facts = {name: getattr(manager, name) for name in names}
+        facts["overwrite_stages"] = list(manager.overwrite_stages)
+        facts["timestamp"] = manager.get_str_timestamp()
+        facts["folder"] = [manager.get_run_output_path(), manager.get_run_output_path("below/it.txt")]
+        facts["file"] = manager.get_artifact_filename("f.txt", record, stage_name="make")
+        facts["files"] = [manager.get_artifact_filename("f.txt", record, "own")]
+        return facts, record.get_record_index(), record.get_reference_name(map=True)
+
+    @cf.stage(None, ["facts"])
+    def make(record: Any) -> Any:
+        path = record.manager.get_artifact_path("f.txt", record, subdir="below")
+        assert path == record.get_path("f.txt", subdir="below")
+        Path(path).write_text("written")
+        Path(record.manager.get_run_output_path("below/it.txt")).write_text("there")
+        return known(record.manager, record)
+
+    manager = session(overwrite_stages=["make", "other"], notes="some notes", ignore_lazy=True)
+    manager.overwrite = True
+    record = make(cf.Record(manager, Params()))
+    assert record.state["facts"] == known(manager, record)
+    assert Path(manager.get_artifact_path("f.txt", record, subdir="below")).read_text() == "written"
+    manager.overwrite_stages = None
+
+
 def test_what_does_not_travel_is_an_error_that_says_so(here: Session) -> None:
     @cf.stage(None, ["a"])
     def make(record: Any) -> Any:

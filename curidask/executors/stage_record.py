@@ -133,9 +133,15 @@ class StageRecord:
         """The hash of the parameter set, or the combined hash of an aggregate's record."""
         return self._info.params_hash
 
-    def get_reference_name(self) -> str:
+    @keywords()
+    def get_reference_name(self, map: bool = False) -> str:
         """The record as displays name it."""
         return self._info.label
+
+    @keywords()
+    def get_record_index(self, map: bool = False) -> int:
+        """The record's place among those of the manager, -1 for a hidden one."""
+        return self._info.index
 
     @keywords()
     def get_path(
