@@ -392,10 +392,9 @@ def test_what_a_stage_knows_of_the_session(session: Session, tmp_path: Path) -> 
 
 
 def test_a_stage_knows_of_the_session_what_run_knows(session: Session) -> None:
-    names = (
-        "lazy ignore_lazy overwrite overwrite_stages logs_path reports_path notebooks_path experiment_run_number run_line "
-        "notes hostname git_commit_hash map_mode"
-    ).split()
+    options = ["lazy", "ignore_lazy", "overwrite", "map_mode"]
+    places = ["logs_path", "reports_path", "notebooks_path"]
+    names = [*options, *places, "experiment_run_number", "run_line", "notes", "hostname", "git_commit_hash"]
 
     def known(manager: Any, record: Any) -> Any:
         facts = {name: getattr(manager, name) for name in names}
