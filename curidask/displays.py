@@ -96,6 +96,7 @@ class Displays:
         """
         return cast("Display", face("notebook").display_reportable(self, reportable))
 
+    @keywords()
     def display_stage_graph(self) -> Display:
         """The map of records and stages."""
         return cast("Display", face("notebook").display_stage_graph(self))
@@ -124,6 +125,7 @@ class Displays:
         """What was reported so far without a group."""
         return [reportable for reportable in self.reportables if reportable.group is None]
 
+    @keywords()
     def generate_report(self) -> Path:
         """Write the run's report, as far as the run has come, and bring the index of all reports up to date.
 

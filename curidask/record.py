@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from curidask.displays import RecordDisplay
-from curidask.errors import CuridaskError, ParameterError, ParametersChangedError
+from curidask.errors import ParametersChangedError
 from curidask.executors.stage_record import capture
 from curidask.files import copy_path
 from curidask.graph import ArtifactRef, PastStage, RecordInfo, combined_hash
@@ -66,7 +66,6 @@ class Record(RecordDisplay):
 
     @keywords(param_set="params", args="params")
     def __init__(self, manager: ArtifactManager, params: ExperimentParameters | None, hide: bool = False) -> None:
-        _check_arguments(manager, params)
         self.manager = manager
         self.params = params
         self.state = CacheAwareDict()
@@ -363,17 +362,3 @@ class Record(RecordDisplay):
         self._last_outputs = [ref.name for ref in refs]
         for ref in refs:
             self.state[ref.name] = ref
-
-
-def _check_arguments(manager: Any, params: Any) -> None:
-    if not hasattr(manager, "add_record"):
-        raise CuridaskError(
-            f"The manager of a record is {type(manager).__name__}, not an ArtifactManager.",
-            fix="write `Record(manager, param_set)`, in `run()` with the manager that it is given",
-        )
-    if params is not None and not isinstance(params, ExperimentParameters):
-        given = f"the class {params.__name__}" if isinstance(params, type) else type(params).__name__
-        raise ParameterError(
-            f"The parameter set of a record is {given}, not an instance of ExperimentParameters.",
-            fix="give an instance of a dataclass that inherits from ExperimentParameters, or None",
-        )

@@ -8,7 +8,7 @@ import platform
 import shlex
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -277,6 +277,7 @@ class SessionFacts:
         return self.run_record.notes
 
     @notes.setter
+    @keywords()
     def notes(self, text: str | None) -> None:
         self.run_record.notes = (text or "").strip()
 
@@ -294,6 +295,7 @@ class SessionFacts:
         return self.runner.policy.force.everything
 
     @overwrite.setter
+    @keywords()
     def overwrite(self, wanted: bool) -> None:
         self.runner.policy.force = Force(bool(wanted), self.runner.policy.force.stages)
 
@@ -307,7 +309,8 @@ class SessionFacts:
         return sorted(self.runner.policy.force.stages)
 
     @overwrite_stages.setter
-    def overwrite_stages(self, names: list[str] | None) -> None:
+    @keywords()
+    def overwrite_stages(self, names: Sequence[str] | None) -> None:
         self.runner.policy.force = Force(self.overwrite, frozenset(names or ()))
         for name, there in self._not_called():
             if near := difflib.get_close_matches(name, there, n=1):
@@ -331,6 +334,7 @@ class SessionFacts:
         return self._tracer.lazy is True
 
     @lazy.setter
+    @keywords()
     def lazy(self, wanted: bool) -> None:
         self._tracer.lazy = True if wanted else None
 
@@ -340,6 +344,7 @@ class SessionFacts:
         return self._tracer.lazy is False
 
     @ignore_lazy.setter
+    @keywords()
     def ignore_lazy(self, wanted: bool) -> None:
         self._tracer.lazy = False if wanted else None
 

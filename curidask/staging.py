@@ -64,7 +64,7 @@ class LazyOutput(Protocol):
     resolve: bool
 
 
-@keywords()
+@keywords(False)
 def stage(
     inputs: Sequence[str] | None = None,
     outputs: Sequence[str | LazyOutput] | None = None,
@@ -123,7 +123,7 @@ def stage(
     return _decorator("stage", inputs, outputs, cachers, options, suppress_missing_inputs)
 
 
-@keywords()
+@keywords(False)
 def aggregate(
     inputs: Sequence[str] | None = None,
     outputs: Sequence[str | LazyOutput] | None = None,

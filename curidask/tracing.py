@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +79,7 @@ class Tracer:
     _by_key: dict[tuple[str, tuple[str | None, ...]], int] = field(default_factory=dict)
     _snapshots: Snapshots = field(default_factory=Snapshots)
 
-    def trace(self, record: Record, spec: StageSpec, records: Sequence[Record] | None, kwargs: dict[str, Any]) -> Task:
+    def trace(self, record: Record, spec: StageSpec, records: Any, kwargs: dict[str, Any]) -> Task:
         """Add the task of a stage on a record and let the record know.
 
         Raises
@@ -95,8 +95,8 @@ class Tracer:
             spec.check_call(kwargs)
         given = self._given(record, spec, kwargs)
         if spec.is_aggregate:
-            members = list(records or ())
-            record.set_aggregate(members)
+            members = list(records) if isinstance(records, Iterable) else records
+            record.set_aggregate(members)  # which refuses what are no records
             gathered, inputs, names = self._gather(spec, members, kwargs), {}, list(spec.inputs or ())
         else:
             gathered, inputs, names = (), self._inputs(record, spec, kwargs), list(spec.inputs or ())

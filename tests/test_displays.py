@@ -86,7 +86,7 @@ def test_a_group_and_a_stage_are_shown_alone(manager: cf.ArtifactManager) -> Non
         ("display_group_reportables", "Number", "did you mean 'Numbers'?"),
         ("display_group_reportables", "zzz", "there is: Numbers"),
         ("display_stage_reportables", "laod", "did you mean 'load'?"),
-        ("display_stage_reportables", None, "there is: gather, load, silent"),
+        ("display_stage_reportables", "zzz", "there is: gather, load, silent"),
     ],
 )
 def test_what_is_not_there_is_named_with_what_is_near(
@@ -102,6 +102,8 @@ def test_what_is_not_there_is_named_with_what_is_near(
 def test_typos_in_keywords(manager: cf.ArtifactManager) -> None:
     with pytest.raises(UnknownKeywordError, match="group"):
         manager.display_group_reportables(gruop_name="Numbers")  # type: ignore[call-arg]
+    with pytest.raises(UnknownKeywordError, match=r"ArtifactManager\.generate_report\(\) has no keyword 'path'"):
+        manager.generate_report(path="x")  # type: ignore[call-arg]
 
 
 def test_what_was_reported_can_be_looked_through(manager: cf.ArtifactManager) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from curidask.caching import describing
 from curidask.caching.values import json_bytes
-from curidask.errors import CacheError, CacherPathError, IncompleteCacherError
+from curidask.errors import CacheError, CacherPathError, IncompleteCacherError, WrongTypeError
+from curidask.expected_types import described
 from curidask.keywords import keywords
 from curidask.store.manifests import ArtifactName, payload_name, suffixed
 
@@ -213,6 +214,11 @@ class Cacheable:
     @keywords()
     def set_record(self, record: Any) -> None:
         """Let the value belong to a record: a name is then enough for a path, and `metadata` describes it."""
+        if record is not None and not hasattr(record, "params"):
+            raise WrongTypeError(
+                f"The record of {type(self).__name__} is {described(record)}, not a Record.",
+                fix="give what `Record(manager, param_set)` made",
+            )
         self.record = record
         self.__dict__.pop("_metadata", None)
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, fields
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from curidask.errors import StageAccessError
-from curidask.files import plain_path
 from curidask.keywords import keywords
 from curidask.store.base import Store
 from curidask.store.claims import Claims
+from curidask.store.manifests import safe_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ class ManagerFacts:
     ) -> str:
         """How the name of a file begins that belongs to a record: ``prefix_hash_stage_name``."""
         stage = stage_name or (record.stages[-1] if record.stages else None)
-        return os.path.basename(plain_path(Path(), prefix or self.prefix, record.get_hash(), stage, obj_name, None))
+        return "_".join(map(safe_part, filter(None, (prefix or self.prefix, record.get_hash(), stage, obj_name))))
 
     def __getattr__(self, name: str) -> Any:
         raise StageAccessError(
