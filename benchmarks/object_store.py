@@ -34,7 +34,8 @@ from pathlib import Path
 from typing import Any
 
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifests import ArtifactName, Manifest
+from curidask.store.manifests import Manifest
+from curidask.store.names import ArtifactName
 from curidask.store.objects import open_objects
 from tests.s3server import S3Server
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from contextlib import ExitStack
 from functools import cache
 from typing import Protocol
 from weakref import WeakSet
@@ -19,12 +20,25 @@ class Session(Protocol):
 
 
 _open: WeakSet[Session] = WeakSet()
+_abandoned: list[Session] = []
+"""To which nothing leads any more, as to those whose name a notebook has given to another."""
 
 
 def close_at_exit(session: Session) -> None:
     """Have a session closed when the interpreter ends, unless it is gone by then."""
     _register()
     _open.add(session)
+
+
+def close_later(session: Session) -> None:
+    """Have a session closed that is being collected: to wait for its stages now would stop whatever is going on."""
+    _abandoned.append(session)
+
+
+def close_abandoned() -> None:
+    """Close the sessions that were collected meanwhile."""
+    while _abandoned:
+        _abandoned.pop().close()
 
 
 @cache
@@ -34,13 +48,19 @@ def _register() -> None:
     # pools' own ending must be known already.
     import concurrent.futures.thread  # noqa: F401
 
-    os.register_at_fork(after_in_child=_open.clear)  # multiprocessing ends a child's threads in the same way
+    os.register_at_fork(after_in_child=_forget)  # multiprocessing ends a child's threads in the same way
     threading._register_atexit(_close_all)  # type: ignore[attr-defined]  # the standard library's own way for its pools
 
 
+def _forget() -> None:
+    _open.clear()
+    _abandoned.clear()
+
+
 def _close_all() -> None:
-    for session in list(_open):
-        session.close(status=_status())
+    with ExitStack() as all_of_them:
+        for session in [*_open, *_abandoned]:
+            all_of_them.callback(session.close, status=_status())
 
 
 def _status() -> str:

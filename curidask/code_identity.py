@@ -15,6 +15,8 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+from curidask.parsing import parse
+
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
@@ -118,7 +120,7 @@ def _function_text(code: types.CodeType) -> str:
 @functools.lru_cache(maxsize=1024)
 def _class_text(cls: type) -> str:
     try:
-        tree = ast.parse(_dedented(inspect.getsource(cls)))
+        tree = parse(_dedented(inspect.getsource(cls)))
     except (OSError, TypeError, SyntaxError):
         functions = [(n, f.__code__) for n, f in sorted(vars(cls).items()) if isinstance(f, types.FunctionType)]
         return "\n".join(f"{name}:{_function_text(code)}" for name, code in functions)
@@ -148,7 +150,7 @@ def _find_node(code: types.CodeType) -> ast.AST | None:
 
 @functools.lru_cache(maxsize=64)
 def _parsed(source: str) -> ast.Module:
-    return ast.parse(source)
+    return parse(source)
 
 
 def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda]:

@@ -8,6 +8,8 @@ from curidask.executors.base import Kind, Outcome
 from curidask.graph import Graph, Task
 from curidask.planner import Action, Decision, Plan
 
+COUNTED = ("to_run", "done", "failed", "blocked", "reused", "pruned", "found")
+
 
 @dataclass(slots=True)
 class StageCount:
@@ -16,6 +18,8 @@ class StageCount:
     Attributes
     ----------
     to_run, done, failed, blocked, reused, pruned : int
+    found : int
+        Of those that are done: what somebody else had made meanwhile.
     seconds : float
         Sum over the tasks that ran.
     """
@@ -26,7 +30,13 @@ class StageCount:
     blocked: int = 0
     reused: int = 0
     pruned: int = 0
+    found: int = 0
     seconds: float = 0.0
+
+    @property
+    def ran(self) -> int:
+        """Tasks that ran here."""
+        return self.done - self.found
 
     @property
     def left(self) -> int:
@@ -57,6 +67,7 @@ class Counts:
     stages: dict[str, StageCount] = field(default_factory=dict)
     decisions: dict[int, Decision] = field(default_factory=dict)
     _done: set[int] = field(default_factory=set)
+    _found: set[int] = field(default_factory=set)
 
     def planned(self, graph: Graph, plan: Plan) -> None:
         """Count what will happen."""
@@ -77,9 +88,14 @@ class Counts:
         if outcome.kind is Kind.FAILED:
             count.failed += 1
             count.done -= was_done
+            count.found -= task.id in self._found
+            self._found.discard(task.id)
             self._done.discard(task.id)
         else:
             count.done += not was_done
+            if outcome.kind is Kind.FOUND and not was_done:
+                count.found += 1
+                self._found.add(task.id)
             count.seconds += outcome.seconds
             self._done.add(task.id)
         return count

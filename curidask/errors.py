@@ -284,6 +284,10 @@ class ArtifactUntrustedError(ArtifactMissingError):
         return "untrusted"
 
 
+class ArtifactNewerError(CacheError):
+    """A later version of curidask stored the artifact: it can be neither read nor replaced."""
+
+
 # --- project ---------------------------------------------------------------------------------------------------------
 class ProjectError(CuridaskError):
     """The project, its configuration or one of its files cannot be used."""

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from curidask.errors import CacheError
-from curidask.store.manifests import safe_part
+from curidask.store.names import safe_part
 
 
 def plain_path(

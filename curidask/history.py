@@ -25,6 +25,9 @@ from curidask.executors.describe import loaded_packages, user_name
 from curidask.executors.stored import cacher_name
 from curidask.graph import ArtifactRef, Graph, Task
 from curidask.planner import Action, Plan
+from curidask.store.locks import locked
+
+RESERVE_ATTEMPTS = 1000
 
 TIMESTAMP_FORMAT = "%Y-%m-%d-T%H%M%S"
 """The time in the reference of a run."""
@@ -244,15 +247,44 @@ def _stages(graph: Graph) -> dict[str, Any]:
     return found
 
 
-def new_reference(name: str, runs: Path) -> tuple[int, str]:
+def new_reference(name: str, runs: Path, *, reserve: bool) -> tuple[int, str]:
     """The number and the reference of a new run.
 
-    The number is one more than the highest; the time in the reference tells two runs apart that start together.
+    Parameters
+    ----------
+    name : str
+        The experiment's.
+    runs : Path
+        The folder of all runs.
+    reserve : bool
+        Make the run's folder, so that no other run gets the same; where it cannot be made, none is.
     """
+    if not reserve:
+        return _next_reference(name, runs)
+    with contextlib.suppress(OSError):
+        runs.mkdir(parents=True, exist_ok=True)
+        # The lock keeps numbers apart. A file system without locks still makes a folder once only.
+        with locked(lambda: os.open(runs, os.O_RDONLY)):
+            for _ in range(RESERVE_ATTEMPTS):
+                number, reference = _next_reference(name, runs)
+                with contextlib.suppress(FileExistsError):
+                    (runs / reference).mkdir()
+                    return number, reference
+    return _next_reference(name, runs)
+
+
+def _next_reference(name: str, runs: Path) -> tuple[int, str]:
+    """The number is one more than the highest."""
     pattern = re.compile(rf"{re.escape(name)}_(\d+)_")
     numbers = [int(m[1]) for entry in (os.listdir(runs) if runs.is_dir() else []) if (m := pattern.match(entry))]
     number = max(numbers, default=0) + 1
     return number, f"{name}_{number}_{datetime.now().strftime(TIMESTAMP_FORMAT)}"
+
+
+def drop_unused(folder: Path) -> None:
+    """Remove the folder of a run in which nothing happened."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def save(

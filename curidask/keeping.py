@@ -122,6 +122,7 @@ def places(manager: ArtifactManager) -> list[str]:
     if manager.dry:
         return []
     lines = [f"cache:  {manager.store.url}"]
-    if manager.is_recorded:
-        lines.append(f"record: {run_folder.run_path(manager.config, manager.reference) / 'run.json'}")
+    record = run_folder.run_path(manager.config, manager.reference) / "run.json"
+    if manager.is_recorded and record.exists():
+        lines.append(f"record: {record}")
     return lines

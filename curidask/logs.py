@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from curidask.errors import CacheError
 from curidask.executors.base import Kind, Outcome
 from curidask.executors.project_imports import is_own_file
 from curidask.executors.surroundings import ERR, OUT, Spoken, prefix_of
@@ -156,23 +155,20 @@ def log_file(
     level : int
         What is less important is left out.
 
-    Raises
-    ------
-    CacheError
-        When the file cannot be written.
+    Notes
+    -----
+    A log is only told: where it cannot be written, one warning says so, and the run goes on without.
     """
     if path is None:
         yield
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8", delay=when_needed)
+        handler = _LogFile(path, encoding="utf-8", errors="backslashreplace", delay=when_needed)
     except OSError as error:
-        raise CacheError(
-            f"The log cannot be written: {error.strerror or error}.",
-            where=str(path),
-            fix="make the folder writable, set `logs` in the configuration, or use --no-log",
-        ) from error
+        _warn_of_no_log(path, error)
+        yield
+        return
     handler.setFormatter(logging.Formatter(FORMAT))
     handler.setLevel(level)
     handler.addFilter(OwnRecords(root, everything=everything))
@@ -191,6 +187,39 @@ def log_file(
             top.removeHandler(each)
         top.setLevel(before)
         handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """Says once when it cannot write, for one since the disk is full, and tries no more."""
+
+    _failed = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self._failed:
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Give up on a file; other mistakes, as in a message's arguments, are told as ever."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._failed:
+            self._failed = True  # before the warning, which comes here too
+            _warn_of_no_log(Path(self.baseFilename), error)
+
+    def close(self) -> None:
+        """Close the file; what is left in its buffer may have no place either."""
+        try:
+            super().close()
+        except OSError as error:
+            if not self._failed:
+                self._failed = True
+                _warn_of_no_log(Path(self.baseFilename), error)
+
+
+def _warn_of_no_log(path: Path, error: OSError) -> None:
+    text = "the log %s is not written: %s; the run goes on. `logs` in the configuration sets another folder"
+    logger.warning(text, path, error.strerror or error, extra={"notice": True, "stage": ""})
 
 
 class _LastResort(logging.Handler):

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from curidask import history, run_folder
-from curidask.at_exit import close_at_exit
+from curidask.at_exit import close_abandoned, close_at_exit, close_later
 from curidask.config import Config, load_config
 from curidask.displays import Displays
 from curidask.executors.base import Executor
@@ -219,7 +219,7 @@ class ArtifactManager(SessionFacts, Displays):
             restarts=restarts,
         )
         runs = self.config.path(self.config.runs)
-        number, self.reference = history.new_reference(experiment_name, runs)
+        number, self.reference = history.new_reference(experiment_name, runs, reserve=self.is_recorded)
         command = shlex.split(run_line) if run_line else sys.argv
         self.run_record = history.RunRecord(experiment_name, number, self.reference, self.store.url, command)
         self.run_record.prefix = self.prefix
@@ -279,8 +279,10 @@ class ArtifactManager(SessionFacts, Displays):
         self.reader = Reader(self.runner, self.run_record, map_only=map_only)
         self._known_facts: ManagerFacts | None = None
         self._closed = False
+        self._ends_as = ""
         self._log = ExitStack()
         if live:
+            close_abandoned()
             log = self.config.path(self.config.logs) / f"{self.reference}.log"
             self._log.enter_context(
                 log_file(
@@ -311,27 +313,52 @@ class ArtifactManager(SessionFacts, Displays):
         if self._closed:
             return
         self._closed = True
-        if self.live and status == "done":
+        self._ends_as = status
+        with ExitStack() as steps:  # the last one first, and each of them, whatever those before it raised
+            steps.callback(self._fill_full_store)
+            steps.callback(self._log.close)
+            steps.callback(self._save_end)
+            steps.callback(self._cache.end_use, self.graph)
+            for record in reversed(self.records):
+                steps.callback(record.store_tracked_paths)
+            steps.callback(self._cache.remove_work, self.graph)
+            steps.callback(self._close_runner)
+            if self.live and status == "done":
+                steps.callback(self._finish_session)
+
+    def _finish_session(self) -> None:
+        try:
             self.runner.wait(range(len(self.graph)))
-            self._warn_of_untold_failures()
-            self._warn_of_uncalled_stages()
-        self.runner.close(now=status == "interrupted")
-        self._cache.remove_work(self.graph)
-        for record in self.records:
-            record.store_tracked_paths()
-        self._cache.end_use(self.graph)
-        if self.run_record.decisions:
-            self.run_record.status = "failed" if self.runner.failures and status == "done" else status
-            self.run_record.ended_at = time.time()
-            if self._status is not None:
-                try:
-                    self.save_run()
-                finally:
-                    self._status.close(self.run_record.status)
-        self._log.close()
+        except BaseException as error:
+            self._ends_as = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            raise
+        self._warn_of_untold_failures()
+        self._warn_of_uncalled_stages()
+
+    def _close_runner(self) -> None:
+        self.runner.close(now=self._ends_as == "interrupted")
+
+    def _save_end(self) -> None:
+        if not self.run_record.decisions:
+            history.drop_unused(self.run_folder)
+            return
+        is_failed = self.runner.failures and self._ends_as == "done"
+        self.run_record.status = "failed" if is_failed else self._ends_as
+        self.run_record.ended_at = time.time()
+        if self._status is not None:
+            try:
+                self.save_run()
+            finally:
+                self._status.close(self.run_record.status)
+
+    def _fill_full_store(self) -> None:
         if self.live and self.full_store is not None:
             for text in run_folder.fill(self):
                 warnings.warn(text, stacklevel=levels_to_user())
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True) and self.live:
+            close_later(self)
 
     def _warn_of_untold_failures(self) -> None:
         failures = self.runner.failures.untold

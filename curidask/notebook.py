@@ -20,13 +20,14 @@ from curidask.manager import ArtifactManager
 from curidask.record import Record
 from curidask.reported import ReportCollector
 from curidask.reporting import contents, stage_map
-from curidask.reporting.cards import Cards, Row, folder_of
+from curidask.reporting.cards import Cards, Row, folder_of, is_plain
 from curidask.reporting.kept import KeptReportable, kept_reportables
 from curidask.reporting.render import TEMPLATES, duration, page
 from curidask.reporting.report import write_report
 from curidask.reporting.reportables import Reportable
 from curidask.reporting.runview import LOOKS, NO_SET, RunView
 from curidask.reporting.styles import configured
+from curidask.store.untrusted import read_file
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +174,7 @@ def generate_report(manager: ArtifactManager) -> Path:
         manager.save_run()
     logger.info("Generating the report of %s", manager.reference)
     config = manager.config
-    return write_report(manager.run_folder, config.path(config.reports), configured(config))
+    return write_report(manager.run_folder, config.path(config.reports), configured(config), config.path(config.logs))
 
 
 def view(manager: ArtifactManager) -> RunView:
@@ -249,8 +250,8 @@ def _embedded(run: RunView, row: Row, file: str) -> str:
     """A file as an address that holds it."""
     folder = folder_of(run, row)
     try:
-        data = (folder / file).read_bytes() if folder is not None else b""
-    except OSError:
+        data = read_file(folder / file) if folder is not None and is_plain(folder / file) else b""
+    except (OSError, ValueError):
         data = b""
     if not data or len(data) > LARGEST_EMBEDDED_BYTES:
         return "#"

@@ -20,7 +20,8 @@ from typing import Any
 from curidask.errors import CacheError, SelectionError
 from curidask.hash_fields import BOOKKEEPING, field_values, has_fields
 from curidask.params import ExperimentParameters
-from curidask.store.manifests import original_part, safe_part
+from curidask.store.names import original_part, safe_part
+from curidask.store.untrusted import LARGE_BYTES, is_named_texts, is_text, parse_object, read_file
 
 FOLDER = "param_sets"
 NAME_BYTES = 120
@@ -51,6 +52,11 @@ class ParamSet:
     hashed: Mapping[str, str] = field(default_factory=dict)
     experiment: str = ""
     run: str = ""
+
+    def is_right(self) -> bool:
+        """Whether all is of the type that it should be, for a set out of a file."""
+        texts = (self.hash, self.name, self.experiment, self.run)
+        return all(map(is_text, texts)) and isinstance(self.values, dict) and is_named_texts(self.hashed)
 
 
 def describe(params: ExperimentParameters, experiment: str = "", run: str = "") -> ParamSet:
@@ -166,9 +172,11 @@ def read(paths: Iterable[Path]) -> list[ParamSet]:
     sets = []
     for path in paths:
         try:
-            sets.append(ParamSet(**json.loads(path.read_text(encoding="utf-8"))))
+            found = ParamSet(**parse_object(read_file(path), LARGE_BYTES))
         except (OSError, ValueError, TypeError):
             continue
+        if found.is_right():
+            sets.append(found)
     return sets
 
 

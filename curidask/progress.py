@@ -109,7 +109,7 @@ class Progress:
         """Show what a stage printed on a worker, where it would go if this process ran the stage."""
         if task is not None and not spoken.shown:
             prefix = click.style(prefix_of(task.spec.name, task.record.name), dim=True)
-            self.line(prefix + spoken.text, err=spoken.kind == ERR)
+            self.line(prefix + spoken.text, err=spoken.kind == ERR, as_it_is=True)
 
     def before_print(self) -> None:
         """Take the moving lines away."""
@@ -199,24 +199,30 @@ def stage_line(stage: str, count: StageCount, seconds: float) -> str:
 
 def table(stages: Mapping[str, StageCount]) -> str:
     """The table of a run that has ended."""
-    header = f"{'stage':<26}{'ran':>8}{'reused':>8}{'not needed':>12}{'failed':>8}{'not run':>9}{'seconds':>10}"
+    any_found = any(c.found for c in stages.values())
+    found = f"{'found':>8}" if any_found else ""
+    header = f"{'stage':<26}{'ran':>8}{found}{'reused':>8}{'not needed':>12}{'failed':>8}{'not run':>9}{'seconds':>10}"
     rows = [header, "-" * len(header)]
     for stage, c in stages.items():
+        found = f"{c.found:>8}" if any_found else ""
         not_run = c.to_run - c.done - c.failed
-        rows.append(f"{stage:<26}{c.done:>8}{c.reused:>8}{c.pruned:>12}{c.failed:>8}{not_run:>9}{c.seconds:>10.2f}")
+        rows.append(
+            f"{stage:<26}{c.ran:>8}{found}{c.reused:>8}{c.pruned:>12}{c.failed:>8}{not_run:>9}{c.seconds:>10.2f}"
+        )
     return "\n".join(rows)
 
 
 def summary(stages: Mapping[str, StageCount], seconds: float) -> str:
     """What came out of a run that took so many seconds."""
     counts = stages.values()
-    ran, reused, pruned = (sum(getattr(c, name) for c in counts) for name in ("done", "reused", "pruned"))
+    ran, found, reused, pruned = (sum(getattr(c, n) for c in counts) for n in ("ran", "found", "reused", "pruned"))
     failed = sum(c.failed for c in counts)
     took = duration(seconds)
-    if not ran and not failed:
+    if not (ran or failed or found):
         return f"everything was in the cache: {reused} reused, {pruned} not needed, nothing ran ({took})"
     failures = f", {failed} failed" if failed else ""
-    return f"{ran} ran, {reused} reused, {pruned} not needed{failures} ({took})"
+    others = f", {found} found, which others made meanwhile" if found else ""
+    return f"{ran} ran{others}, {reused} reused, {pruned} not needed{failures} ({took})"
 
 
 def _first_line(outcome: Outcome) -> str:

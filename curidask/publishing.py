@@ -22,7 +22,8 @@ from curidask.listening import Listener
 from curidask.planner import Action, Plan
 from curidask.store.base import Store
 from curidask.store.integrity import check_file
-from curidask.store.manifests import FileEntry, stem_of
+from curidask.store.manifests import FileEntry
+from curidask.store.names import stem_of
 from curidask.store.payload import Checkout
 
 PLACEHOLDER = ".empty"

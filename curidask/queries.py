@@ -13,7 +13,7 @@ from curidask.param_registry import ParamSet
 from curidask.params import ExperimentParameters
 from curidask.planner import Action, Decision, Plan
 from curidask.stage_spec import OutputSpec
-from curidask.store.manifests import manifest_name
+from curidask.store.names import manifest_name
 
 HOW_HASHED = "_DRY_REPS"
 """Beside the values of a set: how each field enters its hash. It is no name that a field would have."""

@@ -69,7 +69,7 @@ class Reader:
         ----------
         task : int
         name : str
-            See `curidask.store.manifests.beside_name`.
+            See `curidask.store.names.beside_name`.
 
         Returns
         -------

@@ -16,7 +16,7 @@ from curidask.params import EMPTY_HASH, ExperimentParameters, fill_hash
 from curidask.representation import ArtifactRepresentation, represent
 from curidask.stage_spec import StageSpec
 from curidask.state import CacheAwareDict
-from curidask.store.manifests import beside_name
+from curidask.store.names import beside_name
 
 if TYPE_CHECKING:
     from curidask.manager import ArtifactManager

@@ -16,8 +16,9 @@ from curidask.executors.base import Kind, Outcome, Reported
 from curidask.graph import Graph, RecordInfo, Task
 from curidask.planner import Plan
 from curidask.store.base import Store
-from curidask.store.manifests import safe_part
+from curidask.store.names import safe_part
 
+FOLDER = "reportables"
 FRAGMENT = "fragment.html"
 
 
@@ -87,7 +88,7 @@ class ReportCollector:
         self, reported: Reported, record: RecordInfo, stage: str, task: int | None, *, before: int = 0
     ) -> dict[str, Any]:
         """Write a reportable; its row. One outside of stages comes before what this task and later ones report."""
-        name = f"reportables/{self._count:04}-{safe_part(reported.name, 40)}"
+        name = f"{FOLDER}/{self._count:04}-{safe_part(reported.name, 40)}"
         self._count += 1
         folder = self.folder / name
         folder.mkdir(parents=True)

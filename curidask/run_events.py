@@ -93,6 +93,11 @@ class Interrupted:
     """The user wants the run to end now."""
 
 
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """After an interrupt, more is to be made; what was held in memory is gone."""
+
+
 Event = (
     Planned
     | Finished
@@ -106,6 +111,7 @@ Event = (
     | Replaced
     | Hopeless
     | Interrupted
+    | Resumed
 )
 
 

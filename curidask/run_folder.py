@@ -28,8 +28,9 @@ from typing import TYPE_CHECKING, Any
 
 from curidask.announcing import output_beside
 from curidask.config import RUN_ARTIFACTS, Config
-from curidask.errors import CacheError
+from curidask.errors import CacheError, ProjectError
 from curidask.history import git_state
+from curidask.recorded import read_record
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.transfer import Result, copy_artifacts
 
@@ -209,7 +210,7 @@ def reproduce_command(manager: ArtifactManager) -> str:
 def prefix_of(folder: Path, experiment: str) -> str | None:
     """The prefix of the artifacts in a run's folder; None when it is a run of another experiment."""
     try:
-        content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        content = read_record(folder)
         return str(content["prefix"]) if content["name"] == experiment else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ProjectError, KeyError):
         return None

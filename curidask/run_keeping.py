@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from curidask import history, param_registry
 from curidask.cache_use import without_cache
 from curidask.config import Config
+from curidask.errors import CacheError
 from curidask.executors.stored import artifact_info
 from curidask.graph import Graph
 from curidask.history import RunRecord
+from curidask.planner import Action
 from curidask.preview import describe_params
 from curidask.record import Record
 from curidask.reported import ReportCollector
@@ -19,6 +23,8 @@ from curidask.store.base import Store
 
 DESCRIBED_AT_MOST = 500
 """Reused artifacts whose manifests are read for the run record."""
+
+logger = logging.getLogger("curidask.run")
 
 Now = Callable[[int], int]
 
@@ -57,17 +63,32 @@ class RunKeeper:
         self._reported = reported
         self._records = records
         self._now = now
+        self._has_told = False
 
     def save_so_far(self, whole: bool) -> None:
         """Write the run record while the run goes on, at first without its tasks."""
-        history.save(self._record, self._graph if whole else Graph(), {}, self._runs)
+        with self._told():
+            history.save(self._record, self._graph if whole else Graph(), {}, self._runs)
 
     def save(self) -> Path:
-        """Write the run record as it is now, and the parameter sets into the registry; the record's path."""
+        """Write the run record as it is now, and the parameter sets into the registry, where they can be; its path."""
         self._complete()
         sets = [record.params for record in self._records if record.params is not None]
-        param_registry.add(self._runs, self._record.name, self._record.reference, sets)
-        return history.save(self._record, self._graph, self._param_sets(), self._runs, self._reported.rows)
+        with self._told():
+            param_registry.add(self._runs, self._record.name, self._record.reference, sets)
+            history.save(self._record, self._graph, self._param_sets(), self._runs, self._reported.rows)
+        return self._runs / self._record.reference / "run.json"
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Let the run go on when its record cannot be written, and say so once."""
+        try:
+            yield
+        except CacheError as error:
+            if not self._has_told:
+                self._has_told = True
+                text = "%s The run goes on, and nothing is kept of how it went (%s)"
+                logger.warning(text, error.what, error.where, extra={"notice": True, "stage": ""})
 
     def as_dict(self) -> dict[str, Any]:
         """The run record as it is now, as plain JSON values."""
@@ -75,8 +96,13 @@ class RunKeeper:
         return self._record.as_dict(self._graph, self._param_sets(), self._reported.rows)
 
     def _gather_reported(self) -> None:
-        """Fetch what stages reported that are reused; see `ReportCollector`."""
-        tasks = [task for task in self._graph if task.id in self._record.decisions]
+        """Fetch what stages reported that are reused; see `ReportCollector`.
+
+        Of what should have run and did not, the cache may have what it reported in another run.
+        """
+        decisions, results = self._record.decisions, self._record.results
+        did_not_run = {t for t, (action, _) in decisions.items() if action is Action.RUN and t not in results}
+        tasks = [task for task in self._graph if task.id in decisions and task.id not in did_not_run]
         with without_cache(self._record.warned, "what reused stages reported was not fetched"):
             for text in self._reported.gather(self._store, tasks):
                 self._record.warned(text)

@@ -15,18 +15,20 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 from curidask.announcing import announce
-from curidask.counting import Counts, StageCount
-from curidask.errors import CacheError
+from curidask.counting import COUNTED, Counts, StageCount
+from curidask.errors import CacheError, ProjectError
 from curidask.executors.base import Outcome
 from curidask.graph import Graph, Task
 from curidask.history import RunRecord
 from curidask.planner import Plan
-from curidask.store.processes import is_running, place
+from curidask.recorded import read_record
+from curidask.store.processes import is_running, own_birth, place
+from curidask.store.untrusted import is_count, is_name, is_pid, is_seconds, is_text, parse_object, read_file
 
 FILE = "status.json"
-RECORD = "run.json"
 
 RUNNING, DIED = "running", "died"
 
@@ -58,7 +60,8 @@ class RunStatus:
         The first line of its notes.
     pid : int
     place : str
-        Of the process, see `curidask.store.processes.place`.
+    born : float
+        Of the process, see `curidask.store.processes`.
     started, updated : float
         When it began and when this was written, in seconds since the epoch.
     executor : str
@@ -72,6 +75,7 @@ class RunStatus:
     title: str = ""
     pid: int = 0
     place: str = ""
+    born: float = 0.0
     started: float = 0.0
     updated: float = 0.0
     executor: str = ""
@@ -105,7 +109,13 @@ class StatusKeeper:
     def __init__(self, record: RunRecord, folder: Path, save: Callable[[bool], object]) -> None:
         self._record = record
         self._status = RunStatus(
-            record.reference, record.name, RUNNING, pid=os.getpid(), place=place(), started=record.started
+            record.reference,
+            record.name,
+            RUNNING,
+            pid=os.getpid(),
+            place=place(),
+            born=own_birth(),
+            started=record.started,
         )
         self._folder = folder
         self._save = save
@@ -164,7 +174,7 @@ class StatusKeeper:
         with self._lock:
             self._status = replace(self._status, title=self._record.notes.partition("\n")[0])
         self._save_record(whole=False)
-        threading.Thread(target=self._beat, name="curidask-status", daemon=True).start()
+        threading.Thread(target=_beat, args=(ref(self), self._ends), name="curidask-status", daemon=True).start()
         self._write()
         announce(self._status.reference)
 
@@ -174,10 +184,10 @@ class StatusKeeper:
         self._saved = time.monotonic()
         self._save_cost = self._saved - started
 
-    def _beat(self) -> None:
-        while not self._ends.wait(BEAT_SECONDS):
-            if time.monotonic() - self._written >= BEAT_SECONDS / 2:
-                self._write()
+    def beat(self) -> None:
+        """Write, that it may be seen that the run goes on."""
+        if time.monotonic() - self._written >= BEAT_SECONDS / 2:
+            self._write()
 
     def _write_when_due(self) -> None:
         if self._has_begun and time.monotonic() - self._written > WRITE_SECONDS:
@@ -194,24 +204,44 @@ class StatusKeeper:
                 os.replace(beside, self._folder / FILE)
 
 
+def _beat(keeper: ref[StatusKeeper], ends: threading.Event) -> None:
+    """Have it write now and then until the run ends, or nothing leads to it any more."""
+    while not ends.wait(BEAT_SECONDS):
+        found = keeper()
+        if found is None:
+            return
+        found.beat()
+        del found
+
+
 # --- reading ---------------------------------------------------------------------------------------------------------
 def read_status(folder: Path) -> RunStatus | None:
     """How a run stands; None for a folder that is none of a run."""
     try:
-        data = json.loads((folder / FILE).read_text())
+        data = parse_object(read_file(folder / FILE))
         stages = {name: StageCount(**counts) for name, counts in data.pop("stages").items()}
         status = RunStatus(**data, stages=stages)
         written = (folder / FILE).stat().st_mtime
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return _from_record(folder)
+    if not _is_right(status):
         return _from_record(folder)
     if status.status == RUNNING and not _is_alive(status, written):
         return replace(status, status=DIED)
     return status
 
 
+def _is_right(status: RunStatus) -> bool:
+    texts = (status.name, status.status, status.title, status.place, status.executor, *status.stages)
+    times = (status.born, status.started, status.updated, *(count.seconds for count in status.stages.values()))
+    counts = [getattr(c, name) for c in status.stages.values() for name in COUNTED]
+    named = is_name(status.reference) and all(map(is_text, texts))
+    return named and is_count(status.pid) and all(map(is_seconds, times)) and all(map(is_count, counts))
+
+
 def _is_alive(status: RunStatus, written: float) -> bool:
-    if status.place == place():
-        return is_running(status.pid, status.updated)
+    if status.place == place() and is_pid(status.pid):
+        return is_running(status.pid, status.born)
     return time.time() - written < SILENT_SECONDS
 
 
@@ -220,28 +250,28 @@ def _from_record(folder: Path) -> RunStatus | None:
     from datetime import datetime
 
     try:
-        data: dict[str, Any] = json.loads((folder / RECORD).read_text())
+        data = read_record(folder)
         started = datetime.fromisoformat(data["started"]).timestamp()
-        stages: dict[str, StageCount] = {}
-        for row in data["tasks"]:
-            _count(stages.setdefault(row["stage"], StageCount()), row)
-        status = str(data["status"])
-        return RunStatus(
-            reference=data["reference"],
-            name=data["name"],
-            status=DIED if status == RUNNING else status,
-            title=str(data.get("notes") or "").partition("\n")[0],
-            started=started,
-            updated=started + data["seconds"],
-            executor=data.get("executor", ""),
-            stages=stages,
-        )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        status, name = data["status"], data["name"]
+    except (ProjectError, ValueError, KeyError, OverflowError):
         return None
+    stages: dict[str, StageCount] = {}
+    for row in data["tasks"]:
+        _count(stages.setdefault(row["stage"], StageCount()), row)
+    return RunStatus(
+        reference=data["reference"],
+        name=name,
+        status=DIED if status == RUNNING else status,
+        title=data.get("notes", "").partition("\n")[0],
+        started=started,
+        updated=started + data.get("seconds", 0.0),
+        executor=data.get("executor", ""),
+        stages=stages,
+    )
 
 
 def _count(count: StageCount, row: dict[str, Any]) -> None:
-    status = row["status"]
+    status = row.get("status", "not run")
     if status == "reused":
         count.reused += 1
     elif status == "not needed":
@@ -249,6 +279,7 @@ def _count(count: StageCount, row: dict[str, Any]) -> None:
     else:
         count.to_run += 1
         count.done += status in ("done", "found")
+        count.found += status == "found"
         count.failed += status == "failed"
         count.blocked += status == "blocked"
     count.seconds += row.get("seconds", 0.0)

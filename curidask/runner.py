@@ -127,10 +127,20 @@ class Runner:
                             left.pop()
         except KeyboardInterrupt:
             self._carry_out(self.state.handle(run_events.Interrupted()))
+            if self.policy.live:  # whoever types goes on afterwards
+                self._carry_out(self.state.handle(run_events.Resumed()))
             raise
 
     def finish(self) -> Plan:
-        """Have all made that was called, and wait for it; meanwhile nothing is read but by stages."""
+        """Have all made that was called, and wait for it; meanwhile nothing is read but by stages.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Once more, when ``run()`` went on after one.
+        """
+        if self.state.is_stopped and not self.policy.fail_fast:
+            raise KeyboardInterrupt
         self._is_finishing = True
         try:
             made = self.demand(self.graph.targets())
@@ -170,11 +180,12 @@ class Runner:
             if self.state.status.get(change.task) is not Status.HELD:
                 continue
             task = self.graph[change.task]
-            if isinstance(change, Made):
+            if isinstance(change, Made) and task.id not in self._decider.forced:
                 self._tell_ended(task, Outcome(task.id, Kind.FOUND))
                 events.append(run_events.Finished(task.id))
             else:
-                self._jobs.supersede(task.id, change.supersedes)
+                # What is there when a task is overwritten may be what it was before.
+                self._jobs.supersede(task.id, -1 if isinstance(change, Made) else change.supersedes)
                 self.audience.waiting(task, "")
                 events.append(run_events.Freed(task.id))
         self._carry_out(self.state.handle(*events))
@@ -235,8 +246,10 @@ class Runner:
             self._run_ahead()
         self.wait([task])
         task = self.now(task)
-        if self.state.status.get(task) is Status.CANCELLED and self.failures:
-            raise self.failures.errors[0]  # the one at which the run stopped
+        if self.state.status.get(task) is Status.CANCELLED:
+            if self.policy.fail_fast and self.failures:
+                raise self.failures.errors[0]  # the one at which the run stopped
+            raise KeyboardInterrupt  # once more, where run() went on after the first
         if self.has_failed(task):
             self.failures.raise_for(task)
 

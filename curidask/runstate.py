@@ -33,6 +33,7 @@ from curidask.run_events import (
     Release,
     Replaced,
     Replan,
+    Resumed,
     Submit,
 )
 
@@ -146,7 +147,7 @@ class RunState:
                 return self._input_unavailable(task)
             case HeldElsewhere(task) | Freed(task) | OutputLost(task):
                 return self._moved(event, task)
-            case Replaced() | Hopeless() | Interrupted() | ReadingEnded():
+            case Replaced() | Hopeless() | Interrupted() | Resumed() | ReadingEnded():
                 return self._decided(event)
 
     # --- one method an event ---------------------------------------------------------------------------------------
@@ -212,7 +213,7 @@ class RunState:
             self._queue.appendleft(task)
         return []
 
-    def _decided(self, event: Replaced | Hopeless | Interrupted | ReadingEnded) -> list[Instruction]:
+    def _decided(self, event: Replaced | Hopeless | Interrupted | Resumed | ReadingEnded) -> list[Instruction]:
         """What becomes of tasks was decided without them."""
         match event:
             case Replaced(tasks):
@@ -223,8 +224,19 @@ class RunState:
                 return self._spoil([task], is_hopeless=True)
             case Interrupted():
                 return self._interrupt()
+            case Resumed():
+                return self._resumed()
             case ReadingEnded():
                 return self._reading_ended()
+
+    def _resumed(self) -> list[Instruction]:
+        self.is_stopped = self._is_reducing = False
+        for held in (self._parked, self._readers, self._attempts, self._awaited, self._spoiled):
+            held.clear()
+        for task, status in list(self.status.items()):
+            if status is Status.CANCELLED or (status in AVAILABLE and self.in_memory(task)):
+                del self.status[task]
+        return []
 
     def _reading_ended(self) -> list[Instruction]:
         self.keep_values = False

@@ -13,6 +13,8 @@ from typing import Any, TextIO
 
 import click
 
+from curidask.store.untrusted import for_terminal
+
 _colour: bool | None = None
 """None: as the stream is a terminal or not."""
 
@@ -36,8 +38,12 @@ def coloured(*, plain: bool) -> Iterator[None]:
         _colour = before
 
 
-def say(text: str = "", *, err: bool = True, nl: bool = True, **style: Any) -> None:
-    """Print a line, on stderr unless told otherwise."""
+def say(text: str = "", *, err: bool = True, nl: bool = True, as_it_is: bool = False, **style: Any) -> None:
+    """Print a line, on stderr unless told otherwise.
+
+    What moves the cursor is left out, whoever wrote it, but for what is to be shown `as_it_is`.
+    """
+    text = text if as_it_is else for_terminal(text)
     click.echo(click.style(text, **style) if style else text, file=own_stream(err=err), nl=nl, color=_colour)
 
 

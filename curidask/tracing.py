@@ -28,7 +28,7 @@ from curidask.params import EMPTY_HASH
 from curidask.snapshots import Snapshots, literal_digest
 from curidask.stage_spec import OutputSpec, StageSpec, check_name
 from curidask.staging import SkippedOutput
-from curidask.store.manifests import files_stem, output_stem
+from curidask.store.names import files_stem, output_stem
 
 if TYPE_CHECKING:
     from curidask.record import Record

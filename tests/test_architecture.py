@@ -23,6 +23,7 @@ GROUPS = [
         "param_classes",
         "params",
         "args",
+        "parsing",
         "preview",
         "code_identity",
         "encoding",
@@ -41,6 +42,7 @@ GROUPS = [
     ["copies", "caching", "store"],
     ["executors", "clusters"],
     [
+        "at_exit",
         "cache_use",
         "config",
         "files",
@@ -48,6 +50,7 @@ GROUPS = [
         "displays",
         "loading",
         "module_files",
+        "recorded",
         "history",
         "snapshots",
         "tracing",

@@ -87,12 +87,13 @@ def shown(name: str, group: str = "", html: str = "<p>shown</p>", **files: bytes
 
 def make(tmp_path: Path, data: dict[str, Any], reported: Sequence[tuple[int, Reported]] = ()) -> Page:
     folder = write_run(tmp_path / "runs", data, reported)
-    return Page(write_report(folder, tmp_path / "reports"))
+    return Page(write_report(folder, tmp_path / "reports", logs=tmp_path / "logs"))
 
 
 # --- what is in it ---------------------------------------------------------------------------------------------------
 def test_a_report_says_what_was_run_and_how_to_do_it_again(tmp_path: Path) -> None:
-    log = tmp_path / "log"
+    log = tmp_path / "logs" / "demo_1_2026-05-01-T101500.log"
+    log.parent.mkdir()
     log.write_text("t [INFO] a: first\nt [WARNING] a: second <b>\n")
     data = run_record(
         warnings=["a damaged artifact"],
@@ -279,7 +280,8 @@ def test_sets_with_different_fields(tmp_path: Path) -> None:
 
 
 def test_the_end_of_a_long_log(tmp_path: Path) -> None:
-    log = tmp_path / "log"
+    log = tmp_path / "logs" / "demo_1_2026-05-01-T101500.log"
+    log.parent.mkdir()
     log.write_text("".join(f"t [{'ERROR' if i == 99_999 else 'INFO'}] line {i}\n" for i in range(100_000)))
     tail = contents.log_tail(log)
     assert tail.lines[-1] == ("error", "t [ERROR] line 99999")
@@ -729,6 +731,28 @@ def test_what_users_put_in_is_sandboxed(server: ReportServer) -> None:
     status, body, headers = ask(server, "/_latest/reportables/0000-a%2520b/x.html")
     assert (status, body) == (200, "<script>1</script>")
     assert headers["content-security-policy"] == "sandbox allow-scripts"
+
+
+@pytest.mark.parametrize(
+    "word", ["reportables", "%72eportables", "r%65portables", ".//reportables", "x/../reportables"]
+)
+def test_no_spelling_of_an_address_takes_the_sandbox_away(server: ReportServer, word: str) -> None:
+    for folder in ("_latest", "demo_1_2026-05-01-T101500", "x/../_latest"):
+        for name in ("x.html", "x.html?a#b", "x%2Ehtml", "%78.html"):
+            status, _, headers = ask(server, f"/{folder}/{word}/0000-a%2520b/{name}")
+            assert status == 200
+            assert headers["content-security-policy"] == "sandbox allow-scripts"
+
+
+def test_a_link_or_a_folders_own_page_takes_no_sandbox_away(server: ReportServer, tmp_path: Path) -> None:
+    report = tmp_path / "reports/demo_1_2026-05-01-T101500"
+    (report / "reportables/0000-a%20b/index.html").write_text("<script>2</script>")
+    (tmp_path / "reports/near").symlink_to(report / "reportables/0000-a%20b")
+    (report / "short.html").symlink_to(report / "reportables/0000-a%20b/x.html")
+    for path in ("/near/", "/near/x.html", "/_latest/short.html", "/_latest/reportables/0000-a%2520b/"):
+        status, _, headers = ask(server, path)
+        assert status == 200
+        assert headers["content-security-policy"] == "sandbox allow-scripts"
 
 
 @pytest.mark.parametrize(

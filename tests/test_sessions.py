@@ -624,7 +624,7 @@ def test_sessions_of_one_reference_leave_each_others_work_alone(tmp_path: Path) 
         return 1
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(history, "new_reference", lambda *_: (1, "same_1_now"))
+        patch.setattr(history, "new_reference", lambda *_, **__: (1, "same_1_now"))
         one, other = (cf.ArtifactManager("same", cache=str(tmp_path / "cache"), parallel=0) for _ in range(2))
     assert one.reference == other.reference
     assert slow(cf.Record(one, Params())).state["a"] == 1

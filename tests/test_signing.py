@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,10 +14,21 @@ from pathlib import Path
 
 import pytest
 
-from curidask.errors import ArtifactMissingError, ArtifactUntrustedError, ConfigurationError
+import curidask as cf
+from curidask.caching import JsonCacher
+from curidask.errors import (
+    ArtifactDamagedError,
+    ArtifactMissingError,
+    ArtifactNewerError,
+    ArtifactUntrustedError,
+    ConfigurationError,
+)
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifests import Manifest, manifest_name, split_signature, with_signature
+from curidask.store.manifests import Manifest, split_signature, with_signature
+from curidask.store.names import manifest_name
+from curidask.store.privacy import is_private
 from curidask.store.signing import VARIABLE, Keyring, signature_state
+from curidask.store.tiers import Tier, TieredStore
 from tests.conftest import clean_environment
 from tests.contracts.conftest import make_manifest
 
@@ -67,7 +80,17 @@ def test_keys_come_from_the_environment_or_from_a_file(tmp_path: Path) -> None:
     assert of_variable is not None
     assert of_file.ids == Keyring([OURS, THEIRS]).ids
     assert of_variable.ids == Keyring([THEIRS]).ids
-    assert Keyring.load("", {}) is Keyring.load("", {VARIABLE: " , "}) is None
+    assert Keyring.load("", {}) is None
+
+
+@pytest.mark.parametrize("value", ["", " ", " , ", ",,"])
+def test_a_variable_that_is_set_but_empty_is_an_error(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "keys"
+    file.write_text(OURS)
+    file.chmod(0o600)
+    for path in ("", str(file)):
+        with pytest.raises(ConfigurationError, match=rf"empty(.|\n)*unset {VARIABLE}"):
+            Keyring.load(path, {VARIABLE: value})
 
 
 @pytest.mark.parametrize(("text", "mode"), [(None, 0), ("", 0o600), ("short", 0o600), (OURS, 0o644), (OURS, 0o660)])
@@ -153,3 +176,157 @@ def test_a_signed_manifest_holds_for_its_own_artifact_only(place: Path) -> None:
     assert fresh.present([one.stem]) == set()
     with pytest.raises(ArtifactMissingError):
         fresh.checkout(one.stem, one.key)
+
+
+# --- what was checked is what is loaded ------------------------------------------------------------------------------
+def shared(place: Path) -> Path:
+    """A folder in which others can write."""
+    place.mkdir()
+    place.chmod(0o777)
+    return place
+
+
+def test_whose_a_folder_is(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    assert is_private(mine / "cache") == (os.umask(os.umask(0o22)) & 0o22 == 0o22)
+    (mine / "cache").mkdir(parents=True)
+    mine.chmod(0o755)
+    for mode, alone in ((0o700, True), (0o755, True), (0o775, False), (0o757, False), (0o1777, False)):
+        (mine / "cache").chmod(mode)
+        assert is_private(mine / "cache") == alone, oct(mode)
+    (mine / "cache").chmod(0o755)
+    for mode, alone in ((0o775, False), (0o777, False), (0o1777, True)):  # nobody renames others' in a sticky folder
+        mine.chmod(mode)
+        assert is_private(mine / "cache") == alone, oct(mode)
+        assert not is_private(mine / "not" / "there")
+    mine.chmod(0o755)
+    shared(tmp_path / "all").joinpath("link").symlink_to(mine / "cache")
+    assert not is_private(tmp_path / "all" / "link")
+    (tmp_path / "link").symlink_to(tmp_path / "all")
+    assert not is_private(tmp_path / "link")
+
+
+def test_in_a_folder_of_others_what_was_checked_is_what_is_loaded(tmp_path: Path) -> None:
+    place = shared(tmp_path / "cache")
+    ours = ArtifactStore.open(place, keys=Keyring([OURS]), near=tmp_path / "near")
+    manifest = commit(ours, "a", b"good")
+    checkout = ours.checkout(manifest.stem, manifest.key)
+    (place / f"{manifest.stem}.bin").write_bytes(b"evil")  # between the check and the use
+    loaded = checkout.folder / f"{checkout.basename}.bin"
+    assert loaded.read_bytes() == b"good"
+    assert not loaded.is_relative_to(place)
+    assert loaded.stat().st_nlink == 2  # of the near cache, whose folder is private
+    assert stat.S_IMODE((tmp_path / "near").stat().st_mode) == 0o700
+    fresh = ArtifactStore.open(place, keys=Keyring([OURS]), near=tmp_path / "other")
+    with pytest.raises(ArtifactDamagedError):
+        fresh.checkout(manifest.stem, manifest.key)
+    with pytest.raises(ArtifactDamagedError):
+        ours.verify_artifact(manifest.stem)  # a good copy says nothing about what others find
+    assert commit(ours, "a", b"good") == manifest
+    assert fresh.checkout(manifest.stem, manifest.key).manifest == manifest
+
+
+def test_in_a_folder_of_ones_own_files_are_used_in_place(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir(mode=0o755)
+    ours = ArtifactStore.open(tmp_path / "cache", keys=Keyring([OURS]))
+    manifest = commit(ours, "a", b"good")
+    assert ours.checkout(manifest.stem, manifest.key).folder == tmp_path / "cache"
+
+
+@pytest.mark.parametrize("key", [OURS, ""])
+@pytest.mark.parametrize("mode", [0o755, 0o777])
+def test_working_folders_are_private(tmp_path: Path, key: str, mode: int) -> None:
+    place = shared(tmp_path / "cache")
+    place.chmod(mode)
+    store = ArtifactStore.open(place, keys=Keyring([key]) if key else None)
+    manifest = make_manifest("a")
+    with store.workspace(manifest.stem, run="run_1") as space:
+        assert stat.S_IMODE(space.folder.stat().st_mode) == 0o700
+        # Who can write to the folder around it could put another one in its place, and have it signed.
+        assert space.folder.is_relative_to(place) == (not key or mode == 0o755)
+
+
+def test_with_a_key_every_file_is_hashed_whatever_is_configured(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir(mode=0o755)
+    for verify in ("off", "size"):
+        ours = ArtifactStore.open(tmp_path / "cache", keys=Keyring([OURS]), verify=verify)
+        manifest = commit(ours, "a", b"good")
+        (tmp_path / "cache" / f"{manifest.stem}.bin").write_bytes(b"evil")
+        with pytest.raises(ArtifactDamagedError):
+            ours.checkout(manifest.stem, manifest.key)
+
+
+def test_tiers_with_a_key_go_through_private_copies_where_they_must(tmp_path: Path) -> None:
+    team, keys = shared(tmp_path / "team"), Keyring([OURS])
+    (tmp_path / "own").mkdir(mode=0o755)
+    stores = [ArtifactStore.open(p, keys=keys, near=tmp_path / "near") for p in (tmp_path / "own", team)]
+    tiers = TieredStore([Tier(store) for store in stores])
+    manifest = make_manifest("a")
+    with tiers.workspace(manifest.stem, run="run_1") as space:
+        (space.folder / (space.basename + ".bin")).write_bytes(b"good")
+        tiers.commit(space, manifest)
+    assert [store.verify_artifact(manifest.stem).key for store in stores] == [manifest.key] * 2
+    stores[0].discard(manifest.stem)
+    assert tiers.checkout(manifest.stem, manifest.key).folder == tmp_path / "own"
+    assert sorted(path.name[0] for path in team.iterdir()) == ["e", "e"]  # nothing is left but the artifact
+
+
+def test_a_near_cache_that_a_group_can_write_to_is_made_private(tmp_path: Path) -> None:
+    near = tmp_path / "near"
+    near.mkdir()
+    near.chmod(0o770)
+    store = ArtifactStore.open(shared(tmp_path / "cache"), keys=Keyring([OURS]), near=near)
+    manifest = commit(store, "a", b"good")
+    store.checkout(manifest.stem, manifest.key)
+    assert stat.S_IMODE(near.stat().st_mode) == 0o750
+
+
+def test_a_newer_form_counts_only_when_it_is_signed(place: Path) -> None:
+    ours = ArtifactStore.open(place, keys=Keyring([OURS]))
+    manifest = commit(ours, "a", b"data")
+    newer = replace(manifest, version=9).to_bytes()
+    ours.objects.write(manifest_name(manifest.stem), newer)
+    with pytest.raises(ArtifactUntrustedError):
+        ours.checkout(manifest.stem, manifest.key)
+    ours.objects.write(manifest_name(manifest.stem), Keyring([OURS]).sign(newer))
+    with pytest.raises(ArtifactNewerError):
+        ours.checkout(manifest.stem, manifest.key)
+
+
+# --- a value that is loaded later ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("key", [OURS, ""])
+@pytest.mark.parametrize("kind", ["mine", "of others", "memory"])
+def test_a_lazy_value_is_checked_when_it_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, kind: str
+) -> None:
+    if key:
+        monkeypatch.setenv(VARIABLE, key)
+    monkeypatch.setenv("CURIDASK_NEAR_CACHE", str(tmp_path / "near"))
+    place = tmp_path / "cache"
+    place.mkdir(mode=0o755)
+    place.chmod(0o777 if kind == "of others" else 0o755)
+    cache = f"memory://{os.urandom(8).hex()}/cache" if kind == "memory" else str(place)
+
+    @cf.stage(None, [cf.Lazy("value", resolve=False)], [JsonCacher])
+    def make(record: cf.Record) -> list[int]:
+        return [1, 2, 3]
+
+    @cf.stage(["value"], ["total"], [JsonCacher])
+    def add(record: cf.Record, value: cf.Lazy) -> int:
+        return sum(value.load())
+
+    runs = str(tmp_path / "runs")
+    with cf.ArtifactManager("exp", cache_path=cache, parallel=0, runs_path=runs) as manager:
+        record = add(make(cf.Record(manager, None)))
+        assert record.state["total"] == 6
+        lazy = record.state["value"]
+        assert lazy.load() == [1, 2, 3]
+        assert pickle.loads(pickle.dumps(lazy.cacher)).load() == [1, 2, 3]
+        files = [path for root in (place, tmp_path / "near") for path in root.rglob("*") if path.is_file()]
+        payload = [path for path in files if json.loads(path.read_bytes() or b"0") == [1, 2, 3]]
+        assert payload
+        for path in payload:
+            path.chmod(0o644)
+            path.write_bytes(path.read_bytes().replace(b"3", b"9"))
+        with pytest.raises(ArtifactDamagedError, match="was changed"):
+            lazy.load()

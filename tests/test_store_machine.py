@@ -21,7 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from curidask.errors import ArtifactMissingError
 from curidask.store import near
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifests import ArtifactName, Manifest, manifest_name
+from curidask.store.manifests import Manifest
+from curidask.store.names import ArtifactName, manifest_name
 from curidask.store.objects import ObjectStore, Stored, open_objects
 
 FILE_EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "os.scandir", "os.listdir"}

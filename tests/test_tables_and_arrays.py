@@ -8,7 +8,6 @@ import re
 import string
 import subprocess
 import sys
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -247,13 +246,12 @@ def test_some_columns_under_labels_of_their_own(tmp_path: Path) -> None:
     assert list(pd.read_parquet(tmp_path / "p.parquet").columns) == ["True", "False"]
 
 
-@pytest.mark.parametrize("kind", ["feather", "orc"])
-def test_labels_that_would_become_others_are_refused(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(CacheError, match="labels of its columns") as caught:
-        PandasCacher(tmp_path / "f", format=kind).save(pd.DataFrame([[1, 2]], columns=[True, False]))
-    assert "ParquetCacher" in caught.value.fix
-    with pytest.raises(CacheError, match=r"a label of its columns is datetime\.date"):
-        ParquetCacher(tmp_path / "p").save(pd.DataFrame([[1]], columns=[date(2020, 1, 1)]))
+def test_labels_that_cannot_be_written_down_are_refused(tmp_path: Path) -> None:
+    frame = pd.DataFrame([[1]], columns=[Ellipsis])
+    for cacher in (ParquetCacher(tmp_path / "p"), PandasCsvCacher(tmp_path / "c"), PandasCacher(tmp_path / "f", "orc")):
+        with pytest.raises(CacheError, match=r"a label is Ellipsis") as caught:
+            cacher.save(frame)
+        assert "PickleCacher" in caught.value.fix
 
 
 def test_a_parquet_file_of_another_program_is_a_pandas_frame(tmp_path: Path) -> None:
@@ -380,11 +378,12 @@ def test_formats_for_other_programs(tmp_path: Path) -> None:
     assert same(PandasCacher(tmp_path / "a.h5", "hdf5").load(), frame)
 
 
-def test_labels_that_are_no_texts_keep_their_values(tmp_path: Path) -> None:
+def test_by_hand_only_json_keeps_what_labels_are(tmp_path: Path) -> None:
     frame = pd.DataFrame(np.eye(2))
-    for cacher in (PandasJsonCacher(tmp_path / "a.json"), PandasCsvCacher(tmp_path / "a.csv")):
-        cacher.save(frame)
-        assert same(cacher.load(), frame.rename(columns=str))
+    PandasJsonCacher(tmp_path / "a.json").save(frame)
+    assert same(PandasJsonCacher(tmp_path / "a.json").load(), frame)
+    PandasCsvCacher(tmp_path / "a.csv").save(frame)
+    assert same(PandasCsvCacher(tmp_path / "a.csv").load(), frame.rename(columns=str))
 
 
 @pytest.mark.parametrize(
@@ -396,17 +395,13 @@ def test_labels_that_are_no_texts_keep_their_values(tmp_path: Path) -> None:
         (ParquetCacher, pd.DataFrame({"a": [1, "x"]}), "cannot be written as Parquet"),
         (PandasCacher(format="parquet"), pd.DataFrame({"a": [1, "x"]}), "cannot be written as parquet"),
         (PandasCacher(format="orc"), FRAME, "cannot be written as orc"),
-        (PandasCacher(format="excel"), FRAME, "cannot be written as excel.*timezone"),
+        (PandasCacher(format="excel"), pd.DataFrame({"a": ["=1+1"]}), "would come back from excel as another"),
         (PandasCacher(format="hdf5"), FRAME, "cannot be written as hdf5"),
-        (PandasCacher(format="xml"), pd.DataFrame({"a b": [1]}), "cannot be written as xml"),
-        (PandasJsonCacher, CASES["csv levels"][1], "several levels"),
-        (PandasJsonCacher, pd.DataFrame({"a": pd.to_timedelta([1])}), "time differences"),
-        (PandasJsonCacher, pd.DataFrame([[1, 2]], columns=[1, "1"]), "the same as texts"),
-        (
-            PandasJsonCacher,
-            pd.DataFrame({"index": [1], "a": [2]}).set_index("a", drop=False),
-            "cannot be written as json",
-        ),
+        (PandasCacher(format="xml"), pd.DataFrame({"a": ["\0"]}), "cannot be written as xml"),
+        (PandasCsvCacher, pd.DataFrame({"a": [1, "1"]}), "its column 'a' would have '1', not 1"),
+        (PandasCsvCacher, pd.DataFrame({"a": [{"x": 1}]}), "its column 'a' would have \"{'x': 1}\", not {'x': 1}"),
+        (PandasJsonCacher, pd.DataFrame({"a": [{1: 2}]}), "its column 'a' would have {'1': 2}, not {1: 2}"),
+        (ParquetCacher, pd.DataFrame({"a": [{"x": 1}, {"y": 2}]}), "its column 'a' would have"),
     ],
 )
 def test_frames_that_a_format_cannot_hold_are_refused(tmp_path: Path, cacher: Any, value: Any, text: str) -> None:

@@ -12,7 +12,7 @@ from hypothesis.stateful import initialize, invariant, rule
 from curidask.errors import ArtifactMissingError
 from curidask.store import transfer
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifests import manifest_name
+from curidask.store.names import manifest_name
 from curidask.store.objects import open_objects
 from curidask.store.tiers import Tier, TieredStore
 from tests.test_store_machine import INDEX, KEYS, SETTINGS, STEMS, CrashingObjects, Files, MemoryStoreMachine

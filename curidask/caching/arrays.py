@@ -14,7 +14,8 @@ from curidask.caching._packages import load_package, require, type_name
 from curidask.caching.base import Cacheable
 from curidask.errors import CacheError, ConfigurationError
 from curidask.keywords import keywords
-from curidask.store.manifests import safe_part
+from curidask.parsing import counted_again
+from curidask.store.names import safe_part
 
 __all__ = ["NumpyCacher"]
 
@@ -103,10 +104,8 @@ class NumpyCacher(Cacheable):
 
     def load(self) -> Any:
         """Read the arrays."""
-        if os.path.isfile(self.get_path()):
-            form, arrays = self._load_archive()
-        else:
-            form, arrays = self._load_folder()
+        load = self._load_archive if os.path.isfile(self.get_path()) else self._load_folder
+        form, arrays = counted_again(load)  # numpy reads what an array is as Python source
         keys = form["keys"]
         values = [array[()] if kind == "scalar" else array for array, kind in zip(arrays, form["kinds"], strict=True)]
         if form["form"] == "array":

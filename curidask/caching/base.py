@@ -15,7 +15,7 @@ from curidask.caching.values import json_bytes
 from curidask.errors import CacheError, CacherPathError, IncompleteCacherError, WrongTypeError
 from curidask.expected_types import described
 from curidask.keywords import keywords
-from curidask.store.manifests import ArtifactName, payload_name, suffixed
+from curidask.store.names import ArtifactName, payload_name, suffixed
 
 if TYPE_CHECKING:
     from curidask.caching.references import StageFiles
@@ -485,10 +485,12 @@ class Lazy:
         self.cacher = cacher
 
     def load(self) -> Any:
-        """Load the value.
+        """Load the value, after checking its files once more.
 
         Raises
         ------
+        ArtifactDamagedError
+            When a file is gone or changed since.
         CacheError
             When the output was declared but nothing has computed it.
         """

@@ -1,16 +1,12 @@
-"""Labels of a frame's columns, for files that have texts as labels only.
-
-Arrow says of labels what type they had, and pandas makes others of the texts for some: of ``"False"`` the boolean True,
-of an interval an error. So the columns are written under texts, and what their labels are stands beside them as JSON,
-in the attributes of the frame, which pandas keeps in Parquet files.
-"""
+"""Labels of a frame's rows and columns as JSON, for files that have texts as labels only."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import datetime
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-ATTRIBUTE = "curidask_columns"
 PLAIN_VALUES = (str, bool, int, float, type(None))
 
 
@@ -31,33 +27,14 @@ def are_plain(columns: Any) -> bool:
     return all(isinstance(label, str) for label in columns)
 
 
-def with_texts(frame: Any) -> Any:
-    """The frame under labels that any file can have, with its own among its attributes; itself if it has such.
-
-    Raises
-    ------
-    LabelError
-    """
-    if are_plain(frame.columns):
-        return frame
-    described = _described(frame.columns)
-    written = frame.set_axis(_texts(frame.columns), axis="columns")
-    written.attrs = {**frame.attrs, ATTRIBUTE: {**described, "texts": list(written.columns)}}
-    return written
+def levels_of(index: Any) -> list[Any]:
+    """The labels of each level."""
+    nameless = index.set_names([None] * index.nlevels)  # a number would be taken for a name first
+    return [nameless.get_level_values(level) for level in range(index.nlevels)]
 
 
-def with_own(frame: Any) -> Any:
-    """The frame under the labels that `with_texts` wrote down; some of its columns may have been left out."""
-    described = frame.attrs.get(ATTRIBUTE)
-    if described is None:
-        return frame
-    places = {text: place for place, text in enumerate(described["texts"])}
-    own = frame.set_axis(_made(described).take([places[text] for text in frame.columns]), axis="columns")
-    own.attrs = {name: value for name, value in frame.attrs.items() if name != ATTRIBUTE}
-    return own
-
-
-def _texts(columns: Any) -> list[str]:
+def texts_of(columns: Iterable[Any]) -> list[str]:
+    """Different texts that tell the labels to people."""
     found: dict[str, None] = {}
     for label in columns:
         text, number = str(label), 1
@@ -67,60 +44,115 @@ def _texts(columns: Any) -> list[str]:
     return list(found)
 
 
-def _described(columns: Any) -> dict[str, Any]:
-    """An index as values that JSON has."""
+# --- an index as JSON ------------------------------------------------------------------------------------------------
+def described(index: Any) -> dict[str, Any]:
+    """An index as values that JSON has.
+
+    Raises
+    ------
+    LabelError
+    """
+    return {"names": described_names(index), **_described_values(index)}
+
+
+def described_names(index: Any) -> list[Any]:
+    """The names of an index's levels as values that JSON has."""
+    return [_plain(name) for name in index.names]
+
+
+def made_names(names: list[Any]) -> list[Any]:
+    """The names that were described."""
+    return list(map(_own, names))
+
+
+def _described_values(index: Any) -> dict[str, Any]:
     import pandas
 
-    names = {"names": [_plain(name) for name in columns.names]}
-    dtype = str(columns.dtype)
-    match columns:
+    match index:
+        case pandas.RangeIndex():
+            return {"kind": "range", "values": [index.start, index.stop, index.step]}
         case pandas.MultiIndex():
-            levels = [_described(columns.get_level_values(level)) for level in range(columns.nlevels)]
-            return names | {"kind": "levels", "levels": levels}
+            levels = list(map(described, levels_of(index)))
+            return {"kind": "levels", "levels": levels}
         case pandas.CategoricalIndex():
-            codes, ordered = columns.codes.tolist(), bool(columns.ordered)
-            categories = _described(columns.categories)
-            return names | {"kind": "categories", "categories": categories, "codes": codes, "ordered": ordered}
+            codes, ordered = index.codes.tolist(), bool(index.ordered)
+            return {
+                "kind": "categories",
+                "categories": described(index.categories),
+                "codes": codes,
+                "ordered": ordered,
+            }
         case pandas.IntervalIndex():
-            sides = {"left": _described(columns.left), "right": _described(columns.right)}
-            return names | {"kind": "intervals", "closed": columns.closed, **sides}
+            sides = {"left": described(index.left), "right": described(index.right)}
+            return {"kind": "intervals", "closed": index.closed, **sides}
         case pandas.PeriodIndex():
-            return names | {"kind": "periods", "dtype": dtype, "values": columns.asi8.tolist()}
+            return {"kind": "periods", "dtype": str(index.dtype), "values": index.asi8.tolist()}
         case pandas.TimedeltaIndex() | pandas.DatetimeIndex():
-            return names | {"kind": "times", "dtype": dtype, "values": columns.asi8.tolist()}
-    values = [_plain(value.item() if hasattr(value, "item") else value) for value in columns]
-    return names | {"kind": "values", "dtype": dtype, "values": values}
+            return {"kind": "times", "dtype": str(index.dtype), "values": index.asi8.tolist()}
+    return {"kind": "values", "dtype": str(index.dtype), "values": list(map(_plain, index))}
 
 
 def _plain(value: Any) -> Any:
-    if type(value) not in PLAIN_VALUES:
-        raise LabelError(f"a label of its columns is {value!r:.60}, a {type(value).__name__}")
+    """A label as JSON; what JSON does not have is an object that names its kind."""
+    import pandas
+
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    kind = type(value)
+    if value is pandas.NA or value is pandas.NaT:
+        return {"missing": str(value)}
+    if kind is float and not math.isfinite(value):
+        return {"float": str(value)}
+    if kind is tuple:
+        return {"tuple": list(map(_plain, value))}
+    if kind is datetime.date:
+        return {"date": value.isoformat()}
+    if kind not in PLAIN_VALUES:
+        raise LabelError(f"a label is {value!r:.60}, a {kind.__name__}")
     return value
 
 
-def _made(described: Mapping[str, Any]) -> Any:
+def _own(plain: Any) -> Any:
+    """The label that became JSON."""
+    import pandas
+
+    match plain:
+        case {"missing": name}:
+            return pandas.NA if name == str(pandas.NA) else pandas.NaT
+        case {"float": text}:
+            return float(text)
+        case {"tuple": items}:
+            return tuple(map(_own, items))
+        case {"date": text}:
+            return datetime.date.fromisoformat(text)
+    return plain
+
+
+def made(facts: Mapping[str, Any]) -> Any:
     """The index that was described."""
     import pandas
 
-    match described["kind"]:
+    names = made_names(facts["names"])
+    match facts["kind"]:
         case "levels":
-            return pandas.MultiIndex.from_arrays(list(map(_made, described["levels"])), names=described["names"])
+            return pandas.MultiIndex.from_arrays(list(map(made, facts["levels"])), names=names)
+        case "range":
+            return pandas.RangeIndex(*facts["values"], name=names[0])
         case "categories":
-            categories = _made(described["categories"])
-            kind = pandas.CategoricalDtype(categories, ordered=described["ordered"])
-            found = pandas.CategoricalIndex(pandas.Categorical.from_codes(described["codes"], dtype=kind))
+            kind = pandas.CategoricalDtype(made(facts["categories"]), ordered=facts["ordered"])
+            found = pandas.CategoricalIndex(pandas.Categorical.from_codes(facts["codes"], dtype=kind))
         case "intervals":
-            sides = _made(described["left"]), _made(described["right"])
-            found = pandas.IntervalIndex.from_arrays(*sides, closed=described["closed"])
+            sides = made(facts["left"]), made(facts["right"])
+            found = pandas.IntervalIndex.from_arrays(*sides, closed=facts["closed"])
         case "periods":
-            freq = described["dtype"].removeprefix("period[").removesuffix("]")
-            found = pandas.PeriodIndex.from_ordinals(described["values"], freq=freq)
+            freq = facts["dtype"].removeprefix("period[").removesuffix("]")
+            found = pandas.PeriodIndex.from_ordinals(facts["values"], freq=freq)
         case "times":
-            numbers = pandas.Index(described["values"], dtype="int64").to_numpy()
-            unit, _, zone = described["dtype"].partition("[")[2].removesuffix("]").partition(", ")
-            found = pandas.Index(numbers.view(f"{'M' if 'datetime' in described['dtype'] else 'm'}8[{unit}]"))
+            numbers = pandas.Index(facts["values"], dtype="int64").to_numpy()
+            unit, _, zone = facts["dtype"].partition("[")[2].removesuffix("]").partition(", ")
+            found = pandas.Index(numbers.view(f"{'M' if 'datetime' in facts['dtype'] else 'm'}8[{unit}]"))
             found = found.tz_localize("UTC").tz_convert(zone) if zone else found
         case _:
-            found = pandas.Index(described["values"], dtype=described["dtype"])
-    found.names = described["names"]
+            found = pandas.Index(list(map(_own, facts["values"])), dtype=facts["dtype"], tupleize_cols=False)
+    found.names = names
     return found

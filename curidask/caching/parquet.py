@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from curidask.caching import labels
+from curidask.caching import arrow_frames, comparing
 from curidask.caching._packages import is_installed, load_package, require, type_name
 from curidask.caching.base import Cacheable
+from curidask.caching.table_formats import EXACT, PACKED
 from curidask.errors import CacheError
 from curidask.keywords import keywords
 
@@ -30,18 +31,23 @@ class ParquetCacher(Cacheable):
     to_args, read_args : dict, optional
         For ``DataFrame.to_parquet`` and ``pandas.read_parquet`` of a pandas frame, for ``write_parquet`` and
         ``polars.read_parquet`` of a polars frame.
+    check_saved : bool
+        Whether a pandas frame is read back once, and compared, where it has types of which some values do not come
+        back. Takes as long as loading it.
     **options
         As for `Cacheable`.
 
     Notes
     -----
     Pandas frames need pyarrow (``curidask[tables]``), polars frames polars alone (``curidask[polars]``). Of a pandas
-    frame, what Parquet has no word for is lost: the frequency of a time index, categories that are no texts.
+    frame, the frequency of a time index is lost, and lists inside of a column come back as arrays. What would come back
+    as another value is an error of `save`.
     """
 
     extension = ".parquet"
     to_args: Mapping[str, Any] = {}
     read_args: Mapping[str, Any] = {}
+    check_saved: bool = True
 
     @keywords()
     def __init__(
@@ -49,11 +55,13 @@ class ParquetCacher(Cacheable):
         path_override: str | Path | None = None,
         to_args: Mapping[str, Any] | None = None,
         read_args: Mapping[str, Any] | None = None,
+        check_saved: bool = True,
         **options: Any,
     ) -> None:
         super().__init__(path_override, **options)
         self.to_args = dict(to_args or {})
         self.read_args = dict(read_args or {})
+        self.check_saved = check_saved
 
     def check_ready(self) -> None:
         """Raise a `CacheError` that says what to install, when neither kind of frame could be stored."""
@@ -81,16 +89,30 @@ class ParquetCacher(Cacheable):
                 obj.write_parquet(path, **{"metadata": {POLARS_MARK: ""}, **self.to_args})
             else:
                 require("pyarrow", "ParquetCacher")
-                labels.with_texts(obj).to_parquet(path, **self.to_args)
+                arrow_frames.with_attribute(obj).to_parquet(path, **self.to_args)
         except OSError:
             raise
         except Exception as error:
             raise CacheError(
                 f"The frame cannot be written as Parquet: {type(error).__name__}: {error}",
                 where=self.name or "",
-                fix="make each column of one type, or use PandasCacher(format='pickle') or PickleCacher",
+                fix=f"make each column of one type, or use {EXACT}",
             ) from error
+        if kind == "pandas":
+            self._check_read_back(obj)
         return path
+
+    def _check_read_back(self, frame: Any) -> None:
+        whole = not (set(self.to_args) | set(self.read_args)) - PACKED
+        if self.check_saved and not (whole and comparing.is_sure(frame, comparing.ARROW_TYPES)):
+            comparing.check_read_back(
+                frame,
+                lambda: ParquetCacher.load(self),
+                "Parquet",
+                compare=whole,
+                where=self.name or "",
+                fix=f"use {EXACT}; check_saved=False where it does not matter",
+            )
 
     def load(self) -> Any:
         """Read the frame."""
@@ -99,7 +121,9 @@ class ParquetCacher(Cacheable):
             polars = load_package("polars", "A frame of polars in a ParquetCacher")
             return polars.read_parquet(path, **self.read_args)
         require("pyarrow", "ParquetCacher")
-        return labels.with_own(load_package("pandas", "ParquetCacher").read_parquet(path, **self.read_args))
+        return arrow_frames.without_attribute(
+            load_package("pandas", "ParquetCacher").read_parquet(path, **self.read_args)
+        )
 
 
 def _frame_kind(obj: Any) -> str | None:

@@ -13,7 +13,8 @@ from curidask.caching.base import Cacheable, beside
 from curidask.errors import ArtifactMissingError, CacheError
 from curidask.keywords import keywords
 from curidask.store.integrity import checked_verify, hash_file
-from curidask.store.manifests import FileEntry, check_object_name, content_digest
+from curidask.store.manifests import FileEntry, content_digest
+from curidask.store.names import check_object_name
 from curidask.store.workspaces import Workspace
 
 __all__ = ["FileReferenceCacher", "PathRef", "StageFiles"]

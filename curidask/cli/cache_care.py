@@ -7,12 +7,14 @@ import sys
 import time
 from collections import Counter, defaultdict
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from curidask.cli import cache_view as view
 from curidask.cli.cache_view import SETTINGS, Filter, NumberedTier, cache_options, filter_options
+from curidask.store.untrusted import printable
 
 if TYPE_CHECKING:
     from curidask.store.artifacts import ArtifactStore
@@ -28,6 +30,7 @@ Examples:
   curidask cache verify                        all tiers
   curidask cache verify --tier 2 --stage train
   curidask cache verify --json | jq '.problems'
+  curidask cache verify --load
 
 Nothing has to be done about damaged artifacts: they count as missing, and the next run that needs one makes it again.
 With CURIDASK_CACHE_KEY set, signatures are checked too.
@@ -37,9 +40,11 @@ With CURIDASK_CACHE_KEY set, signatures are checked too.
 @click.command(
     "verify", short_help="Compare all files with their digests.", context_settings=SETTINGS, epilog=VERIFY_EPILOG
 )
+@click.option("--load", is_flag=True, help="Also load what can be loaded without its stage; executes nothing.")
 @filter_options
 @cache_options
 def verify_command(
+    load: bool,
     chosen: Filter,
     cache: str | None,
     tier: str | None,
@@ -50,7 +55,7 @@ def verify_command(
     Exits with 1 when something is damaged or untrusted.
     """
     tiers = view.tiers_to_read(cache, tier)
-    found = [(one, _verify(one, chosen, quiet=as_json)) for one in tiers]
+    found = [(one, _verify(one, chosen, load=load, quiet=as_json)) for one in tiers]
     problems = [(one, checked) for one, results in found for checked in results if checked.kind]
     if as_json:
         view.print_json(_verified(found, problems))
@@ -61,7 +66,8 @@ def verify_command(
         sys.exit(1)
 
 
-def _verify(tier: NumberedTier, chosen: Filter, *, quiet: bool) -> list[Checked]:
+def _verify(tier: NumberedTier, chosen: Filter, *, load: bool, quiet: bool) -> list[Checked]:
+    from curidask.caching.loadable import problem_of
     from curidask.store.verifying import verify_all
 
     entries = chosen.select(view.take(tier, quiet=quiet).artifacts, time.time())
@@ -72,7 +78,9 @@ def _verify(tier: NumberedTier, chosen: Filter, *, quiet: bool) -> list[Checked]
             done.append(checked)
             update(len(done), len(entries))
 
-        return verify_all(tier.store, entries, told)
+        if not load:
+            return verify_all(tier.store, entries, told)
+        return verify_all(tier.store, entries, told, partial(problem_of, tier.store))
 
 
 def _say_verified(tier: NumberedTier, results: list[Checked]) -> None:
@@ -317,10 +325,10 @@ def _say_step(step: Step) -> None:
     word, colour = {"ok": ("ok  ", "green"), "failed": ("FAIL", "red"), "less": ("no  ", "yellow")}[
         _kind(step.ok, step.needed)
     ]
-    says = view.printable(step.says)
+    says = printable(step.says)
     click.echo(f"  {click.style(word, fg=colour)}  {step.name:<22}{says}".rstrip())
     if not step.ok and step.fix:
-        click.echo(f"        fix: {view.printable(step.fix)}")
+        click.echo(f"        fix: {printable(step.fix)}")
 
 
 def _verdict(kinds: Counter[str], *, only_reads: bool) -> str:

@@ -14,6 +14,7 @@ import click
 from curidask.cli import cache_view as view
 from curidask.cli.cache_view import SETTINGS, NumberedTier
 from curidask.errors import CacheError
+from curidask.store.untrusted import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -219,7 +220,7 @@ def _say(
     if as_json:
         view.print_json(_as_json(way, wanted, there, dry_run=dry_run))
         return bad
-    names = ", ".join(run.reference or "all" for run in wanted)
+    names = printable(", ".join(run.reference or "all" for run in wanted))
     if dry_run:
         number = len({stem for run in wanted for stem in run.stems - run.optional})
         click.echo(f"would {verb} {names}: {view.count(number, 'artifact')} to {way.target.label}")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from curidask.cli.cache_view import NumberedTier
 from curidask.config import Config
-from curidask.errors import ConfigurationError
+from curidask.errors import ConfigurationError, ProjectError
+from curidask.recorded import read_record
 from curidask.store.usage import Use, Uses
 from curidask.store.verifying import is_empty_folder
 
@@ -100,16 +99,14 @@ def _recorded(config: Config) -> Iterator[KnownRun]:
     """What the run records of this project say."""
     runs = config.path(config.runs)
     for path in runs.glob("*/run.json") if runs.is_dir() else ():
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # it names nothing then
+        with suppress(ProjectError, ValueError, KeyError, OverflowError):  # it names nothing then
             yield _from_record(path)
 
 
 def _from_record(path: Path) -> KnownRun:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    used = [task for task in content["tasks"] if task["status"] in ("done", "found", "reused")]
-    stems = {str(stem) for task in used for stem in task["artifacts"] if stem is not None}
-    markers = {str(task["marker"]) for task in used if "marker" in task}
+    content = read_record(path.parent)
+    used = [task for task in content["tasks"] if task.get("status") in ("done", "found", "reused")]
+    stems = {stem for task in used for stem in task.get("artifacts", ()) if stem is not None}
+    markers = {task["marker"] for task in used if "marker" in task}
     started = datetime.fromisoformat(content["started"]).timestamp()
-    return KnownRun(
-        str(content["reference"]), str(content["name"]), frozenset(stems | markers), frozenset(markers), started
-    )
+    return KnownRun(content["reference"], content["name"], frozenset(stems | markers), frozenset(markers), started)

@@ -7,12 +7,14 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from curidask.cli.cache_view import NumberedTier, printable
-from curidask.errors import ArtifactMissingError, ConfigurationError
+from curidask.cli.cache_view import NumberedTier
+from curidask.errors import ArtifactMissingError, ArtifactNewerError, ConfigurationError
 from curidask.store.inventory import seconds_of
-from curidask.store.manifests import Manifest, stem_of
+from curidask.store.manifests import Manifest
+from curidask.store.names import stem_of
 from curidask.store.signing import signature_state
 from curidask.store.units import format_age, format_size
+from curidask.store.untrusted import printable
 from curidask.store.usage import Uses
 
 SEVERAL = 10
@@ -61,7 +63,7 @@ def describe(tier: NumberedTier, stem: str) -> dict[str, Any]:
         return {**known, "problem": "its manifest is not there: its commit was broken off, or is under way"}
     try:
         manifest = store.catalog.parse(stem, data, trusted=False)
-    except ArtifactMissingError as error:
+    except (ArtifactMissingError, ArtifactNewerError) as error:
         return {**known, "problem": error.what}
     uses = [use for use in Uses(store.objects).refresh() if stem in use.stems]
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+
+from curidask.store.untrusted import printable
 
 if TYPE_CHECKING:
     from curidask.config import Config
@@ -210,12 +213,8 @@ class Filter:
 # --- printing --------------------------------------------------------------------------------------------------------
 def print_json(value: Any) -> None:
     """Print a value for other programs."""
-    click.echo(json.dumps(value, indent=1, ensure_ascii=False))
-
-
-def printable(text: str) -> str:
-    """A text without what moves the cursor or changes colours: names in a shared cache are anybody's."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in str(text))
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    click.echo(re.sub(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]", lambda m: f"\\u{ord(m[0]):04x}", text))
 
 
 def count(number: int, noun: str) -> str:
@@ -271,4 +270,4 @@ def report_tiers(tiers: Iterable[NumberedTier]) -> None:
     """Print what the stores want the user to know."""
     for tier in tiers:
         for text in tier.store.notices():
-            click.secho(f"warning: {text}", fg="yellow", err=True)
+            click.secho(f"warning: {printable(text)}", fg="yellow", err=True)

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from curidask.cli.streams import make_forgiving
 from curidask.errors import (
     CuridaskError,
     MissingInputError,
@@ -34,6 +35,7 @@ AGAIN_SECONDS = 0.05
 
 def guarded(command: Callable[[], Any]) -> NoReturn:
     """Run a command and exit as its errors say."""
+    make_forgiving()
     signal.signal(signal.SIGTERM, _terminate)
     sys.unraisablehook = _interrupt_again
     try:

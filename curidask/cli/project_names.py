@@ -9,6 +9,7 @@ from pathlib import Path
 
 from curidask.config import Config
 from curidask.module_files import module_files
+from curidask.parsing import parse
 
 MODULES_AT_MOST = 50
 """Modules of the project that are read for the names of stages."""
@@ -81,7 +82,7 @@ def _file(config: Config, folder: str, module: str) -> Path:
 
 def _parsed(path: Path) -> ast.Module | None:
     try:
-        return ast.parse(path.read_bytes())
+        return parse(path.read_bytes())
     except (OSError, ValueError, SyntaxError):  # a file that is being written is no reason to complete nothing else
         return None
 

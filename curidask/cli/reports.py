@@ -53,7 +53,8 @@ def _make(config: Config, run: str) -> None:
     run_folder = config.path(config.runs) / run
     if not run_folder.is_dir():
         run_folder = Path(run)
-    click.echo(write_report(run_folder, config.path(config.reports), configured(config)))
+    logs = config.path(config.logs)
+    click.echo(write_report(run_folder, config.path(config.reports), configured(config), logs))
 
 
 def _update_index(config: Config) -> int:

@@ -57,7 +57,8 @@ def _print_run(run: RunStatus, width: int) -> None:
     words = [
         f"{number} {word}"
         for word, number in (
-            ("ran", sum(c.done for c in counts)),
+            ("ran", sum(c.ran for c in counts)),
+            ("found", sum(c.found for c in counts)),
             ("failed", sum(c.failed for c in counts)),
             ("not run", sum(c.left + c.blocked for c in counts)),
             ("reused", sum(c.reused for c in counts)),

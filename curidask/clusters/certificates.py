@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curidask.clusters.security import CA_CERT, CERT, KEY, TlsFiles
+from curidask.clusters.security import CA_CERT, CERT, KEY, ROLES
 from curidask.errors import ConfigurationError
 
 CA_KEY = "ca.key"
@@ -63,10 +63,8 @@ def make_certificates(folder: Path, hosts: Sequence[str] = ()) -> Made:
     Raises
     ------
     ConfigurationError
-        When the package ``cryptography`` is missing, the folder cannot be written, or holds an authority that cannot be
-        used.
+        When the folder cannot be written, or holds an authority that cannot be used.
     """
-    _need_cryptography()
     for host in hosts:
         if not HOST.fullmatch(host):
             raise ConfigurationError(
@@ -93,13 +91,17 @@ def make_certificates(folder: Path, hosts: Sequence[str] = ()) -> Made:
     return Made(names, cert.not_valid_after_utc, authority is None)
 
 
-def _need_cryptography() -> None:
-    try:
-        import cryptography  # noqa: F401  # for the error alone
-    except ImportError as error:
-        raise ConfigurationError(
-            "The package cryptography is missing, which makes certificates.", fix="pip install 'curidask[tls]'"
-        ) from error
+def security_of_a_run() -> Any:
+    """What lets nobody but the processes of a run talk to each other: keys that are in no file, as dask wants them."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from distributed import Security
+
+    ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    ca_cert = _signed("curidask run authority", ca_key, None, ca_key, [])
+    cert = _signed("curidask run", key, ca_cert, ca_key, ["127.0.0.1"])
+    texts = {"cert": _pem(cert).decode(), "key": _private_pem(key).decode()}
+    roles = {f"tls_{role}_{part}": text for role in ROLES for part, text in texts.items()}
+    return Security(require_encryption=True, tls_ca_file=_pem(ca_cert).decode(), **roles)
 
 
 def _old_authority(folder: Path) -> tuple[Any, Any] | None:
@@ -200,31 +202,14 @@ def _pem(cert: Any) -> bytes:
 
 def _write_key(path: Path, key: Any) -> None:
     """Write a private key into a file that was never readable by others."""
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-    data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    data = _private_pem(key)
     path.unlink(missing_ok=True)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(data)
 
 
-def days_left(files: TlsFiles) -> int | None:
-    """Days until the certificate ends (negative when it has); None when the package that could tell is missing.
+def _private_pem(key: Any) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-    Raises
-    ------
-    ConfigurationError
-        When the file holds no certificate.
-    """
-    try:
-        from cryptography import x509
-    except ImportError:
-        return None
-    try:
-        cert = x509.load_pem_x509_certificate(Path(files.cert).read_bytes())
-    except ValueError as error:
-        raise ConfigurationError(
-            f"The file holds no certificate: {error}.", where=files.cert, fix="make one with `curidask cluster certs`"
-        ) from error
-    left: datetime.timedelta = cert.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
-    return left.days
+    data: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return data

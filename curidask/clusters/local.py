@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from multiprocessing import spawn
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from multiprocessing import resource_tracker, spawn
 from typing import TYPE_CHECKING, Any
 
 from curidask.clusters.base import SETTINGS, SILENT, Connection, kill_workers, nannies_of, quiet_dask
+from curidask.clusters.certificates import security_of_a_run
 from curidask.errors import ClusterError, ConfigurationError
 
 if TYPE_CHECKING:
     import psutil
 
 CLOSE_SECONDS = 4.0
+START_ATTEMPTS = 3
 
 FIXED: dict[str, Any] = {
     "threads_per_worker": 1,
@@ -48,7 +51,10 @@ def check_options(options: Mapping[str, Any], where: str) -> None:
 def local(
     n_workers: int, options: Mapping[str, Any] | None = None, project_path: Sequence[str] = ()
 ) -> Iterator[Connection]:
-    """Start worker processes on this machine, one thread each, reachable from this machine only.
+    """Start worker processes on this machine, one thread each, which nobody else on it can talk to.
+
+    Whoever reaches a dask scheduler can run code on its workers, and on loopback that is every user of the machine. So
+    all sides show a certificate that exists in their memory only.
 
     Parameters
     ----------
@@ -67,22 +73,27 @@ def local(
         When the workers do not start.
     """
     import dask
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     quiet_dask()
     with dask.config.set(SETTINGS):
+        made: list[Any] = []
         try:
-            cluster = LocalCluster(
+            cluster = _cluster_class()(
+                made,
                 n_workers=n_workers,
                 **FIXED,
                 worker_class=_nanny_class(tuple(project_path)),
-                **(options or {}),
+                **{"protocol": "tls://", "security": security_of_a_run(), **(options or {})},
             )
         except Exception as error:
             raise ClusterError(
                 f"The {n_workers} local worker processes did not start: {error}",
                 fix="try fewer with --parallel N, or run in this process with --parallel 0",
             ) from error
+        except BaseException:
+            _abandon(made)
+            raise
         try:
             with Client(cluster, set_as_default=False) as client:
                 yield Connection(client, n_workers, f"{n_workers} local worker processes", cluster, is_here=True)
@@ -103,6 +114,13 @@ def _end(cluster: Any) -> None:
         kill_workers(nannies)
         cluster.shutdown_on_close = False  # or dask would wait for it once more when the process ends
     _kill(processes)  # a nanny that was interrupted while it ended its worker does not know it any more
+
+
+def _abandon(made: Iterable[Any]) -> None:
+    """Leave clusters that were interrupted while they came up, which they would have to do before they could end."""
+    for cluster in made:
+        kill_workers(list(getattr(cluster, "_created", ())))
+        cluster.shutdown_on_close = False
 
 
 def _kill(processes: list[psutil.Process]) -> None:
@@ -126,18 +144,43 @@ def _processes_of(nannies: list[Any]) -> list[psutil.Process]:
 
 
 @functools.cache
+def _cluster_class() -> type[Any]:
+    """A cluster that is known to whoever starts it, also when that is interrupted."""
+    from distributed import LocalCluster
+
+    class KnownCluster(LocalCluster):  # type: ignore[misc]  # distributed has no types
+        def __init__(self, made: list[Any], **options: Any) -> None:
+            made.append(self)
+            super().__init__(**options)
+
+    return KnownCluster
+
+
+@functools.cache
 def _nanny_class(project_path: tuple[str, ...]) -> type[Any]:
     """A nanny whose worker process imports neither the user's script nor a file of the project while it starts.
 
     A started process would import the script as ``__main__``, which starts workers again when it has no guard. And a
     ``queue.py`` of the project would become what dask imports. Workers get the project's code with the first job.
+
+    A worker that dies while it starts is started once more, as one that dies later.
     """
-    from distributed import Nanny
+    from distributed import Nanny, Status
 
     class ProjectlessNanny(Nanny):  # type: ignore[misc]  # distributed has no types
         async def instantiate(self) -> Any:
-            with _hidden_project(project_path):
-                return await super().instantiate()
+            # A terminal sends Ctrl-C to workers too. Until they say that they do not mind, they have it blocked, as
+            # what a thread starts has what it blocks. This is dask's thread; Python takes signals in the main one.
+            resource_tracker.ensure_running()  # or starting it would unblock the signal again
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            status = Status.failed
+            for _ in range(START_ATTEMPTS):
+                with _hidden_project(project_path):
+                    status = await super().instantiate()
+                if status == Status.running or self.status in (Status.closing, Status.closed):
+                    break
+                self.process = None
+            return status
 
     return ProjectlessNanny
 

@@ -30,6 +30,7 @@ from curidask.executors.link import Link
 from curidask.executors.project_files import ProjectFiles
 from curidask.executors.sending import Sender
 from curidask.executors.under_way import UnderWay
+from curidask.executors.unmet import Unmet
 from curidask.executors.values import unpack
 from curidask.stage_spec import StageSpec
 
@@ -107,6 +108,8 @@ class DaskExecutor(Executor):
             run, self._deaths, self._under_way, self._sender.send_again, self._env.store, self._guilty
         )
 
+        self._unmet = Unmet(self._demands, self._under_way, self._link, self._aftermath.failed)
+
     def _admit(self, connection: Connection) -> Admission:
         packages = self._files.imported().packages
         return admit(connection, self._env.store, packages, self._files.root)
@@ -179,6 +182,7 @@ class DaskExecutor(Executor):
             outcomes += self._resume()
         if not outcomes:
             self._link.require_workers()
+            outcomes += self._unmet.look()
         return outcomes
 
     def _poll(self, timeout_seconds: float | None, outcomes: list[Outcome]) -> None:

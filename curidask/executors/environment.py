@@ -11,7 +11,7 @@ from curidask.errors import StageAccessError
 from curidask.keywords import keywords
 from curidask.store.base import Store
 from curidask.store.claims import Claims
-from curidask.store.manifests import safe_part
+from curidask.store.names import safe_part
 
 
 @dataclass(frozen=True, slots=True)

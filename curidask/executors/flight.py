@@ -6,19 +6,28 @@ becomes of the process.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import stat
 import struct
 import tempfile
+import time
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
+
+from curidask.store.processes import is_running, own_birth, place
 
 RECORD = "flight"
 STDOUT = "stdout"
 STDERR = "stderr"
 FRAMES = "frames"
+OWNER = "owner"
+
+UNKNOWN_SECONDS = 3600
+"""After which a folder that names no process is nobody's."""
 
 _MEMORY = struct.Struct("<qqqqq")
 _LENGTH = struct.Struct("<q")
@@ -99,10 +108,29 @@ def folder_of(nanny: str) -> Path:
     return folder
 
 
+def sweep(folder: Path) -> None:
+    """Remove the folders beside one whose processes have ended and left them, as when all were killed at once."""
+    for other in folder.parent.iterdir():
+        with contextlib.suppress(OSError):  # somebody else does the same
+            if other != folder and not _is_used(other):
+                shutil.rmtree(other)
+
+
+def _is_used(folder: Path) -> bool:
+    try:
+        host, pid, born = (folder / OWNER).read_text().split()
+        return host != place() or is_running(int(pid), float(born))
+    except FileNotFoundError:
+        return time.time() - folder.stat().st_mtime < UNKNOWN_SECONDS
+    except ValueError:  # it is being written
+        return True
+
+
 class FlightRecord:
     """Writes down what a process does. Each write is one system call."""
 
     def __init__(self, folder: Path) -> None:
+        (folder / OWNER).write_text(f"{place()} {os.getpid()} {own_birth()}")
         self._file = os.open(folder / RECORD, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
     def write_running(self, running: list[Running]) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from curidask.parsing import parse
+
 INSTALLED = ("site-packages", "dist-packages")
 FRAMEWORK = "curidask"
 
@@ -86,7 +88,7 @@ def _files(folder: Path, name: str) -> list[Path]:
 def _imports(path: Path, read_source: Callable[[Path], bytes]) -> Iterator[tuple[str, bool]]:
     """The modules that a file imports, relative ones with leading dots, and whether it does without them."""
     try:
-        tree: ast.AST = ast.parse(read_source(path))
+        tree: ast.AST = parse(read_source(path))
     except (OSError, SyntaxError, ValueError):
         return
     pending = [(tree, False)]

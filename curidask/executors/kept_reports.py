@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from curidask.errors import ArtifactDamagedError
 from curidask.executors.base import Reported
-from curidask.store.manifests import safe_part
+from curidask.store.names import safe_part
+from curidask.store.untrusted import LARGE_BYTES, MOST_BYTES, is_named_texts, is_text, parse_json, read_file
 from curidask.store.workspaces import Workspace
 
 FOLDER = ".reported"
@@ -51,14 +54,40 @@ def read(marker: str, tracked: Mapping[str, Path]) -> list[Reported]:
         The store name of the stage's tracked files.
     tracked : mapping of str to Path
         Their names in the store, and where they lie.
+
+    Raises
+    ------
+    ArtifactDamagedError
+        When the list of them has another form, or names what is no file of the stage.
     """
     index = tracked.get(index_name(marker))
     if index is None:
         return []
-    reported = []
-    for row in json.loads(index.read_text(encoding="utf-8")):
-        files = {name: (index.parent / kept).read_bytes() for name, kept in row["files"].items()}
-        place = row.get("input_record")
-        place = place if isinstance(place, int) else None
-        reported.append(Reported(row["name"], row["group"], row["kind"], row["html"], files, place))
-    return reported
+    try:
+        rows = parse_json(read_file(index), LARGE_BYTES)
+        if not isinstance(rows, list):
+            raise ValueError("it is no list")
+        return [_reported(marker, row, tracked) for row in rows]
+    except (OSError, ValueError) as error:
+        raise ArtifactDamagedError(f"What it reported cannot be read: {error}.", where=marker) from error
+
+
+def _reported(marker: str, row: Any, tracked: Mapping[str, Path]) -> Reported:
+    if not isinstance(row, dict) or not all(is_right(row.get(name)) for name, is_right in _IS_RIGHT.items()):
+        raise ValueError("it has another form")
+    # Only files of the stage itself, by their names in the store: a name is never made into a path.
+    places = {name: tracked.get(f"{marker}{FOLDER}/{kept}") for name, kept in row["files"].items()}
+    files = {}
+    for name, place in places.items():
+        if place is None:
+            raise ValueError(f"there is no file {name!r:.80}")
+        files[name] = read_file(place, MOST_BYTES)
+    return Reported(row["name"], row["group"], row["kind"], row["html"], files, row.get("input_record"))
+
+
+_IS_RIGHT: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("name", "group", "kind"), is_text),
+    "html": lambda value: isinstance(value, str),
+    "files": is_named_texts,
+    "input_record": lambda value: value is None or type(value) is int,
+}

@@ -37,6 +37,8 @@ class Link:
 
     Attributes
     ----------
+    has_lost_workers : bool
+        Whether a worker has gone since somebody set this to False.
     admission : Admission or None
         What the check found; None for workers that this process started on its own machine.
     on_death : callable
@@ -52,6 +54,7 @@ class Link:
         restarts: int = 0,
     ) -> None:
         self.admission: Admission | None = None
+        self.has_lost_workers = False
         self._check = check
         self._reopen = reopen
         self._restarts = restarts if reopen is not None else 0
@@ -119,6 +122,15 @@ class Link:
         """The cluster and its dashboard."""
         return f"on {self._connection.description} (dashboard {self.client.dashboard_link})"
 
+    @property
+    def wait_seconds(self) -> float:
+        """How long to wait for workers."""
+        return self._connection.wait_seconds
+
+    def tell(self, text: str) -> None:
+        """Add to the `news`."""
+        self._news.put(text)
+
     def load(self) -> str:
         """The number of workers and, of not too many, the memory that they take; asked for now and then."""
         now = time.monotonic()
@@ -183,6 +195,7 @@ class Link:
                     self._gone.add(worker)
                 self._workers.discard(worker)
                 self._empty_since = time.monotonic()
+                self.has_lost_workers = True
             running = len(message.get("processing-tasks", ()))
             if not message.get("expected"):
                 self.on_death(worker, running)

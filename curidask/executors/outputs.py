@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -72,6 +72,8 @@ class OutputKeeper:
         The digests of the inputs that were loaded, by key.
     replace_whole : bool
         Whether what is whole in the store gives way.
+    may_commit : callable
+        Raises when somebody else has the right to commit by now.
     values : dict of int to object
         The outputs that are not stored, packed, by place.
     """
@@ -82,6 +84,7 @@ class OutputKeeper:
     reported: Sequence[Reported]
     input_digests: Mapping[str, str]
     replace_whole: bool
+    may_commit: Callable[[], None]
     values: dict[int, Any] = field(default_factory=dict)
     _call: str = field(default_factory=lambda: uuid.uuid4().hex)
     _making: list[Making | None] = field(default_factory=list)
@@ -170,6 +173,7 @@ class OutputKeeper:
         return self._pack(making.output, value)
 
     def _commit(self, saved: Sequence[tuple[Making, str]], seconds: float) -> tuple[ArtifactInfo, ...]:
+        self.may_commit()
         kept_reports.write(self.reported, self.files)
         theirs = self._made_by_another(saved)
         if theirs:
@@ -204,6 +208,7 @@ class OutputKeeper:
 
     def _commit_files(self, seconds: float) -> None:
         """Store what a stage without stored outputs wrote, so that it is there later and, without outputs, reusable."""
+        self.may_commit()
         kept_reports.write(self.reported, self.files)
         marker = self.job.marker
         with self.env.store.workspace(marker.stem, run=self.env.work) as nothing:

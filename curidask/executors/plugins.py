@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import shutil
 import socket
 import sys
 import time
@@ -17,7 +18,7 @@ from distributed import NannyPlugin, WorkerPlugin
 from distributed.core import Status
 
 from curidask.executors import autopsy, host, remaining
-from curidask.executors.flight import folder_of
+from curidask.executors.flight import folder_of, sweep
 from curidask.executors.guarded import Guarded
 from curidask.stage_options import LIFETIME, MEMORY
 
@@ -39,6 +40,7 @@ class HostPlugin(Guarded, WorkerPlugin):  # type: ignore[misc]  # distributed ha
 
     def __init__(self, level: int) -> None:
         self.level = level
+        self.folder: Path | None = None
         self.driver = (socket.gethostname(), os.getpid())
 
     async def setup(self, worker: Any) -> None:
@@ -49,12 +51,19 @@ class HostPlugin(Guarded, WorkerPlugin):  # type: ignore[misc]  # distributed ha
         if (socket.gethostname(), os.getpid()) == self.driver:
             return  # a worker in the driver's own process: what that prints is the driver's
         folder = folder_of(worker.nanny or worker.address)
+        self.folder = None if worker.nanny else folder
+        sweep(folder)
         host.set_up(folder, partial(worker.log_event, host.TOPIC), limit, self.level, worker.address)
         remaining.set_up(lifetime)
         if lifetime.ends_at:
             # A worker process that its nanny has started again does not know how old its job is.
             left = max(0.0, lifetime.ends_at - time.time())
             worker.loop.call_later(left, worker.close_gracefully, reason="curidask-job-ends")
+
+    def teardown(self, worker: Any) -> None:
+        """Remove what nobody reads any more: without a nanny, nobody looks at what the process left."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _time_of(lifetime: remaining.Lifetime) -> dict[str, float]:
@@ -114,6 +123,8 @@ class _Look:
             if self._nanny.status == Status.running:
                 self._report(folder, exit_code)
             autopsy.end_orphans(folder)
+            if self._nanny.status != Status.running:
+                shutil.rmtree(folder, ignore_errors=True)
         go_on(exit_code)
 
     def _report(self, folder: Path, exit_code: int) -> None:

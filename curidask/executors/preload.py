@@ -14,6 +14,7 @@ def dask_setup(worker: Any) -> None:
     driver ends them anyway.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # which what a stage starts would have blocked too
     logging.getLogger().setLevel(logging.INFO)  # what is logged goes to the driver, which decides what to show of it
     import curidask.executors.shipping
     import curidask.executors.worker  # noqa: F401  # for its effect: the modules are loaded

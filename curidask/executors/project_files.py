@@ -241,12 +241,12 @@ def _run_folder(code: ProjectCode, run: str, scratch: str) -> str:
     for other in Path(scratch).glob(RUN_FOLDER + "*"):
         if other != folder:
             shutil.rmtree(other, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name, (mode, data) in {**code.files, **{name: (0o644, data) for name, data in code.sources.items()}}.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         path.chmod(mode)
-    folder.mkdir(parents=True, exist_ok=True)
     return str(folder)
 
 

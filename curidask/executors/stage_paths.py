@@ -12,7 +12,7 @@ from curidask.caching.references import StageFiles
 from curidask.errors import ArtifactDamagedError, ArtifactMissingError, CuridaskError, UndeclaredInputError
 from curidask.executors.environment import Environment
 from curidask.graph import PastStage, RecordInfo, artifact_key
-from curidask.store.manifests import beside_name, files_stem, output_stem
+from curidask.store.names import beside_name, files_stem, output_stem
 from curidask.store.workspaces import Workspace
 
 
@@ -54,7 +54,7 @@ class EarlierFiles:
         ----------
         stage : str
         names : sequence of str
-            What may follow the store name of the stage's files; see `curidask.store.manifests.beside_name`.
+            What may follow the store name of the stage's files; see `curidask.store.names.beside_name`.
 
         Returns
         -------

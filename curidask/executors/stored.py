@@ -104,6 +104,9 @@ def find_stored(store: Store, source: Stored, facts: ManagerFacts) -> tuple[Cach
     if NOTE in cacher.extra_metadata:
         _give_paths(cacher, cacher.extra_metadata.pop(NOTE), store, checkout)
     cacher.pin = checkout.pin
+    if source.lazy and checkout.again is not None:
+        # Nobody knows how much later it is loaded; on the cacher itself, for whoever asks a `Lazy` for its cacher.
+        cacher.load = partial(_load_checked, cacher.load, checkout.again)  # type: ignore[method-assign]
     if cacher.refers:
         cacher.stage_files = StageFiles(tracked=checkout.tracked)
     return cacher, checkout.manifest
@@ -131,6 +134,11 @@ def _give_paths(cacher: Cacheable, noted: Any, store: Store, checkout: Checkout)
         raise ArtifactRejectedError(text, where=checkout.manifest.stem) from error
     # On the cacher itself, so that a `Lazy` and whoever asks it for its cacher get the paths too.
     cacher.load = partial(_load_with_paths, cacher.load, paths)  # type: ignore[method-assign]
+
+
+def _load_checked(load: Callable[[], Any], check: Callable[[], object]) -> Any:
+    check()
+    return load()
 
 
 def _load_with_paths(load: Callable[[], Any], paths: Mapping[str, str]) -> Any:

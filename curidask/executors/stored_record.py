@@ -16,7 +16,7 @@ from curidask.executors.stage_paths import EarlierFiles, InputLostSignal
 from curidask.executors.stage_record import StageRecord
 from curidask.graph import RecordInfo
 from curidask.store.base import Store
-from curidask.store.manifests import beside_name
+from curidask.store.names import beside_name
 from curidask.store.payload import Checkout
 
 
@@ -123,7 +123,7 @@ class StoredPaths:
 
 
 _MARKER = re.compile(r".*?\.[0-9a-f]{12}")
-"""How the names begin of the files that a stage wrote beside its outputs; see `curidask.store.manifests.files_stem`."""
+"""How the names begin of the files that a stage wrote beside its outputs; see `curidask.store.names.files_stem`."""
 
 
 def _records(info: RecordInfo, facts: ManagerFacts) -> list[StageRecord]:

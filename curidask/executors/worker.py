@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +21,7 @@ from curidask.executors.process_state import Kept
 from curidask.executors.stage_paths import InputLostSignal
 from curidask.executors.stored import artifact_info, check_one_call, check_stored, find_stored
 from curidask.executors.surroundings import NOTHING, Surroundings
-from curidask.store.claims import Held
+from curidask.store.claims import ClaimLostSignal, Held
 from curidask.store.manifests import Manifest
 
 
@@ -54,6 +54,12 @@ def _run(job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]], su
             kind = Kind.DONE if artifacts is None else Kind.FOUND
             if artifacts is None:
                 artifacts = result.compute()
+    except ClaimLostSignal as signal:
+        text = (
+            f"{job.label} was computed for nothing: {worker_name()} stood still for {signal.silent_seconds:.0f} s, and "
+            f"{signal.held.holder} took over"
+        )
+        return JobResult(Outcome(job.id, Kind.HELD, worker=worker_name(), held=signal.held, warnings=(text,)))
     except InputLostSignal as signal:
         outcome = Outcome(job.id, Kind.INPUT_LOST, lost=(signal.task,), warnings=(signal.error.notice,))
         return JobResult(outcome)
@@ -77,6 +83,7 @@ class _Run:
     warnings: list[str] = field(default_factory=list)
     reported: list[Reported] = field(default_factory=list)
     replace_whole: bool = True
+    may_commit: Callable[[], None] = lambda: None
 
     def ended(
         self, kind: Kind, started: float, artifacts: tuple[ArtifactInfo, ...] = (), error: ErrorInfo | None = None
@@ -115,6 +122,7 @@ class _Run:
             yield taken
             return
         with claims.renewing(taken):
+            self.may_commit = partial(claims.require, taken)
             yield None
 
     # --- look ------------------------------------------------------------------------------------------------------
@@ -160,7 +168,9 @@ class _Run:
                 (output.cacher() if isinstance(output.cacher, type) else output.cacher).check_ready()
         with ExitStack() as folders:
             files = folders.enter_context(self.env.store.workspace(job.marker.stem, run=self.env.work))
-            keeper = OutputKeeper(job, self.env, files, self.reported, self.inputs.digests, self.replace_whole)
+            keeper = OutputKeeper(
+                job, self.env, files, self.reported, self.inputs.digests, self.replace_whole, self.may_commit
+            )
             record = self.inputs.own_record(files, self.reported)
             keeper.prepare(record, folders)
             record.give_cachers = keeper.show_cachers

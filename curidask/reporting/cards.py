@@ -11,9 +11,11 @@ from urllib.parse import quote, unquote
 
 from markupsafe import Markup
 
-from curidask.reported import FRAGMENT
+from curidask.reported import FOLDER, FRAGMENT
+from curidask.reporting.fragments import safe
 from curidask.reporting.reportables import IMAGE_SUFFIXES, LINKED_FILE
 from curidask.reporting.runview import RecordView, RunView
+from curidask.store.untrusted import is_name, read_file
 
 Row = Mapping[str, Any]
 Address = Callable[[Row, str], str]
@@ -177,12 +179,8 @@ class Cards:
 
     def _fragment(self, row: Row) -> tuple[str, str]:
         folder = folder_of(self.run, row)
-        if folder is None:
-            return "", "It is not in the run's folder any more."
-        try:
-            return (folder / FRAGMENT).read_text(encoding="utf-8"), ""
-        except (OSError, UnicodeDecodeError):
-            return "", "It is not in the run's folder any more."
+        fragment = None if folder is None else read_fragment(folder)
+        return ("", "It is not in the run's folder any more.") if fragment is None else (fragment, "")
 
     def _linked(self, row: Row, quoted: str) -> str:
         kept = row["files"].get(unquote(quoted))
@@ -191,11 +189,27 @@ class Cards:
 
 def folder_of(run: RunView, row: Row) -> Path | None:
     """Where a reportable's files lie; None when its row names no place inside the run's folder."""
-    inside = PurePosixPath(row["folder"])
-    names = row["files"].values()
-    if run.folder is None or inside.is_absolute() or ".." in inside.parts or any("/" in name for name in names):
+    inside = PurePosixPath(row["folder"]).parts
+    names = (*inside, *row["files"].values())
+    if run.folder is None or len(inside) != 2 or inside[0] != FOLDER or not all(map(is_name, names)):
         return None
-    return run.folder / inside
+    place = run.folder / FOLDER / inside[1]
+    # A folder that was copied may have links to anywhere in it.
+    return None if place.is_symlink() or place.parent.is_symlink() else place
+
+
+def is_plain(path: Path) -> bool:
+    """Whether it is a file, and no link to one elsewhere."""
+    return path.is_file() and not path.is_symlink()
+
+
+def read_fragment(folder: Path) -> str | None:
+    """The fragment that was kept of a reportable, made safe to be shown; None when there is none."""
+    path = folder / FRAGMENT
+    try:
+        return safe(read_file(path).decode("utf-8")) if is_plain(path) else None
+    except (OSError, ValueError):
+        return None
 
 
 def relative_address(row: Row, file: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curidask.reporting.cards import is_plain
 from curidask.reporting.runview import RecordView, RunView, TaskView
 
 MOST_RECORDS = 200
@@ -239,12 +240,12 @@ class LogTail:
     skipped: int
 
 
-def log_path(run: RunView) -> Path | None:
-    """Where the log is: where the run wrote it, or in the run's folder."""
-    places = [Path(run.data.get("log") or "-")]
+def log_path(run: RunView, logs: Path | None = None) -> Path | None:
+    """Where the log is: among the project's logs, or in the run's folder; a record cannot name another place."""
+    places = [] if logs is None else [logs / f"{run.reference}.log"]
     if run.folder is not None:
         places += [run.folder / "log.txt", *sorted(run.folder.glob("*.log"))]
-    return next((place for place in places if place.is_file()), None)
+    return next((place for place in places if is_plain(place)), None)
 
 
 def log_tail(path: Path) -> LogTail:

@@ -18,9 +18,11 @@ from urllib.parse import quote
 
 from curidask.errors import ProjectError
 from curidask.keywords import keywords
+from curidask.recorded import LINE, fitting
 from curidask.reporting import styles
 from curidask.reporting.render import asset, page
 from curidask.reporting.runview import RunView, read_run
+from curidask.store.untrusted import parse_object, read_file
 
 ROWS = ".index"
 MOST_RUNS = 1000
@@ -38,10 +40,10 @@ def add(run: RunView, reports: Path) -> None:
 def row_of(reports: Path, reference: str) -> Row | None:
     """The line of a run, None when there is none or it cannot be read."""
     try:
-        row = json.loads((reports / ROWS / f"{reference}.json").read_text(encoding="utf-8"))
-        return row if isinstance(row, dict) and row["reference"] == reference else None
-    except (OSError, ValueError, KeyError):
+        row = parse_object(read_file(reports / ROWS / f"{reference}.json"))
+    except (OSError, ValueError):
         return None
+    return fitting(row, LINE) if row.get("reference") == reference else None
 
 
 @keywords()
@@ -74,7 +76,7 @@ def update(runs: Path, reports: Path, css: Path | None = None) -> int:
         for folder in _run_folders([reports, runs]):
             try:
                 add(read_run(folder), reports)
-            except (ProjectError, KeyError, TypeError, AttributeError):
+            except ProjectError:
                 continue  # what is no run record is no run
         return render(reports, styles.own_sheet(reports, css))
     except OSError as error:

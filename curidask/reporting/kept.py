@@ -10,8 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from curidask.keywords import keywords
-from curidask.reported import FRAGMENT
-from curidask.reporting.cards import Cards, Row, folder_of
+from curidask.reporting.cards import Cards, Row, folder_of, is_plain, read_fragment
 from curidask.reporting.reportables import LINKED_FILE, Reportable, qualified_name
 from curidask.reporting.runview import NO_SET, RunView
 
@@ -56,13 +55,14 @@ class KeptReportable(Reportable):
         """Copy its files, when it is reported once more."""
         if self._folder is not None and folder is not None:
             for name in self._files.values():
-                shutil.copyfile(self._folder / name, folder / name)
+                if is_plain(self._folder / name):
+                    shutil.copyfile(self._folder / name, folder / name)
 
     def html(self) -> str:
         """The fragment, with its files below `path`."""
-        if self._folder is None:
+        fragment = None if self._folder is None else read_fragment(self._folder)
+        if fragment is None:
             raise self.refuse("it is not in the run's folder any more.", "report it again")
-        fragment = (self._folder / FRAGMENT).read_text(encoding="utf-8")
         return LINKED_FILE.sub(lambda match: self.path + self._files.get(unquote(match[1]), match[1]), fragment)
 
 

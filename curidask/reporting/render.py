@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import datetime
 from functools import cache
 from importlib import resources
@@ -15,10 +16,14 @@ from curidask.reporting.runview import LOOKS
 TEMPLATES = resources.files(__package__ or "curidask.reporting") / "templates"
 
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "font-src 'self' data:; media-src 'self' data:; frame-src 'self' data:; base-uri 'none'; form-action 'none'"
 )
-"""What a page may load: its own files. Scripts in what users show in it do not run (those in frames do, there)."""
+"""What a page may load: its own files, and no script but its own.
+
+Scripts in what users show in it do not run, and neither do those among their files (those in frames do, there): what
+they wrote was there before the page was made, so it cannot name the number that the page's own script has.
+"""
 
 
 @cache
@@ -32,13 +37,14 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"duration": duration, "size": size, "number": number, "when": when, "cut": cut, "inside": inside}
-    made.globals |= {"looks": LOOKS, "version": __version__, "policy": POLICY, "sheets": ("style.css",)}
+    made.globals |= {"looks": LOOKS, "version": __version__, "sheets": ("style.css",)}
     return made
 
 
 def page(template: str, **values: Any) -> str:
     """A template with values in it."""
-    return environment().get_template(template).render(**values)
+    nonce = secrets.token_hex(16)
+    return environment().get_template(template).render(nonce=nonce, policy=POLICY.format(nonce=nonce), **values)
 
 
 def asset(name: str) -> str:

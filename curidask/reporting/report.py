@@ -8,14 +8,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from curidask.errors import ProjectError
 from curidask.keywords import keywords
 from curidask.reported import FRAGMENT
 from curidask.reporting import contents, index, stage_map, styles
-from curidask.reporting.cards import Cards, folder_of, relative_address
+from curidask.reporting.cards import Cards, folder_of, is_plain, relative_address
 from curidask.reporting.render import asset, page
 from curidask.reporting.runview import RunView, read_run
 
@@ -27,7 +27,7 @@ MOST_IN_CONTENTS = 60
 
 
 @keywords()
-def write_report(run_folder: Path, reports_folder: Path, css: Path | None = None) -> Path:
+def write_report(run_folder: Path, reports_folder: Path, css: Path | None = None, logs: Path | None = None) -> Path:
     """Make the report of a run, its place as the latest one, and its line in the index of all reports.
 
     A report that is there already is replaced in one step. Several processes may write reports at the same time.
@@ -40,6 +40,9 @@ def write_report(run_folder: Path, reports_folder: Path, css: Path | None = None
         Where reports go, made when it is not there.
     css : Path, optional
         A style sheet that comes after the built-in one; a ``style.css`` of the user's in the folder by default.
+    logs : Path, optional
+        Where the project keeps its logs. A log is taken from there or from the run's folder, and from nowhere else,
+        whatever the record says.
 
     Returns
     -------
@@ -52,16 +55,13 @@ def write_report(run_folder: Path, reports_folder: Path, css: Path | None = None
         When there is no run record, or the reports folder cannot be written.
     """
     run = read_run(run_folder)
-    name = PurePosixPath(run.reference)
-    if name.name != run.reference or run.reference.startswith((".", "_")):
-        raise ProjectError(f"The run record has the reference {run.reference!r}, which is no name of a folder.")
     own = styles.own_sheet(reports_folder, css)
     try:
         reports_folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=reports_folder, ignore_cleanup_errors=True) as made:
             folder = Path(made) / run.reference
             folder.mkdir()
-            _fill(run, run_folder, folder, own)
+            _fill(run, run_folder, folder, own, contents.log_path(run, logs))
             _put(folder, reports_folder / run.reference)
         index.add(run, reports_folder)
         _point_latest(run, reports_folder)
@@ -75,17 +75,16 @@ def write_report(run_folder: Path, reports_folder: Path, css: Path | None = None
     return reports_folder / run.reference / "index.html"
 
 
-def _fill(run: RunView, run_folder: Path, folder: Path, own: bytes | None) -> None:
+def _fill(run: RunView, run_folder: Path, folder: Path, own: bytes | None, log: Path | None) -> None:
     (folder / "report.js").write_text(asset("report.js"), encoding="utf-8")
     (folder / styles.OURS).write_text(styles.built_in(), encoding="utf-8")
     sheets = [styles.OURS]
     if own is not None:
         (folder / styles.CUSTOM).write_bytes(own)
         sheets.append(styles.CUSTOM)
-    _copy(run_folder / "run.json", folder / "run.json")
+    shutil.copyfile(run_folder / "run.json", folder / "run.json")
     (folder / "stages.csv").write_text(contents.stages_csv(run), encoding="utf-8", errors="replace")
     (folder / "parameter_sets.csv").write_text(contents.parameter_sets_csv(run), encoding="utf-8", errors="replace")
-    log = contents.log_path(run)
     if log is not None:
         shutil.copyfile(log, folder / "log.txt")
     _copy_reportables(run, folder)
@@ -101,7 +100,7 @@ def _copy_reportables(run: RunView, folder: Path) -> None:
         target = folder / row["folder"]
         target.mkdir(parents=True, exist_ok=True)
         for file in row["files"].values():
-            if file != FRAGMENT and (source / file).is_file():
+            if file != FRAGMENT and is_plain(source / file):
                 _copy(source / file, target / file)
 
 

@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote
 from curidask.errors import ReportableError
 from curidask.executors.base import FILES_PREFIX, Reported
 from curidask.keywords import keywords
-from curidask.reporting.fragments import balanced
+from curidask.reporting.fragments import safe
 
 IMAGE_SUFFIXES = (".png", ".svg", ".jpg", ".jpeg", ".gif", ".webp", ".avif", ".bmp")
 LINKED_FILE = re.compile(re.escape(FILES_PREFIX) + r"([\w.~%-]+)", re.ASCII)
@@ -209,7 +209,7 @@ class Reportable:
         self._check_links(fragment, files)
         shown = fragment or "".join(map(self._shown, files))
         if not self._is_ours():
-            shown = balanced(shown)
+            shown = safe(shown)
         return Reported(str(self.name), self.group or "", type(self).__name__, shown, files)
 
     def _fragment(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from curidask.errors import ProjectError
+from curidask.recorded import read_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,17 +352,4 @@ def read_run(folder: Path) -> RunView:
     ProjectError
         When there is no run record, or it cannot be read.
     """
-    path = folder / "run.json"
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ProjectError(
-            f"There is no run record: {error.strerror or error}.",
-            where=str(path),
-            fix="name a run by its folder, or by its reference, as in the folder of runs",
-        ) from None
-    except ValueError as error:
-        raise ProjectError(f"The run record is damaged: {error}.", where=str(path)) from None
-    if not isinstance(data, dict) or not isinstance(data.get("reference"), str):
-        raise ProjectError("The file is no run record.", where=str(path))
-    return RunView(data, folder)
+    return RunView(read_record(folder), folder)

@@ -9,7 +9,6 @@ from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from curidask.errors import ConfigurationError
 
@@ -17,6 +16,9 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 SANDBOX = "sandbox allow-scripts"
 """For what users put into reports: when it is opened by itself, it cannot reach the other pages of the server."""
+
+DEPTH_OF_PAGES = 2
+"""Pages of ours are ``index.html`` and ``REFERENCE/index.html``; what users show lies in folders below that."""
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -26,19 +28,24 @@ class Handler(SimpleHTTPRequestHandler):
     server_version = "curidask"
     sys_version = ""
     protocol_version = "HTTP/1.1"
+    _is_ours = False
 
     def send_head(self) -> Any:
         """Refuse what is not for us; the base class finds the file."""
+        self._is_ours = False
         if not self.server.answers_to(self.headers.get("Host", "")):
             # Another site's page could lead its own name to this address, and read the reports under that name.
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "This server has another name")
             return None
-        if any(part.startswith(".") for part in unquote(urlsplit(self.path).path).split("/")):
+        # What is decided on is the very path that the base class opens, decoded, and where links in it lead.
+        place = Path(self.translate_path(self.path))
+        led, folder = place.resolve(), self.server.folder
+        hidden = any(part.startswith(".") for part in place.relative_to(folder).parts)
+        if hidden or not led.is_relative_to(folder):
             self.send_error(HTTPStatus.NOT_FOUND, "File not found")
             return None
-        if not Path(self.translate_path(self.path)).resolve().is_relative_to(self.server.folder):
-            self.send_error(HTTPStatus.NOT_FOUND, "File not found")
-            return None
+        depths = [len(path.relative_to(folder).parts) + path.is_dir() for path in (place, led)]
+        self._is_ours = max(depths) <= DEPTH_OF_PAGES
         return super().send_head()
 
     def list_directory(self, path: Any) -> None:
@@ -50,7 +57,7 @@ class Handler(SimpleHTTPRequestHandler):
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Referrer-Policy", "no-referrer")
         self.send_header("Cache-Control", "no-cache")
-        if "/reportables/" in self.path:
+        if not self._is_ours:
             self.send_header("Content-Security-Policy", SANDBOX)
         super().end_headers()
 

@@ -21,10 +21,12 @@ from curidask.store.catalog import FEW, Catalog
 from curidask.store.disk_errors import is_refused
 from curidask.store.integrity import Verify, checked_verify
 from curidask.store.keys import common_beginning
-from curidask.store.manifests import FileEntry, Manifest, manifest_name, stem_of
+from curidask.store.manifests import FileEntry, Manifest
+from curidask.store.names import manifest_name, stem_of
 from curidask.store.near import NearCache, NearSettings, near_cache
 from curidask.store.objects import ObjectStore, open_objects
 from curidask.store.payload import Checkout, Prepared, hash_moves, prepare, same_form, with_digests
+from curidask.store.privacy import is_private
 from curidask.store.signing import Keyring
 from curidask.store.workspaces import Workspace, Workspaces
 
@@ -38,14 +40,16 @@ class ArtifactStore:
     ----------
     objects : ObjectStore
     verify : {"digest", "size", "off"}
-        What reading checks of each file.
+        What reading checks of each file; with keys always the digest.
     writable : bool
         False refuses every change; workspaces then lie outside the store.
     near : Path or NearSettings, optional
         The near cache: where files of a store that is no local folder are kept on this machine. The variables
         ``CURIDASK_NEAR_CACHE`` and so on of each process win over settings, not over a path.
     keys : Keyring, optional
-        Manifests are signed with the first one; what is not signed with one of them counts as missing.
+        Manifests are signed with the first one; what is not signed with one of them counts as missing. A folder that
+        others can write to is then used as a place in the network is: files are made in a private folder and read from
+        the near cache, so that nobody changes them between the check and the use.
 
     Notes
     -----
@@ -63,11 +67,12 @@ class ArtifactStore:
         keys: Keyring | None = None,
     ) -> None:
         self.objects = objects
-        self.verify = checked_verify(verify)
+        self.verify = checked_verify(verify if keys is None else "digest")
         self.writable = writable
         self.near = near
         self.catalog = Catalog(objects, keys)
-        self._folder = f"{objects.local_root}/" if objects.local_root is not None else None
+        root = objects.local_root
+        self._folder = f"{root}/" if root is not None and (keys is None or is_private(root)) else None
         self._workspaces = Workspaces(objects.url, self._folder if writable else None)
 
     @classmethod
@@ -186,8 +191,9 @@ class ArtifactStore:
     ) -> Manifest:
         """See `Store.commit`."""
         self._refuse_if_read_only()
-        # What goes into the network is read once: its digests are taken while it is uploaded.
-        prepared = prepare(workspace, manifest, tracked, hashed=self._folder is not None)
+        # What goes into the network is read once: its digests are taken while it is uploaded. Into a folder it is
+        # moved, and what was signed is what lay in the private folder before.
+        prepared = prepare(workspace, manifest, tracked, hashed=self.objects.local_root is not None)
         return self.put(prepared, replace_whole=replace_whole)
 
     def put(self, prepared: Prepared, *, data: bytes = b"", replace_whole: bool = False) -> Manifest:
@@ -275,13 +281,13 @@ class ArtifactStore:
         return [name for name in self.objects.list(stem) if stem_of(name) == stem]
 
     def _remove(self, stem: str, seen: bytes | None, spare: Collection[str] = ()) -> None:
+        names: list[str] = []
+        if seen is not None:
+            try:
+                names = list(bringing.all_files(self.catalog.parse(stem, seen)))
+            except ArtifactMissingError:
+                names = self._objects_of(stem)
         self.objects.remove([manifest_name(stem)])
-        if seen is None:
-            return
-        try:
-            names = list(bringing.all_files(self.catalog.parse(stem, seen)))
-        except ArtifactMissingError:
-            names = self._objects_of(stem)
         self.objects.remove([name for name in names if name not in spare])
 
     # --- reading -----------------------------------------------------------------------------------------------------

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from curidask.store.integrity import Verify, check_file, damaged, fetch_verified
+from curidask.store.integrity import Verify, check_file, check_files, damaged, fetch_verified
 from curidask.store.manifests import FileEntry, Manifest, content_digest
 from curidask.store.near import NearCache
 from curidask.store.objects import ObjectStore
@@ -39,7 +40,8 @@ def in_place(objects: ObjectStore, folder: str, manifest: Manifest, verify: Veri
     tracked = tracked_in_place(objects, folder, manifest, verify) if manifest.tracked else {}
     names = {stem + entry.name: entry for entry in manifest.files}
     _check_all(objects, folder, names, verify)
-    return Checkout(manifest, Path(folder + subdir), basename, tracked)
+    again = partial(in_place, objects, folder, manifest, verify)
+    return Checkout(manifest, Path(folder + subdir), basename, tracked, again=again)
 
 
 def tracked_in_place(objects: ObjectStore, folder: str, manifest: Manifest, verify: Verify) -> dict[str, Path]:
@@ -73,7 +75,8 @@ def through_near(objects: ObjectStore, near: NearCache, manifest: Manifest, veri
     tracked, pin = tracked_through_near(objects, near, manifest, verify) if manifest.tracked else ({}, None)
     files = {basename + e.name: FileEntry(stem + e.name, e.size_bytes, e.sha256) for e in manifest.files}
     payload = near.bring(f"{manifest.digest}/{stem}", files, objects.fetch, verify)
-    return Checkout(manifest, Path(payload.folder), basename, tracked, (payload, pin))
+    again = partial(check_files, payload.folder, files, verify)
+    return Checkout(manifest, Path(payload.folder), basename, tracked, (payload, pin), again)
 
 
 def tracked_through_near(

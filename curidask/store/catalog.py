@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
-from contextlib import suppress
 from dataclasses import replace
 
-from curidask.errors import ArtifactDamagedError, ArtifactMissingError, ArtifactUntrustedError, ObjectMissingError
+from curidask.errors import (
+    ArtifactDamagedError,
+    ArtifactMissingError,
+    ArtifactNewerError,
+    ArtifactUntrustedError,
+    ObjectMissingError,
+)
 from curidask.store.keys import common_beginning
-from curidask.store.manifests import Manifest, manifest_name
+from curidask.store.manifests import Manifest
+from curidask.store.names import manifest_name
 from curidask.store.objects import ObjectStore
 from curidask.store.payload import whole_stems
 from curidask.store.signing import Keyring
 
 FEW = 16
+SHOWN = 80
+"""Characters of what a stranger may have written."""
 
 
 class Catalog:
@@ -49,9 +57,10 @@ class Catalog:
         if len(stems) > FEW:
             return whole_stems(self._objects.list(common_beginning(stems))) & set(stems)
         # A listing costs more than to read a few small manifests, which name the payload.
-        manifests = self._read_manifests(stems, trusted=False)
+        manifests, newer = self._read_manifests(stems, trusted=False)
         first = {stem + m.files[0].name: stem for stem, m in manifests.items() if m.files}
-        return {first[name] for name in self._objects.exists(first)}
+        # What a newer curidask stored is there: whoever reads it is told so, and nothing is computed in its place.
+        return {first[name] for name in self._objects.exists(first)} | newer
 
     def _only_trusted(self, stems: set[str]) -> set[str]:
         reasons: Counter[str] = Counter()
@@ -73,15 +82,21 @@ class Catalog:
 
     def read_many(self, stems: Iterable[str]) -> dict[str, Manifest]:
         """The manifests that count, of those, read together."""
-        return self._read_manifests(stems, trusted=True)
+        return self._read_manifests(stems, trusted=True)[0]
 
-    def _read_manifests(self, stems: Iterable[str], *, trusted: bool) -> dict[str, Manifest]:
+    def _read_manifests(self, stems: Iterable[str], *, trusted: bool) -> tuple[dict[str, Manifest], set[str]]:
+        """Those that can be read, and the stems of those that are of a newer form."""
         by_name = {manifest_name(stem): stem for stem in stems}
-        found = {}
+        found, newer = {}, set()
         for name, data in self._objects.read_many(by_name).items():
-            with suppress(ArtifactMissingError):
-                found[by_name[name]] = self.parse(by_name[name], data, trusted=trusted)
-        return found
+            stem = by_name[name]
+            try:
+                found[stem] = self.parse(stem, data, trusted=trusted)
+            except ArtifactNewerError:
+                newer.add(stem)
+            except ArtifactMissingError:
+                continue
+        return found, newer
 
     # --- one ---------------------------------------------------------------------------------------------------------
     def raw(self, stem: str) -> bytes | None:
@@ -105,6 +120,8 @@ class Catalog:
             When there are keys, and it is not signed with one of them, or for another store name.
         ArtifactDamagedError
             When it is cut off or changed, or belongs to an artifact of another key.
+        ArtifactNewerError
+            When a later version of curidask wrote it.
         """
         problem = self._trust_problem(stem, data) if trusted else ""
         if problem:
@@ -130,7 +147,7 @@ class Catalog:
         if manifest.key != key:
             raise ArtifactMissingError(f"The artifact {stem!r} has another key.", where=self._objects.url)
         if cacher and manifest.cacher != cacher:
-            what = f"The artifact {stem!r} was written by {manifest.cacher}, not by {cacher}."
+            what = f"The artifact {stem!r} was written by {manifest.cacher[:SHOWN]}, not by {cacher}."
             raise ArtifactMissingError(what, where=self._objects.url)
         return manifest
 
@@ -142,5 +159,5 @@ class Catalog:
             return self.keys.problem(data) or (
                 "" if Manifest.from_bytes(data).stem == stem else "signed for another artifact"
             )
-        except ArtifactDamagedError:
-            return ""  # told as damage, when it is read
+        except (ArtifactDamagedError, ArtifactNewerError):
+            return ""  # told when it is read

@@ -3,7 +3,7 @@
 A claim is a small object that is created exclusively before the computing starts and removed after the commit. Its
 owner renews it while it lives; whoever waits watches it by its own clock, so clocks of different machines are never
 compared. A claim that is not renewed for a lease is taken over by creating its next generation, exclusively again, so
-one of many succeeds. An owner that was only slow and comes back does no harm: it commits the same key, atomically.
+one of many succeeds. An owner that was only slow, and comes back after a takeover, commits nothing and removes nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import threading
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -20,13 +19,17 @@ from dataclasses import asdict, dataclass
 from curidask.errors import CacheError, ObjectMissingError
 from curidask.store.local import LocalObjects
 from curidask.store.objects import ObjectStore
-from curidask.store.processes import is_running, place
+from curidask.store.processes import is_running, own_birth, place
+from curidask.store.renewing import Renewed, renewer
+from curidask.store.untrusted import is_pid, is_seconds, is_text, parse_object, printable
 
 PREFIX = ".claim-"
 OWNERS = ".claimant-"
-RENEWALS_A_LEASE = 4
 TAKE_ATTEMPTS = 20
-LONGEST_PAUSE_SECONDS = 1.0
+LONGEST_LEASE_SECONDS = 3600.0
+"""Nobody who does not renew his claim is waited for longer, whatever it says."""
+SHOWN = 80
+"""Characters of a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,10 @@ class Owner:
     user, host, place : str
         Who, the host's name, and what tells apart hosts of one name and containers.
     pid : int
+    born : float
+        What tells its process apart from others of that number on its host, see `curidask.store.processes.birth`.
     since : float
-        By its own clock, only ever compared with times of its own host.
+        By its own clock.
     lease_seconds : float
     """
 
@@ -53,13 +58,14 @@ class Owner:
     host: str
     place: str
     pid: int
+    born: float
     since: float
     lease_seconds: float
 
     @property
     def label(self) -> str:
         """Whom to wait for, in words."""
-        return f"{self.user} on {self.host}"
+        return printable(f"{self.user[:SHOWN]} on {self.host[:SHOWN]}")
 
     def to_bytes(self, beat: int = 0) -> bytes:
         """What lies in a claim; `beat` counts its renewals."""
@@ -69,11 +75,17 @@ class Owner:
     def from_bytes(cls, data: bytes) -> Owner | None:
         """Decode; None for what is no claim (one that is being written where there are no links, for one)."""
         try:
-            values = json.loads(data)
+            values = parse_object(data)
             del values["beat"]
-            return cls(**values)
+            owner = cls(**values)
         except (ValueError, TypeError, KeyError):
             return None
+        return owner if owner._is_right() else None
+
+    def _is_right(self) -> bool:
+        texts = (self.id, self.session, self.user, self.host, self.place)
+        lasts = is_seconds(self.lease_seconds) and 0 < self.lease_seconds <= LONGEST_LEASE_SECONDS
+        return all(map(is_text, texts)) and is_pid(self.pid) and all(map(is_seconds, (self.born, self.since))) and lasts
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +131,18 @@ class Held:
     lease_seconds: float
 
 
+class ClaimLostSignal(BaseException):
+    """The claim was taken over while its owner was silent, so the owner must not commit.
+
+    It passes through no code of users, but through ``except Exception`` of ours.
+    """
+
+    def __init__(self, held: Held, silent_seconds: float) -> None:
+        super().__init__(held, silent_seconds)
+        self.held = held
+        self.silent_seconds = silent_seconds
+
+
 class Claims:
     """Takes, renews and releases claims for one run.
 
@@ -159,6 +183,7 @@ class Claims:
                 host=socket.gethostname(),
                 place=place(),
                 pid=os.getpid(),
+                born=own_birth(),
                 since=time.time(),
                 lease_seconds=self.lease_seconds,
             )
@@ -210,7 +235,10 @@ class Claims:
         mine = {claim_name(stem, 0).rpartition(".")[0] for stem in stems}
         names = [name for name in self.objects.list(PREFIX) if name.rpartition(".")[0] in mine] if mine else []
         owners = {name: Owner.from_bytes(data) for name, data in self.objects.read_many(names).items()}
-        left = [name for name, owner in owners.items() if owner is not None and owner.session == self.session]
+        others = [name for name, owner in owners.items() if owner is None or owner.session != self.session]
+        # What was taken over stays as long as whoever did that: without it, a newcomer could take the claim once more.
+        passed = {name.rpartition(".")[0] for name in others}
+        left = [name for name in owners if name not in others and name.rpartition(".")[0] not in passed]
         sources = self.objects.list(OWNERS + self.session) if isinstance(self.objects, LocalObjects) else []
         self.objects.remove([*left, *sources])
 
@@ -221,14 +249,44 @@ class Claims:
 
     @contextmanager
     def renewing(self, claim: Claim) -> Iterator[None]:
-        """Keep a claim renewed while the block runs, and release it at the end."""
-        _renewer().add(self, claim)
+        """Keep a claim renewed while the block runs, and release it at the end, if it was not taken over."""
+        renewer().add(
+            claim.name,
+            Renewed(
+                self.lease_seconds,
+                lambda beat: self.objects.write(claim.name, self.owner.to_bytes(beat)),
+                lambda: self.is_still_mine(claim),
+            ),
+        )
         try:
             yield
         finally:
-            _renewer().drop(claim)
             with suppress(CacheError):  # it ends by itself when its lease does
-                self.release(claim)
+                if renewer().drop(claim.name):
+                    self.release(claim)
+
+    def require(self, claim: Claim) -> None:
+        """Make sure that a claim that is being renewed is held still.
+
+        Costs nothing unless this process has been silent for most of a lease.
+
+        Raises
+        ------
+        ClaimLostSignal
+            When it was taken over.
+        """
+        silent_seconds = renewer().look(claim.name)
+        if silent_seconds is not None:
+            following = self._read(claim.stem, claim.generation + 1)
+            holder = "somebody" if following is None else following.label
+            held = Held(claim.generation + 1, holder, self.lease_seconds)
+            raise ClaimLostSignal(held, silent_seconds)
+
+    def is_still_mine(self, claim: Claim) -> bool:
+        """Whether a claim is there still, and nobody has taken it over."""
+        there = self._read(claim.stem, claim.generation)
+        is_mine = there is not None and there.id == self.owner.id
+        return is_mine and self._read(claim.stem, claim.generation + 1) is None
 
     def _create(self, claim: Claim) -> bool:
         owner = self.owner
@@ -272,72 +330,4 @@ class Claims:
         """Whether the holder of a claim is known to be dead: a worker of this session, or a process of this host."""
         if holder.session == self.session:
             return holder.id != self.owner.id
-        return holder.place == place() and not is_running(holder.pid, holder.since)
-
-
-# --- renewing --------------------------------------------------------------------------------------------------------
-@dataclass(slots=True)
-class _Renewed:
-    claims: Claims
-    claim: Claim
-    since: float
-    beat: int = 0
-
-
-class _Renewer:
-    """A thread of the process that renews its claims."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._held: dict[str, _Renewed] = {}
-        self._thread: threading.Thread | None = None
-        self._wake = threading.Event()
-        self._pause = LONGEST_PAUSE_SECONDS
-
-    def add(self, claims: Claims, claim: Claim) -> None:
-        """Renew this claim from now on."""
-        with self._lock:
-            self._held[claim.name] = _Renewed(claims, claim, time.monotonic())
-            if claims.lease_seconds / RENEWALS_A_LEASE < self._pause:
-                self._wake.set()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="curidask-claims", daemon=True)
-                self._thread.start()
-
-    def drop(self, claim: Claim) -> None:
-        """Renew it no more; a renewal under way has ended when this returns, so none follows the removal."""
-        with self._lock:
-            self._held.pop(claim.name, None)
-
-    def _run(self) -> None:
-        while True:
-            with self._lock:
-                self._pause = self._renew()
-                self._wake.clear()
-            self._wake.wait(self._pause)
-
-    def _renew(self) -> float:
-        """Renew what is due; the seconds until something may be due again."""
-        pause = LONGEST_PAUSE_SECONDS
-        for held in self._held.values():
-            interval = held.claims.lease_seconds / RENEWALS_A_LEASE
-            pause = min(pause, interval / 2)
-            if time.monotonic() - held.since < interval:
-                continue
-            held.beat += 1
-            with suppress(CacheError):  # the next renewal may succeed; otherwise the lease ends, and that is right
-                held.claims.objects.write(held.claim.name, held.claims.owner.to_bytes(held.beat))
-                held.since = time.monotonic()
-        return pause
-
-
-_renewers: dict[int, _Renewer] = {}
-
-
-def _renewer() -> _Renewer:
-    """The renewer of this process: a forked child has none of its parent's threads."""
-    renewer = _renewers.get(os.getpid())
-    if renewer is None:
-        _renewers.clear()
-        renewer = _renewers[os.getpid()] = _Renewer()
-    return renewer
+        return holder.place == place() and not is_running(holder.pid, holder.born)

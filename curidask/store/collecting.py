@@ -11,7 +11,7 @@ from curidask.store.artifacts import ArtifactStore
 from curidask.store.bringing import all_files
 from curidask.store.inventory import Entry, Inventory
 from curidask.store.leftovers import find_leftovers, remove_leftovers
-from curidask.store.manifests import manifest_name
+from curidask.store.names import manifest_name
 from curidask.store.usage import LEASE_SECONDS, Removal, Use, Uses
 
 BATCH = 200
@@ -104,6 +104,7 @@ def plan_gc(inventory: Inventory, uses: Sequence[Use], policy: Policy, now: floa
         active=set().union(*(use.stems for use in uses if use.is_active(now))),
         kept=set().union(*(use.stems for use in kept_runs)),
         last_used=last_used,
+        newer={entry.stem for entry in inventory.artifacts if entry.newer},
         young_since=now - policy.grace_seconds,
     )
     remove = [
@@ -130,12 +131,15 @@ class _Protection:
     active: set[str]
     kept: set[str]
     last_used: Mapping[str, float]
+    newer: set[str]
     young_since: float
     stays: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def allows(self, stem: str) -> bool:
         """Whether it may go; notes why when it may not."""
-        if stem in self.active:
+        if stem in self.newer:
+            self.stays["stored by a newer curidask"].add(stem)
+        elif stem in self.active:
             self.stays["in use by a run"].add(stem)
         elif stem in self.kept:
             self.stays["used by a run that is kept"].add(stem)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from curidask.errors import CacheError
 from curidask.store.failures import classify
+from curidask.store.untrusted import is_seconds, parse_object
 
 if TYPE_CHECKING:
     from curidask.store.requests import Requests
@@ -115,11 +116,11 @@ def _noted(objects: Any) -> bool | None:
     if objects.local_root is not None:
         return None
     try:
-        note = json.loads(objects.read(MARKER))
-        age = time.time() - float(note["checked"])
-        result = note["exclusive"]
-    except (CacheError, ValueError, KeyError, TypeError):
+        note = parse_object(objects.read(MARKER))
+    except (CacheError, ValueError):
         return None
+    result, checked = note.get("exclusive"), note.get("checked")
+    age = time.time() - checked if is_seconds(checked) else -1.0
     if not isinstance(result, bool) or not 0 <= age < (TRUSTED_SECONDS if result else DOUBTED_SECONDS):
         return None
     return result

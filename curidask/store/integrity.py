@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from curidask.errors import ArtifactDamagedError, ConfigurationError, ObjectMissingError
 from curidask.store.disk_errors import explain
 from curidask.store.entries import Stored
-from curidask.store.manifests import FileEntry, stem_of
+from curidask.store.manifests import FileEntry
+from curidask.store.names import stem_of
+from curidask.store.untrusted import open_file
 
 Verify = Literal["digest", "size", "off"]
 
@@ -24,7 +26,7 @@ def hash_file(path: str) -> tuple[int, str]:
     """Size in bytes and SHA-256 of a file, read in blocks."""
     digest = hashlib.sha256()
     size = 0
-    with open(path, "rb", buffering=0) as file:
+    with open_file(path) as file:
         block_bytes = min(BLOCK_BYTES, os.fstat(file.fileno()).st_size + 1)
         while block := file.read(block_bytes):
             digest.update(block)
@@ -59,6 +61,12 @@ def check_file(path: str, name: str, entry: FileEntry, verify: Verify) -> None:
         raise damaged(name, f"has {size} bytes instead of {entry.size_bytes}")
     if sha256 != entry.sha256:
         raise damaged(name, "was changed")
+
+
+def check_files(folder: str, files: Mapping[str, FileEntry], verify: Verify) -> None:
+    """Raise `ArtifactDamagedError` when one of the files in a folder, by their paths there, is not what it was."""
+    for path, entry in files.items():
+        check_file(f"{folder}/{path}", entry.name, entry, verify)
 
 
 def difference(stored: Stored, entry: FileEntry, verify: Verify) -> str:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from curidask.errors import ArtifactMissingError
+from curidask.errors import ArtifactMissingError, ArtifactNewerError
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.bringing import all_files
-from curidask.store.manifests import Manifest, manifest_name, stem_of
+from curidask.store.manifests import Manifest
+from curidask.store.names import manifest_name, stem_of
 
 BATCH = 1000
 
@@ -27,12 +28,15 @@ class Entry:
         Its objects, without the manifest.
     problem : str
         Why there is no manifest.
+    newer : bool
+        Whether that is since a later version of curidask wrote it.
     """
 
     stem: str
     manifest: Manifest | None
     names: tuple[str, ...]
     problem: str = ""
+    newer: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -96,6 +100,8 @@ def take_inventory(store: ArtifactStore, told: Callable[[int, int], None] = lamb
     whole = [entry for entry in entries if entry.names or (entry.manifest and entry.manifest.tracked)]
     kept = {entry.stem for entry in whole}
     halves = {stem: tuple(sorted(names - owned)) for stem, names in by_stem.items() if stem not in kept}
+    if any(entry.newer for entry in entries):
+        halves = {}  # they may be files that these artifacts name
     return Inventory(whole, {stem: names for stem, names in halves.items() if names}, sorted(strays))
 
 
@@ -115,6 +121,8 @@ def _entry(store: ArtifactStore, stem: str, names: set[str], data: bytes) -> Ent
     payload = tuple(sorted(names - {manifest_name(stem)}))
     try:
         return Entry(stem, store.catalog.parse(stem, data), payload)
+    except ArtifactNewerError as error:
+        return Entry(stem, None, payload, f"newer: {error.what}", newer=True)
     except ArtifactMissingError as error:
         return Entry(stem, None, payload, f"{error.trouble}: {error.what}")
 

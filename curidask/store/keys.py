@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from curidask.errors import UnsafeNameError
-from curidask.store.manifests import check_object_name
+from curidask.store.names import check_object_name
 
 _CONTROLS = [*range(32), 127, ord("?")]
 _TO_KEY = {code: 0xF000 + code for code in _CONTROLS} | {code: code + 0x1000 for code in range(0xD800, 0xE000)}

@@ -6,7 +6,6 @@ store what its claims and its working folders are known by, before it makes one 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -18,7 +17,8 @@ from pathlib import Path
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.claims import OWNERS, PREFIX, Owner
 from curidask.store.local import is_temporary
-from curidask.store.manifests import safe_part
+from curidask.store.names import safe_part
+from curidask.store.untrusted import LARGE_BYTES, is_seconds, parse_object
 from curidask.store.usage import GC, Uses
 from curidask.store.verifying import TRIALS
 
@@ -104,9 +104,10 @@ def _is_over(data: bytes, sessions: set[str], old: float) -> bool:
 def _since(data: bytes) -> float:
     """When somebody said that he is about to remove something."""
     try:
-        return float(json.loads(data)["since"])
-    except (ValueError, KeyError, TypeError):
+        since = parse_object(data, LARGE_BYTES).get("since")
+    except ValueError:
         return float("inf")
+    return float(since) if is_seconds(since) else float("inf")
 
 
 def _changed(path: Path) -> float:

@@ -18,7 +18,8 @@ from curidask.store import exclusive
 from curidask.store.disk_errors import explain
 from curidask.store.entries import Entry, Stored
 from curidask.store.locks import locked
-from curidask.store.manifests import check_object_name
+from curidask.store.names import check_object_name
+from curidask.store.untrusted import open_file, read_file
 
 BLOCK_BYTES = 1 << 20
 
@@ -84,10 +85,10 @@ class LocalObjects:
 
     def read(self, name: str) -> bytes:
         """Return an object's bytes."""
+        path = self._path(name)
         try:
-            with open(self._path(name), "rb", buffering=0) as file:
-                return file.read()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            return read_file(path)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError) as error:
             raise ObjectMissingError(f"There is no object {name!r}.", where=self.url) from error
         except OSError as error:
             raise explain(error, "read", name, self.url) from error
@@ -158,7 +159,7 @@ class LocalObjects:
         """Copy an object into a local file, and take its digest."""
         digest, size = hashlib.sha256(), 0
         try:
-            with open(self._path(name), "rb", buffering=0) as source, open(target, "wb", buffering=0) as file:
+            with open_file(self._path(name)) as source, open(target, "wb", buffering=0) as file:
                 while block := source.read(BLOCK_BYTES):
                     digest.update(block)
                     _write_all(file.fileno(), block)

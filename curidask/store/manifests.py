@@ -1,216 +1,26 @@
-"""Names of stored artifacts, and the manifest that says what an artifact is and which bytes it consists of."""
+"""Manifests: what an artifact is, where it came from, and which bytes it consists of."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, unquote
 
-from curidask.errors import ArtifactDamagedError, UnsafeNameError
-from curidask.store.jsontext import to_json
+from curidask.errors import ArtifactDamagedError, ArtifactNewerError
+from curidask.store import untrusted
+from curidask.store.jsontext import NotJsonError, to_json
+from curidask.store.names import FILES, HASH_BYTES, UNTRACKED, check_object_name, safe_part, stem_of
 
 VERSION = 1
-MANIFEST_SUFFIX = "_metadata.json"
-PART_BYTES = 48
-HASH_BYTES = 40
-SUBDIR_BYTES = 200
-
-UNTRACKED = "-"
-"""Begins the names of files that full copies of a run leave out."""
-
-_UNSAFE_NAME = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)|[\\\0]")
-_PLAIN_PART = re.compile(r"(?!\.)[A-Za-z0-9._-]+")
-_KEY_LOOKALIKE = re.compile(r"\.(?=[0-9a-f]{12})")
-_STEM = re.compile(r"(?!\.)(?:.*?/)??[^/.][^/]*?\.[0-9a-f]{12}")
 _HEAD = b'{"checksum": "'
 _TAIL = b'",\n'
 _SIGNATURE = b'"signature": "'
+_BESIDE = ("_", UNTRACKED, ".reported/")
+"""What follows that name: a stage's own files, and what it reported."""
 
 
-# --- names -----------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class ArtifactName:
-    """The parts of the name under which an artifact lies in the store.
-
-    Attributes
-    ----------
-    prefix, params_hash, stage, output : str
-        Parts for people to read; whatever a file name cannot hold is percent-encoded.
-    key : str
-        The artifact key, of which the name shows the first 12 digits.
-    subdir : str
-        Folders within the store, separated by ``/``.
-    """
-
-    prefix: str
-    params_hash: str
-    stage: str
-    output: str
-    key: str
-    subdir: str = ""
-
-    @property
-    def readable(self) -> str:
-        """The parts for people, without the key."""
-        return (
-            f"{safe_part(self.prefix)}_{safe_part(self.params_hash, HASH_BYTES)}_{safe_part(self.stage)}"
-            f"_{safe_part(self.output)}"
-        )
-
-    @property
-    def stem(self) -> str:
-        """The name without suffix and extension; its last component has 200 bytes at most."""
-        base = f"{self.readable}.{self.key[:12]}"
-        if not self.subdir:
-            return base
-        folders = [safe_part(part, SUBDIR_BYTES) for part in self.subdir.split("/") if part]
-        return "/".join([*folders, base])
-
-
-def output_stem(
-    prefix: str, params_hash: str, stage: str, output: str, key: str, own_prefix: str | None, subdir: str | None
-) -> str:
-    """The store name of an output, whose cacher may have a prefix of its own and a subdir."""
-    return ArtifactName(own_prefix or prefix, params_hash, stage, output, key, subdir or "").stem
-
-
-def files_stem(prefix: str, params_hash: str, stage: str, key: str) -> str:
-    """How the names begin of the files that a stage writes beside its outputs."""
-    return ArtifactName(prefix, params_hash, stage, "files", key).stem
-
-
-@lru_cache(maxsize=4096)
-def safe_part(text: str, limit: int = PART_BYTES) -> str:
-    """Make one part of a name safe: no separator, no leading dot, at most `limit` bytes.
-
-    Two different texts never give the same part. `original_part` reverses it, save for texts that were too long: those
-    keep their beginning and get a digest.
-    """
-    part = text if _PLAIN_PART.fullmatch(text) else _encode(text)
-    # Only the key may look like ".<12 hex digits>", so that the first such place in a name ends its stem.
-    part = _KEY_LOOKALIKE.sub("%2E", part)
-    if len(part) <= limit:
-        return part
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    # "%-" cannot come from encoding, so a shortened part is no other text's part; an escape cut in two is dropped.
-    return re.sub(r"%.?\Z", "", part[: limit - 18]) + "%-" + digest
-
-
-def original_part(part: str) -> str:
-    """The text that `safe_part` encoded (of a shortened one, what is left of it)."""
-    return unquote(part.partition("%-")[0], errors="surrogatepass")
-
-
-def _encode(text: str) -> str:
-    encoded = quote(text, safe="", errors="surrogatepass").replace("~", "%7E") or "%-"
-    dots = len(encoded) - len(encoded.lstrip("."))
-    return "%2E" * dots + encoded[dots:]
-
-
-def manifest_name(stem: str) -> str:
-    """The object that holds the manifest of an artifact."""
-    return stem + MANIFEST_SUFFIX
-
-
-def stem_of(name: str) -> str | None:
-    """The artifact that an object belongs to, by the object's name; None for an object that is part of no artifact."""
-    match = _STEM.match(name)
-    return match.group() if match else None
-
-
-def payload_name(basename: str, suffix: str | None, extension: str) -> str:
-    """The name of a payload file.
-
-    Parameters
-    ----------
-    basename : str
-        The last component of the artifact's stem.
-    suffix : str or None
-        Tells several files apart; see `suffixed`.
-    extension : str
-        Appended where there is no suffix, with its dot.
-
-    Raises
-    ------
-    UnsafeNameError
-        For a suffix with separators, and for one that would name the manifest.
-    """
-    if not suffix:
-        return basename + extension
-    name = suffixed(basename, suffix)
-    if name == basename + MANIFEST_SUFFIX:
-        raise UnsafeNameError(
-            f"{suffix!r} is the name of the artifact's own metadata.",
-            fix="use another suffix; what a cacher puts into `extra_metadata` is kept there",
-        )
-    return name
-
-
-def suffixed(base: str, suffix: str) -> str:
-    """A name or path with a suffix, before which an underscore is put where it begins with neither ``_`` nor ``.``.
-
-    Raises
-    ------
-    UnsafeNameError
-        For a suffix with separators.
-    """
-    if "/" in suffix or "\\" in suffix or "\0" in suffix:
-        raise UnsafeNameError(
-            f"{suffix!r} cannot be part of a file name.",
-            fix="use a text without separators; get_dir(name) gives a folder for files with names of their own",
-        )
-    return base + (suffix if suffix[0] in "_." else f"_{suffix}")
-
-
-def beside_name(
-    obj_name: str,
-    subdir: str | None = None,
-    prefix: str | None = None,
-    stage_name: str | None = None,
-    track: bool = True,
-) -> str:
-    """What follows the store name of a stage's own files in the name of one of them.
-
-    Parameters
-    ----------
-    obj_name : str
-        The name the stage gave it.
-    subdir : str, optional
-        Folders to put it into, separated by ``/``.
-    prefix, stage_name : str, optional
-        Put before the name, so that files of one name can be told apart.
-    track : bool
-        Whether a full copy of a run gets it; the name says so.
-    """
-    if not isinstance(obj_name, str) or not obj_name:
-        raise UnsafeNameError(f"{obj_name!r} cannot be the name of a file.", fix="give a text, as in get_path('model')")
-    folders = [safe_part(part, SUBDIR_BYTES) for part in (subdir or "").split("/") if part]
-    last = "_".join(safe_part(part) for part in (prefix, stage_name, obj_name) if part)
-    return ("_" if track else UNTRACKED) + "/".join([*folders, last])
-
-
-def check_object_name(name: str) -> str:
-    """Return the name unless it could lead out of the store.
-
-    Raises
-    ------
-    UnsafeNameError
-        For an absolute name, an empty or a dotted component, a backslash or a NUL.
-    """
-    if _UNSAFE_NAME.search(name):
-        raise UnsafeNameError(
-            f"{name!r} cannot be the name of an object.",
-            fix="use relative names with '/' between components, without '..', backslash or NUL",
-        )
-    return name
-
-
-# --- manifests -------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class FileEntry:
     """A file of an artifact.
@@ -321,8 +131,10 @@ class Manifest:
             value = getattr(self, name)
             if name in ("files", "tracked"):
                 value = [[entry.name, entry.size_bytes, entry.sha256] for entry in value]
-            what = f"The {name} of the artifact {self.output!r}"
-            lines.append(f'"{name}": {to_json(value, what, where=f"{self.cacher}, {self.stem}")}')
+            what, where = f"The {name} of the artifact {self.output!r}", f"{self.cacher}, {self.stem}"
+            lines.append(f'"{name}": {to_json(value, what, where=where)}')
+            if name in _FREE and untrusted.is_deep([value]):
+                raise NotJsonError(f"{what} is nested too deeply.", where=where, fix="keep what is large in a file")
         text = ",\n".join(lines) + "}\n"
         try:
             body = text.encode()
@@ -338,11 +150,15 @@ class Manifest:
         ------
         ArtifactDamagedError
             For anything that is not, byte for byte, what `to_bytes` or `with_signature` gives.
+        ArtifactNewerError
+            When a later version of curidask wrote it.
         """
+        if not data.startswith(_HEAD) and (version := _version_of(data)) > VERSION:
+            raise _newer(version, where)
         _, body = split_signature(data, where)
         try:
-            values = json.loads(b"{" + body)
-        except (ValueError, RecursionError) as error:
+            values = untrusted.parse_object(b"{" + body, untrusted.LARGE_BYTES)
+        except ValueError as error:
             raise _damaged(f"cannot be read ({error})", where) from error
         return _checked(values, where)
 
@@ -377,37 +193,94 @@ def _sealed(body: bytes) -> bytes:
 
 
 _FIELD_NAMES = tuple(sorted(f.name for f in fields(Manifest)))
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("components", "params", "packages", "extra_metadata"), dict),
-    **dict.fromkeys(("files", "tracked", "inputs"), list),
-    "seconds": (int, float),
-    "version": int,
+_FREE = ("components", "params", "extra_metadata")
+"""What users or their code put there."""
+_FOR_PEOPLE = ("cacher", "preview", "run", "user", "host", "created")
+"""What we write ourselves, without control characters; what is known by names of the user's stays as it is."""
+_IS_RIGHT: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(_FIELD_NAMES, untrusted.is_text),
+    **dict.fromkeys(_FREE, lambda value: isinstance(value, dict)),
+    **dict.fromkeys(("files", "tracked"), lambda value: isinstance(value, list)),
+    "inputs": untrusted.is_list_of(untrusted.is_named_texts),
+    "key": untrusted.is_digest,
+    "packages": untrusted.is_named_texts,
+    "seconds": untrusted.is_seconds,
+    "version": lambda value: type(value) is int,
 }
 
 
-def _checked(values: Any, where: str) -> Manifest:
-    if not isinstance(values, dict) or values.get("version") != VERSION:
-        raise _damaged("is of another version", where)
+def _checked(values: dict[str, Any], where: str) -> Manifest:
+    version = _version(values)
+    if version != VERSION:
+        raise _newer(version, where) if version > VERSION else _damaged("is of another version", where)
     values.setdefault("call", "")
     for name in _FIELD_NAMES:
-        if name not in values or not isinstance(values[name], _TYPES.get(name, str)):
+        if name not in values or not _IS_RIGHT[name](values[name]):
             raise _damaged(f"has no {name!r} of the right type", where)
     try:
         values["files"] = tuple(_entry(item, "x") for item in values["files"])
         values["tracked"] = tuple(_entry(item, "") for item in values["tracked"])
         values["inputs"] = tuple(values["inputs"])
-        return Manifest(**values)
+        values |= {name: untrusted.printable(values[name]) for name in _FOR_PEOPLE}
+        manifest = Manifest(**values)
     except (TypeError, ValueError) as error:  # UnsafeNameError is a ValueError
         raise _damaged(f"has fields that do not belong ({error})", where) from error
+    _check_tracked(manifest, where)
+    return manifest
 
 
 def _entry(item: Any, before: str) -> FileEntry:
     name, size_bytes, sha256 = item
-    if type(size_bytes) is not int or len(sha256) != 64:
-        raise ValueError(f"file {name!r}")
+    if not (untrusted.is_text(name) and untrusted.is_count(size_bytes) and untrusted.is_digest(sha256)):
+        raise ValueError(f"file {name!r:.200}")
     # A manifest may come from anybody who can write to the store; it must not name files outside it.
     check_object_name(before + name)
     return FileEntry(name, size_bytes, sha256)
+
+
+def _check_tracked(manifest: Manifest, where: str) -> None:
+    """Refuse files beside the outputs that are not named as those of this stage: they may be another artifact's.
+
+    The name of the artifact itself is what the reader has asked for. It ends in hash and stage, and so does the name
+    with which all files of the stage begin; only the prefix may be another, since a cacher may have its own.
+    """
+    if not manifest.tracked:
+        return
+    stems = [stem_of(entry.name) or "" for entry in manifest.tracked]
+    about = f"_{safe_part(manifest.params_hash, HASH_BYTES)}_{safe_part(manifest.stage)}_"
+    right = (
+        len(set(stems)) == 1
+        and _is_of(manifest.stem, about + safe_part(manifest.output or FILES))
+        and (_is_of(stems[0], about + FILES) if manifest.output else stems[0] == manifest.stem)
+        and all(e.name[len(stem) :].startswith(_BESIDE) for e, stem in zip(manifest.tracked, stems, strict=True))
+    )
+    if not right:
+        raise _damaged("names files of another stage", where)
+
+
+def _is_of(stem: str, readable: str) -> bool:
+    return stem[:-13].endswith(readable)
+
+
+def _version_of(data: bytes) -> int:
+    """The version that a manifest says which is in another form than ours; 0 for what says none."""
+    try:
+        return _version(untrusted.parse_object(data, untrusted.LARGE_BYTES))
+    except ValueError:
+        return 0
+
+
+def _version(values: dict[str, Any]) -> int:
+    version = values.get("version")
+    return version if type(version) is int else 0
+
+
+def _newer(version: int, where: str) -> ArtifactNewerError:
+    return ArtifactNewerError(
+        f"An artifact was stored by a newer curidask (its manifest has the form {version}, this one reads {VERSION}).",
+        where=where,
+        fix="update curidask, or choose another cache with --cache; nothing of it was changed",
+    )
 
 
 def _damaged(problem: str, where: str) -> ArtifactDamagedError:

@@ -80,7 +80,10 @@ def prepare(folder: str) -> str:
         if _is_for_everybody(os.lstat(folder)):
             folder = f"{folder}/curidask-near-{_user()}"
             _make(folder)
-        _refuse_foreign(folder, os.lstat(folder))
+        found = os.lstat(folder)
+        _refuse_foreign(folder, found)
+        if found.st_mode & stat.S_IWGRP:
+            os.chmod(folder, stat.S_IMODE(found.st_mode) & ~stat.S_IWGRP)  # whoever writes there changes what is loaded
         for name in ("files", "parts", "locks", "out"):
             os.makedirs(f"{folder}/{name}", 0o700, exist_ok=True)
     except OSError as error:

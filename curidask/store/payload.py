@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from curidask.errors import CacheError
 from curidask.store.entries import Stored
 from curidask.store.integrity import hash_file
-from curidask.store.manifests import (
-    MANIFEST_SUFFIX,
-    FileEntry,
-    Manifest,
-    check_object_name,
-    manifest_name,
-    stem_of,
-)
+from curidask.store.manifests import FileEntry, Manifest
+from curidask.store.names import MANIFEST_SUFFIX, check_object_name, manifest_name, stem_of
 from curidask.store.transfers import files_in
 from curidask.store.workspaces import Workspace
 
@@ -38,6 +32,8 @@ class Checkout:
         How its names begin; a cacher bound to the folder and this finds its files.
     tracked : dict of str to Path
         The files the stage wrote beside its outputs, by their names in the store.
+    again : callable, optional
+        Checks the files once more, as they were checked; raises `ArtifactDamagedError` when one is gone or changed.
     pin : object
         Of files in the near cache: hold it as long as they are needed, beyond the job that asked for them.
     """
@@ -47,6 +43,7 @@ class Checkout:
     basename: str
     tracked: dict[str, Path] = field(default_factory=dict)
     pin: object = field(default=None, repr=False, compare=False)
+    again: Callable[[], object] | None = field(default=None, repr=False, compare=False)
 
     def tracked_path(self, name: str) -> Path | None:
         """Where one of these files lies, or a folder of them, by its name in the store; None when there is none."""

@@ -19,15 +19,43 @@ def place() -> str:
     return "/".join(parts)
 
 
-def is_running(pid: int, before: float) -> bool:
-    """Whether the process that had a number at a time is alive."""
+@cache
+def _birth_of(pid: int) -> float:
+    return birth(pid)
+
+
+def own_birth() -> float:
+    """The `birth` of this process."""
+    return _birth_of(os.getpid())
+
+
+def birth(pid: int) -> float:
+    """What tells a process apart from others that had its number: when it began, 0 when there is none.
+
+    In seconds since the machine started where the system says that, since a clock may be set meanwhile.
+    """
+    try:
+        # Behind the name, which may have spaces and brackets in it.
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return 0.0 if fields[0] in (b"Z", b"X") else int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (FileNotFoundError, ProcessLookupError):
+        if os.path.exists("/proc/self/stat"):
+            return 0.0
+    except (OSError, ValueError, IndexError):
+        pass
+    return _birth_by_clock(pid)
+
+
+def _birth_by_clock(pid: int) -> float:
     import psutil
 
     try:
         process = psutil.Process(pid)
-        # The number may be that of a later process by now.
-        return bool(process.create_time() <= before + 1 and process.status() != psutil.STATUS_ZOMBIE)
+        return 0.0 if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
     except psutil.NoSuchProcess:
-        return False
-    except psutil.Error:
-        return True
+        return 0.0
+
+
+def is_running(pid: int, born: float) -> bool:
+    """Whether the process that had a number, and this `birth`, is alive."""
+    return birth(pid) == born != 0.0

@@ -18,7 +18,7 @@ from curidask.errors import CacheError, ObjectMissingError
 from curidask.store import exclusive as exclusively
 from curidask.store.entries import Entry, Stored
 from curidask.store.keys import checked_key, common_beginning, to_key, to_name
-from curidask.store.manifests import check_object_name
+from curidask.store.names import check_object_name
 from curidask.store.requests import Client, Requests
 from curidask.store.storage_options import StorageOptions, refuse_password
 from curidask.store.transfers import WHOLE_BYTES, download_all, files_in, upload_all

@@ -70,13 +70,20 @@ class Keyring:
         Raises
         ------
         ConfigurationError
-            When the file cannot be read, or can be read by anybody; and for keys that can be guessed.
+            When the variable is empty, when the file cannot be read, or can be read by anybody; and for keys that can
+            be guessed.
         """
-        text = (os.environ if env is None else env).get(VARIABLE, "")
+        text = (os.environ if env is None else env).get(VARIABLE)
+        if text is None:
+            return cls(_read(file), file) if file else None
         secrets = [part.strip() for part in text.split(",") if part.strip()]
-        if not secrets and file:
-            secrets = _read(file)
-        return cls(secrets, file) if secrets else None
+        if not secrets:
+            raise ConfigurationError(
+                "The variable for the signing key is set but empty, so nothing would be signed or checked.",
+                where=VARIABLE,
+                fix=f"set it to the key ({MAKE_ONE} makes one), or `unset {VARIABLE}` to do without",
+            )
+        return cls(secrets, file)
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -9,12 +9,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from curidask.errors import ArtifactDamagedError, ArtifactMissingError
+from curidask.errors import ArtifactDamagedError, ArtifactMissingError, ArtifactNewerError
 from curidask.store.artifacts import READ_ATTEMPTS, ArtifactStore
 from curidask.store.base import Store
 from curidask.store.bringing import all_files
 from curidask.store.integrity import damaged, fetch_verified
-from curidask.store.manifests import UNTRACKED, FileEntry, Manifest, stem_of
+from curidask.store.manifests import FileEntry, Manifest
+from curidask.store.names import UNTRACKED, stem_of
 from curidask.store.payload import Prepared
 from curidask.store.workspaces import Workspace, copying
 
@@ -213,7 +214,12 @@ class _Copying:
                 )
             except ArtifactMissingError as error:
                 problem = error.notice if not problem or type(error) is not ArtifactMissingError else problem
+            except ArtifactNewerError as error:
+                problem = error.what
         return Transferred(stem, Result.FAILED, problem=problem)
 
     def _is_whole(self, stem: str) -> bool:
-        return not self.target.reads_are_cheap or self.target.whole(stem) is not None
+        try:
+            return not self.target.reads_are_cheap or self.target.whole(stem) is not None
+        except ArtifactNewerError:
+            return True  # it is left alone

@@ -30,6 +30,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from curidask.errors import CacheError
+from curidask.store import untrusted
+from curidask.store.names import is_object_name
 from curidask.store.objects import ObjectStore
 
 RUNS = ".runs/"
@@ -82,17 +84,31 @@ class Use:
         return not self.ended and now - self.seen < LEASE_SECONDS
 
     def add(self, values: Mapping[str, Any]) -> None:
-        """Take in one of its objects."""
+        """Take in one of its objects.
+
+        Raises
+        ------
+        ValueError
+            When it has another form; nothing of it is taken then.
+        """
+        if not all(name not in values or is_right(values[name]) for name, is_right in _IS_RIGHT.items()):
+            raise ValueError("it says something of another type")
         for name in _TEXTS:
-            setattr(self, name, str(values.get(name, getattr(self, name))))
+            setattr(self, name, values.get(name, getattr(self, name)))
         self.started = float(values.get("started", self.started))
         self.seen = max(self.seen, float(values.get("seen", 0.0)))
         self.ended = self.ended or bool(values.get("ended"))
-        self.stems.update(str(stem) for stem in values.get("stems", ()))
-        self.optional.update(str(stem) for stem in values.get("optional", ()))
+        self.stems.update(filter(is_object_name, values.get("stems", ())))
+        self.optional.update(filter(is_object_name, values.get("optional", ())))
 
 
 _TEXTS = ("reference", "experiment", "user", "host", "project", "session", "work")
+_IS_RIGHT: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(_TEXTS, untrusted.is_text),
+    **dict.fromkeys(("started", "seen"), untrusted.is_seconds),
+    **dict.fromkeys(("stems", "optional"), untrusted.is_texts),
+    "ended": lambda value: isinstance(value, bool),
+}
 
 
 class Uses:
@@ -113,9 +129,11 @@ class Uses:
         names = [name for name in self._objects.list(RUNS) if name not in self._seen or name.endswith("/beat.json")]
         for name, data in sorted(self._objects.read_many(names).items()):
             parts = name.split("/")
-            with suppress(ValueError, TypeError, AttributeError):  # what cannot be read says nothing
+            with suppress(ValueError):  # what cannot be read says nothing
                 if len(parts) == 3:
-                    self.by_id.setdefault(parts[1], Use(parts[1])).add(json.loads(data))
+                    use = self.by_id.get(parts[1]) or Use(parts[1])
+                    use.add(untrusted.parse_object(data, untrusted.LARGE_BYTES))
+                    self.by_id[parts[1]] = use
             self._seen.add(name)
         return list(self.by_id.values())
 
@@ -291,7 +309,10 @@ def wait_for_gc(objects: ObjectStore, stems: Collection[str], told: Callable[[st
 
 def _removal(data: bytes) -> tuple[str, set[str]]:
     try:
-        values = json.loads(data)
-        return str(values["who"]), {str(stem) for stem in values["stems"]}
-    except (ValueError, KeyError, TypeError):
+        values = untrusted.parse_object(data, untrusted.LARGE_BYTES)
+    except ValueError:
         return "", set()
+    who, stems = values.get("who"), values.get("stems")
+    if untrusted.is_text(who) and untrusted.is_texts(stems):
+        return untrusted.printable(who), set(stems)
+    return "", set()

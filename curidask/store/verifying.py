@@ -14,12 +14,14 @@ from pathlib import Path
 from curidask.errors import (
     ArtifactDamagedError,
     ArtifactMissingError,
+    ArtifactNewerError,
     ArtifactUntrustedError,
     CuridaskError,
 )
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.exclusive import RACERS, try_again
 from curidask.store.inventory import Entry
+from curidask.store.manifests import Manifest
 from curidask.store.objects import ObjectStore
 
 ARTIFACTS_AT_ONCE = 8
@@ -40,7 +42,7 @@ class Checked:
     stem : str
     size_bytes : int
     kind : str
-        Empty when it is whole; ``damaged`` or ``untrusted``.
+        Empty when it is whole; ``damaged``, ``untrusted`` or ``newer``.
     problem : str
     """
 
@@ -51,7 +53,10 @@ class Checked:
 
 
 def verify_all(
-    store: ArtifactStore, entries: Sequence[Entry], told: Callable[[Checked], None] = lambda checked: None
+    store: ArtifactStore,
+    entries: Sequence[Entry],
+    told: Callable[[Checked], None] = lambda checked: None,
+    problem_of: Callable[[Manifest], str] = lambda manifest: "",
 ) -> list[Checked]:
     """Read and hash all files of artifacts, several at a time.
 
@@ -61,6 +66,8 @@ def verify_all(
     entries : sequence of Entry
     told : callable
         Is called with each artifact when it is done.
+    problem_of : callable
+        What is wrong with an artifact whose bytes are what was committed; empty for nothing.
 
     Returns
     -------
@@ -76,11 +83,15 @@ def verify_all(
     def check(entry: Entry) -> Checked | None:
         try:
             # The manifest is read again: it may have been replaced since the listing.
-            return Checked(entry.stem, store.verify_artifact(entry.stem).size_bytes)
+            manifest = store.verify_artifact(entry.stem)
+            problem = problem_of(manifest)
+            return Checked(entry.stem, manifest.size_bytes, "damaged" if problem else "", problem)
         except ArtifactUntrustedError as error:
             return Checked(entry.stem, entry.size_bytes, "untrusted", error.what)
         except ArtifactDamagedError as error:
             return Checked(entry.stem, entry.size_bytes, "damaged", error.what)
+        except ArtifactNewerError as error:
+            return Checked(entry.stem, 0, "newer", error.what)
         except ArtifactMissingError:
             return None
 

@@ -13,10 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from curidask.errors import CacheError
-from curidask.store.manifests import check_object_name, safe_part
+from curidask.store.names import check_object_name, safe_part
 
 SPARE_FOLDERS = 8
 """Empty working folders that are kept for reuse: a stage has one for each of its outputs."""
+
+PRIVATE = 0o700
 
 _COPYING = re.compile(r"(?:\.|curidask-[0-9a-f]{8}-)work-copy-(?P<host>.*)-(?P<pid>\d+)-[0-9a-f]{8}")
 
@@ -37,18 +39,15 @@ class Workspace:
         The store name of the artifact to be.
     location : str
         The folder's path, not yet made.
-    mode : int
-        Its permissions, before the umask.
     spare : list of str, optional
         Empty folders for reuse: one is taken from here and given back here, since making and removing a folder costs
         more than storing a small artifact.
     """
 
-    def __init__(self, stem: str, location: str, mode: int = 0o777, spare: list[str] | None = None) -> None:
+    def __init__(self, stem: str, location: str, spare: list[str] | None = None) -> None:
         self.stem = stem
         self.basename = stem.rpartition("/")[2]
         self.location = location
-        self.mode = mode
         self.made = False
         self.stays = False  # what refers to the files outlives this; `ArtifactStore.clean` removes the folder
         self.shown = False  # a stage was given a path in it, so no later stage gets the same folder
@@ -86,7 +85,7 @@ class Workspace:
     def mend(self) -> None:
         """Make the folder again when somebody removed it: a driver that ended while its stages were under way does."""
         if self.made and not os.path.isdir(self.location):
-            os.makedirs(self.location, self.mode, exist_ok=True)
+            os.makedirs(self.location, PRIVATE)
             self._reuses = False
 
     def _make(self) -> None:
@@ -99,9 +98,9 @@ class Workspace:
                 return
         try:
             try:
-                os.mkdir(self.location, self.mode)
+                os.mkdir(self.location, PRIVATE)
             except FileNotFoundError:
-                os.makedirs(self.location, self.mode)
+                os.makedirs(self.location, PRIVATE)
         except OSError as error:
             raise CacheError(
                 f"No working folder could be made: {error.strerror or error}.",
@@ -130,8 +129,7 @@ class Workspaces:
 
     def new(self, stem: str, run: str) -> Workspace:
         """A private folder, not made yet, for what a run will commit."""
-        mode = 0o700 if self._folder is None else 0o777
-        return Workspace(stem, f"{self._prefix(run)}{os.urandom(4).hex()}", mode, self._spare.setdefault(run, []))
+        return Workspace(stem, f"{self._prefix(run)}{os.urandom(4).hex()}", self._spare.setdefault(run, []))
 
     def tidy(self) -> None:
         """Remove the empty folders that this process keeps for its next artifacts."""

@@ -474,3 +474,69 @@ def test_driver_ends_and_its_tasks_with_it(
     assert done.returncode == 0, done.stderr
     assert sum(name.startswith("load") for name in counted(calls)) == 2
     assert payload(gated.cache) == undisturbed
+
+
+ON_GPUS = """
+import os, time
+from pathlib import Path
+import curidask as cf
+from curidask.caching import JsonCacher
+
+CALLS = Path("CALLS_FOLDER")
+
+@cf.stage(None, ["y"], [JsonCacher], resources={"GPU": 1})
+def fit(record):
+    (CALLS / f"at {os.getpid()}").touch()
+    while not (CALLS / "open").exists():
+        time.sleep(0.02)
+    return record.name
+
+@cf.stage(None, ["z"], [JsonCacher])
+def plain(record):
+    return record.name
+
+def get_params():
+    return [cf.ExperimentParameters(f"set{i}", hash=f"set{i}") for i in range(3)]
+
+def run(param_sets, manager):
+    for params in param_sets:
+        fit(cf.Record(manager, params))
+        plain(cf.Record(manager, params))
+"""
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_what_only_a_worker_had_that_left_is_waited_for_and_then_missing(
+    project: Project, calls: Path, own_address: Address, comes_back: bool
+) -> None:
+    wait_seconds = 60 if comes_back else 3
+    settings = f'[cluster.own]\nkind = "address"\naddress = "{own_address.url}"\nwait_seconds = {wait_seconds}'
+    project.write("curidask.toml", settings)
+    project.write("experiments/demo.py", ON_GPUS.replace("CALLS_FOLDER", str(calls)))
+    own_address.start_worker()
+    gpu = own_address.start_worker("--resources", "GPU=1", "--no-nanny")
+    own_address.wait_for_workers(2)
+    run = project.start("demo", "--cluster", "own", env=own_address.env)
+    wait_for(lambda: list(calls.glob("at *")))
+    gpu.kill()
+    (calls / "open").touch()
+    if comes_back:
+        read_errors_until(run, "no worker that is left has GPU: 1")
+        own_address.start_worker("--resources", "GPU=1", "--no-nanny")
+    code, errors = finish(run, 90)
+    assert len(project.artifacts("plain_z")) == 3
+    if comes_back:
+        assert code == 0, errors
+        assert len(project.artifacts("fit_y")) == 3
+    else:
+        assert code == 1, errors
+        assert "No worker has what the stage asks for any more: GPU: 1." in errors
+        assert "1 worker has" in errors
+
+
+def read_errors_until(run: subprocess.Popen[str], text: str) -> None:
+    assert run.stderr is not None
+    for line in run.stderr:
+        if text in line:
+            return
+    raise AssertionError(f"it never said {text!r}")

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifests import ArtifactName, Manifest
+from curidask.store.manifests import Manifest
+from curidask.store.names import ArtifactName, files_stem
 from curidask.store.objects import ObjectStore, open_objects
 
 PLACES = ["folder", "memory", "s3-fsspec", "s3-obstore"]
@@ -55,6 +56,12 @@ def make_manifest(seed: str = "a", **fields: Any) -> Manifest:
     name = ArtifactName(**parts, key=key, subdir=subdir)
     known: dict[str, Any] = {"key": key, "stem": name.stem, "cacher": "JsonCacher", "run": "run_1"}
     return Manifest(**{**known, **parts, **fields})
+
+
+def marker_of(manifest: Manifest) -> str:
+    """How the names begin of the files that the stage of an artifact wrote beside it."""
+    key = hashlib.sha256(f"files of {manifest.key}".encode()).hexdigest()
+    return files_stem(manifest.prefix, manifest.params_hash, manifest.stage, key)
 
 
 @pytest.fixture

@@ -24,16 +24,9 @@ from curidask.errors import (
 )
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.jsontext import NotJsonError
-from curidask.store.manifests import (
-    ArtifactName,
-    FileEntry,
-    Manifest,
-    manifest_name,
-    original_part,
-    payload_name,
-    safe_part,
-    stem_of,
-)
+from curidask.store.manifests import FileEntry, Manifest
+from curidask.store.names import ArtifactName, manifest_name, original_part, payload_name, safe_part, stem_of
+from tests.contracts.conftest import marker_of
 from tests.processes import race
 
 Make = Callable[..., Manifest]
@@ -204,7 +197,8 @@ def test_it_pickles_as_its_address(store: ArtifactStore, manifest_of: Make, comm
 
 
 def test_tracked_files_belong_to_the_artifact(store: ArtifactStore, fresh: Fresh, manifest_of: Make) -> None:
-    marker, manifest = manifest_of("marker").stem, manifest_of("output")
+    manifest = manifest_of("output")
+    marker = marker_of(manifest)
 
     def commit_with(log: bytes, *, replace_whole: bool) -> Manifest:
         with store.workspace(marker, run="r") as files, store.workspace(manifest.stem, run="r") as workspace:
@@ -366,7 +360,13 @@ def test_manifests_of_the_wrong_form_are_refused(manifest_of: Make) -> None:
         return b'{"checksum": "' + hashlib.sha256(body).hexdigest().encode() + b'",\n' + body
 
     assert Manifest.from_bytes(sealed(fields)).key == fields["key"]
-    wrong: list[object] = [[1], {**fields, "version": 2}, {**fields, "more": 1}, {**fields, "files": [["a", 1]]}]
+    wrong: list[object] = [
+        [1],
+        {**fields, "version": 0},
+        {**fields, "version": True},
+        {**fields, "more": 1},
+        {**fields, "files": [["a", 1]]},
+    ]
     wrong += [
         {**fields, "files": files} for files in ([["a", "1", "0" * 64]], [1], [["a", 1, "0"]], [[1, 1, "0" * 64]])
     ]

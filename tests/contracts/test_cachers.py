@@ -51,7 +51,8 @@ from curidask.errors import ArtifactMissingError, CacheError, UnknownKeywordErro
 from curidask.params import ExperimentParameters
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.jsontext import NotJsonError
-from curidask.store.manifests import Manifest, manifest_name
+from curidask.store.manifests import Manifest
+from curidask.store.names import manifest_name
 from tests.processes import race
 
 Make = Callable[..., Manifest]

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from curidask.errors import CacheError
-from curidask.store.claims import Claim, Claims, Held, Owner, claim_name
+from curidask.store import renewing
+from curidask.store.claims import Claim, ClaimLostSignal, Claims, Held, Owner, claim_name
 from curidask.store.objects import ObjectStore, open_objects
+from curidask.store.processes import birth, is_running
 
 STEM = "exp_hash_train_files.0123456789ab"
 
@@ -100,11 +102,11 @@ def test_a_dead_process_of_this_host_is_replaced_at_once(objects: ObjectStore) -
     dead = replace(mine.owner, id="dead", session="dead", pid=ended.pid)
     objects.write(claim_name(STEM, 0), dead.to_bytes())
     assert mine.take(STEM) == Claim(STEM, 1)
-    alive = replace(mine.owner, id="alive", session="alive", pid=os.getppid(), since=time.time())
+    alive = replace(mine.owner, id="alive", session="alive", pid=os.getppid(), born=birth(os.getppid()))
     objects.write(claim_name("b.0123456789ab", 0), alive.to_bytes())
     assert isinstance(mine.take("b.0123456789ab"), Held)
-    # The number belongs to another process by now: that one began after the claim.
-    objects.write(claim_name("c.0123456789ab", 0), replace(alive, since=10.0).to_bytes())
+    # The number belongs to another process by now.
+    objects.write(claim_name("c.0123456789ab", 0), replace(alive, born=10.0).to_bytes())
     assert mine.take("c.0123456789ab") == Claim("c.0123456789ab", 1)
 
 
@@ -134,6 +136,83 @@ def test_a_claim_is_renewed_while_it_is_held_and_not_after(objects: ObjectStore)
         assert len(seen) > 3
     time.sleep(0.2)
     assert mine.raw([(STEM, 0)]) == {}
+
+
+@pytest.fixture
+def sleep(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Has this machine, for what its clock says, slept for some seconds."""
+    now, slept = renewing.now, 0.0
+
+    def add(seconds: float) -> None:
+        nonlocal slept
+        slept += seconds
+
+    monkeypatch.setattr(renewing, "now", lambda: now() + slept)
+    return add
+
+
+def test_an_owner_that_was_silent_and_lost_its_claim_commits_and_removes_nothing(
+    objects: ObjectStore, sleep: Callable[[float], None]
+) -> None:
+    slow, taker, newcomer = (claims(objects) for _ in range(3))
+    first = slow.take(STEM)
+    assert isinstance(first, Claim)
+    with slow.renewing(first):
+        slow.require(first)
+        sleep(40)
+        second = taker.take(STEM, supersedes=0)
+        assert second == Claim(STEM, 1)
+        with pytest.raises(ClaimLostSignal) as lost:
+            slow.require(first)
+        assert (lost.value.held.generation, lost.value.held.holder) == (1, taker.owner.label)
+        assert lost.value.silent_seconds >= 40
+    assert isinstance(newcomer.take(STEM), Held)
+    slow.close([STEM])
+    assert isinstance(newcomer.take(STEM), Held)
+    taker.release(second)
+    assert newcomer.take(STEM) == Claim(STEM, 0)
+
+
+def test_an_owner_whose_successor_has_ended_commits_nothing(
+    objects: ObjectStore, sleep: Callable[[float], None]
+) -> None:
+    slow, taker = claims(objects), claims(objects)
+    first = slow.take(STEM)
+    assert isinstance(first, Claim)
+    with slow.renewing(first):
+        sleep(40)
+        second = taker.take(STEM, supersedes=0)
+        assert isinstance(second, Claim)
+        taker.release(second)
+        with pytest.raises(ClaimLostSignal):
+            slow.require(first)
+    assert objects.list(".claim-") == []
+
+
+def test_an_owner_that_was_silent_and_kept_its_claim_goes_on(
+    objects: ObjectStore, sleep: Callable[[float], None]
+) -> None:
+    mine = claims(objects)
+    taken = mine.take(STEM)
+    assert isinstance(taken, Claim)
+    with mine.renewing(taken):
+        sleep(40)
+        mine.require(taken)
+    assert objects.list(".claim-") == []
+
+
+def test_a_clock_that_is_set_kills_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        born = birth(process.pid)
+        for seconds in (-30, 30, 1e6):
+            monkeypatch.setattr(time, "time", lambda seconds=seconds: 1e9 + seconds)
+            assert is_running(process.pid, born)
+        assert not is_running(process.pid, born + 1)
+    finally:
+        process.communicate(b"\n")
+    assert not is_running(process.pid, born)
+    assert birth(process.pid) == 0.0
 
 
 def test_claims_travel_to_workers(objects: ObjectStore) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from curidask.errors import ArtifactDamagedError, ArtifactMissingError, CacheError
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifests import FileEntry, Manifest, manifest_name
+from curidask.store.manifests import FileEntry, Manifest
+from curidask.store.names import manifest_name
 from curidask.store.transfer import Result, copy_artifact, copy_artifacts
-from tests.contracts.conftest import make_manifest, read_checkout
+from tests.contracts.conftest import make_manifest, marker_of, read_checkout
 
 FILES = {".txt": b"one", "_two.txt": b"two", "_folder/deep/three": b"3" * 3000}
 
@@ -28,7 +29,7 @@ def objects(store: ArtifactStore) -> dict[str, bytes]:
 
 def with_tracked(store: ArtifactStore, manifest: Manifest, names: dict[str, bytes]) -> Manifest:
     """Commit an artifact with files its stage wrote beside it, given by what follows the marker."""
-    marker = make_manifest("marker", output="files").stem
+    marker = marker_of(manifest)
     with store.workspace(manifest.stem, run="r") as workspace, store.workspace(marker, run="r") as beside:
         workspace.path(workspace.basename + ".txt").write_bytes(b"payload")
         for name, data in names.items():

@@ -15,7 +15,7 @@ from curidask.caching import JsonCacher, PickleCacher
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.manifests import Manifest
 from tests.conftest import DEMO, Project
-from tests.faults.test_sharing import read_until, team
+from tests.faults.test_sharing import calls_of, read_until, team
 from tests.processes import wait_for
 
 
@@ -139,6 +139,7 @@ def test_whoever_overwrites_claims(tmp_path: Path) -> None:
     for run in (overwriting, waiting):
         _, errors = run.communicate(timeout=60)
         assert run.returncode == 0, errors
+    assert calls_of(tmp_path)["load_set0"] == 2
 
 
 def overwrite(machine: Project) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from curidask import clusters
+from curidask.clusters.certificates import security_of_a_run
 from tests.processes import wait_for
 
 
@@ -30,6 +31,26 @@ def test_workers_that_dask_fails_to_end_are_killed(monkeypatch: pytest.MonkeyPat
         # Seen on a busy machine, where nothing brings it about at will; workers and nannies are real.
         monkeypatch.setattr("distributed.nanny.WorkerProcess.kill", fail)
     wait_for(lambda: not any(map(is_alive, pids)), 10, "the workers to end")
+
+
+def test_nobody_else_on_the_machine_talks_to_local_workers() -> None:
+    """A scheduler runs the code of whoever reaches it, and every user of a machine reaches its loopback."""
+    from distributed import Client
+
+    with clusters.local(1) as connection:
+        address = connection.client.scheduler.address
+        (worker,) = connection.client.nthreads()
+        (nanny,) = connection.cluster.workers.values()
+        for place in (address, worker, nanny.address):
+            assert place.startswith("tls://127.0.0.1:")
+            strangers = ((place.replace("tls://", "tcp://"), None), (place, security_of_a_run()))
+            for asked, security in strangers:
+                with pytest.raises((OSError, TimeoutError)):
+                    Client(asked, security=security, timeout=1, set_as_default=False)
+        for pid in (os.getpid(), nanny.pid):
+            for file in ("cmdline", "environ"):
+                assert b"PRIVATE KEY" not in Path(f"/proc/{pid}/{file}").read_bytes()
+        assert connection.client.submit(lambda: 2).result() == 2
 
 
 def test_workers_that_come_and_go_leave_nothing_in_the_driver() -> None:

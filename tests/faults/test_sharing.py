@@ -15,8 +15,9 @@ import pytest
 
 import curidask as cf
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.claims import RENEWALS_A_LEASE, Claims, Held, claim_name
+from curidask.store.claims import Claims, Held, claim_name
 from curidask.store.objects import open_objects
+from curidask.store.renewing import RENEWALS_A_LEASE
 from curidask.waiting import Waiting
 from tests.conftest import DEMO, STARTED, TABLE, Project, clean_environment
 from tests.processes import wait_for
@@ -73,7 +74,12 @@ def test_two_runs_share_the_work(tmp_path: Path, shared: str, parallel: tuple[st
     counted = calls_of(tmp_path)
     once = {name: n for name, n in counted.items() if not name.startswith("change")}  # `change` is not stored
     assert once == dict.fromkeys([f"{s}_set{i}" for s in ("load", "score") for i in range(SETS)] + ["gather_None"], 1)
-    done_by = [{t["status"] for t in p.last_run()["tasks"]} for p in projects]
+    statuses = [[t["status"] for t in p.last_run()["tasks"]] for p in projects]
+    for told, run_statuses in zip(errors, statuses, strict=True):
+        n_found = run_statuses.count("found")
+        if n_found:
+            assert f"{run_statuses.count('done')} ran, {n_found} found, which others made meanwhile" in told
+    done_by = [set(each) for each in statuses]
     assert all("failed" not in statuses for statuses in done_by)
     assert left_behind(shared) == []
 
@@ -299,3 +305,25 @@ def test_what_somebody_else_commits_is_used(in_project: Project) -> None:
     assert run.returncode == 0, errors
     assert in_project.calls() == {}
     assert {t["stage"]: t["status"] for t in in_project.last_run()["tasks"]}["gather"] == "found"
+
+
+def test_an_owner_that_stood_still_commits_nothing_and_says_so(tmp_path: Path) -> None:
+    first, second = team(tmp_path, str(tmp_path / "team"), GATED, 2, "lease_seconds = 1")
+    stopped = start(first, "0")
+    wait_for(lambda: (tmp_path / "calls" / "load_set1").exists())
+    os.kill(stopped.pid, signal.SIGSTOP)
+    try:
+        # On the same machine its process is known to live, so only its lease ends.
+        waiting = start(second, "0")
+        wait_for(lambda: calls_of(tmp_path)["load_set1"] == 2)
+        (tmp_path / "calls" / "open").touch()
+        _, errors = waiting.communicate(timeout=60)
+        assert waiting.returncode == 0, errors
+        made = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "team").glob("*load_data*")}
+    finally:
+        os.kill(stopped.pid, signal.SIGCONT)
+    _, errors = stopped.communicate(timeout=60)
+    assert stopped.returncode == 0, errors
+    assert "computed for nothing" in errors
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "team").glob("*load_data*")} == made
+    assert left_behind(str(tmp_path / "team")) == []

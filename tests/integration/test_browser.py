@@ -244,19 +244,33 @@ def test_the_hostile_name_is_text_everywhere(watched: Watched, reports: Path) ->
     assert page.locator("script").count() == 1
 
 
+CARELESS = (
+    "<div><p onclick='alert(1)'>careless</p><img alt='' src='data:image/png;base64,AA' onerror='alert(2)'>"
+    "<script>alert(3)</script><iframe title='f' srcdoc='<script>parent.alert(4)</script>'></iframe>"
+    "<a href='javascript:alert(5)'>link</a><script src='reportables/0000-r/x.js'></script>"
+    "<iframe title='g' srcdoc='<script src=reportables/0000-r/x.js></script>'></iframe>"
+)
+
+
 def test_nothing_runs_out_of_a_careless_fragment(watched: Watched, tmp_path: Path) -> None:
-    fragment = (
-        "<div><p onclick='alert(1)'>careless</p><img alt='' src='data:image/png;base64,AA' onerror='alert(2)'>"
-        "<script>alert(3)</script><iframe title='f' srcdoc='<script>parent.alert(4)</script>'></iframe>"
-        "<a href='javascript:alert(5)'>link</a>"
-    )
-    folder = write_run(tmp_path / "runs", run_record(), [(1, Reported("r", "", "Own", fragment))])
-    page = watched.open(write_report(folder, tmp_path / "reports"))
+    reported = Reported("r", "", "Own", CARELESS + "<meta http-equiv=refresh content='0;url=about:blank'>", {})
+    page = watched.open(write_report(write_run(tmp_path / "runs", run_record(), [(1, reported)]), tmp_path / "reports"))
+    page.get_by_text("careless").click()
+    page.get_by_text("link", exact=True).click()
+    page.wait_for_timeout(300)
+    assert page.url.endswith("index.html")
+    assert watched.trouble == []  # nothing of it is there, so nothing has to be stopped
+
+
+def test_the_page_would_stop_it_too(watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curidask.reporting.cards.safe", lambda fragment: fragment)
+    reported = Reported("r", "", "Own", CARELESS, {"x.js": b"alert(6)"})
+    page = watched.open(write_report(write_run(tmp_path / "runs", run_record(), [(1, reported)]), tmp_path / "reports"))
     page.get_by_text("careless").click()
     page.get_by_role("link", name="link", exact=True).click()
     page.wait_for_timeout(300)
-    watched.expected = "Content Security Policy"
-    assert len(watched.trouble) >= 3
+    watched.expected = "Content Security Policy|csp$"
+    assert len(watched.trouble) >= 5
 
 
 def test_own_pages_run_in_a_frame_without_reach(watched: Watched, reports: Path) -> None:

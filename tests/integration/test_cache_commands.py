@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from curidask.store.artifacts import ArtifactStore
 from curidask.store.claims import Claims, claim_name
 from curidask.store.exclusive import forget
 from curidask.store.inventory import take_inventory
-from curidask.store.manifests import manifest_name
+from curidask.store.names import manifest_name
 from curidask.store.objects import open_objects
 from curidask.store.usage import RunUse
 from tests.careless_s3 import CarelessS3
@@ -204,6 +205,23 @@ def test_verify_finds_what_is_not_what_was_committed(team: Project, curidask: Co
     assert len(done.json["problems"]) == 2  # what lost its file altogether is no artifact any more
     assert "2" in curidask("cache", "verify").out
     assert curidask("cache", "verify", "--stage", "score").code == 0
+
+
+def test_verify_can_load_as_well(team: Project, curidask: Command) -> None:
+    assert curidask("cache", "verify", "--load").code == 0
+    store = ArtifactStore.open(team.cache)
+    manifests = [one.manifest for one in take_inventory(store).artifacts if one.manifest is not None]
+    manifest = next(manifest for manifest in manifests if manifest.cacher == "JsonCacher")
+    data = b'{"cut off'
+    entry = replace(manifest.files[0], size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    store.objects.write(manifest.stem + entry.name, data)
+    store.objects.write(manifest_name(manifest.stem), replace(manifest, files=(entry,)).to_bytes())
+    assert curidask("cache", "verify").code == 0
+    done = curidask("cache", "verify", "--load", "--json")
+    assert done.code == 1
+    (row,) = done.json["problems"]
+    assert row["kind"] == "damaged"
+    assert "JsonCacher cannot load it" in row["problem"]
 
 
 def test_verify_checks_signatures(team: Project, curidask: Command, monkeypatch: pytest.MonkeyPatch) -> None:

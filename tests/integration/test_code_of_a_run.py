@@ -90,7 +90,7 @@ cf.run_experiment("exp", cache=sys.argv[2], cluster=sys.argv[1], insecure=True, 
 
 
 def test_a_long_lived_worker_runs_each_version_of_a_project(project: Project, tmp_path: Path) -> None:
-    with clusters.local(1) as connection:
+    with clusters.local(1, {"protocol": "tcp://", "security": None}) as connection:
         told = []
         for version in (1, 2, 1):
             project.write("experiments/exp.py", VERSION.format(version=version))

@@ -439,7 +439,7 @@ def test_custom_reportables_are_captured_where_the_stage_runs_and_come_again(
         assert {row["status"] for row in project.last_run()["tasks"]} == {"done" if ran else "reused"}
         text = page.read_text()
         assert "<p>count of one</p>" in text
-        addresses = re.findall(r"href='(reportables/[^']*)'", text)
+        addresses = re.findall(r'href="(reportables/[^"]*)"', text)
         assert [(page.parent / unquote(each)).read_text() for each in addresses] == ["one", "two <b>"]
 
 
@@ -504,3 +504,40 @@ def test_a_style_sheet_that_is_configured_is_used(project: Project) -> None:
     assert "warning: the style sheet" in done.stderr
     assert "looks/mine.css (report_css) cannot be read" in done.stderr
     assert not (page_of(done).parent / "curidask-custom.css").exists()
+
+
+OLD = """
+from pathlib import Path
+import curidask as cf
+from curidask.caching import JsonCacher
+from curidask.reporting import HTMLReporter
+
+@cf.stage(None, ["a"], [JsonCacher])
+def first(record):
+    if Path("fails").exists():
+        raise ValueError("this time")
+    return 1
+
+@cf.stage(["a"], ["b"], [JsonCacher])
+def second(record, a):
+    record.report(HTMLReporter("<b>of the first run</b>", name="told"))
+    return 2
+
+def get_params():
+    return [cf.ExperimentParameters("p")]
+
+def run(param_sets, manager):
+    second(first(cf.Record(manager, param_sets[0])))
+"""
+
+
+def test_what_a_stage_reported_in_another_run_is_not_shown_when_it_should_have_run(project: Project) -> None:
+    project.write("experiments/old.py", OLD)
+    assert project.experiment("old", "--parallel", "0").returncode == 0
+    assert [row["name"] for row in project.last_run()["reportables"]] == ["told"]
+    (project.root / "fails").touch()
+    assert project.experiment("old", "--parallel", "0", "--overwrite").returncode == 1
+    assert project.last_run()["reportables"] == []
+    (project.root / "fails").unlink()
+    assert project.experiment("old", "--parallel", "0").returncode == 0
+    assert [row["name"] for row in project.last_run()["reportables"]] == ["told"]

@@ -16,7 +16,8 @@ import pytest
 from curidask.executors.environment import Environment
 from curidask.manager import ArtifactManager
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifests import FileEntry, Manifest, manifest_name, split_signature, with_signature
+from curidask.store.manifests import FileEntry, Manifest, split_signature, with_signature
+from curidask.store.names import manifest_name
 from curidask.store.objects import open_objects
 from curidask.store.signing import VARIABLE, Keyring
 from tests.conftest import DEMO, TABLE, Project

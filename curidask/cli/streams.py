@@ -1,0 +1,77 @@
+"""Standard streams that never stop a command: what cannot be told is dropped."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import sys
+from typing import TextIO
+
+
+def make_forgiving() -> None:
+    """Let standard streams that are closed lead nowhere, and those that fail from then on.
+
+    A broken pipe is still an error: whoever read the output has had enough of it.
+    """
+    _open_closed()
+    sys.stdout = _forgiving(sys.stdout, 1, 2)
+    sys.stderr = _forgiving(sys.stderr, 2, 1)
+
+
+def _open_closed() -> None:
+    """Put a file in the place of closed descriptors: the next file that is opened would become standard output."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+def _forgiving(stream: TextIO | None, number: int, other: int) -> TextIO:
+    """A stream to the same descriptor; a stream that somebody put in its place stays."""
+    if stream is None:
+        return open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")
+    if type(stream) is not io.TextIOWrapper or not isinstance(getattr(stream.buffer, "raw", None), io.FileIO):
+        return stream
+    if stream.fileno() != number:
+        return stream
+    stream.flush()
+    raw = _Forgiving(number, other)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=stream.encoding,
+        errors="backslashreplace",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+class _Forgiving(io.FileIO):
+    """Writes to a descriptor, and nowhere once that fails."""
+
+    def __init__(self, number: int, other: int) -> None:
+        super().__init__(number, "w", closefd=False)
+        self._other = other
+        self.name = {1: "<stdout>", 2: "<stderr>"}[number]
+
+    def write(self, data: object) -> int:
+        """Write bytes; all of them count as written when there is no place for them."""
+        try:
+            return super().write(data)  # type: ignore[arg-type]
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EINTR):
+                raise
+            self._give_up(error)
+            return len(memoryview(data))  # type: ignore[arg-type]
+
+    def _give_up(self, error: OSError) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
+        text = f"curidask: what goes to {self.name} is lost from here on: {error.strerror}\n"
+        with contextlib.suppress(OSError):
+            os.write(self._other, text.encode())
