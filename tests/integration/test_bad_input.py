@@ -78,6 +78,8 @@ def test_get_params_that_cannot_be_used(project: Project, body: str, says: tuple
     [
         (("--indices", "4"), ("index '4' is out of range", "4 sets")),
         (("--indices", "2-9"), ("index '2-9' is out of range",)),
+        (("--indices", "1-1"), ("The range '1-1' is empty", "`1` for one set")),
+        (("--indices", "3-1"), ("The range '3-1' is empty",)),
         (("--global-indices", "7"), ("out of range", "the joined list")),
         (("--indices", "x"), ("'x' is no index",)),
         (("-n", "sett1"), ("No parameter set is named 'sett1'", "did you mean: set1")),
