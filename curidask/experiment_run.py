@@ -157,7 +157,9 @@ class ExperimentRun:
                 value, stopped_at = module.run(param_sets, manager), ""
         except MapStop as stop:
             value, stopped_at = None, stop.artifact
-        if not stopped_at:
+        if stopped_at:
+            manager.check_stages_to_overwrite()
+        else:
             _check_stage_names(self._session["overwrite_stages"], manager)
         return ExperimentResult(value, manager, stopped_at)
 

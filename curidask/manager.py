@@ -466,6 +466,8 @@ class ArtifactManager(SessionFacts, Displays):
         return told
 
     def _make_executor(self) -> Executor:
+        if not self.live:
+            self.check_stages_to_overwrite()
         env = Environment(
             self.store,
             self.reference,

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from curidask import history, run_folder
 from curidask.config import Config
-from curidask.errors import ConfigurationError
+from curidask.errors import ConfigurationError, SelectionError
 from curidask.executors.describe import levels_to_user
 from curidask.files import plain_path
 from curidask.keywords import keywords
 from curidask.planner import Force
+from curidask.staging import DEFINED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -321,6 +322,17 @@ class SessionFacts:
         """The names of stages to overwrite of which none was called, and those that were."""
         there = list(dict.fromkeys(task.spec.name for task in self.graph)) if self.overwrite_stages else []
         return ((name, there) for name in self.overwrite_stages if name not in there)
+
+    def check_stages_to_overwrite(self) -> None:
+        """Refuse names of stages that were neither called nor defined so far, before anything is computed."""
+        for name, there in self._not_called():
+            if name not in DEFINED:
+                near = difflib.get_close_matches(name, there, n=1)
+                raise SelectionError(
+                    f"The experiment has no stage {name!r}.",
+                    where="--overwrite-stage",
+                    fix=f"did you mean {near[0]!r}?" if near else f"called so far: {', '.join(there) or 'none'}",
+                )
 
     def _warn_of_uncalled_stages(self) -> None:
         for name, there in self._not_called():

@@ -252,3 +252,31 @@ def test_selected_sets_have_their_hashes(in_project: Project) -> None:
     one = cf.ExperimentParameters("one").params_hash()
     assert run("hashed") == [one, "mine"]
     assert [params.hash for params in run("hashed", print_params=True)] == [one, "mine"]
+
+
+READS = """
+from pathlib import Path
+import curidask as cf
+@cf.stage(None, ["a"], [cf.caching.JsonCacher])
+def load(record):
+    Path("ran").touch()
+    return 1
+@cf.stage(["a"], ["b"], [cf.caching.JsonCacher])
+def total(record, a):
+    return a
+def get_params(): return [cf.ExperimentParameters("one")]
+def run(param_sets, manager):
+    record = load(cf.Record(manager, param_sets[0]))
+    read = record.state["a"]
+    return total(record).output + read
+"""
+
+
+@pytest.mark.parametrize("map_only", [False, True])
+def test_a_misspelt_stage_to_overwrite_runs_nothing_also_where_run_reads(in_project: Project, map_only: bool) -> None:
+    in_project.write("experiments/reads.py", READS)
+    with pytest.raises(SelectionError, match="The experiment has no stage 'laod'") as caught:
+        run("reads", overwrite_stages=["laod"], map_only=map_only)
+    assert caught.value.fix == "did you mean 'load'?"
+    assert not (in_project.root / "ran").exists()
+    assert map_only or run("reads", overwrite_stages=["total"]) == 2  # which is called later
