@@ -276,7 +276,7 @@ class ArtifactManager(SessionFacts, Displays):
             is_anew=lambda stage: live and self.runner.policy.force.names_stage(stage),
         )
         self.runner.reduce = self._tracer.reduce
-        self.reader = Reader(self.runner, self.run_record, map_only=map_only)
+        self.reader = Reader(self.runner, self.run_record, map_only=map_only, work=self._cache.work)
         self._known_facts: ManagerFacts | None = None
         self._closed = False
         self._ends_as = ""

@@ -280,3 +280,28 @@ def test_a_misspelt_stage_to_overwrite_runs_nothing_also_where_run_reads(in_proj
     assert caught.value.fix == "did you mean 'load'?"
     assert not (in_project.root / "ran").exists()
     assert map_only or run("reads", overwrite_stages=["total"]) == 2  # which is called later
+
+
+FILES = """
+from pathlib import Path
+import curidask as cf
+@cf.stage(None, ["a"], [cf.caching.JsonCacher])
+def load(record):
+    Path(record.get_path("notes.txt")).write_text("of the stage")
+    return 1
+@cf.stage(["a"], ["b"])
+def more(record, a):
+    return a
+def get_params(): return [cf.ExperimentParameters("one")]
+def run(param_sets, manager):
+    record = more(load(cf.Record(manager, param_sets[0])))
+    path = record.get_path("notes.txt", stage_name="load")
+    return Path(path).read_text(), Path(manager.get_artifact_path("notes.txt", record, stage_name="load")).read_text()
+"""
+
+
+@pytest.mark.parametrize("flags", [{"dry": True}, {"dry_cache": True}, {}])
+def test_run_finds_the_files_of_stages(in_project: Project, flags: dict[str, bool]) -> None:
+    in_project.write("experiments/files.py", FILES)
+    assert run("files", **flags) == ("of the stage", "of the stage")
+    assert bool(list((in_project.root / "data").rglob("*notes.txt"))) == (not flags)

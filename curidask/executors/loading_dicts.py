@@ -142,7 +142,7 @@ class StageState(LoadingDict):
         if self._declared is None or name in self._declared:
             return False
         raise UndeclaredInputError(
-            f"{name!r} was looked for in the state, but is not a declared input ({self._known}).",
+            f"{name!r} was read from the state, but is not a declared input ({self._known}).",
             where=self._where,
             fix=f"add {name!r} to the stage's `inputs` and to its function's parameters",
         )

@@ -170,6 +170,20 @@ def get_params""",
     )
 
 
+@pytest.mark.parametrize("taken", ["", "param_sets", "param_sets, manager, more"])
+def test_a_run_that_takes_something_else(project: Project, taken: str) -> None:
+    replaced(project, ("def run(param_sets, manager):", f"def run({taken}):"))
+    fails(project, "demo", says=("cannot be called with parameter sets and a manager", "def run(param_sets, manager):"))
+    assert project.calls() == {}
+
+
+@pytest.mark.parametrize(("flags", "says"), [((), "is in the cache"), (("--dry",), "nothing was stored")])
+def test_a_run_that_raises(project: Project, flags: tuple[str, ...], says: str) -> None:
+    replaced(project, ("def run(param_sets, manager):", "def run(param_sets, manager):\n    1 / 0"))
+    text = fails(project, "demo", *GOOD, *flags, code=1, says=("run() raised ZeroDivisionError", says))
+    assert flags == () or "in the cache" not in text
+
+
 def test_undeclared_input(project: Project) -> None:
     replaced(project, ('return middle["x"] + data["x"]', "return record.state['table']"))
     fails(project, "demo", *GOOD, "-n", "set0", code=1, says=("'table' was read from the state", "inputs", "score"))
