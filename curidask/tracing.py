@@ -24,6 +24,7 @@ from curidask.graph import (
     suppressed,
 )
 from curidask.hashing import digest
+from curidask.logs import FOR_FILE
 from curidask.params import EMPTY_HASH
 from curidask.snapshots import Snapshots, literal_digest
 from curidask.stage_spec import OutputSpec, StageSpec, check_name
@@ -153,15 +154,16 @@ class Tracer:
 
     def _gather(self, spec: StageSpec, records: Sequence[Record], kwargs: Mapping[str, Any]) -> tuple[Gathered, ...]:
         gathered = []
+        lacking: dict[tuple[str, ...], list[str]] = {}
         for record in records:
             wanted = list(record.state) if spec.inputs is None else [n for n in spec.inputs if n not in kwargs]
             missing = [name for name in wanted if name not in record.state]
             if missing:
-                text = f"{record.get_reference_name()} has no {', '.join(missing)} for the aggregate {spec.name!r}"
-                logger.warning("%s", text)
-                warnings.warn(text, stacklevel=levels_to_user())
+                lacking.setdefault(tuple(missing), []).append(record.get_reference_name())
             artifacts = {name: self._held(record, name) for name in wanted if name not in missing}
             gathered.append(Gathered(self.info(record, alone=True), artifacts))
+        for names, labels in lacking.items():
+            _warn_of_lacking(spec, names, labels)
         return tuple(gathered)
 
     def _held(self, record: Record, name: str) -> ArtifactRef | Literal:
@@ -368,6 +370,19 @@ def _components(
             for g in gathered
         ]
     return components
+
+
+def _warn_of_lacking(spec: StageSpec, names: Sequence[str], labels: Sequence[str]) -> None:
+    shown = ", ".join(labels[:SHOWN_RECORDS])
+    if len(labels) > SHOWN_RECORDS:
+        shown += f" and {len(labels) - SHOWN_RECORDS} more"
+    has = "has" if len(labels) == 1 else "have"
+    text = f"{shown} {has} no {', '.join(names)} for the aggregate {spec.name!r}"
+    logger.warning("%s", text, extra=FOR_FILE)  # the terminal shows the other one
+    warnings.warn(text, stacklevel=levels_to_user())
+
+
+SHOWN_RECORDS = 5
 
 
 def _same_function(one: Callable[..., Any], other: Callable[..., Any]) -> bool:

@@ -256,6 +256,11 @@ def test_missing_inputs(manager: cf.ArtifactManager) -> None:
         final = gather(cf.Record(manager, None), [full, empty])
     assert warned[0].filename == __file__
     assert final.state["n"] == (2, 1)
+    many = [full, *(cf.Record(manager, None) for _ in range(70))]
+    text = r"Record 3 \(None\), .*, Record 7 \(None\) and 65 more have no a for the aggregate 'gather'"
+    with pytest.warns(UserWarning, match=text) as warned:
+        assert gather(cf.Record(manager, None), many).state["n"] == (71, 1)
+    assert len(warned) == 1
 
 
 def test_copies_share_artifacts_and_go_their_own_way(manager: cf.ArtifactManager, calls: Path) -> None:
