@@ -156,7 +156,8 @@ class Cacheable:
     def check_ready(self) -> None:
         """Raise a `CacheError` when `save` could not work here, since a package is missing, for one.
 
-        Called where the stage is about to run, so that nothing is computed for hours that cannot be stored then.
+        Called where the stage is about to run, so that nothing is computed for hours that cannot be stored then, and
+        before `save` of a cacher that is used by itself.
         """
 
     def check_references(self) -> None:
@@ -426,8 +427,10 @@ def _read_metadata(path: str) -> dict[str, Any]:
 def _making_folder(save: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(save)
     def save_into_folder(self: Cacheable, *args: Any, **kwargs: Any) -> Any:
-        if self._folder is None and (path := self.override_path()) is not None:
-            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        if self._folder is None:
+            self.check_ready()  # on a stage that was asked before it ran
+            if (path := self.override_path()) is not None:
+                os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         return save(self, *args, **kwargs)
 
     return save_into_folder
