@@ -220,7 +220,7 @@ def get_parameter_hash_value(param_set: Any, name: str) -> tuple[str, Any]:
         raise ParameterError(
             f"There is no field {name!r}.",
             where=type(param_set).__name__,
-            fix=f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(values)}",
+            fix=f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(values) or 'none'}",
         )
     return values[name]
 

@@ -182,7 +182,16 @@ class StageSpec:
                 where=self.where,
                 fix=f"write `def {self.name}({'record, records' if self.is_aggregate else 'record'}, ...)`",
             )
+        taken = list(parameters)[:leading]
         for name in self.inputs or ():
+            if name in taken:
+                raise InputSignatureError(
+                    f"The input {name!r} is called as the function's parameter that gets the "
+                    f"{'records' if taken.index(name) else 'record'}.",
+                    where=self.where,
+                    fix=f"give the function's parameter {name!r} another name and add one for the input, or rename the "
+                    "input",
+                )
             if name not in list(parameters)[leading:] and not takes_any:
                 raise InputSignatureError(
                     f"The input {name!r} is declared, but the function has no parameter of that name.",

@@ -20,6 +20,7 @@ from curidask.errors import (
     CachersMismatchError,
     CuridaskError,
     ExecutingWithSkippedInputError,
+    InputSignatureError,
     MissingInputError,
     OutputSignatureError,
     ParameterError,
@@ -365,6 +366,18 @@ def test_declarations_are_checked_when_a_stage_is_used(manager: cf.ArtifactManag
 
     with pytest.raises(StageDefinitionError, match="async"):
         later(cf.Record(manager, None))
+
+    @cf.aggregate(["record"], ["a"])
+    def first(record: Any, records: Any) -> Any:
+        return 1
+
+    @cf.aggregate(["records"], ["a"])
+    def second(record: Any, records: Any) -> Any:
+        return 1
+
+    for aggregate, what in (first, "'record' is called .* gets the record"), (second, "'records' .* gets the records"):
+        with pytest.raises(InputSignatureError, match=what):
+            aggregate(cf.Record(manager, None))
 
 
 @pytest.mark.parametrize("given", [None, "manager", Params()])
