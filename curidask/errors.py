@@ -126,6 +126,10 @@ class UnpicklableError(CuridaskError, TypeError):
     """A value cannot travel between processes."""
 
 
+class BoundToSessionError(CuridaskError, TypeError):
+    """A manager, a record or its state was to be copied as an object, or sent to another process."""
+
+
 class ReadOnceError(UnpicklableError):
     """A value that can be read only once (a generator, an open file) could be read by more than one."""
 

@@ -19,6 +19,7 @@ from curidask import history, run_folder
 from curidask.at_exit import close_abandoned, close_at_exit, close_later
 from curidask.config import Config, load_config
 from curidask.displays import Displays
+from curidask.errors import BoundToSessionError
 from curidask.executors.base import Executor
 from curidask.executors.describe import levels_to_user
 from curidask.executors.environment import Environment, ManagerFacts
@@ -297,7 +298,10 @@ class ArtifactManager(SessionFacts, Displays):
 
     # --- as a context manager -----------------------------------------------------------------------------------------
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an artifact manager is a session and cannot travel; give a stage what it needs of it")
+        raise BoundToSessionError(
+            "An artifact manager is a session, and can be neither copied nor sent away.",
+            fix="make another one with the same arguments; give a stage what it needs of it as a keyword argument",
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from curidask.displays import RecordDisplay
-from curidask.errors import ParametersChangedError
+from curidask.errors import BoundToSessionError, ParametersChangedError
 from curidask.executors.stage_record import capture
 from curidask.files import copy_path
 from curidask.graph import ArtifactRef, PastStage, RecordInfo, combined_hash
@@ -89,7 +89,12 @@ class Record(RecordDisplay):
 
     def __reduce__(self) -> NoReturn:
         # Code that goes to workers takes the globals of a script along; reading a state on the way would run stages.
-        raise TypeError("a record belongs to its session and cannot travel; give a stage what it needs of it")
+        raise BoundToSessionError(
+            "A record belongs to its session, and can be neither copied as an object nor sent away.",
+            where=self.get_reference_name(),
+            fix="`record.make_copy()` gives another one with what its state holds; give a stage what it needs of it as "
+            "an input or a keyword argument",
+        )
 
     def __repr__(self) -> str:
         return f"<{self.get_reference_name()}, {len(self.stages)} stages>"

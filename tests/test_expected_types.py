@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 import curidask as cf
 from curidask import hashing
 from curidask.caching import JsonCacher, Lazy
-from curidask.errors import CuridaskError, ParameterError, StageDefinitionError, WrongTypeError
+from curidask.errors import BoundToSessionError, CuridaskError, ParameterError, StageDefinitionError, WrongTypeError
 from curidask.reporting import DFReporter, HTMLReporter
 
 NO_SUCH: Any = "no such thing"
@@ -119,3 +121,19 @@ def test_what_is_as_good_is_taken(tmp_path: Path) -> None:
 def test_a_package_that_is_not_there(in_project: Any) -> None:
     with pytest.warns(UserWarning, match="there is no package 'nomod'"):
         assert cf.experiment.regex_lister("nomod", "x") == []
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_what_belongs_to_a_session_says_how_to_copy_it(
+    manager: cf.ArtifactManager, copied: Callable[[Any], Any]
+) -> None:
+    record = make(cf.Record(manager, None))
+    for held, fix in (
+        (record, "record.make_copy()"),
+        (record.state, "dict(record.state)"),
+        (manager, "make another one"),
+    ):
+        with pytest.raises(BoundToSessionError) as caught:
+            copied(held)
+        assert fix in caught.value.fix
+    assert dict(record.state) == dict(record.make_copy().state) == {"v": 1}
