@@ -243,6 +243,10 @@ class ObjectMissingError(CacheError, FileNotFoundError):
     __str__ = CuridaskError.__str__
 
 
+class ObjectUnreadableError(ObjectMissingError):
+    """An object is there and cannot be read: no permission for it, a fault of the disk."""
+
+
 class ArtifactMissingError(CacheError):
     """An artifact is not in the store (no manifest, or a payload file is gone)."""
 

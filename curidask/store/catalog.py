@@ -12,6 +12,7 @@ from curidask.errors import (
     ArtifactNewerError,
     ArtifactUntrustedError,
     ObjectMissingError,
+    ObjectUnreadableError,
 )
 from curidask.store.keys import common_beginning
 from curidask.store.manifests import Manifest
@@ -103,6 +104,9 @@ class Catalog:
         """An encoded manifest as it lies in the store, checked in no way; None when there is none."""
         try:
             return self._objects.read(manifest_name(stem))
+        except ObjectUnreadableError as error:
+            self.notices.append(f"{error.what[:-1]} in {error.where}; it counts as missing, and is made again")
+            return None
         except ObjectMissingError:
             return None
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, TypeVar
 
 from curidask.errors import ArtifactDamagedError, ConfigurationError, ObjectMissingError
-from curidask.store.disk_errors import explain
 from curidask.store.entries import Stored
 from curidask.store.manifests import FileEntry
 from curidask.store.names import stem_of
 from curidask.store.untrusted import open_file
+
+T = TypeVar("T")
 
 Verify = Literal["digest", "size", "off"]
 
@@ -52,15 +54,29 @@ def check_file(path: str, name: str, entry: FileEntry, verify: Verify) -> None:
     if verify == "off":
         return
     try:
-        size, sha256 = hash_file(path) if verify == "digest" else (os.stat(path).st_size, entry.sha256)
+        size, sha256 = look_twice(lambda: _look(path, entry, verify))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise damaged(name, "is gone") from error
     except OSError as error:
-        raise explain(error, "read", name, path) from error
+        raise damaged(name, f"cannot be read ({error.strerror or error})") from error
     if size != entry.size_bytes:
         raise damaged(name, f"has {size} bytes instead of {entry.size_bytes}")
     if sha256 != entry.sha256:
         raise damaged(name, "was changed")
+
+
+def _look(path: str, entry: FileEntry, verify: Verify) -> tuple[int, str]:
+    return hash_file(path) if verify == "digest" else (os.stat(path).st_size, entry.sha256)
+
+
+def look_twice(look: Callable[[], T]) -> T:
+    """What a look at a file gives; once more where a file server says that what it knew of the file is out of date."""
+    try:
+        return look()
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        return look()
 
 
 def check_files(folder: str, files: Mapping[str, FileEntry], verify: Verify) -> None:

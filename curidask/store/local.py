@@ -13,12 +13,14 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from curidask.errors import CacheError, ObjectMissingError
+from curidask.errors import CacheError, ObjectMissingError, ObjectUnreadableError
 from curidask.store import exclusive
 from curidask.store.disk_errors import explain
 from curidask.store.entries import Entry, Stored
+from curidask.store.integrity import look_twice
 from curidask.store.locks import locked
 from curidask.store.names import check_object_name
+from curidask.store.permissions import make_folders, open_up, shares_with_group
 from curidask.store.untrusted import open_file, read_file
 
 BLOCK_BYTES = 1 << 20
@@ -41,6 +43,7 @@ class LocalObjects:
         self.url = os.path.abspath(os.path.expanduser(root))
         self.local_root = Path(self.url)
         self._folder = self.url.rstrip("/" + os.sep) + "/"
+        self._shares: bool | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (LocalObjects, (self.url,))
@@ -87,11 +90,12 @@ class LocalObjects:
         """Return an object's bytes."""
         path = self._path(name)
         try:
-            return read_file(path)
+            return look_twice(lambda: read_file(path))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError) as error:
             raise ObjectMissingError(f"There is no object {name!r}.", where=self.url) from error
         except OSError as error:
-            raise explain(error, "read", name, self.url) from error
+            what = f"The object {name!r} cannot be read: {error.strerror or error}."
+            raise ObjectUnreadableError(what, where=self.url) from error
 
     def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
         """The bytes of those that are there."""
@@ -116,6 +120,8 @@ class LocalObjects:
             os.replace(temporary, target)
             temporary = ""
             return True
+        except CacheError:
+            raise
         except OSError as error:
             raise explain(error, "write", name, self.url) from error
         finally:
@@ -145,6 +151,7 @@ class LocalObjects:
         try:
             if os.path.isdir(source) or os.path.isdir(target):
                 self._set_aside(target)
+            open_up(source, group=self._is_for_group())
             self._rename(source, target)
         except OSError as error:
             raise explain(error, "write", name, self.url) from error
@@ -227,7 +234,7 @@ class LocalObjects:
         Where a file system has no locks, and after waiting for a holder that hangs, it goes on without: then two
         writers of one artifact can leave a mismatch, which readers see and treat as a miss.
         """
-        return locked(lambda: _with_folder(self.url, lambda: os.open(self._folder, os.O_RDONLY)))
+        return locked(lambda: self._with_folder(self.url, lambda: os.open(self._folder, os.O_RDONLY)))
 
     def check_writable(self) -> None:
         """Make the folder and write something."""
@@ -242,11 +249,29 @@ class LocalObjects:
         folder = os.path.dirname(target)
         path = f"{folder}/.tmp-{os.getpid()}-{next(_counter)}-{os.urandom(4).hex()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        return _with_folder(folder, lambda: os.open(path, flags, 0o666)), path
+        fd = self._with_folder(folder, lambda: os.open(path, flags, 0o666))
+        if self._is_for_group():
+            os.fchmod(fd, os.fstat(fd).st_mode | 0o060)
+        return fd, path
+
+    def _is_for_group(self) -> bool:
+        """Whether what is made belongs to the folder's group as much as to its maker; found out once."""
+        if self._shares is None:
+            self._shares = shares_with_group(self._folder)
+        return self._shares
+
+    def _with_folder(self, folder: str, action: Callable[[], T]) -> T:
+        # Race: another process removes the folder, empty after a removal, between its creation here and the action.
+        for _ in range(3):
+            try:
+                return action()
+            except FileNotFoundError:
+                make_folders(folder, self.url, group=self._is_for_group())
+        return action()
 
     def _rename(self, source: str, target: str) -> None:
         try:
-            _with_folder(os.path.dirname(target), lambda: os.replace(source, target))
+            self._with_folder(os.path.dirname(target), lambda: os.replace(source, target))
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
@@ -257,7 +282,7 @@ class LocalObjects:
         temporary = f"{os.path.dirname(target)}/.tmp-{os.getpid()}-{next(_counter)}-{os.urandom(4).hex()}"
         copy: Callable[..., Any] = shutil.copytree if os.path.isdir(source) else shutil.copyfile
         try:
-            _with_folder(os.path.dirname(target), lambda: copy(source, temporary))
+            self._with_folder(os.path.dirname(target), lambda: copy(source, temporary))
             os.replace(temporary, target)
         finally:
             with suppress(OSError):
@@ -282,16 +307,6 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
-def _with_folder(folder: str, action: Callable[[], T]) -> T:
-    # Race: another process removes the folder, empty after a removal, between its creation here and the action.
-    for _ in range(3):
-        try:
-            return action()
-        except FileNotFoundError:
-            os.makedirs(folder, exist_ok=True)
-    return action()
-
-
 def _write_all(fd: int, data: bytes) -> None:
     written = os.write(fd, data)
     if written < len(data):
@@ -307,9 +322,15 @@ def _link(temporary: str, target: str, data: bytes) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
+        if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
+            return _create(target, data)  # a file system without hard links
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT):
             raise
-        return _create(target, data)  # a file system without hard links
+        refused = CacheError(
+            f"The file system makes no links: {error.strerror or error}.", where=os.path.dirname(target)
+        )
+        refused.kind = "unsupported"
+        raise refused from error
     return True
 
 

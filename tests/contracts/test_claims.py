@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import pickle
@@ -16,11 +17,13 @@ from pathlib import Path
 
 import pytest
 
+import curidask as cf
 from curidask.errors import CacheError
-from curidask.store import renewing
+from curidask.store import exclusive, renewing
 from curidask.store.claims import Claim, ClaimLostSignal, Claims, Held, Owner, claim_name
 from curidask.store.objects import ObjectStore, open_objects
 from curidask.store.processes import birth, is_running
+from tests.conftest import TABLE, Project
 
 STEM = "exp_hash_train_files.0123456789ab"
 
@@ -255,6 +258,22 @@ def test_a_folder_without_links_has_claims_too(tmp_path: Path, monkeypatch: pyte
     one, two = (claims(open_objects(tmp_path / "cache")) for _ in range(2))
     assert one.take(STEM) == Claim(STEM, 0)
     assert isinstance(two.take(STEM), Held)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EACCES])
+def test_a_folder_whose_links_fail_otherwise_has_no_claims_and_the_right_results(
+    in_project: Project, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    exclusive.forget()
+    assert cf.run_experiment("demo", parallel=0, report=False) == TABLE
+    warnings = in_project.last_run()["warnings"]
+    assert sum("does not create objects exclusively" in text for text in warnings) == 1
+    assert open_objects(in_project.cache).list(".claim") == []
+    exclusive.forget()
 
 
 def test_a_place_that_fails_says_so(tmp_path: Path) -> None:
