@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from curidask.errors import ArtifactMissingError, CacherCheckError
+from curidask.executors.environment import ManagerFacts
 from curidask.executors.stored import check_stored, find_stored, has_users_check
 from curidask.graph import Graph, Task
 from curidask.jobs import stored_source
@@ -32,6 +33,8 @@ class Decider:
     ----------
     forced : set of int
         The tasks that were recomputed by force; what depends on them follows.
+    facts : callable
+        Gives what cachers may know of the session.
     """
 
     def __init__(
@@ -41,8 +44,10 @@ class Decider:
         policy: Policy,
         audience: Audience,
         before_look: Callable[[Sequence[str]], None] | None = None,
+        facts: Callable[[], ManagerFacts] = ManagerFacts,
     ) -> None:
         self.forced: set[int] = set()
+        self.facts = facts
         self._damaged: set[str] = set()
         self._graph = graph
         self._store = store
@@ -117,5 +122,5 @@ class Decider:
             self._store.checkout(stem, key)
             return
         source = stored_source(task, task.stems.index(stem), stem)
-        cacher, _ = find_stored(self._store, source)
+        cacher, _ = find_stored(self._store, source, self.facts())
         check_stored(cacher, source)

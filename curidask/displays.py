@@ -96,13 +96,17 @@ class Displays:
         """
         return cast("Display", face("notebook").display_reportable(self, reportable))
 
+    @keywords()
     def display_stage_graph(self) -> Display:
         """The map of records and stages."""
         return cast("Display", face("notebook").display_stage_graph(self))
 
     @property
     def reportables(self) -> list[KeptReportable]:
-        """All that was reported so far, also by stages that were reused, as it was captured."""
+        """All that was reported so far, also by stages that were reused, as it was captured.
+
+        It is in the order in which the stages were called, whichever ended first.
+        """
         return cast("list[KeptReportable]", face("notebook").all_reportables(self))
 
     def get_reportable_groups(self) -> list[str | None]:
@@ -121,6 +125,7 @@ class Displays:
         """What was reported so far without a group."""
         return [reportable for reportable in self.reportables if reportable.group is None]
 
+    @keywords()
     def generate_report(self) -> Path:
         """Write the run's report, as far as the run has come, and bring the index of all reports up to date.
 

@@ -51,6 +51,10 @@ class UnknownKeywordError(CuridaskError, TypeError):
     """A call has a keyword that is not there."""
 
 
+class WrongTypeError(CuridaskError, TypeError):
+    """An argument of a call is of another type than the call takes."""
+
+
 # --- parameters ------------------------------------------------------------------------------------------------------
 class ParameterError(CuridaskError, ValueError):
     """A parameter set, or what ``get_params()`` returned, cannot be used."""
@@ -120,6 +124,10 @@ class ExecutingWithSkippedInputError(CuridaskError, RuntimeError):
 # --- execution -------------------------------------------------------------------------------------------------------
 class UnpicklableError(CuridaskError, TypeError):
     """A value cannot travel between processes."""
+
+
+class BoundToSessionError(CuridaskError, TypeError):
+    """A manager, a record or its state was to be copied as an object, or sent to another process."""
 
 
 class ReadOnceError(UnpicklableError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -343,11 +344,10 @@ def regex_lister(module_name: str, regex: str, try_import: bool = True) -> list[
     config = load_config()
     folder = module_name.replace(".", "/")
     pattern = re.compile(regex, re.MULTILINE)
-    found = [
-        name
-        for name, path in module_files(config, folder).items()
-        if pattern.search(path.read_text(encoding="utf-8", errors="replace"))
-    ]
+    files = module_files(config, folder)
+    if not files and not (config.root / folder).is_dir():
+        warnings.warn(f"there is no package {module_name!r} in {config.root}, so it has no modules", stacklevel=3)
+    found = [name for name, path in files.items() if pattern.search(path.read_text(encoding="utf-8", errors="replace"))]
     return [_entry_text(loading.describe(config, folder, name)) for name in found] if try_import else found
 
 

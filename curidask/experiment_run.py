@@ -22,7 +22,7 @@ from curidask.loading import load_experiment, load_param_groups
 from curidask.logs import FOR_FILE, RunLog, log_file
 from curidask.manager import ArtifactManager
 from curidask.param_registry import ParamSet
-from curidask.params import ExperimentParameters, duplicate_names, select
+from curidask.params import ExperimentParameters, duplicate_names, fill_hash, select
 from curidask.progress import Progress
 from curidask.reading import MapStop
 from curidask.terminal import say
@@ -157,7 +157,9 @@ class ExperimentRun:
                 value, stopped_at = module.run(param_sets, manager), ""
         except MapStop as stop:
             value, stopped_at = None, stop.artifact
-        if not stopped_at:
+        if stopped_at:
+            manager.check_stages_to_overwrite()
+        else:
             _check_stage_names(self._session["overwrite_stages"], manager)
         return ExperimentResult(value, manager, stopped_at)
 
@@ -270,7 +272,7 @@ def select_params(
     indices: Sequence[str] = (),
     global_indices: Sequence[str] = (),
 ) -> list[ExperimentParameters]:
-    """The parameter sets that an experiment would run over; see `run_experiment`.
+    """The parameter sets that an experiment would run over, with their hashes; see `run_experiment`.
 
     Warns
     -----
@@ -279,7 +281,9 @@ def select_params(
     """
     groups = load_param_groups(config, experiment, params)
     selected = select(groups, names=names, indices=indices, global_indices=global_indices)
-    for name, sets in duplicate_names(selected).items():  # hashes every set, so one that cannot be is refused here
+    for selected_set in selected:  # one that cannot be hashed is refused here
+        fill_hash(selected_set)
+    for name, sets in duplicate_names(selected).items():
         hashes = ", ".join(params.params_hash()[:8] for params in sets)
         warnings.warn(f"{len(sets)} different parameter sets are named {name!r} (hashes {hashes})", stacklevel=3)
     return selected

@@ -60,6 +60,19 @@ class Literal:
     watch: Watch | None = None
 
 
+def suppressed(default: Any) -> Literal:
+    """What stands for an input that is missing, and suppressed."""
+    return Literal(default, SUPPRESSED)
+
+
+def is_suppressed(source: object) -> bool:
+    """Whether an input is missing and suppressed."""
+    return isinstance(source, Literal) and source.key == SUPPRESSED
+
+
+SUPPRESSED = "suppressed"
+
+
 @dataclass(slots=True, eq=False)
 class Watch:
     """Looks after a value that is not copied when a stage is called with it, until the stage gets it.
@@ -180,6 +193,8 @@ class RecordInfo:
         The records that went into it; None where that does not matter.
     watch : Watch or None
         As that of a `Literal`, of the parameter set.
+    n_held : int
+        How many artifacts its state holds.
     """
 
     index: int
@@ -195,6 +210,7 @@ class RecordInfo:
     n_stages: int = 0
     inputs: tuple[RecordInfo, ...] | None = ()
     watch: Watch | None = None
+    n_held: int = 0
 
     @property
     def past(self) -> Sequence[PastStage]:

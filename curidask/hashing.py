@@ -12,7 +12,8 @@ from typing import Any
 from curidask import encoding_families
 from curidask.encoding import Encoder
 from curidask.errors import ParameterError
-from curidask.hash_fields import REPRESENTED, HashedField, has_fields, hashed_fields
+from curidask.expected_types import described
+from curidask.hash_fields import REPRESENTED, HashedField, has_fields, hashed_fields, is_parameter_set
 from curidask.keywords import keywords
 
 
@@ -177,7 +178,17 @@ def hash_param_set(
             fix="leave `store_in_registry` out: the runs that use a set put it there, and "
             "`experiment NAME --print-params HASH` finds it",
         )
+    if isinstance(param_set, type) or not is_parameter_set(param_set):
+        raise _no_param_set(param_set, "hash_param_set()")
     return param_set.params_hash(dry)
+
+
+def _no_param_set(value: object, call: str) -> ParameterError:
+    return ParameterError(
+        f"`param_set` of {call} is {described(value)}, not a parameter set.",
+        where=call,
+        fix="give an instance of a dataclass that inherits from ExperimentParameters",
+    )
 
 
 @keywords(param_name="name")
@@ -209,7 +220,7 @@ def get_parameter_hash_value(param_set: Any, name: str) -> tuple[str, Any]:
         raise ParameterError(
             f"There is no field {name!r}.",
             where=type(param_set).__name__,
-            fix=f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(values)}",
+            fix=f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(values) or 'none'}",
         )
     return values[name]
 
@@ -217,6 +228,8 @@ def get_parameter_hash_value(param_set: Any, name: str) -> tuple[str, Any]:
 @keywords()
 def get_param_set_hash_values(param_set: Any) -> dict[str, tuple[str, Any]]:
     """What enters the hash of a parameter set, for every field; see `get_parameter_hash_value`."""
+    if isinstance(param_set, type) or not has_fields(type(param_set)):
+        raise _no_param_set(param_set, "get_param_set_hash_values()")
     return {field.name: (field.mechanism, _representation(field)) for field in hashed_fields(param_set)}
 
 

@@ -9,15 +9,18 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from curidask.errors import UnknownKeywordError
+from curidask.expected_types import Kind, expected, is_one_of, refuse
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def keywords(**synonyms: str) -> Callable[[F], F]:
-    """Check the keywords of a function's calls.
+def keywords(check_types: bool = True, /, **synonyms: str) -> Callable[[F], F]:
+    """Check the keywords of a function's calls, and the types of its arguments as far as annotations tell them.
 
     Parameters
     ----------
+    check_types : bool
+        False for a function that checks its arguments itself.
     **synonyms : str
         Another name of a parameter, and the parameter: ``args="params"`` lets a call with ``args=`` through.
 
@@ -30,7 +33,8 @@ def keywords(**synonyms: str) -> Callable[[F], F]:
     -----
     A call raises `UnknownKeywordError` (a `TypeError`) for a keyword that is neither a parameter nor a synonym, naming
     the nearest one, and for a parameter that is given under two names. A function with ``**others`` of its own takes
-    every keyword.
+    every keyword. For an argument of a wrong type it raises `WrongTypeError` (a `TypeError`) or an error of what was
+    expected, see `curidask.expected_types`.
     """
 
     def decorate(function: F) -> F:
@@ -43,13 +47,21 @@ def keywords(**synonyms: str) -> Callable[[F], F]:
             if p.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY) and p.name != "self"
         )
 
+        kinds: dict[str, list[Kind]] | None = None
+
         @functools.wraps(function)
         def checked(*args: Any, **given: Any) -> Any:
+            nonlocal kinds
             if not given.keys() <= named:
                 call = _call_text(function, args)
                 given = _renamed(given, synonyms, positional[: len(args)], call)
                 if not takes_any:
                     check_keywords(given, named, call, {**synonyms, **_of_subclasses(function, args)})
+            if kinds is None:  # at the first call, since what annotations name is loaded then
+                kinds = expected(function) if check_types else {}
+            for name, value in (*zip(positional, args, strict=False), *given.items()):
+                if name in kinds and not is_one_of(value, kinds[name]):
+                    raise refuse(value, kinds[name], name, _call_text(function, args))
             return function(*args, **given)
 
         checked.__synonyms__ = synonyms  # type: ignore[attr-defined]  # the type checker has no type for such functions
@@ -121,4 +133,7 @@ def _call_text(function: Callable[..., Any], args: tuple[Any, ...]) -> str:
     if name in ("__init__", "__new__") and args:
         kind = args[0] if isinstance(args[0], type) else type(args[0])
         return f"{kind.__name__}()"
-    return f"{function.__qualname__}()"
+    names = function.__qualname__.split(".")
+    if len(names) == 2 and args:  # the class may be an inner one of ours, or the parent of the user's
+        names[0] = type(args[0]).__name__
+    return f"{'.'.join(names)}()"

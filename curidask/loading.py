@@ -100,7 +100,21 @@ def load_experiment(config: Config, name: str) -> ModuleType:
             where=str(module.__file__),
             fix="define `def run(param_sets, manager):`",
         )
+    _check_call(run, name, str(module.__file__))
     return module
+
+
+def _check_call(run: Callable[..., Any], name: str, file: str) -> None:
+    try:
+        inspect.signature(run).bind([], None)
+    except ValueError:  # it says nothing of what it takes
+        return
+    except TypeError as error:
+        raise ProjectError(
+            f"The run() of the experiment {name!r} cannot be called with parameter sets and a manager: {error}.",
+            where=file,
+            fix="define `def run(param_sets, manager):`",
+        ) from None
 
 
 def load_param_groups(config: Config, experiment: str, names: Sequence[str] = ()) -> list[Group]:

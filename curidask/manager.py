@@ -19,11 +19,11 @@ from curidask import history, run_folder
 from curidask.at_exit import close_abandoned, close_at_exit, close_later
 from curidask.config import Config, load_config
 from curidask.displays import Displays
+from curidask.errors import BoundToSessionError
 from curidask.executors.base import Executor
 from curidask.executors.describe import levels_to_user
 from curidask.executors.environment import Environment, ManagerFacts
 from curidask.executors.given_files import GivenFiles
-from curidask.files import plain_path
 from curidask.graph import Graph, RecordInfo
 from curidask.keywords import keywords
 from curidask.listening import Audience, Listener
@@ -263,6 +263,7 @@ class ArtifactManager(SessionFacts, Displays):
             Audience(self.graph, self._listeners(listeners)),
             None if self.claims is None else Waiting(self.store, self.claims),
             before_look=self._cache.use.before_look,
+            facts=self._facts,
         )
         self.runner.audience.warned_once(self._cache.notices)
         self._tracer = Tracer(
@@ -273,9 +274,11 @@ class ArtifactManager(SessionFacts, Displays):
             strict_names=not live,
             current=self.runner.current,
             find_given=GivenFiles(self.config.root).find,
+            is_anew=lambda stage: live and self.runner.policy.force.names_stage(stage),
         )
         self.runner.reduce = self._tracer.reduce
-        self.reader = Reader(self.runner, self.run_record, map_only=map_only)
+        self.reader = Reader(self.runner, self.run_record, map_only=map_only, work=self._cache.work)
+        self._known_facts: ManagerFacts | None = None
         self._closed = False
         self._ends_as = ""
         self._log = ExitStack()
@@ -295,7 +298,10 @@ class ArtifactManager(SessionFacts, Displays):
 
     # --- as a context manager -----------------------------------------------------------------------------------------
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an artifact manager is a session and cannot travel; give a stage what it needs of it")
+        raise BoundToSessionError(
+            "An artifact manager is a session, and can be neither copied nor sent away.",
+            fix="make another one with the same arguments; give a stage what it needs of it as a keyword argument",
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -331,6 +337,7 @@ class ArtifactManager(SessionFacts, Displays):
             self._ends_as = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             raise
         self._warn_of_untold_failures()
+        self._warn_of_uncalled_stages()
 
     def _close_runner(self) -> None:
         self.runner.close(now=self._ends_as == "interrupted")
@@ -387,11 +394,6 @@ class ArtifactManager(SessionFacts, Displays):
     def describe_run(self) -> dict[str, Any]:
         """The run record as it is now, as plain JSON values."""
         return self._keeper.as_dict()
-
-    @property
-    def writable(self) -> bool:
-        """Whether anything is stored."""
-        return self.store.writable
 
     @property
     def claims(self) -> Claims | None:
@@ -455,35 +457,6 @@ class ArtifactManager(SessionFacts, Displays):
         """What executing all that is traced would do."""
         return self.runner.plan(self.graph.targets(), from_scratch=True)
 
-    # --- artifacts ----------------------------------------------------------------------------------------------------
-    @keywords()
-    def get_artifact_path(
-        self,
-        obj_name: str,
-        record: Record,
-        subdir: str | None = None,
-        prefix: str | None = None,
-        stage_name: str | None = None,
-        store: bool = False,
-    ) -> str:
-        """The path of a file that belongs to a record and is no artifact.
-
-        Parameters
-        ----------
-        obj_name, subdir, prefix, stage_name : str
-            See `Record.get_path`.
-        record : Record
-        store : bool
-            The path in the folder of a store-full run.
-        """
-        if store and self.full_store is not None:
-            folder = self.full_store / "files"
-        elif self.writable and self.store.local_root is not None:
-            folder = self.store.local_root
-        else:
-            folder = self.reported.folder / "files"
-        return plain_path(folder, prefix or self.prefix, record.get_hash(), stage_name, obj_name, subdir)
-
     # --- parts --------------------------------------------------------------------------------------------------------
     def _listeners(self, others: Sequence[Listener]) -> list[Listener]:
         """Who is told what happens, in that order."""
@@ -497,6 +470,8 @@ class ArtifactManager(SessionFacts, Displays):
         return told
 
     def _make_executor(self) -> Executor:
+        if not self.live:
+            self.check_stages_to_overwrite()
         env = Environment(
             self.store,
             self.reference,
@@ -509,17 +484,9 @@ class ArtifactManager(SessionFacts, Displays):
         return self._placement.executor(env, self.runner.audience, n_sets)
 
     def _facts(self) -> ManagerFacts:
-        return ManagerFacts(
-            self.experiment_name,
-            self.prefix,
-            self.reference,
-            self.cache_path,
-            self.runs_path,
-            self.dry,
-            not self.writable,
-            self.store_full,
-            self.run_timestamp,
-        )
+        if self._known_facts is None:
+            self._known_facts = ManagerFacts.of(self)
+        return self._known_facts
 
 
 SHOWN_FAILURES = 5

@@ -79,7 +79,8 @@ def display_record_reportables(manager: ArtifactManager, record: Record) -> Disp
     tasks = set(record.tasks)
 
     def is_its_own(row: Row) -> bool:
-        return row["task"] in tasks if row["task"] is not None else row["record"] == record.index
+        by_task = row["task"] is not None and not row.get("of_input")
+        return row["task"] in tasks if by_task else row["record"] == record.index
 
     return reportables(view(manager), is_its_own, of=record.get_reference_name())
 

@@ -195,8 +195,8 @@ def select(
     names : sequence of str
         Names to keep.
     indices, global_indices : sequence of str
-        ``"0"`` or half-open ``"2-4"``, in each module's list or in the joined list. The sets come in the order in which
-        their indices do, else in that of the lists.
+        ``"0"`` or half-open ``"2-4"``, in each module's list or in the joined list. A list that is shorter than another
+        gives what it has. The sets come in the order in which their indices do, else in that of the lists.
 
     Raises
     ------
@@ -248,9 +248,12 @@ def _with_names(joined: Sequence[ExperimentParameters], names: Sequence[str]) ->
 def _with_indices(groups: Sequence[tuple[str, Sequence[ExperimentParameters]]], indices: Sequence[str]) -> list[int]:
     kept: list[int] = []
     start = 0
-    for module, sets in groups:
-        positions = _positions(indices, len(sets), "--indices", f"the list of {module}")
-        kept += [start + position for position in positions]
+    longest, most = max(
+        ((name, len(sets)) for name, sets in groups), key=lambda group: group[1], default=("no module", 0)
+    )
+    positions = _positions(indices, most, "--indices", f"the list of {longest}")
+    for _, sets in groups:
+        kept += [start + position for position in positions if position < len(sets)]
         start += len(sets)
     return kept
 
@@ -264,7 +267,13 @@ def _positions(texts: Sequence[str], count: int, flag: str, what: str) -> list[i
             raise SelectionError(f"{text!r} is no index.", where=flag, fix="write `3`, or `2-5` for 2, 3 and 4")
         first = int(match[1])
         end = int(match[2]) if match[2] else first + 1
-        if end > count or first >= end:
+        if first >= end:
+            raise SelectionError(
+                f"The range {text!r} is empty.",
+                where=f"{flag}, {what}",
+                fix=f"its end is not part of it: write `{first}` for one set, or `{first}-{first + 2}` for two",
+            )
+        if end > count:
             raise SelectionError(
                 f"The index {text!r} is out of range.",
                 where=f"{flag}, {what}",

@@ -77,7 +77,11 @@ class Force:
 
     def names(self, task: Task) -> bool:
         """Whether the task itself is meant."""
-        return self.everything or task.force or task.spec.name in self.stages or task.id in self.tasks
+        return self.names_stage(task.spec.name) or task.force or task.id in self.tasks
+
+    def names_stage(self, stage: str) -> bool:
+        """Whether all tasks of a stage are."""
+        return self.everything or stage in self.stages
 
 
 @dataclass(frozen=True, slots=True)

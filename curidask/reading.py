@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from curidask.errors import ArtifactMissingError
+from curidask.executors.stage_paths import in_working_folders
 from curidask.graph import ArtifactRef
 from curidask.history import RunRecord
 from curidask.planner import Action
@@ -29,10 +30,13 @@ class Reader:
         Knows what was decided.
     map_only : bool
         Execute nothing; a read that would have to raises `MapStop`.
+    work : str
+        How the names of the run's working folders begin.
     """
 
-    def __init__(self, runner: Runner, run_record: RunRecord, *, map_only: bool) -> None:
+    def __init__(self, runner: Runner, run_record: RunRecord, *, map_only: bool, work: str) -> None:
         self._runner = runner
+        self._work = work
         self._record = run_record
         self.map_only = map_only
 
@@ -74,13 +78,15 @@ class Reader:
         Returns
         -------
         str or None
-            A verified local path; None when the stage wrote none of that name, or nothing is stored.
+            A verified local path, in a dry run one in a working folder; None when the stage wrote none of that name.
         """
         store = self._runner.store
-        if not store.writable:
+        if self.map_only:
             return None
         self._runner.ensure(task)
         made = self._runner.graph[self._runner.now(task)]
+        if not store.writable and (path := in_working_folders(store, self._work, made.marker, [name])):
+            return path
         stem, key = made.files_stored_as
         try:
             found = store.checkout(stem, key).tracked_path(made.marker + name)

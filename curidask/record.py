@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from curidask.displays import RecordDisplay
-from curidask.errors import CuridaskError, ParameterError, ParametersChangedError
+from curidask.errors import BoundToSessionError, ParametersChangedError
 from curidask.executors.stage_record import capture
 from curidask.files import copy_path
 from curidask.graph import ArtifactRef, PastStage, RecordInfo, combined_hash
@@ -66,7 +66,6 @@ class Record(RecordDisplay):
 
     @keywords(param_set="params", args="params")
     def __init__(self, manager: ArtifactManager, params: ExperimentParameters | None, hide: bool = False) -> None:
-        _check_arguments(manager, params)
         self.manager = manager
         self.params = params
         self.state = CacheAwareDict()
@@ -90,7 +89,12 @@ class Record(RecordDisplay):
 
     def __reduce__(self) -> NoReturn:
         # Code that goes to workers takes the globals of a script along; reading a state on the way would run stages.
-        raise TypeError("a record belongs to its session and cannot travel; give a stage what it needs of it")
+        raise BoundToSessionError(
+            "A record belongs to its session, and can be neither copied as an object nor sent away.",
+            where=self.get_reference_name(),
+            fix="`record.make_copy()` gives another one with what its state holds; give a stage what it needs of it as "
+            "an input or a keyword argument",
+        )
 
     def __repr__(self) -> str:
         return f"<{self.get_reference_name()}, {len(self.stages)} stages>"
@@ -182,6 +186,7 @@ class Record(RecordDisplay):
             self._history,
             len(self._history),
             None if alone else self.input_infos,
+            n_held=len(self.state),
         )
 
     @keywords()
@@ -272,18 +277,29 @@ class Record(RecordDisplay):
         *,
         is_folder: bool,
     ) -> str:
-        stage = stage_name or (self.stages[-1] if self.stages else None)
-        task = next((t for t in reversed(self.tasks) if self.manager.graph[t].spec.name == stage), None)
-        beside = beside_name(name, subdir, prefix, None, track)
-        written = None if task is None else self.manager.reader.stage_file(task, beside)
+        stage = stage_name or self.last_stage
+        written = self.find_written(name, subdir, prefix, stage, track)
         if written is not None:
             return written
-        path = self.manager.get_artifact_path(name, self, subdir, prefix, stage)
+        path = self.manager.plain_path(name, self, subdir, prefix, stage)
         os.makedirs(path if is_folder else os.path.dirname(path), exist_ok=True)
         entry = {"obj_name": name, "subdir": subdir, "prefix": prefix, "stage_name": stage, "path": path}
         if track and entry not in self.unstored_tracked_paths and path not in self.stored_paths:
             self.unstored_tracked_paths.append(entry)
         return path
+
+    @property
+    def last_stage(self) -> str | None:
+        """The stage it went through last."""
+        return self.stages[-1] if self.stages else None
+
+    def find_written(
+        self, name: str, subdir: str | None, prefix: str | None, stage: str | None, track: bool
+    ) -> str | None:
+        """The file that a stage wrote on this record under that name, arguments as for `get_path`; None for none."""
+        task = next((t for t in reversed(self.tasks) if self.manager.graph[t].spec.name == stage), None)
+        beside = beside_name(name, subdir, prefix, None, track)
+        return None if task is None else self.manager.reader.stage_file(task, beside)
 
     def store_tracked_paths(self) -> None:
         """Copy what lies at the tracked paths into the folder of a store-full run; without one there is nothing to do.
@@ -294,7 +310,7 @@ class Record(RecordDisplay):
             return
         for entry in self.unstored_tracked_paths:
             source, named = entry["path"], (entry["obj_name"], self, entry["subdir"], entry["prefix"])
-            target = self.manager.get_artifact_path(*named, entry["stage_name"], store=True)
+            target = self.manager.plain_path(*named, entry["stage_name"], store=True)
             if os.path.exists(source):
                 copy_path(source, target)
                 self.stored_paths.append(source)
@@ -319,7 +335,7 @@ class Record(RecordDisplay):
         collector = self.manager.reported
         default_name = f"{stage or 'record'}_{len(collector.rows)}"
         captured = capture(reportable, default_name, self.get_reference_name(), self, stage)
-        collector.add(captured, self.info(), stage, None)
+        collector.add(captured, self.info(), stage, None, before=len(self.manager.graph))
 
     def check_unchanged(self) -> None:
         """Refuse a parameter set that was changed since the record was made of it.
@@ -351,17 +367,3 @@ class Record(RecordDisplay):
         self._last_outputs = [ref.name for ref in refs]
         for ref in refs:
             self.state[ref.name] = ref
-
-
-def _check_arguments(manager: Any, params: Any) -> None:
-    if not hasattr(manager, "add_record"):
-        raise CuridaskError(
-            f"The manager of a record is {type(manager).__name__}, not an ArtifactManager.",
-            fix="write `Record(manager, param_set)`, in `run()` with the manager that it is given",
-        )
-    if params is not None and not isinstance(params, ExperimentParameters):
-        given = f"the class {params.__name__}" if isinstance(params, type) else type(params).__name__
-        raise ParameterError(
-            f"The parameter set of a record is {given}, not an instance of ExperimentParameters.",
-            fix="give an instance of a dataclass that inherits from ExperimentParameters, or None",
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import shutil
 import tempfile
 import weakref
@@ -24,6 +25,8 @@ FRAGMENT = "fragment.html"
 class ReportCollector:
     """Takes reportables as they come and writes each to a folder of its own; keeps one row about each in memory.
 
+    Their order is that in which the stages were called, however they end.
+
     It listens to the runner for those of the stages that run. Those of stages that are reused come from the cache when
     `gather` is called.
 
@@ -36,13 +39,15 @@ class ReportCollector:
     ----------
     rows : list of dict
         For each reportable: ``task`` (None outside of stages), ``stage``, ``record`` (its index), ``set``, ``hash``,
-        ``name``, ``group``, ``kind``, ``folder`` (relative to the run's folder) and ``files``.
+        ``name``, ``group``, ``kind``, ``folder`` (relative to the run's folder) and ``files``; ``of_input`` for one
+        that a stage reported on a record that went into its own.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self.rows: list[dict[str, Any]] = []
         self._settled: set[int] = set()
+        self._places: list[tuple[int, bool]] = []
         self._count = 0
 
     @property
@@ -67,7 +72,7 @@ class ReportCollector:
         self._forget(task.id)
         self._settled.add(task.id)
         for reported in outcome.reported:
-            self.add(reported, task.record, task.spec.name, task.id)
+            self._add_of_stage(reported, task)
 
     def blocked(self, task: Task) -> None:
         """A stage that did not run reported nothing."""
@@ -79,8 +84,10 @@ class ReportCollector:
         """A warning is no reportable."""
 
     # --- taking in ---------------------------------------------------------------------------------------------------
-    def add(self, reported: Reported, record: RecordInfo, stage: str, task: int | None) -> dict[str, Any]:
-        """Write a reportable; its row."""
+    def add(
+        self, reported: Reported, record: RecordInfo, stage: str, task: int | None, *, before: int = 0
+    ) -> dict[str, Any]:
+        """Write a reportable; its row. One outside of stages comes before what this task and later ones report."""
         name = f"{FOLDER}/{self._count:04}-{safe_part(reported.name, 40)}"
         self._count += 1
         folder = self.folder / name
@@ -102,7 +109,10 @@ class ReportCollector:
             "folder": name,
             "files": names,
         }
-        self.rows.append(row)
+        place = (before, False) if task is None else (task, True)
+        at = bisect.bisect_right(self._places, place)
+        self._places.insert(at, place)
+        self.rows.insert(at, row)
         return row
 
     def gather(self, store: Store, tasks: Iterable[Task]) -> list[str]:
@@ -134,10 +144,21 @@ class ReportCollector:
                 warnings.append(f"what the {task.label} reported is damaged in the cache: {error.what}")
                 continue
             for reported in kept:
-                self.add(reported, task.record, task.spec.name, task.id)
+                self._add_of_stage(reported, task)
         return warnings
 
+    def _add_of_stage(self, reported: Reported, task: Task) -> None:
+        inputs = [each.record for each in task.gathered] or task.record.inputs or ()
+        place = reported.input_record
+        if place is None or not 0 <= place < len(inputs):
+            self.add(reported, task.record, task.spec.name, task.id)
+            return
+        past = inputs[place].past
+        row = self.add(reported, inputs[place], past[-1].stage if past else task.spec.name, task.id)
+        row["of_input"] = True
+
     def _forget(self, task: int) -> None:
-        for row in [row for row in self.rows if row["task"] == task]:
-            self.rows.remove(row)
+        first, end = (find(self._places, (task, True)) for find in (bisect.bisect_left, bisect.bisect_right))
+        for row in self.rows[first:end]:
             shutil.rmtree(self.folder / row["folder"], ignore_errors=True)
+        del self.rows[first:end], self._places[first:end]

@@ -11,6 +11,7 @@ from curidask import run_events
 from curidask.deciding import Decider
 from curidask.errors import ArtifactMissingError, CuridaskError
 from curidask.executors.base import ErrorInfo, Executor, Job, Kind, Outcome, Stored, ValueGoneError
+from curidask.executors.environment import ManagerFacts
 from curidask.executors.random_state import kept_random_state
 from curidask.executors.stored import load_stored
 from curidask.executors.values import resolved
@@ -46,6 +47,8 @@ class Runner:
         Watches the claims of others; None where there are no claims.
     before_look : callable, optional
         Is called with the store names that a plan is about to rely on.
+    facts : callable, optional
+        Gives what cachers may know of the session.
 
     Attributes
     ----------
@@ -64,6 +67,7 @@ class Runner:
         audience: Audience,
         waiting: Waiting | None = None,
         before_look: Callable[[Sequence[str]], None] | None = None,
+        facts: Callable[[], ManagerFacts] = ManagerFacts,
     ) -> None:
         self.graph = graph
         self.store = store
@@ -79,7 +83,7 @@ class Runner:
             fail_fast=policy.fail_fast,
         )
         self.reduce: Reducer = lambda task, is_lost, is_replaced: None
-        self._decider = Decider(graph, store, policy, audience, before_look)
+        self._decider = Decider(graph, store, policy, audience, before_look, facts)
         self._jobs = JobMaker(graph, policy, prefix, self.state.status, self._decider.forced, self._may_read)
         self._is_finishing = False
         self._n_called = 0
@@ -269,14 +273,14 @@ class Runner:
         self.ensure(ref.task)
         source = self._jobs.source(self.current(ref))
         assert isinstance(source, Stored)
-        lazy = load_stored(self.store, replace(source, lazy=True))[0]
+        lazy = load_stored(self.store, replace(source, lazy=True), self._decider.facts())[0]
         lazy.resolve = not source.lazy
         return lazy
 
     def _read(self, ref: ArtifactRef) -> Any:
         source = self._jobs.source(ref)
         if isinstance(source, Stored):
-            return load_stored(self.store, source)[0]
+            return load_stored(self.store, source, self._decider.facts())[0]
         with kept_random_state():  # dask draws whom to ask
             packed = self._running().fetch(ref.task, ref.index)
         return resolved(packed, self.store)

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import platform
 import shlex
 import socket
+import warnings
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from curidask import history, run_folder
 from curidask.config import Config
-from curidask.errors import ConfigurationError
+from curidask.errors import ConfigurationError, SelectionError
+from curidask.executors.describe import levels_to_user
+from curidask.files import plain_path
 from curidask.keywords import keywords
 from curidask.planner import Force
+from curidask.staging import DEFINED
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from curidask.graph import Graph
     from curidask.history import RunRecord
     from curidask.params import ExperimentParameters
     from curidask.reading import Reader
     from curidask.record import Record
+    from curidask.reported import ReportCollector
     from curidask.runner import Runner
     from curidask.store.base import Store
     from curidask.tracing import Tracer
@@ -65,12 +73,14 @@ class SessionFacts:
 
     config: Config
     store: Store
+    graph: Graph
     run_record: RunRecord
     records: list[Record]
     runner: Runner
     reader: Reader
     reference: str
     full_store: Path | None
+    reported: ReportCollector
     live: bool
     _tracer: Tracer
 
@@ -84,6 +94,11 @@ class SessionFacts:
     def cache_path(self) -> str:
         """Folder or URL of the artifact store."""
         return self.store.url
+
+    @property
+    def writable(self) -> bool:
+        """Whether anything is stored."""
+        return self.store.writable
 
     @property
     def runs_path(self) -> str:
@@ -124,6 +139,50 @@ class SessionFacts:
         return str(path)
 
     @keywords()
+    def get_artifact_path(
+        self,
+        obj_name: str,
+        record: Record,
+        subdir: str | None = None,
+        prefix: str | None = None,
+        stage_name: str | None = None,
+        store: bool = False,
+    ) -> str:
+        """The path of a file that belongs to a record, as `Record.get_path` gives it; no folder is made.
+
+        Parameters
+        ----------
+        obj_name, subdir, prefix, stage_name : str
+            See `Record.get_path`.
+        record : Record
+        store : bool
+            The path in the folder of a store-full run.
+        """
+        stage = stage_name or record.last_stage
+        for track in () if store else (True, False):
+            if written := record.find_written(obj_name, subdir, prefix, stage, track):
+                return written
+        return self.plain_path(obj_name, record, subdir, prefix, stage, store)
+
+    def plain_path(
+        self,
+        obj_name: str,
+        record: Record,
+        subdir: str | None = None,
+        prefix: str | None = None,
+        stage_name: str | None = None,
+        store: bool = False,
+    ) -> str:
+        """The path of a file that belongs to a record and is no artifact, arguments as for `get_artifact_path`."""
+        if store and self.full_store is not None:
+            folder = self.full_store / "files"
+        elif self.writable and self.store.local_root is not None:
+            folder = self.store.local_root
+        else:
+            folder = self.reported.folder / "files"
+        return plain_path(folder, prefix or self.prefix, record.get_hash(), stage_name, obj_name, subdir)
+
+    @keywords()
     def get_artifact_filename(
         self, obj_name: str, record: Record, prefix: str | None = None, stage_name: str | None = None
     ) -> str:
@@ -135,7 +194,8 @@ class SessionFacts:
             See `Record.get_path`.
         record : Record
         """
-        return os.path.basename(record.manager.get_artifact_path(obj_name, record, None, prefix, stage_name))
+        stage = stage_name or record.last_stage
+        return os.path.basename(record.manager.plain_path(obj_name, record, None, prefix, stage))
 
     # --- the run -----------------------------------------------------------------------------------------------------
     def get_reference_name(self) -> str:
@@ -218,6 +278,7 @@ class SessionFacts:
         return self.run_record.notes
 
     @notes.setter
+    @keywords()
     def notes(self, text: str | None) -> None:
         self.run_record.notes = (text or "").strip()
 
@@ -228,21 +289,56 @@ class SessionFacts:
 
     @property
     def overwrite(self) -> bool:
-        """Whether everything is recomputed; can be set, for the stages that are called from then on."""
+        """Whether everything is recomputed; can be set, for the stages that are called from then on.
+
+        In a live session each call of a stage is computed anew then.
+        """
         return self.runner.policy.force.everything
 
     @overwrite.setter
+    @keywords()
     def overwrite(self, wanted: bool) -> None:
         self.runner.policy.force = Force(bool(wanted), self.runner.policy.force.stages)
 
     @property
     def overwrite_stages(self) -> list[str]:
-        """The stages that are recomputed; can be set, for those that are called from then on."""
+        """The stages that are recomputed; can be set, for those that are called from then on.
+
+        In a live session each call of them is computed anew, and so is what depends on it. Names of which no stage was
+        called are warned of: at once where one that was called is nearly named so, all when the session is closed.
+        """
         return sorted(self.runner.policy.force.stages)
 
     @overwrite_stages.setter
-    def overwrite_stages(self, names: list[str] | None) -> None:
+    @keywords()
+    def overwrite_stages(self, names: Sequence[str] | None) -> None:
         self.runner.policy.force = Force(self.overwrite, frozenset(names or ()))
+        for name, there in self._not_called():
+            if near := difflib.get_close_matches(name, there, n=1):
+                text = f"no stage {name!r} was called so far, so none is overwritten; did you mean {near[0]!r}?"
+                warnings.warn(text, stacklevel=levels_to_user())
+
+    def _not_called(self) -> Iterator[tuple[str, list[str]]]:
+        """The names of stages to overwrite of which none was called, and those that were."""
+        there = list(dict.fromkeys(task.spec.name for task in self.graph)) if self.overwrite_stages else []
+        return ((name, there) for name in self.overwrite_stages if name not in there)
+
+    def check_stages_to_overwrite(self) -> None:
+        """Refuse names of stages that were neither called nor defined so far, before anything is computed."""
+        for name, there in self._not_called():
+            if name not in DEFINED:
+                near = difflib.get_close_matches(name, there, n=1)
+                raise SelectionError(
+                    f"The experiment has no stage {name!r}.",
+                    where="--overwrite-stage",
+                    fix=f"did you mean {near[0]!r}?" if near else f"called so far: {', '.join(there) or 'none'}",
+                )
+
+    def _warn_of_uncalled_stages(self) -> None:
+        for name, there in self._not_called():
+            called = ", ".join(there) or "none"
+            text = f"no stage {name!r} was called, which was to be overwritten; called were: {called}"
+            warnings.warn(text, stacklevel=levels_to_user())
 
     @property
     def lazy(self) -> bool:
@@ -250,6 +346,7 @@ class SessionFacts:
         return self._tracer.lazy is True
 
     @lazy.setter
+    @keywords()
     def lazy(self, wanted: bool) -> None:
         self._tracer.lazy = True if wanted else None
 
@@ -259,6 +356,7 @@ class SessionFacts:
         return self._tracer.lazy is False
 
     @ignore_lazy.setter
+    @keywords()
     def ignore_lazy(self, wanted: bool) -> None:
         self._tracer.lazy = False if wanted else None
 

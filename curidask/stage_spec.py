@@ -14,6 +14,7 @@ from curidask.errors import (
     StageDefinitionError,
     UnsafeNameError,
 )
+from curidask.expected_types import described
 from curidask.keywords import check_keywords
 from curidask.stage_options import NO_OPTIONS, StageOptions
 
@@ -126,7 +127,11 @@ class StageSpec:
         }
 
     def _check_cachers(self) -> None:
-        if self.cachers is None or len(self.cachers) == len(self.outputs):
+        if self.cachers is None:
+            return
+        for cacher in self.cachers:
+            self._check_cacher(cacher)
+        if len(self.cachers) == len(self.outputs):
             return
         fix = f"give one cacher for each of the {len(self.outputs)} outputs, or leave `cachers` out to store none"
         if not self.cachers:
@@ -135,6 +140,16 @@ class StageSpec:
             )
         raise CachersMismatchError(
             f"A stage has {len(self.outputs)} outputs but {len(self.cachers)} cachers.", where=self.where, fix=fix
+        )
+
+    def _check_cacher(self, cacher: Any) -> None:
+        if cacher is None or all(hasattr(cacher, method) for method in ("save", "load", "bound")):
+            return
+        raise StageDefinitionError(
+            f"A cacher of the stage is {described(cacher)}, not a Cacheable.",
+            where=self.where,
+            fix="give a class that inherits from Cacheable, or an instance of one, as in `cachers=[JsonCacher]`; None "
+            "for an output that is not stored",
         )
 
     def _check_names(self) -> None:
@@ -167,7 +182,16 @@ class StageSpec:
                 where=self.where,
                 fix=f"write `def {self.name}({'record, records' if self.is_aggregate else 'record'}, ...)`",
             )
+        taken = list(parameters)[:leading]
         for name in self.inputs or ():
+            if name in taken:
+                raise InputSignatureError(
+                    f"The input {name!r} is called as the function's parameter that gets the "
+                    f"{'records' if taken.index(name) else 'record'}.",
+                    where=self.where,
+                    fix=f"give the function's parameter {name!r} another name and add one for the input, or rename the "
+                    "input",
+                )
             if name not in list(parameters)[leading:] and not takes_any:
                 raise InputSignatureError(
                     f"The input {name!r} is declared, but the function has no parameter of that name.",

@@ -56,6 +56,10 @@ class SkippedOutput:
         return f"<skipped output of {self.stage_name!r}: {self.artifact_rep}>"
 
 
+DEFINED: set[str] = set()
+"""The names of all stages that were defined in this process."""
+
+
 @runtime_checkable
 class LazyOutput(Protocol):
     """What ``outputs`` may hold beside plain names: `curidask.caching.Lazy`."""
@@ -64,7 +68,7 @@ class LazyOutput(Protocol):
     resolve: bool
 
 
-@keywords()
+@keywords(False)
 def stage(
     inputs: Sequence[str] | None = None,
     outputs: Sequence[str | LazyOutput] | None = None,
@@ -123,7 +127,7 @@ def stage(
     return _decorator("stage", inputs, outputs, cachers, options, suppress_missing_inputs)
 
 
-@keywords()
+@keywords(False)
 def aggregate(
     inputs: Sequence[str] | None = None,
     outputs: Sequence[str | LazyOutput] | None = None,
@@ -187,6 +191,7 @@ def _decorator(
     is_aggregate = kind == "aggregate"
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        DEFINED.add(function_name(function))
         spec = StageSpec(
             name=function_name(function),
             function=function,

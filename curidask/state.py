@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from curidask.copies import private_copy
-from curidask.errors import MissingInputError
+from curidask.errors import BoundToSessionError, MissingInputError
 from curidask.graph import ArtifactRef
 from curidask.representation import represent
 from curidask.staging import SkippedOutput
@@ -57,7 +57,10 @@ class CacheAwareDict(dict[str, Any]):
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         if self._manager is not None:
-            raise TypeError("the state of a record belongs to its session and cannot travel")
+            raise BoundToSessionError(
+                "The state of a record belongs to its session, and can be neither copied as a whole nor sent away.",
+                fix="`dict(record.state)` gives its values, `record.make_copy()` a record that starts with them",
+            )
         return super().__reduce_ex__(protocol)
 
     def __getitem__(self, name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,10 @@ from curidask.graph import (
     Task,
     artifact_key,
     combined_hash,
+    suppressed,
 )
 from curidask.hashing import digest
+from curidask.logs import FOR_FILE
 from curidask.params import EMPTY_HASH
 from curidask.snapshots import Snapshots, literal_digest
 from curidask.stage_spec import OutputSpec, StageSpec, check_name
@@ -61,6 +63,8 @@ class Tracer:
         Gives what stands in the place of an artifact whose task was replaced.
     find_given : callable
         Gives the files of the user's own that serve as the outputs of a stage on a record, one for each or none.
+    is_anew : callable
+        Tells of a stage, by name, whether each call of it is computed anew, as in a live session that overwrites.
     """
 
     graph: Graph
@@ -70,11 +74,13 @@ class Tracer:
     strict_names: bool = True
     current: Callable[[ArtifactRef], ArtifactRef] = lambda ref: ref
     find_given: FindGiven = lambda spec, outputs, record: ()
+    is_anew: Callable[[str], bool] = lambda stage: False
+    _anew: set[int] = field(default_factory=set)
     _checked: dict[int, StageSpec] = field(default_factory=dict)
     _by_key: dict[tuple[str, tuple[str | None, ...]], int] = field(default_factory=dict)
     _snapshots: Snapshots = field(default_factory=Snapshots)
 
-    def trace(self, record: Record, spec: StageSpec, records: Sequence[Record] | None, kwargs: dict[str, Any]) -> Task:
+    def trace(self, record: Record, spec: StageSpec, records: Any, kwargs: dict[str, Any]) -> Task:
         """Add the task of a stage on a record and let the record know.
 
         Raises
@@ -90,8 +96,8 @@ class Tracer:
             spec.check_call(kwargs)
         given = self._given(record, spec, kwargs)
         if spec.is_aggregate:
-            members = list(records or ())
-            record.set_aggregate(members)
+            members = list(records) if isinstance(records, Iterable) else records
+            record.set_aggregate(members)  # which refuses what are no records
             gathered, inputs, names = self._gather(spec, members, kwargs), {}, list(spec.inputs or ())
         else:
             gathered, inputs, names = (), self._inputs(record, spec, kwargs), list(spec.inputs or ())
@@ -135,8 +141,7 @@ class Tracer:
             if name in record.state:
                 found[name] = self._held(record, name)
             elif spec.suppress_missing_inputs:
-                kwargs_default = spec.parameter_default(name)
-                found[name] = Literal(kwargs_default, "suppressed")
+                found[name] = suppressed(spec.parameter_default(name))
             else:
                 held = ", ".join(map(repr, record.state)) or "nothing yet"
                 raise MissingInputError(
@@ -149,15 +154,16 @@ class Tracer:
 
     def _gather(self, spec: StageSpec, records: Sequence[Record], kwargs: Mapping[str, Any]) -> tuple[Gathered, ...]:
         gathered = []
+        lacking: dict[tuple[str, ...], list[str]] = {}
         for record in records:
             wanted = list(record.state) if spec.inputs is None else [n for n in spec.inputs if n not in kwargs]
             missing = [name for name in wanted if name not in record.state]
             if missing:
-                text = f"{record.get_reference_name()} has no {', '.join(missing)} for the aggregate {spec.name!r}"
-                logger.warning("%s", text)
-                warnings.warn(text, stacklevel=levels_to_user())
+                lacking.setdefault(tuple(missing), []).append(record.get_reference_name())
             artifacts = {name: self._held(record, name) for name in wanted if name not in missing}
             gathered.append(Gathered(self.info(record, alone=True), artifacts))
+        for names, labels in lacking.items():
+            _warn_of_lacking(spec, names, labels)
         return tuple(gathered)
 
     def _held(self, record: Record, name: str) -> ArtifactRef | Literal:
@@ -192,7 +198,8 @@ class Tracer:
         key = digest(("task", *components.items()), where=f"stage {spec.name!r} of {info.label}")
         stems = tuple(self._stem(info.params_hash, spec, o, artifact_key(key, o.name)) for o in outputs)
         known = self._known(spec, key, stems, info.label)
-        if known is not None and not force:
+        anew = force or self.is_anew(spec.name)
+        if known is not None and not anew and not self._is_older(known, inputs, gathered):
             return self.graph[known]
         marker = files_stem(self.prefix, info.params_hash, spec.name, artifact_key(key, ""))
         task = Task(
@@ -211,7 +218,14 @@ class Tracer:
             given=given,
         )
         self._by_key[key, stems] = task.id
+        if anew or known is not None:
+            self._anew.add(task.id)
         return self.graph.add(task)
+
+    def _is_older(self, known: int, inputs: Inputs, gathered: tuple[Gathered, ...]) -> bool:
+        """Whether what a task would take in was computed anew since another with the same inputs was called."""
+        given = [*inputs.values(), *(ref for each in gathered for ref in each.artifacts.values())] if self._anew else []
+        return any(isinstance(ref, ArtifactRef) and known < ref.task and ref.task in self._anew for ref in given)
 
     # --- with fewer records ------------------------------------------------------------------------------------------
     def reduce(
@@ -356,6 +370,19 @@ def _components(
             for g in gathered
         ]
     return components
+
+
+def _warn_of_lacking(spec: StageSpec, names: Sequence[str], labels: Sequence[str]) -> None:
+    shown = ", ".join(labels[:SHOWN_RECORDS])
+    if len(labels) > SHOWN_RECORDS:
+        shown += f" and {len(labels) - SHOWN_RECORDS} more"
+    has = "has" if len(labels) == 1 else "have"
+    text = f"{shown} {has} no {', '.join(names)} for the aggregate {spec.name!r}"
+    logger.warning("%s", text, extra=FOR_FILE)  # the terminal shows the other one
+    warnings.warn(text, stacklevel=levels_to_user())
+
+
+SHOWN_RECORDS = 5
 
 
 def _same_function(one: Callable[..., Any], other: Callable[..., Any]) -> bool:

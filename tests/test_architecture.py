@@ -17,6 +17,7 @@ PACKAGE = Path(curidask.__file__).parent
 GROUPS = [
     [
         "errors",
+        "expected_types",
         "keywords",
         "hash_fields",
         "param_classes",

@@ -86,7 +86,7 @@ def test_a_group_and_a_stage_are_shown_alone(manager: cf.ArtifactManager) -> Non
         ("display_group_reportables", "Number", "did you mean 'Numbers'?"),
         ("display_group_reportables", "zzz", "there is: Numbers"),
         ("display_stage_reportables", "laod", "did you mean 'load'?"),
-        ("display_stage_reportables", None, "there is: gather, load, silent"),
+        ("display_stage_reportables", "zzz", "there is: gather, load, silent"),
     ],
 )
 def test_what_is_not_there_is_named_with_what_is_near(
@@ -102,6 +102,8 @@ def test_what_is_not_there_is_named_with_what_is_near(
 def test_typos_in_keywords(manager: cf.ArtifactManager) -> None:
     with pytest.raises(UnknownKeywordError, match="group"):
         manager.display_group_reportables(gruop_name="Numbers")  # type: ignore[call-arg]
+    with pytest.raises(UnknownKeywordError, match=r"ArtifactManager\.generate_report\(\) has no keyword 'path'"):
+        manager.generate_report(path="x")  # type: ignore[call-arg]
 
 
 def test_what_was_reported_can_be_looked_through(manager: cf.ArtifactManager) -> None:
@@ -154,6 +156,22 @@ def test_stages_that_are_reused_reported_too(manager: cf.ArtifactManager, tmp_pa
         assert [each.name for each in other.reportables].count("loaded") == 2
         assert names(other.display_stage_reportables("load")).count("loaded") == 2
         assert {row["status"] for row in other.describe_run()["tasks"] if row["stage"] == "load"} == {"reused"}
+
+
+def test_they_come_in_the_order_of_the_calls_however_the_stages_end(tmp_path: Path) -> None:
+    def names_after(last: int) -> list[str]:
+        with cf.ArtifactManager("looked_at", cache=str(tmp_path / "cache"), parallel=0, live=False) as manager:
+            records = [load(cf.Record(manager, Params(f"p{i}", number=i))) for i in range(3)]
+            if last:
+                assert records[last].state["a"] == 1
+            cf.Record(manager, None).report(JsonReporter([], name="by hand"))
+            gather(cf.Record(manager, None), records)
+            manager.finish()
+            return [each.qualified_name for each in manager.reportables if each.group is None]
+
+    expected = ["p0_load_loaded", "p1_load_loaded", "p2_load_loaded", "by hand"]
+    assert names_after(2) == expected  # the last one is read, so it ends first
+    assert names_after(0) == expected  # the first ones are reused
 
 
 def test_a_representation_has_the_documented_attributes(manager: cf.ArtifactManager) -> None:

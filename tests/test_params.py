@@ -295,3 +295,13 @@ def test_a_name_that_is_no_text_is_refused_before_anything_runs() -> None:
 
     with pytest.raises(ParameterError, match="no text"):
         Numbered(3).params_hash()  # type: ignore[arg-type]
+
+
+def test_an_index_that_one_of_several_lists_has() -> None:
+    groups = [("one", [ExperimentParameters("a")]), ("two", [ExperimentParameters(n) for n in ("b", "c", "d")])]
+    for asked, names in (["0-2"], "abc"), (["2"], "d"), (["2", "0"], "adb"), (["1-3"], "cd"):
+        assert "".join(params.name for params in select(groups, indices=asked)) == names
+    for missing in ("3", "0-4"):
+        with pytest.raises(SelectionError, match="out of range") as caught:
+            select(groups, indices=[missing])
+        assert caught.value.where == "--indices, the list of two"

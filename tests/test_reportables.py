@@ -27,7 +27,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curidask.errors import ReportableError
+from curidask.errors import ReportableError, WrongTypeError
 from curidask.executors.base import FILES_PREFIX, Reported
 from curidask.executors.describe import describe_error, user_traceback
 from curidask.executors.stage_record import capture
@@ -343,7 +343,6 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "a class": lambda: FigureReporter(plt.Figure, name="mine"),
     "an empty figure": lambda: FigureReporter(plt.Figure(), name="mine"),
     "a format that is none": lambda: FigureReporter(drawn(), name="mine", format="pfd"),
-    "digits in words": lambda: DFReporter(pd.DataFrame({"a": [1.5]}), name="mine", float_prec="two"),  # type: ignore[arg-type]
     "no file": lambda: ImageReporter("nowhere.png", name="mine"),
     "a folder": lambda: ImageReporter("/", name="mine"),
     "no image": lambda: ImageReporter(b"GIF? no", name="mine"),
@@ -355,7 +354,6 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "too deep": lambda: JsonReporter(deep(), name="mine"),
     "no HTML": lambda: HTMLReporter(5, name="mine"),
     "empty HTML": lambda: HTMLReporter("  ", name="mine"),
-    "a height in words": lambda: HTMLReporter("x", name="mine", height="tall"),  # type: ignore[arg-type]
     "nothing": lambda: Reportable(name="mine"),
 }
 
@@ -382,8 +380,12 @@ def test_what_is_no_reportable_is_refused(what: Any) -> None:
 
 @pytest.mark.parametrize("word", ["name", "group"])
 def test_names_are_text(word: str) -> None:
+    with pytest.raises(WrongTypeError, match=word):
+        JsonReporter(1, **{word: 5})
+    reportable = JsonReporter(1)
+    setattr(reportable, word, 5)
     with pytest.raises(ReportableError, match=word):
-        captured(JsonReporter(1, **{word: 5}))
+        captured(reportable)
 
 
 # --- own ones --------------------------------------------------------------------------------------------------------

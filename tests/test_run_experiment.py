@@ -240,3 +240,68 @@ def test_lists_of_what_there_is(in_project: Project) -> None:
     assert regex_lister("experiments", r"^def run\(.*\)") == ["a-first", demo]
     assert regex_lister("experiments", r"^import nothing", try_import=False) == ["broken"]
     assert regex_lister("experiments", r"^import nothing") == [broken]
+
+
+def test_selected_sets_have_their_hashes(in_project: Project) -> None:
+    in_project.write(
+        "experiments/hashed.py",
+        "import curidask as cf\n"
+        "def get_params(): return [cf.ExperimentParameters('one'), cf.ExperimentParameters('own', hash='mine')]\n"
+        "def run(param_sets, manager): return [params.hash for params in param_sets]\n",
+    )
+    one = cf.ExperimentParameters("one").params_hash()
+    assert run("hashed") == [one, "mine"]
+    assert [params.hash for params in run("hashed", print_params=True)] == [one, "mine"]
+
+
+READS = """
+from pathlib import Path
+import curidask as cf
+@cf.stage(None, ["a"], [cf.caching.JsonCacher])
+def load(record):
+    Path("ran").touch()
+    return 1
+@cf.stage(["a"], ["b"], [cf.caching.JsonCacher])
+def total(record, a):
+    return a
+def get_params(): return [cf.ExperimentParameters("one")]
+def run(param_sets, manager):
+    record = load(cf.Record(manager, param_sets[0]))
+    read = record.state["a"]
+    return total(record).output + read
+"""
+
+
+@pytest.mark.parametrize("map_only", [False, True])
+def test_a_misspelt_stage_to_overwrite_runs_nothing_also_where_run_reads(in_project: Project, map_only: bool) -> None:
+    in_project.write("experiments/reads.py", READS)
+    with pytest.raises(SelectionError, match="The experiment has no stage 'laod'") as caught:
+        run("reads", overwrite_stages=["laod"], map_only=map_only)
+    assert caught.value.fix == "did you mean 'load'?"
+    assert not (in_project.root / "ran").exists()
+    assert map_only or run("reads", overwrite_stages=["total"]) == 2  # which is called later
+
+
+FILES = """
+from pathlib import Path
+import curidask as cf
+@cf.stage(None, ["a"], [cf.caching.JsonCacher])
+def load(record):
+    Path(record.get_path("notes.txt")).write_text("of the stage")
+    return 1
+@cf.stage(["a"], ["b"])
+def more(record, a):
+    return a
+def get_params(): return [cf.ExperimentParameters("one")]
+def run(param_sets, manager):
+    record = more(load(cf.Record(manager, param_sets[0])))
+    path = record.get_path("notes.txt", stage_name="load")
+    return Path(path).read_text(), Path(manager.get_artifact_path("notes.txt", record, stage_name="load")).read_text()
+"""
+
+
+@pytest.mark.parametrize("flags", [{"dry": True}, {"dry_cache": True}, {}])
+def test_run_finds_the_files_of_stages(in_project: Project, flags: dict[str, bool]) -> None:
+    in_project.write("experiments/files.py", FILES)
+    assert run("files", **flags) == ("of the stage", "of the stage")
+    assert bool(list((in_project.root / "data").rglob("*notes.txt"))) == (not flags)

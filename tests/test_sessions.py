@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from curidask.errors import (
     CachersMismatchError,
     CuridaskError,
     ExecutingWithSkippedInputError,
+    InputSignatureError,
     MissingInputError,
     OutputSignatureError,
     ParameterError,
@@ -255,6 +257,11 @@ def test_missing_inputs(manager: cf.ArtifactManager) -> None:
         final = gather(cf.Record(manager, None), [full, empty])
     assert warned[0].filename == __file__
     assert final.state["n"] == (2, 1)
+    many = [full, *(cf.Record(manager, None) for _ in range(70))]
+    text = r"Record 3 \(None\), .*, Record 7 \(None\) and 65 more have no a for the aggregate 'gather'"
+    with pytest.warns(UserWarning, match=text) as warned:
+        assert gather(cf.Record(manager, None), many).state["n"] == (71, 1)
+    assert len(warned) == 1
 
 
 def test_copies_share_artifacts_and_go_their_own_way(manager: cf.ArtifactManager, calls: Path) -> None:
@@ -360,6 +367,18 @@ def test_declarations_are_checked_when_a_stage_is_used(manager: cf.ArtifactManag
     with pytest.raises(StageDefinitionError, match="async"):
         later(cf.Record(manager, None))
 
+    @cf.aggregate(["record"], ["a"])
+    def first(record: Any, records: Any) -> Any:
+        return 1
+
+    @cf.aggregate(["records"], ["a"])
+    def second(record: Any, records: Any) -> Any:
+        return 1
+
+    for aggregate, what in (first, "'record' is called .* gets the record"), (second, "'records' .* gets the records"):
+        with pytest.raises(InputSignatureError, match=what):
+            aggregate(cf.Record(manager, None))
+
 
 @pytest.mark.parametrize("given", [None, "manager", Params()])
 def test_a_record_without_a_manager_says_so(given: Any) -> None:
@@ -367,9 +386,9 @@ def test_a_record_without_a_manager_says_so(given: Any) -> None:
         cf.Record(given, Params())
 
 
-@pytest.mark.parametrize(("given", "said"), [(3, "int"), (Params, "the class Params"), ({"x": 1}, "dict")])
+@pytest.mark.parametrize(("given", "said"), [(3, r"3 \(int\)"), (Params, "the class Params"), ({"x": 1}, ".* dict")])
 def test_a_record_of_something_else_says_so(manager: cf.ArtifactManager, given: Any, said: str) -> None:
-    with pytest.raises(ParameterError, match=f"is {said}, not an instance"):
+    with pytest.raises(ParameterError, match=f"is {said}, not an ExperimentParameters"):
         cf.Record(manager, given)
     assert not manager.records
 
@@ -456,8 +475,13 @@ def test_paths_outside_of_stages(manager: cf.ArtifactManager, tmp_path: Path) ->
     assert Path(record.get_path("log.txt")).read_text() == "of the stage"
     assert [p.name for p in Path(record.get_dir("parts", subdir="deep/er")).iterdir()] == ["one"]
     assert record.unstored_tracked_paths == []
+    for options in ({}, {"stage_name": "make"}):
+        assert Path(manager.get_artifact_path("log.txt", record, **options)).read_text() == "of the stage"
+    assert os.listdir(manager.get_artifact_path("parts", record, "deep/er")) == ["one"]
+    assert not os.path.exists(manager.get_artifact_path("log.txt", record, store=True))
     own = Path(record.get_path("mine.txt", subdir="some/where"))
     own.write_text("mine")
+    assert manager.get_artifact_path("mine.txt", record, "some/where") == str(own)
     assert own.parent == tmp_path / "cache" / "some" / "where"
     assert own.name == f"live_{record.get_hash()}_make_mine.txt"
     assert Path(record.get_dir("loose", track=False)).is_dir()

@@ -27,6 +27,7 @@ from curidask.errors import (
     UnknownKeywordError,
 )
 from curidask.history import RunRecord
+from curidask.reporting import JsonReporter
 
 Session = Callable[..., cf.ArtifactManager]
 
@@ -177,6 +178,70 @@ def test_a_path_ref_to_whose_path_nothing_was_written(here: Session) -> None:
         make(cf.Record(here(), None))
 
 
+# --- the record of a cacher -------------------------------------------------------------------------------------------
+class Beside(Cacheable):
+    """Keeps a file and a folder beside its own, and notes what its record says."""
+
+    extension = ".txt"
+
+    def facts(self) -> list[Any]:
+        record = self.record
+        return [
+            (record.params.x, record.args.x, record.name, record.get_hash(), record.get_reference_name()),
+            (record.stages, record.is_aggregate, record.combo_hash, record.manager.experiment_name),
+            (record.manager.get_reference_name() != "", record.manager.cache_path, self.stage, self.name),
+            [other.get_reference_name() for other in record.input_records] if not record.is_aggregate else None,
+        ]
+
+    def save(self, obj: Any) -> None:
+        Path(self.record.get_path(f"{self.name}.side", subdir="below")).write_text(f"{obj} beside")
+        Path(self.record.get_path("big_" + f"{self.name}.side")).write_text("another")
+        Path(self.record.get_dir(f"{self.name}.d"), "inside").write_text("in a folder")
+        Path(self.get_path()).write_text(json.dumps([obj, self.facts()]))
+
+    def load(self) -> Any:
+        text, facts = json.loads(Path(self.get_path()).read_text())
+        beside = Path(self.record.get_path(f"{self.name}.side", subdir="below")).read_text()
+        named = Path(self.record.get_path(f"{self.name}.side", subdir="below", stage_name=self.stage)).read_text()
+        inside = Path(self.record.get_dir(f"{self.name}.d"), "inside").read_text()
+        same = json.loads(json.dumps(self.facts())) == facts
+        with pytest.raises(CacheError, match="wrote no file 'new'"):
+            self.record.get_path("new")
+        with pytest.raises(StageAccessError, match="cannot use 'report' of its record"):
+            self.record.report(None)
+        return [text, beside, named, inside, same, len(pickle.loads(pickle.dumps(self.record)).stages)]
+
+
+class ReadsEarlier(JsonCacher):
+    def load(self) -> Any:
+        return [super().load(), Path(self.record.get_path("a.side", subdir="below", stage_name="make")).read_text()]
+
+
+def test_a_cacher_that_loads_has_a_record(session: Session) -> None:
+    @cf.stage(None, ["a", Lazy("b")], [Beside, Beside])
+    def make(record: Any) -> Any:
+        return "A", "B"
+
+    @cf.stage(["a", "b"], ["c"], [ReadsEarlier])
+    def use(record: Any, a: Any, b: Any) -> Any:
+        return [a, b]
+
+    @cf.aggregate(["c"], ["d"], [Beside])
+    def gather(record: Any, records: Any, c: Any) -> Any:
+        return "D"
+
+    def loaded(name: str, stages: int) -> list[Any]:
+        return [name, f"{name} beside", f"{name} beside", "in a folder", True, stages]
+
+    for _ in range(2):
+        manager = session()
+        record = use(make(cf.Record(manager, Params("p"))))
+        assert record.state["a"] == loaded("A", 1)
+        assert record.state["b"] == loaded("B", 1)
+        assert record.state["c"] == [[loaded("A", 1), loaded("B", 1)], "A beside"]
+        assert gather(cf.Record(manager, Params("all")), [record]).output == loaded("D", 1)
+
+
 # --- the record ------------------------------------------------------------------------------------------------------
 def test_the_stages_a_record_went_through(session: Session) -> None:
     @cf.stage(None, ["a"], [JsonCacher])
@@ -237,6 +302,44 @@ def test_the_records_that_went_into_one(session: Session) -> None:
     assert copied(records[1].make_copy(Params("other", x=7))).state["d"] == expected[1:]
 
 
+def test_what_is_reported_on_a_record_that_went_in(session: Session) -> None:
+    @cf.stage(None, ["a"], [JsonCacher])
+    def make(record: Any) -> Any:
+        return 1
+
+    @cf.aggregate(["a"], ["b"], [JsonCacher])
+    def gather(record: Any, records: Any, a: Any) -> Any:
+        for each in records:
+            each.report(JsonReporter([each.name], name=f"on {each.name}"))
+        record.report(JsonReporter([1]))
+        return len(records)
+
+    @cf.stage(None, ["c"], [JsonCacher])
+    def copied(record: Any) -> Any:
+        record.input_records[0].report(JsonReporter([2], name="of the copied"))
+        return 1
+
+    def reported(manager: cf.ArtifactManager) -> Any:
+        records = [make(cf.Record(manager, Params(f"p{x}", x=x))) for x in (1, 2)]
+        gathered = gather(cf.Record(manager, None), records)
+        copied(records[1].make_copy(Params("other", x=7)))
+        manager.finish()
+        shown = [str(manager.display_record_reportables(each)).count("on p") for each in (*records, gathered)]
+        return shown, {(each.qualified_name, each.record.name, each.stage) for each in manager.reportables}
+
+    expected = (
+        [1, 1, 0],
+        {
+            ("p1_make_on p1", "p1", "make"),
+            ("p2_make_on p2", "p2", "make"),
+            ("(Aggregate)_gather_2", "None", "gather"),
+            ("p2_make_of the copied", "p2", "make"),
+        },
+    )
+    assert reported(session()) == expected
+    assert reported(session()) == expected  # of stages that are reused
+
+
 def test_what_displays_show_of_the_inputs(session: Session) -> None:
     @cf.stage(None, ["held", "stored"], [None, JsonCacher])
     def make(record: Any) -> Any:
@@ -286,6 +389,36 @@ def test_what_a_stage_knows_of_the_session(session: Session, tmp_path: Path) -> 
         }
         assert started.timestamp() == pytest.approx(manager.run_record.started)
     assert isinstance(manager.run_record, RunRecord)
+
+
+def test_a_stage_knows_of_the_session_what_run_knows(session: Session) -> None:
+    options = ["lazy", "ignore_lazy", "overwrite", "map_mode"]
+    places = ["logs_path", "reports_path", "notebooks_path"]
+    names = [*options, *places, "experiment_run_number", "run_line", "notes", "hostname", "git_commit_hash"]
+
+    def known(manager: Any, record: Any) -> Any:
+        facts = {name: getattr(manager, name) for name in names}
+        facts["overwrite_stages"] = list(manager.overwrite_stages)
+        facts["timestamp"] = manager.get_str_timestamp()
+        facts["folder"] = [manager.get_run_output_path(), manager.get_run_output_path("below/it.txt")]
+        facts["file"] = manager.get_artifact_filename("f.txt", record, stage_name="make")
+        facts["files"] = [manager.get_artifact_filename("f.txt", record, "own")]
+        return facts, record.get_record_index(), record.get_reference_name(map=True)
+
+    @cf.stage(None, ["facts"])
+    def make(record: Any) -> Any:
+        path = record.manager.get_artifact_path("f.txt", record, subdir="below")
+        assert path == record.get_path("f.txt", subdir="below")
+        Path(path).write_text("written")
+        Path(record.manager.get_run_output_path("below/it.txt")).write_text("there")
+        return known(record.manager, record)
+
+    manager = session(overwrite_stages=["make", "other"], notes="some notes", ignore_lazy=True)
+    manager.overwrite = True
+    record = make(cf.Record(manager, Params()))
+    assert record.state["facts"] == known(manager, record)
+    assert Path(manager.get_artifact_path("f.txt", record, subdir="below")).read_text() == "written"
+    manager.overwrite_stages = None
 
 
 def test_what_does_not_travel_is_an_error_that_says_so(here: Session) -> None:

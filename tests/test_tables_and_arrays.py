@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -156,6 +157,17 @@ except cf.CuridaskError as error:
     assert "ran" not in done.stdout
     assert re.search(text, done.stdout), done.stdout
     assert "pip install 'curidask[" in done.stdout
+
+
+@pytest.mark.parametrize(("format", "package"), [("excel", "openpyxl"), ("hdf5", "tables"), ("xml", "lxml")])
+def test_a_package_that_is_missing_is_named_by_a_cacher_used_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, package: str
+) -> None:
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == package else there(name))
+    with pytest.raises(CacheError, match=f"needs the package '{package}'(.|\n)*pip install"):
+        PandasCacher(str(tmp_path / "below" / "t"), format=format).save(pd.DataFrame({"a": [1]}))
+    assert not list(tmp_path.iterdir())
 
 
 # --- frames ----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from curidask.caching import describing
 from curidask.caching.values import json_bytes
-from curidask.errors import CacheError, CacherPathError, IncompleteCacherError
+from curidask.errors import CacheError, CacherPathError, IncompleteCacherError, WrongTypeError
+from curidask.expected_types import described
 from curidask.keywords import keywords
 from curidask.store.names import ArtifactName, payload_name, suffixed
 
@@ -155,7 +156,8 @@ class Cacheable:
     def check_ready(self) -> None:
         """Raise a `CacheError` when `save` could not work here, since a package is missing, for one.
 
-        Called where the stage is about to run, so that nothing is computed for hours that cannot be stored then.
+        Called where the stage is about to run, so that nothing is computed for hours that cannot be stored then, and
+        before `save` of a cacher that is used by itself.
         """
 
     def check_references(self) -> None:
@@ -213,6 +215,11 @@ class Cacheable:
     @keywords()
     def set_record(self, record: Any) -> None:
         """Let the value belong to a record: a name is then enough for a path, and `metadata` describes it."""
+        if record is not None and not hasattr(record, "params"):
+            raise WrongTypeError(
+                f"The record of {type(self).__name__} is {described(record)}, not a Record.",
+                fix="give what `Record(manager, param_set)` made",
+            )
         self.record = record
         self.__dict__.pop("_metadata", None)
 
@@ -420,8 +427,10 @@ def _read_metadata(path: str) -> dict[str, Any]:
 def _making_folder(save: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(save)
     def save_into_folder(self: Cacheable, *args: Any, **kwargs: Any) -> Any:
-        if self._folder is None and (path := self.override_path()) is not None:
-            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        if self._folder is None:
+            self.check_ready()  # on a stage that was asked before it ran
+            if (path := self.override_path()) is not None:
+                os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         return save(self, *args, **kwargs)
 
     return save_into_folder

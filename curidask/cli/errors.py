@@ -88,7 +88,8 @@ def show(error: CuridaskError) -> None:
         say(f"  ({len(error.failures) - SHOWN_FAILURES} more failures are in the run record)")
 
 
-def show_user_error(error: Exception, traceback_text: str) -> None:
-    """Print what the experiment's own ``run()`` raised."""
+def show_user_error(error: Exception, traceback_text: str, *, stored: bool) -> None:
+    """Print what the experiment's own ``run()`` raised; `stored` says whether anything was to be."""
     say(traceback_text.rstrip())
-    say(f"error: run() raised {type(error).__name__}; what had finished is in the cache", fg="red")
+    kept = "what had finished is in the cache" if stored else "nothing was stored, as was asked for"
+    say(f"error: run() raised {type(error).__name__}; {kept}", fg="red")

@@ -124,7 +124,7 @@ def _explained(function: Any, *args: Any, **options: Any) -> Any:
     except (CuridaskError, click.ClickException, click.Abort):
         raise
     except Exception as error:
-        show_user_error(error, user_traceback(error))
+        show_user_error(error, user_traceback(error), stored=not (options.get("dry") or options.get("dry_cache")))
         sys.exit(1)
 
 

@@ -273,6 +273,8 @@ class Reported:
         A fragment to show; it names the files as ``FILES_PREFIX + name``.
     files : mapping of str to bytes
         What the fragment shows or links to, by name.
+    input_record : int or None
+        The place of the record that it was reported on among those that went into the stage's own; None for that one.
     """
 
     name: str
@@ -280,6 +282,7 @@ class Reported:
     kind: str
     html: str
     files: Mapping[str, bytes] = field(default_factory=dict)
+    input_record: int | None = None
 
 
 FILES_PREFIX = "curidask-files:"

@@ -11,11 +11,12 @@ from curidask.copies import is_container, private_copy
 from curidask.errors import ArtifactMissingError, CuridaskError
 from curidask.executors.base import Job, Passed, Reported, Source, Stored
 from curidask.executors.environment import Environment
+from curidask.executors.loading_dicts import GatheredInputs, StageState
 from curidask.executors.stage_paths import EarlierFiles, InputLostSignal, RecordPaths
-from curidask.executors.stage_record import GatheredInputs, StageRecord, StageState
+from curidask.executors.stage_record import StageRecord
 from curidask.executors.stored import load_stored
 from curidask.executors.values import resolved, unpack
-from curidask.graph import Literal, RecordInfo
+from curidask.graph import Literal, RecordInfo, is_suppressed
 from curidask.representation import ArtifactRepresentation
 from curidask.store.workspaces import Workspace
 
@@ -40,6 +41,7 @@ class Inputs:
     digests: dict[str, str] = field(default_factory=dict)
     _own: dict[str, Any] = field(default_factory=dict)
     _gathered: list[StageRecord] = field(default_factory=list)
+    _reported: list[Reported] = field(default_factory=list)
     _needs: Collection[int] = ()
 
     def __post_init__(self) -> None:
@@ -62,7 +64,7 @@ class Inputs:
             except ArtifactMissingError as error:
                 raise InputLostSignal(source.task, error) from None
         try:
-            value, manifest = load_stored(self.env.store, source)
+            value, manifest = load_stored(self.env.store, source, self.env.facts)
         except ArtifactMissingError as error:
             raise InputLostSignal(source.task, error) from None
         self.digests[source.key] = manifest.digest
@@ -78,7 +80,8 @@ class Inputs:
             Where the stage writes.
         reported : list of Reported
         """
-        return self._record(self.job.record, self.job.inputs, self._input_records, files, reported)
+        self._reported = reported
+        return self._record(self.job.record, self.job.inputs, self._input_records, files)
 
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:
         """What the function gets beside its record: an aggregate its records, and both their inputs by name.
@@ -93,11 +96,11 @@ class Inputs:
         if not self.job.spec.is_aggregate:
             self._own = {name: self.load(source) for name, source in self.job.inputs.items()}
             return [], {**self._defaults(), **self._own, **given}
-        self._gathered = [self._member(info, sources) for info, sources in self.job.gathered]
+        self._gathered = [self._member(i, info, sources) for i, (info, sources) in enumerate(self.job.gathered)]
         named = {}
         for name in self.job.spec.inputs or ():
             if name not in self.job.kwargs:
-                having = [record for record in self._gathered if name in record.state]
+                having = [record for record in self._gathered if name in record.state.names]
                 named[name] = GatheredInputs(partial(_read_state, name), having)
         return [list(self._gathered)], {**self._defaults(), **named, **given}
 
@@ -112,9 +115,9 @@ class Inputs:
     def _input_records(self) -> list[StageRecord]:
         if self.job.spec.is_aggregate:
             return list(self._gathered)
-        return [self._member(info, {}) for info in self.job.record.inputs or ()]
+        return [self._member(i, info, {}) for i, info in enumerate(self.job.record.inputs or ())]
 
-    def _member(self, info: RecordInfo, sources: Mapping[str, Source]) -> StageRecord:
+    def _member(self, place: int, info: RecordInfo, sources: Mapping[str, Source]) -> StageRecord:
         """A record that went into that of the stage."""
 
         def unknown() -> list[StageRecord]:
@@ -124,7 +127,7 @@ class Inputs:
                 fix="ask in run(), where the record was made",
             )
 
-        return self._record(info, sources, unknown, None, [])
+        return self._record(info, sources, unknown, None, place)
 
     def _record(
         self,
@@ -132,18 +135,21 @@ class Inputs:
         sources: Mapping[str, Source],
         inputs: Callable[[], list[StageRecord]],
         files: Workspace | None,
-        reported: list[Reported],
+        place: int | None = None,
     ) -> StageRecord:
         job = self.job
+        declared = job.spec.inputs
         state = StageState(
             lambda name: self._look(sources, name),
-            list(sources),
+            [name for name, source in sources.items() if not is_suppressed(source)],
             job.label,
             lambda record, name: self._represent(record, name, sources[name]),
+            declared=declared if declared is None else [name for name in declared if name not in job.kwargs],
+            n_held=info.n_held,
         )
         earlier = EarlierFiles(info, self._needs, self.env, job.prefix, job.label)
         paths = RecordPaths(job.spec.name, earlier, files)
-        return StageRecord(info, state, paths, reported, self.env.facts, inputs)
+        return StageRecord(info, state, paths, self._reported, self.env.facts, inputs, place)
 
     def _look(self, sources: Mapping[str, Source], name: str) -> Any:
         """What a record's state gives; the stage's own gives what the function got."""

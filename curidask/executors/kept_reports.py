@@ -41,7 +41,7 @@ def write(reported: Sequence[Reported], files: Workspace) -> None:
         for name, data in item.files.items():
             (folder / names[name]).write_bytes(data)
         row = {"name": item.name, "group": item.group, "kind": item.kind, "html": item.html, "files": names}
-        rows.append(row)
+        rows.append(row if item.input_record is None else {**row, "input_record": item.input_record})
     (folder / "index.json").write_text(json.dumps(rows), encoding="utf-8")
 
 
@@ -82,11 +82,12 @@ def _reported(marker: str, row: Any, tracked: Mapping[str, Path]) -> Reported:
         if place is None:
             raise ValueError(f"there is no file {name!r:.80}")
         files[name] = read_file(place, MOST_BYTES)
-    return Reported(row["name"], row["group"], row["kind"], row["html"], files)
+    return Reported(row["name"], row["group"], row["kind"], row["html"], files, row.get("input_record"))
 
 
 _IS_RIGHT: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("name", "group", "kind"), is_text),
     "html": lambda value: isinstance(value, str),
     "files": is_named_texts,
+    "input_record": lambda value: value is None or type(value) is int,
 }

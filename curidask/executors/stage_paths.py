@@ -6,11 +6,13 @@ import glob
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from curidask.caching.references import StageFiles
 from curidask.errors import ArtifactDamagedError, ArtifactMissingError, CuridaskError, UndeclaredInputError
 from curidask.executors.environment import Environment
 from curidask.graph import PastStage, RecordInfo, artifact_key
+from curidask.store.base import Store
 from curidask.store.names import beside_name, files_stem, output_stem
 from curidask.store.workspaces import Workspace
 
@@ -96,7 +98,7 @@ class EarlierFiles:
     def _written(self, past: PastStage, names: Sequence[str]) -> str | None:
         marker = files_stem(self.prefix, past.params_hash, past.stage, artifact_key(past.key, ""))
         store = self.env.store
-        if not store.writable and (path := self._in_working_folders(marker, names)):
+        if not store.writable and (path := in_working_folders(store, self.env.work, marker, names)):
             return path
         stem, key = marker, artifact_key(past.key, "")
         if past.holder is not None:
@@ -113,11 +115,40 @@ class EarlierFiles:
         paths = (checkout.tracked_path(marker + name) for name in names)
         return next((str(path) for path in paths if path is not None), None)
 
-    def _in_working_folders(self, marker: str, names: Sequence[str]) -> str | None:
-        """The same of a dry run, in which what a stage writes stays where it is, on this machine."""
-        folders = self.env.store.workspace(marker, run=self.env.work).location[:-8]  # random digits follow
-        patterns = (f"{glob.escape(folders)}????????/{glob.escape(marker + name)}" for name in names)
-        return next((path for pattern in patterns for path in glob.glob(pattern)), None)
+
+def in_working_folders(store: Store, work: str, marker: str, names: Sequence[str]) -> str | None:
+    """Where a file lies that a stage of this dry run wrote, on this machine; None where it is not.
+
+    Parameters
+    ----------
+    store : Store
+    work : str
+        How the names of the run's working folders begin.
+    marker : str
+        The store name of the stage's files.
+    names : sequence of str
+        What may follow it in the name of the file.
+    """
+    folders = store.workspace(marker, run=work).location[:-8]  # random digits follow
+    patterns = (f"{glob.escape(folders)}????????/{glob.escape(marker + name)}" for name in names)
+    return next((path for pattern in patterns for path in glob.glob(pattern)), None)
+
+
+class Paths(Protocol):
+    """Gives the paths of a record."""
+
+    @property
+    def stage(self) -> str:
+        """The stage that runs, or that ran."""
+
+    @property
+    def own(self) -> object:
+        """Where its files lie; None where the record is not the stage's own."""
+
+    def path(
+        self, name: str, subdir: str | None, prefix: str | None, stage_name: str | None, track: bool, *, is_folder: bool
+    ) -> str:
+        """A path; see `curidask.executors.stage_record.StageRecord.get_path`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,61 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from curidask.caching.base import Cacheable
 from curidask.copies import private_copy
-from curidask.errors import CuridaskError, ReportableError, StageAccessError, UndeclaredInputError
+from curidask.errors import CuridaskError, ReportableError, StageAccessError
 from curidask.executors.base import Reported
 from curidask.executors.environment import ManagerFacts
-from curidask.executors.stage_paths import RecordPaths
+from curidask.executors.loading_dicts import StageState
+from curidask.executors.stage_paths import Paths
 from curidask.graph import RecordInfo
 from curidask.keywords import keywords
 from curidask.representation import ArtifactRepresentation
-
-Represent = Callable[["StageRecord", str], ArtifactRepresentation]
-"""Tells of an input of a record, by name, what displays show of it."""
-
-
-class StageState(Mapping[str, Any]):
-    """The declared inputs by name; each loads when looked at."""
-
-    def __init__(
-        self,
-        load: Callable[[str], Any],
-        names: Iterator[str] | list[str],
-        where: str,
-        represent: Represent,
-    ) -> None:
-        self._load = load
-        self._names = dict.fromkeys(names)
-        self._where = where
-        self.represent = represent
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._names:
-            known = ", ".join(map(repr, self._names)) or "none"
-            raise UndeclaredInputError(
-                f"{name!r} was read from the state, but is not a declared input (declared: {known}).",
-                where=self._where,
-                fix=f"add {name!r} to the stage's `inputs` and to its function's parameters",
-            )
-        return self._load(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """The input, or the default when it is not declared."""
-        return self[name] if name in self._names else default
 
 
 class StageRecord:
@@ -67,12 +27,14 @@ class StageRecord:
     ----------
     info : RecordInfo
     state : StageState
-    paths : RecordPaths
+    paths : Paths
     reported : list of Reported
         Takes what is reported.
     facts : ManagerFacts
     inputs : callable
         Gives the records that went into this one.
+    place : int, optional
+        The record's place among those that went into the stage's own; None for that one.
 
     Attributes
     ----------
@@ -92,10 +54,11 @@ class StageRecord:
         self,
         info: RecordInfo,
         state: StageState,
-        paths: RecordPaths,
+        paths: Paths,
         reported: list[Reported],
         facts: ManagerFacts,
         inputs: Callable[[], list[StageRecord]],
+        place: int | None = None,
     ) -> None:
         self.state = state
         self.logger = logging.getLogger(f"curidask.stage.{paths.stage}")
@@ -108,6 +71,7 @@ class StageRecord:
         self._paths = paths
         self._reported = reported
         self._inputs = inputs
+        self._place = place
 
     @cached_property
     def params(self) -> Any:
@@ -150,7 +114,7 @@ class StageRecord:
     @property
     def state_artifact_reps(self) -> dict[str, ArtifactRepresentation]:
         """For each declared input what displays show of it."""
-        return {name: self.state.represent(self, name) for name in self.state}
+        return {name: self.state.represent(self, name) for name in self.state.names}
 
     def __repr__(self) -> str:
         return f"<{self._info.label}>"
@@ -169,9 +133,15 @@ class StageRecord:
         """The hash of the parameter set, or the combined hash of an aggregate's record."""
         return self._info.params_hash
 
-    def get_reference_name(self) -> str:
+    @keywords()
+    def get_reference_name(self, map: bool = False) -> str:
         """The record as displays name it."""
         return self._info.label
+
+    @keywords()
+    def get_record_index(self, map: bool = False) -> int:
+        """The record's place among those of the manager, -1 for a hidden one."""
+        return self._info.index
 
     @keywords()
     def get_path(
@@ -222,11 +192,15 @@ class StageRecord:
     def report(self, reportable: Any) -> None:
         """Show something in the run's report, as `curidask.record.Record.report` does.
 
-        It is rendered now, so later changes of what it shows do not matter, and it is kept with the stage's artifacts.
+        It is rendered now, so later changes of what it shows do not matter, and it is kept with the artifacts of the
+        stage that is running. On one of the records that went into the stage's own, it is shown with the last stage
+        of that record.
         """
-        default_name = f"{self._stage}_{len(self._reported)}"
+        stage = self.stages[-1] if self.stages else self._stage
+        default_name = f"{stage}_{len(self._reported)}"
         where = f"stage {self._stage!r} of {self._info.label}"
-        self._reported.append(capture(reportable, default_name, where, self, self._stage))
+        reported = capture(reportable, default_name, where, self, stage)
+        self._reported.append(replace(reported, input_record=self._place))
 
     def apply_stage(self, spec: Any, *_: Any) -> Any:
         """Refuse a stage called inside a stage."""
@@ -269,41 +243,3 @@ def capture(reportable: Any, default_name: str, where: str, record: Any = None, 
         error.where = error.where or where
         raise
     return reported
-
-
-class GatheredInputs(MutableMapping[StageRecord, Any]):
-    """One input of an aggregate: record to value, each loaded when looked at and not kept.
-
-    So an aggregate over many large artifacts needs the memory of one. Assigning keeps a value in the mapping itself.
-    """
-
-    def __init__(self, load: Callable[[StageRecord], Any], records: list[StageRecord]) -> None:
-        self._load = load
-        self._records = dict.fromkeys(records)
-        self._own: dict[Any, Any] = {}
-
-    def __getitem__(self, record: StageRecord) -> Any:
-        if record in self._own:
-            return self._own[record]
-        if record not in self._records:
-            raise KeyError(record)
-        return self._load(record)
-
-    def __setitem__(self, record: Any, value: Any) -> None:
-        self._own[record] = value
-
-    def __delitem__(self, record: Any) -> None:
-        if record not in self._own and record not in self._records:
-            raise KeyError(record)
-        self._own.pop(record, None)
-        self._records.pop(record, None)
-
-    def __iter__(self) -> Iterator[Any]:
-        # A snapshot: users fill such a mapping while they go through it.
-        return iter(list({**self._records, **self._own}))
-
-    def __len__(self) -> int:
-        return len({**self._records, **self._own})
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} values by record>"

@@ -19,6 +19,8 @@ from curidask.errors import (
     UnsafeNameError,
 )
 from curidask.executors.base import ArtifactInfo, Stored
+from curidask.executors.environment import ManagerFacts
+from curidask.executors.stored_record import StoredRecord
 from curidask.executors.tokens import NOTE, holders_noted, local_paths, with_paths
 from curidask.store.base import Store
 from curidask.store.manifests import Manifest
@@ -55,8 +57,15 @@ def bind(template: Any, folder: Path, basename: str, output: str, stage: str, re
     return cacher.bound(folder, basename, record=record, stage=stage, name=output)
 
 
-def load_stored(store: Store, source: Stored) -> tuple[Any, Manifest]:
+def load_stored(store: Store, source: Stored, facts: ManagerFacts) -> tuple[Any, Manifest]:
     """Load a stored value after checking it against its manifest.
+
+    Parameters
+    ----------
+    store : Store
+    source : Stored
+    facts : ManagerFacts
+        What its cacher may know of the session.
 
     Raises
     ------
@@ -65,7 +74,7 @@ def load_stored(store: Store, source: Stored) -> tuple[Any, Manifest]:
     CacheError
         When the bytes are right but the cacher cannot load them.
     """
-    cacher, manifest = find_stored(store, source)
+    cacher, manifest = find_stored(store, source, facts)
     if source.lazy:
         cacher.check_references()
         return Lazy(source.name, resolve=False, cacher=cacher), manifest
@@ -85,8 +94,8 @@ def load_stored(store: Store, source: Stored) -> tuple[Any, Manifest]:
         ) from error
 
 
-def find_stored(store: Store, source: Stored) -> tuple[Cacheable, Manifest]:
-    """Check a stored value against its manifest; gives what can load it.
+def find_stored(store: Store, source: Stored, facts: ManagerFacts) -> tuple[Cacheable, Manifest]:
+    """Check a stored value against its manifest; gives what can load it. Parameters as for `load_stored`.
 
     Raises
     ------
@@ -98,7 +107,8 @@ def find_stored(store: Store, source: Stored) -> tuple[Cacheable, Manifest]:
         check_one_call([checkout.manifest, *store.manifests(source.siblings).values()])
     if source.cacher is None:  # files of a stage without outputs
         return Cacheable(), checkout.manifest
-    cacher = bind(source.cacher, checkout.folder, checkout.basename, source.name, source.stage, source.record)
+    record = StoredRecord(source, facts, checkout, store)
+    cacher = bind(source.cacher, checkout.folder, checkout.basename, source.name, source.stage, record)
     cacher.describe_by(checkout.manifest)
     if NOTE in cacher.extra_metadata:
         _give_paths(cacher, cacher.extra_metadata.pop(NOTE), store, checkout)

@@ -136,7 +136,7 @@ class _Run:
             source = Stored(job.id, output.name, output.stem, output.key, output.cacher, job.spec.name, job.record)
             is_whole = False
             try:
-                cacher, manifest = find_stored(self.env.store, source)
+                cacher, manifest = find_stored(self.env.store, source, self.env.facts)
                 is_whole = True
                 check_stored(cacher, source)
                 prefix = own_prefix(output.cacher)

@@ -67,7 +67,7 @@ class KeptReportable(Reportable):
 
 
 def kept_reportables(run: RunView, records: Mapping[int, Any]) -> list[KeptReportable]:
-    """All reportables of a run, in the order in which they came.
+    """All reportables of a run, in the order in which their stages were called.
 
     Parameters
     ----------

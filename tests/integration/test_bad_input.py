@@ -78,6 +78,8 @@ def test_get_params_that_cannot_be_used(project: Project, body: str, says: tuple
     [
         (("--indices", "4"), ("index '4' is out of range", "4 sets")),
         (("--indices", "2-9"), ("index '2-9' is out of range",)),
+        (("--indices", "1-1"), ("The range '1-1' is empty", "`1` for one set")),
+        (("--indices", "3-1"), ("The range '3-1' is empty",)),
         (("--global-indices", "7"), ("out of range", "the joined list")),
         (("--indices", "x"), ("'x' is no index",)),
         (("-n", "sett1"), ("No parameter set is named 'sett1'", "did you mean: set1")),
@@ -166,6 +168,20 @@ def get_params""",
         code=1,
         says=("The code of stage 'change' cannot be sent", "lock", "inside the function"),
     )
+
+
+@pytest.mark.parametrize("taken", ["", "param_sets", "param_sets, manager, more"])
+def test_a_run_that_takes_something_else(project: Project, taken: str) -> None:
+    replaced(project, ("def run(param_sets, manager):", f"def run({taken}):"))
+    fails(project, "demo", says=("cannot be called with parameter sets and a manager", "def run(param_sets, manager):"))
+    assert project.calls() == {}
+
+
+@pytest.mark.parametrize(("flags", "says"), [((), "is in the cache"), (("--dry",), "nothing was stored")])
+def test_a_run_that_raises(project: Project, flags: tuple[str, ...], says: str) -> None:
+    replaced(project, ("def run(param_sets, manager):", "def run(param_sets, manager):\n    1 / 0"))
+    text = fails(project, "demo", *GOOD, *flags, code=1, says=("run() raised ZeroDivisionError", says))
+    assert flags == () or "in the cache" not in text
 
 
 def test_undeclared_input(project: Project) -> None:

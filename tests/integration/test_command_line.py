@@ -129,6 +129,25 @@ def test_overwrite_stage_reaches_dependents_through_the_graph(project: Project, 
     assert project.calls() == once(*[n for n in ALL if n.startswith(("load", "change"))])
 
 
+def test_records_that_lack_an_input_of_an_aggregate_are_told_of_once(project: Project) -> None:
+    project.write(
+        "experiments/lacking.py",
+        "import curidask as cf\n"
+        "@cf.aggregate(['score'], ['n'])\n"
+        "def gather(record, records, score): return len(score)\n"
+        "def get_params(): return [cf.ExperimentParameters(name) for name in 'abc']\n"
+        "def run(param_sets, manager):\n"
+        "    for params in param_sets: cf.Record(manager, params)\n"
+        "    return gather(cf.Record(manager, None)).output\n",
+    )
+    done = project.experiment("lacking", "--parallel", "0")
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "for the aggregate" in line]
+    assert "Record 0 (a), Record 1 (b), Record 2 (c) have no score for the aggregate 'gather'" in line
+    (log,) = (project.root / "logs").glob("lacking*.log")
+    assert "have no score for the aggregate" in log.read_text()
+
+
 def test_unknown_stage_to_overwrite_runs_nothing(project: Project) -> None:
     done = project.experiment("demo", "--overwrite-stage", "scores", "--parallel", "0")
     assert done.returncode == 2

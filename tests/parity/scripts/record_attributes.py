@@ -20,7 +20,7 @@ def first(record):
 
 @cf.stage(["a"], ["c"])
 def second(record, a):
-    observe.value("inside", [record.params.name, record.stages, sorted(record.state)])
+    observe.value("inside", [record.params.name, record.stages])
     return a + 2
 
 
