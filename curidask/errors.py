@@ -279,6 +279,18 @@ class ArtifactRejectedError(ArtifactMissingError):
         return "rejected"
 
 
+class ArtifactMixedError(ArtifactMissingError):
+    """Outputs of a stage are of different calls, as when the second one was killed while it stored them.
+
+    Nothing is damaged, so there is nothing to tell; all of them count as missing.
+    """
+
+    @property
+    def notice(self) -> str:
+        """Empty."""
+        return ""
+
+
 class CacherCheckError(CacheError):
     """The `check()` of a cacher raised."""
 

@@ -143,7 +143,7 @@ class Audience:
     def warned_once(self, texts: Iterable[str]) -> None:
         """Warn of what several workers may have noticed, each for itself."""
         for text in texts:
-            if text not in self._told:
+            if text and text not in self._told:
                 self._told.add(text)
                 self.warned(text)
 

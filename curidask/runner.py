@@ -286,7 +286,8 @@ class Runner:
         return resolved(packed, self.store)
 
     def _lose(self, ref: ArtifactRef, text: str) -> None:
-        self.audience.warned(text)
+        if text:
+            self.audience.warned(text)
         self._decider.distrust([self.graph[ref.task].stems[ref.index]])
         self._carry_out(self.state.handle(run_events.OutputLost(ref.task)))
 

@@ -302,7 +302,7 @@ def test_procedures(manager: cf.ArtifactManager) -> None:
     assert cf.Procedure([total], manager, records=first.records[:1]).run().output == 2
     hidden = first.run(Params(x=100), hide=True)
     assert hidden not in manager.records
-    with pytest.warns(UserWarning, match="has no b"):  # the records of the other aggregates
+    with pytest.warns(UserWarning, match="have no b"):  # the records of the other aggregates
         assert cf.Procedure([total], manager).run(None).output == 6
     for wrong in ([make, total], [], [print]):
         with pytest.raises(StageDefinitionError):

@@ -12,6 +12,7 @@ from curidask.caching.base import Cacheable
 from curidask.caching.references import StageFiles
 from curidask.errors import (
     ArtifactMissingError,
+    ArtifactMixedError,
     ArtifactRejectedError,
     CacheError,
     CacherCheckError,
@@ -126,12 +127,12 @@ def check_one_call(manifests: Sequence[Manifest]) -> None:
 
     Raises
     ------
-    ArtifactRejectedError
+    ArtifactMixedError
     """
     if len({manifest.call for manifest in manifests}) > 1:
         first = manifests[0]
         outputs = " and ".join(repr(manifest.output) for manifest in manifests)
-        raise ArtifactRejectedError(f"{outputs} of stage {first.stage!r} are of different calls.", where=first.stem)
+        raise ArtifactMixedError(f"{outputs} of stage {first.stage!r} are of different calls.", where=first.stem)
 
 
 def _give_paths(cacher: Cacheable, noted: Any, store: Store, checkout: Checkout) -> None:

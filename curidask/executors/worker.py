@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from curidask.errors import ArtifactDamagedError, ArtifactMissingError, ArtifactRejectedError
+from curidask.errors import ArtifactDamagedError, ArtifactMissingError, ArtifactMixedError, ArtifactRejectedError
 from curidask.executors.base import ArtifactInfo, ErrorInfo, Job, JobResult, Keep, Kind, Outcome, Reported, Stored
 from curidask.executors.calling import call_stage, with_retries
 from curidask.executors.describe import describe_error, worker_name
@@ -143,8 +143,9 @@ class _Run:
                 check_one_call([*(m for m, other in found if other == prefix), manifest])
             except ArtifactMissingError as error:
                 # What is whole, but not good for use, would win over what is made now.
-                is_whole = is_whole or isinstance(error, ArtifactRejectedError)
-                if is_whole or isinstance(error, ArtifactDamagedError):
+                is_mixed = isinstance(error, ArtifactMixedError)
+                is_whole = is_whole or is_mixed or isinstance(error, ArtifactRejectedError)
+                if error.notice and (is_whole or isinstance(error, ArtifactDamagedError)):
                     self.warnings.append(error.notice)
                 self.replace_whole = is_whole or self._is_partly_there()
                 return None

@@ -172,7 +172,7 @@ def test_what_cannot_be_shown_names_reportable_and_stage(project: Project, paral
     path.write_text(REPORTING.replace('"all", group="Results"', '"all", group=5'))
     done = project.experiment("shown", *parallel)
     assert done.returncode == 1
-    assert "ReportableError" in done.stderr
+    assert "WrongTypeError" in done.stderr
     assert "DFReporter" in done.stderr
     assert "stage 'gather'" in done.stderr
     assert "curidask/reporting" not in done.stderr
