@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from curidask.executors.imports import FRAMEWORK, top_level_imports
-from curidask.executors.taken_names import is_taken, needed_names
+from curidask.executors.taken_names import is_taken, may_be_taken
 from curidask.executors.whose_files import is_elsewhere, is_own_file
 
 OFTEN_IMPORTED = ("distributed", "numpy", "pandas")
@@ -211,11 +211,11 @@ class ImportedProject:
         names = dict(_top_level(self.folders, self.sources))
         outside = self.outside()
         free = {*self._packages, *self._always, FRAMEWORK}
-        names = {n: f for n, f in names.items() if n not in free and n in sys.stdlib_module_names | needed_names()}
+        names = {name: file for name, file in names.items() if name not in free and may_be_taken(name, outside)}
         own = [name for name in names if name in sys.modules and self.owns(sys.modules[name])]
         if names:
             _load_others({name: sys.modules.pop(name) for name in own}, outside)
-        return {name: file for name, file in names.items() if name not in own and is_taken(name, outside)}
+        return {name: file for name, file in names.items() if name not in own and is_taken(name)}
 
     def _others(self) -> dict[str, types.ModuleType]:
         """Modules of something else under names of the project, and their submodules."""
@@ -258,7 +258,7 @@ class ImportedProject:
         file = getattr(module, "__file__", None)
         if file:
             top = module.__name__.partition(".")[0]
-            return top != FRAMEWORK and is_own_file(Path(file), self.root)
+            return top != FRAMEWORK and is_own_file(file, self.root)
         places = list(getattr(module, "__path__", []))
         return bool(places) and all(is_own_file(Path(place, "x"), self.root) for place in places)
 

@@ -17,11 +17,8 @@ from importlib.machinery import PathFinder
 ROOTS = ("curidask", "distributed")
 
 
-def is_taken(name: str, outside: Sequence[str]) -> bool:
-    """Whether a top-level name is that of something outside of a project that is there already, or that we need.
-
-    Of the standard library those are taken that are loaded once dask, numpy and pandas are: the others Python would
-    look for in the project's folder first.
+def may_be_taken(name: str, outside: Sequence[str]) -> bool:
+    """Whether a top-level name is that of something outside of a project that others than the project import.
 
     Parameters
     ----------
@@ -33,11 +30,20 @@ def is_taken(name: str, outside: Sequence[str]) -> bool:
         return True
     if PathFinder.find_spec(name, outside) is None:
         return False
-    return name in sys.modules if name in sys.stdlib_module_names else name in needed_names()
+    return name in sys.stdlib_module_names or name in _needed()
+
+
+def is_taken(name: str) -> bool:
+    """Whether such a name is that of something that is there already, or that we need.
+
+    Of the standard library those are taken that are loaded once dask, numpy and pandas are: the others Python would
+    look for in the project's folder first.
+    """
+    return name not in sys.stdlib_module_names or name in sys.modules or name in sys.builtin_module_names
 
 
 @functools.cache
-def needed_names() -> frozenset[str]:
+def _needed() -> frozenset[str]:
     """The names that the packages bring which curidask can use, and which those need."""
     found: set[str] = set()
     pending = [*ROOTS]

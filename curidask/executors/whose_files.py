@@ -13,15 +13,15 @@ from curidask.executors.imports import FRAMEWORK, INSTALLED
 _STANDARD = tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")})
 
 
-def is_own_file(path: Path, root: Path) -> bool:
+def is_own_file(path: str | Path, root: Path) -> bool:
     """Whether a file is the project's own: below its folder, but not installed below it."""
-    if ".." in path.parts:  # as where a file puts a folder beside the project on the path
-        path = Path(os.path.normpath(path))
-    return (
-        path.is_relative_to(root)
-        and not str(path).startswith(_STANDARD)
-        and not any(_is_installed(part) for part in _folders(path, root))
-    )
+    text = os.fspath(path)
+    if ".." in text:  # as where a file puts a folder beside the project on the path
+        text = os.path.normpath(text)
+    # Asked of each loaded module, so most are told by their text alone.
+    if not text.startswith(os.path.join(root, "")) or text.startswith(_STANDARD):
+        return False
+    return not any(_is_installed(part) for part in _folders(Path(text), root))
 
 
 def is_elsewhere(module: ModuleType, root: Path) -> bool:
