@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import inspect
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from curidask.clusters.waiting import NoWord, Trouble, wait_for_worker
 from curidask.errors import ClusterError, ConfigurationError, CuridaskError
 
 CLOSE_SECONDS = 20
+RETRY_SECONDS = 0.5
 
 
 @contextlib.contextmanager
@@ -41,7 +43,6 @@ def managed(
         When the cluster or its first worker does not come up.
     """
     import dask
-    from distributed import Client
 
     what = f"cluster {settings.name!r}"
     trouble = trouble or NoWord()
@@ -53,7 +54,7 @@ def managed(
             warnings = check_plain(cluster.scheduler_address, insecure=settings.insecure, where=settings.where)
             quiet_dask()  # a cluster class may have set its own levels
             scale(cluster, settings)
-            with Client(cluster, set_as_default=False) as client:
+            with _client(cluster, settings) as client:
                 demand = client.submit(int, pure=False) if not settings.at_least else None
                 n_workers = wait_for_worker(client, settings.wait_seconds, what=what, trouble=trouble, fix=fix)
                 del demand
@@ -98,6 +99,24 @@ def _size(settings: ClusterSettings) -> str:
     if settings.is_adaptive:
         return f"{settings.minimum or 0} to {settings.maximum} workers"
     return counted(settings.at_least)
+
+
+def _client(cluster: Any, settings: ClusterSettings) -> Any:
+    """A client of a cluster that has just come up: the way to it may break once more, as one that is forwarded."""
+    from distributed import Client
+
+    until = time.monotonic() + settings.wait_seconds
+    while True:
+        try:
+            return Client(cluster, set_as_default=False)
+        except OSError as error:
+            if time.monotonic() > until:
+                raise ClusterError(
+                    f"The scheduler was reached for no longer than a moment: {error}",
+                    where=settings.where,
+                    fix="look at what lies between this machine and the cluster; run the same command again",
+                ) from error
+            time.sleep(RETRY_SECONDS)
 
 
 def _made(make: Callable[[], Any], settings: ClusterSettings) -> Any:

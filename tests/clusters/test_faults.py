@@ -438,7 +438,7 @@ def test_disk_that_values_are_spilled_to_is_full(
 ) -> None:
     project.write("experiments/demo.py", LARGE.replace("CALLS", f"__import__('pathlib').Path({str(calls)!r})"))
     # However little the worker needs, it is more than what it may have before it spills; and nothing else comes of it.
-    share = {"TARGET": "0.001", "SPILL": "0.001", "TERMINATE": "False", "PAUSE": "False"}
+    share = {"TARGET": "False", "SPILL": "0.001", "TERMINATE": "False", "PAUSE": "False"}
     env = {f"DASK_DISTRIBUTED__WORKER__MEMORY__{what}": value for what, value in share.items()}
     own_address.start_worker("--memory-limit", "600MB", "--local-directory", str(full_disk), env=env)
     run = project.start("demo", "--scheduler", own_address.url, env=own_address.env)

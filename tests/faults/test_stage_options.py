@@ -110,9 +110,9 @@ def test_stages_that_hang_end_when_their_time_is_up(project: Project) -> None:
     assert {error["type"] for error in errors.values()} == {"StageTimeoutError"}
     assert "about to set2" in errors["set2"]["output"]
     calls = project.calls()
-    # A failure lies in its worker's memory until the driver fetches it; if set2 ends that worker first, it runs again.
-    assert calls.pop("fit_set1") in (1, 2)
-    assert calls == {"fit_set0": 1, "fit_set2": 1, "fit_set3": 1}
+    # A failure lies in its worker's memory until the driver has it; if another ends that worker first, it runs again.
+    assert {calls.pop("fit_set1"), calls.pop("fit_set2")} <= {1, 2}
+    assert calls == {"fit_set0": 1, "fit_set3": 1}
 
 
 def test_a_stage_that_hangs_in_this_process_ends_when_its_time_is_up(project: Project) -> None:
