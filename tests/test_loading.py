@@ -55,7 +55,8 @@ class Folder:
 
 @pytest.fixture(autouse=True)
 def _same_interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave the modules and the path as they were."""
+    """Leave the modules and the path as they were, and begin in no project."""
+    project_imports.leave()
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = dict(sys.modules)
     yield
