@@ -69,9 +69,11 @@ async def come_and_go(address: str, n_joins: int, folder: str) -> None:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(5):
                     await worker.close(executor_wait=False)
-            print(number, flush=True)
+            print(number, file=told, flush=True)
 
-    await asyncio.gather(*(one_after_the_other() for _ in range(AT_ONCE)))
+    # What standard output gets while a worker of this process runs a stage is that stage's.
+    with open(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as told:
+        await asyncio.gather(*(one_after_the_other() for _ in range(AT_ONCE)))
 
 
 # --- the driver ------------------------------------------------------------------------------------------------------

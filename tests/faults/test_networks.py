@@ -91,7 +91,7 @@ def test_a_run_completes_though_the_server_is_killed_and_started_again(gated: Pr
 def test_a_server_that_is_gone_is_an_error_within_a_bound_and_a_rerun_resumes(
     gated: Project, s3: str, s3_proxy: S3Proxy, parallel: tuple[str, str]
 ) -> None:
-    retry_seconds = 3.0
+    retry_seconds = 10.0
     gated.write("curidask.toml", f'cache = "{s3}"\n[storage]\nretry_seconds = {retry_seconds}\n')
     run = gated.start("demo", *parallel)
     wait_until_held(gated, parallel)
@@ -107,8 +107,8 @@ def test_a_server_that_is_gone_is_an_error_within_a_bound_and_a_rerun_resumes(
     assert "stages failed; what had finished is cached" in errors
     assert "Traceback" not in errors
     # Nobody waits once more for what another one, a worker too, has waited for in vain.
-    assert took < retry_seconds + 4
-    assert StorageOptions().retry_seconds + 4 < 60 - StorageOptions().read_timeout_seconds
+    assert took < 2 * retry_seconds
+    assert StorageOptions().retry_seconds < 60 - StorageOptions().read_timeout_seconds
     recorded = gated.last_run()
     assert recorded["status"] == "failed"
     assert {task["status"] for task in recorded["tasks"]} == {"done", "failed", "blocked"}
