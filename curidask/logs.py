@@ -51,7 +51,7 @@ class OwnRecords(logging.Filter):
             return True
         path = record.pathname
         if path not in self._known:
-            self._known[path] = is_own_file(Path(path).absolute(), self._root) or _is_typed_in(path)
+            self._known[path] = _is_typed_in(path) or _is_own(path, self._root)
         return self._known[path]
 
 
@@ -86,6 +86,7 @@ class RunLog:
     """
 
     prints = False
+    told_as = "the log"
 
     def __init__(self, *, tracebacks: bool = False) -> None:
         self._tracebacks = tracebacks
@@ -239,6 +240,13 @@ class _LastResort(logging.Handler):
             print(self.format(record), file=getattr(sys.stderr, "beneath", sys.stderr))
         except Exception:
             self.handleError(record)
+
+
+def _is_own(path: str, root: Path) -> bool:
+    try:
+        return is_own_file(Path(path).absolute(), root)
+    except OSError:  # the current folder is gone
+        return False
 
 
 def _is_typed_in(path: str) -> bool:

@@ -466,7 +466,7 @@ class ArtifactManager(SessionFacts, Displays):
         if self._status is not None:
             told.append(self._status)
         if self.writable:
-            told.append(Publisher(self.store, self.config.root, tuple(told)))
+            told.append(Publisher(self.store, self.config.root, lambda text: self.runner.audience.warned(text)))
         return told
 
     def _make_executor(self) -> Executor:

@@ -102,7 +102,10 @@ def _plain_object(value: Any) -> Any:
         return {"partial": _plain(value.func), "args": _plain(value.args), "keywords": _plain(value.keywords)}
     if hasattr(value, "tolist") and getattr(value, "size", TEXT_LENGTH) < TEXT_LENGTH:  # of numpy, or like it
         return _plain(value.tolist())
-    return _cut(repr(value))
+    try:
+        return _cut(repr(value))
+    except Exception:  # of the user's class
+        return f"<{type(value).__qualname__} without a repr>"
 
 
 def _cut(text: str) -> str:

@@ -9,7 +9,14 @@ from curidask.hash_fields import field_values
 
 
 def preview(value: Any, limit: int = 80) -> str:
-    """A short text about a value: type, shape or length, and how it begins."""
+    """A short text about a value: type, shape or length, and how it begins; its type alone where these raise."""
+    try:
+        return _preview(value, limit)
+    except Exception:
+        return type(value).__name__
+
+
+def _preview(value: Any, limit: int) -> str:
     kind = type(value).__name__
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple):
@@ -18,10 +25,7 @@ def preview(value: Any, limit: int = 80) -> str:
         return repr(value)
     if isinstance(value, str | bytes):
         return repr(value if len(value) <= limit else value[:limit]) + ("" if len(value) <= limit else "…")
-    try:
-        return f"{kind} of length {len(value)}"
-    except Exception:
-        return kind
+    return f"{kind} of length {len(value)}"
 
 
 def describe_params(params: Any) -> dict[str, Any]:
@@ -35,11 +39,9 @@ def describe_params(params: Any) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    return (
-        getattr(value, "__qualname__", None) or preview(value)
-        if not isinstance(value, list | tuple)
-        else _plain_list(value)
-    )
+    if isinstance(value, list | tuple):
+        return _plain_list(value)
+    return getattr(value, "__qualname__", None) or preview(value)
 
 
 def _plain_list(value: Sequence[Any]) -> Any:

@@ -106,6 +106,8 @@ class StatusKeeper:
         Writes the run record; told whether with all its tasks.
     """
 
+    told_as = "the keeping of how the run stands"
+
     def __init__(self, record: RunRecord, folder: Path, save: Callable[[bool], object]) -> None:
         self._record = record
         self._status = RunStatus(

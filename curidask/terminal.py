@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -100,7 +100,12 @@ def show_warnings(show: Callable[[str], None]) -> None:
     """Show Python's warnings as lines from now on."""
 
     def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        show(f"{message}" if category is UserWarning else f"{category.__name__}: {message}")
+        text = f"{message}" if category is UserWarning else f"{category.__name__}: {message}"
+        try:
+            show(text)
+        except Exception:  # of the display, which has no say in whether the run goes on
+            with suppress(Exception):
+                print(f"warning: {text}", file=sys.stderr)
 
     warnings.showwarning = show_warning
 
