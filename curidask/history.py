@@ -25,6 +25,7 @@ from curidask.executors.describe import loaded_packages, user_name
 from curidask.executors.stored import cacher_name
 from curidask.graph import ArtifactRef, Graph, Task
 from curidask.planner import Action, Plan
+from curidask.redaction import hide_secrets
 from curidask.store.locks import locked
 
 RESERVE_ATTEMPTS = 1000
@@ -321,7 +322,7 @@ def save(
         When the runs folder cannot be written.
     """
     path = runs / record.reference / "run.json"
-    text = json.dumps(record.as_dict(graph, param_sets, reportables), separators=(",", ":"))
+    text = hide_secrets(json.dumps(record.as_dict(graph, param_sets, reportables), separators=(",", ":")))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(f".{os.getpid()}")

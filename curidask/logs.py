@@ -15,6 +15,7 @@ from curidask.executors.talk import speaker
 from curidask.executors.whose_files import is_own_file
 from curidask.graph import Graph, Task
 from curidask.planner import Action, Plan
+from curidask.redaction import hide_secrets
 
 FORMAT = "%(asctime)s [%(levelname)s] %(name)s: %(stage)s%(message)s"
 SHORT_FORMAT = "%(levelname)s %(name)s: %(stage)s%(message)s"
@@ -173,7 +174,7 @@ def log_file(
         _warn_of_no_log(path, error)
         yield
         return
-    handler.setFormatter(logging.Formatter(FORMAT))
+    handler.setFormatter(_WithoutSecrets(FORMAT))
     handler.setLevel(level)
     handler.addFilter(OwnRecords(root, everything=everything))
     handler.addFilter(ByStage())
@@ -195,6 +196,11 @@ def log_file(
             logger_of_prints.removeHandler(handler)
         top.setLevel(before)
         handler.close()
+
+
+class _WithoutSecrets(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return hide_secrets(super().format(record))
 
 
 class _LogFile(logging.FileHandler):

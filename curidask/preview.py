@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from curidask.hash_fields import field_values
+from curidask.redaction import hide_secrets
 
 
 def preview(value: Any, limit: int = 80) -> str:
@@ -24,6 +25,7 @@ def _preview(value: Any, limit: int) -> str:
     if isinstance(value, bool | int | float | complex | type(None)):
         return repr(value)
     if isinstance(value, str | bytes):
+        value = hide_secrets(value) if isinstance(value, str) else value
         return repr(value if len(value) <= limit else value[:limit]) + ("" if len(value) <= limit else "…")
     return f"{kind} of length {len(value)}"
 
@@ -37,8 +39,10 @@ def describe_params(params: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | int | float):
         return value
+    if isinstance(value, str):
+        return hide_secrets(value)
     if isinstance(value, list | tuple):
         return _plain_list(value)
     return getattr(value, "__qualname__", None) or preview(value)

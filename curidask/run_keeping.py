@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from curidask.history import RunRecord
 from curidask.planner import Action
 from curidask.preview import describe_params
 from curidask.record import Record
+from curidask.redaction import hide_secrets
 from curidask.reported import ReportCollector
 from curidask.store.base import Store
 
@@ -101,7 +103,10 @@ class RunKeeper:
     def as_dict(self) -> dict[str, Any]:
         """The run record as it is now, as plain JSON values."""
         self._complete()
-        return self._record.as_dict(self._graph, self._param_sets(), self._reported.rows)
+        values = self._record.as_dict(self._graph, self._param_sets(), self._reported.rows)
+        text = json.dumps(values)
+        shown = hide_secrets(text)
+        return values if shown == text else dict(json.loads(shown))
 
     def _gather_reported(self) -> None:
         """Fetch what stages reported that are reused; see `ReportCollector`.

@@ -16,6 +16,7 @@ PACKAGE = Path(curidask.__file__).parent
 
 GROUPS = [
     [
+        "redaction",
         "errors",
         "expected_types",
         "keywords",
@@ -81,6 +82,7 @@ GROUPS = [
         "progress",
         "queries",
         "run_notebook",
+        "image_files",
         "docker",
         "keeping",
         "experiment_run",
