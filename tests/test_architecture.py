@@ -97,7 +97,7 @@ IMPURE = {"os", "io", "socket", "time", "random", "logging", "subprocess", "temp
 ONLY_IN = {
     "fsspec": {"store/fsspec_objects.py"},
     "obstore": {"store/obstore_objects.py"},
-    "distributed": {"executors/dask_worker.py", "executors/plugins.py", "clusters"},
+    "distributed": {"executors/dask_worker.py", "executors/plugins.py", "executors/silence.py", "clusters"},
     "dask": {"executors/sending.py", "executors/cargo.py", "executors/chains.py", "clusters"},
 }
 
