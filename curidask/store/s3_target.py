@@ -7,6 +7,7 @@ do likewise, it is not used.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import urllib.request
@@ -118,6 +119,9 @@ class NotAlikeError(Exception):
 # --- what both clients are made from ----------------------------------------------------------------------------------
 def client_settings(options: StorageOptions) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a client is made from, and what its configuration is, in botocore's words: all that is not left to it."""
+    for package in ("botocore", "aiobotocore"):
+        for part in ("credentials", "tokens"):
+            logging.getLogger(f"{package}.{part}").addFilter(_is_not_raised)
     config: dict[str, Any] = {
         "max_pool_connections": max(options.max_pool_connections, options.parallel_requests),
         "connect_timeout": options.connect_timeout_seconds,
@@ -132,6 +136,11 @@ def client_settings(options: StorageOptions) -> tuple[dict[str, Any], dict[str, 
         "verify": options.ca_bundle,
     }
     return {name: value for name, value in settings.items() if value}, config
+
+
+def _is_not_raised(record: logging.LogRecord) -> bool:
+    """Keeps out of the log, with its traceback, what is raised as an error, too."""
+    return not (record.args and "mandatory" in record.args) and not record.getMessage().endswith("attempt failed")
 
 
 # --- asking botocore --------------------------------------------------------------------------------------------------

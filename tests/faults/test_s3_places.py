@@ -159,7 +159,9 @@ sso_start_url = https://lab.example/start
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_whoever_is_not_logged_in_is_told_how_to(client: str, tmp_path: Path, *, old: bool) -> None:
+def test_whoever_is_not_logged_in_is_told_how_to(
+    client: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, old: bool
+) -> None:
     session = "sso_region = eu-central-1\nsso_start_url = https://lab.example/start\n"
     text = SSO.replace("sso_session = lab\n", session).partition("[sso-session")[0] if old else SSO
     (tmp_path / "config").write_text(text)
@@ -170,6 +172,7 @@ def test_whoever_is_not_logged_in_is_told_how_to(client: str, tmp_path: Path, *,
         assert caught.value.kind == "login"
         assert "aws sso login" in caught.value.fix
         assert "\n" not in caught.value.what
+    assert not caplog.records  # else a traceback of botocore's shows above that line
 
 
 def make_certificate(folder: Path) -> Path:
