@@ -5,14 +5,12 @@ botocore itself is the oracle: each line of the table is configured as users con
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import botocore.loaders
 import botocore.session
 import pytest
 from botocore.config import Config
@@ -140,32 +138,15 @@ CASES = {
 }
 
 
-LOADER = botocore.loaders.create_loader()
-"""What botocore knows of services is read once for all tests."""
-
-
-@pytest.fixture
-def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """An environment in which nothing is configured."""
-    for name in list(os.environ):
-        if name.startswith(("AWS_", "FSSPEC_")) or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    monkeypatch.setenv("FSSPEC_CONFIG_DIR", str(tmp_path / "fsspec"))
-    monkeypatch.setattr(botocore.loaders, "create_loader", lambda *_: LOADER)
-    return monkeypatch
-
-
 @pytest.fixture(params=CASES)
-def case(request: pytest.FixtureRequest, clean: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Case]:
+def case(request: pytest.FixtureRequest, plain_aws: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Case]:
     """What is configured is so around the test."""
     from fsspec import config
 
     case = CASES[request.param]
-    (tmp_path / "AWS_CONFIG_FILE").write_text(case.file)
+    plain_aws.write_text(case.file)
     for name, value in case.env.items():
-        clean.setenv(name, value)
+        monkeypatch.setenv(name, value)
     config.conf.clear()
     config.set_conf_env(config.conf)
     yield case

@@ -311,7 +311,8 @@ def _file_system(url: str, protocol: str, options: StorageOptions) -> tuple[Any,
             return chain, root
         cls = fsspec.get_filesystem_class(protocol)
         root = cls._strip_protocol(url)
-        arguments = {**cls._get_kwargs_from_urls(url), **arguments}
+        if protocol not in S3_PROTOCOLS:  # there it is a version at most, and older ones stumble over access points
+            arguments = {**cls._get_kwargs_from_urls(url), **arguments}
         key = (os.getpid(), protocol, options.token() + repr(sorted(arguments)))
         if key not in _open:
             _open[key] = cls(**arguments)
