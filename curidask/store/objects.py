@@ -179,6 +179,6 @@ def _open_remote(url: str, options: StorageOptions) -> ObjectStore:
         raise CacheError(
             f"obstore is not known to do what is configured as fsspec does: {error}.",
             where=url,
-            fix=f'leave the choice of the client to curidask: client = "auto", {CLIENT_VARIABLE} unset',
+            fix=f'leave the choice to curidask: object_client = "auto", and {CLIENT_VARIABLE} not set',
         ) from None
     return ObstoreObjects(url, options)
