@@ -183,7 +183,7 @@ def _s3_maker(address: Address, options: StorageOptions) -> tuple[Callable[..., 
     rest: dict[str, Any] = {"config": _s3_config(target, options, signs=not options.anon)}
     if not options.anon:
         # Also those that are given: else obstore would complete them from the environment.
-        given = given_credentials(options.resolved())
+        given = given_credentials({**options.driver, **options.resolved()})
         rest["credential_provider"] = partial(dict, given) if given else BotocoreCredentials(options.profile, url)
     return partial(S3Store, address.bucket, **rest), target
 
