@@ -366,4 +366,4 @@ class Record(RecordDisplay):
         self.stage_outputs.append([ref.name for ref in refs])
         self._last_outputs = [ref.name for ref in refs]
         for ref in refs:
-            self.state[ref.name] = ref
+            self.state.made(ref)

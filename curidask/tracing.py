@@ -167,7 +167,7 @@ class Tracer:
         return tuple(gathered)
 
     def _held(self, record: Record, name: str) -> ArtifactRef | Literal:
-        held = record.state.raw(name)
+        held = record.state.held_now(name)
         if isinstance(held, ArtifactRef):
             return self.current(held)
         if isinstance(held, SkippedOutput):

@@ -46,6 +46,7 @@ GROUPS = [
         "cache_use",
         "config",
         "files",
+        "changes",
         "state",
         "displays",
         "loading",

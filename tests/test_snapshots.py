@@ -443,7 +443,8 @@ def test_each_reader_has_its_own_input(manager: cf.ArtifactManager) -> None:
     assert copied.state["rows"] == [1]
     assert copied.state["table"].tolist() == [0.0] * 3
     copied.state["rows"].append(5)
-    assert spoil(copied).state["sum"] == 6.0
+    assert spoil(copied).state["sum"] == 11.0
+    assert spoil(record).state["sum"] == 6.0
     assert record.state["rows"] == [1]
 
 
