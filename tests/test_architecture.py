@@ -19,6 +19,7 @@ GROUPS = [
         "errors",
         "expected_types",
         "keywords",
+        "near_names",
         "hash_fields",
         "param_classes",
         "params",

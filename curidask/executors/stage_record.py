@@ -17,6 +17,7 @@ from curidask.executors.loading_dicts import StageState
 from curidask.executors.stage_paths import Paths
 from curidask.graph import RecordInfo
 from curidask.keywords import keywords
+from curidask.near_names import NEARLY, near_name
 from curidask.representation import ArtifactRepresentation
 
 
@@ -122,10 +123,13 @@ class StageRecord:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
+        near = near_name(name, dir(self), NEARLY)
         raise StageAccessError(
             f"The record that a stage gets has no {name!r}.",
             where=f"stage {self._stage!r} of {self._info.label}",
-            fix="a stage may run on another machine: what earlier stages made it declares as inputs; the rest of what "
+            fix=f"did you mean {near!r}?"
+            if near
+            else "a stage may run on another machine: what earlier stages made it declares as inputs; the rest of what "
             "a record knows can be asked for in run(), where the record was made",
         )
 
