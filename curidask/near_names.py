@@ -8,18 +8,48 @@ import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+ALIKE = 0.6
+"""How alike two names are at least of which one may be meant to be the other; 1 for the same."""
+
+IN_PART = 0.9
+"""What it counts to be like a word of a name, or like it in another case."""
+
 NEARLY = 0.8
-"""How alike two names are of which one is taken for the other, though it might be meant."""
+"""How alike two names are of which one may be meant although the other can be, too."""
 
 
-def near_name(name: str, there: Iterable[str], cutoff: float = 0.6) -> str:
-    """The one of some public names that is most like another, if need be in another case; empty when none is."""
+def near_name(name: str, there: Iterable[str]) -> str:
+    """The one of some public names that another was meant to be; empty when it is like none of them.
+
+    Notes
+    -----
+    A word of a name counts, too: ``stge`` is meant to be ``stage_name`` rather than ``store``. So does another case.
+    """
     if name.startswith("_"):
         return ""
+    scored = [(_likeness(name, each), each) for each in there if not each.startswith("_")]
+    likeness, nearest = max(scored, default=(0.0, ""), key=lambda scored: scored[0])
+    return nearest if likeness >= ALIKE else ""
+
+
+def nearly(name: str, there: Iterable[str]) -> str:
+    """The one of some public names of which another is the same but for a slip; empty when it is of none."""
     public = [each for each in there if not each.startswith("_")]
-    lower = {each.lower(): each for each in public}
-    near = difflib.get_close_matches(name, public, n=1, cutoff=max(cutoff, NEARLY))
-    return near[0] if near else lower.get("".join(difflib.get_close_matches(name.lower(), lower, 1, cutoff)), "")
+    near = [] if name.startswith("_") else difflib.get_close_matches(name, public, n=1, cutoff=NEARLY)
+    return near[0] if near else ""
+
+
+def _likeness(name: str, other: str) -> float:
+    parts = [word for word in other.split("_") if len(word) >= SHORTEST_WORD and word != other]
+    in_part = max(_ratio(name.lower(), part) for part in (other.lower(), *parts))
+    return max(_ratio(name, other), IN_PART * in_part)
+
+
+SHORTEST_WORD = 3
+
+
+def _ratio(name: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, name, other).ratio()
 
 
 def no_attribute(owner: str, name: str, there: Iterable[str]) -> AttributeError:
@@ -55,7 +85,7 @@ class NearNames:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self._is_made and name not in vars(self) and not hasattr(type(self), name):
-            near = near_name(name, self._settable(), NEARLY)
+            near = nearly(name, self._settable())
             if near:
                 text = f"{type(self).__name__} has no attribute {name!r}, which is one of your own now; did you mean "
                 warnings.warn(f"{text}{near!r}?", stacklevel=2)

@@ -7,10 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import curidask as cf
-from curidask.errors import ConfigurationError, StageAccessError
+from curidask.errors import (
+    ConfigurationError,
+    ModuleNotThereError,
+    ReportableError,
+    StageAccessError,
+    UnknownKeywordError,
+    WrongTypeError,
+)
+from tests.conftest import Project
 
 
 @pytest.fixture
@@ -95,3 +104,38 @@ def test_in_a_stage(manager: cf.ArtifactManager) -> None:
     assert "did you mean 'state'?" in state
     assert "did you mean 'cache_path'?" in path
     assert "a stage may run on another machine" in records
+
+
+def test_a_word_of_a_name_counts(manager: cf.ArtifactManager) -> None:
+    record = cf.Record(manager, None)
+    with pytest.raises(UnknownKeywordError, match=r"'stge'(?s:.*)did you mean 'stage_name'"):
+        manager.get_artifact_path("x", record, stge="x")  # type: ignore[call-arg]
+    with pytest.raises(UnknownKeywordError, match=r"'subdirr'(?s:.*)did you mean 'subdir'"):
+        record.get_path("x", subdirr="x")  # type: ignore[call-arg]
+
+
+def test_calls_with_another_number_of_arguments(manager: cf.ArtifactManager) -> None:
+    record = cf.Record(manager, None)
+    with pytest.raises(WrongTypeError, match=r"^ArtifactManager.display_record_reportables\(\) .* without 'record'"):
+        manager.display_record_reportables()  # type: ignore[call-arg]
+    with pytest.raises(WrongTypeError, match=r"^Record\(\) was called without 'manager'"):
+        cf.Record(params=None)  # type: ignore[call-arg]
+    with pytest.raises(WrongTypeError, match=r"^Record.get_reference_name\(\) was given 1 more arg"):
+        record.get_reference_name(True, 1)  # type: ignore[call-arg]
+
+
+def test_what_an_attribute_is_set_to(manager: cf.ArtifactManager) -> None:
+    with pytest.raises(WrongTypeError, match=r"^`overwrite_stages` of ArtifactManager is 'x' \(str\), not a list"):
+        manager.overwrite_stages = "x"  # type: ignore[assignment]
+
+
+def test_what_is_reported_is_not_in_the_message(manager: cf.ArtifactManager) -> None:
+    with pytest.raises(ReportableError, match=r"was given a value of type DataFrame, which is no reportable"):
+        cf.Record(manager, None).report(pd.DataFrame({"a": [1]}))
+
+
+def test_a_module_that_is_named_as_it_is_imported(in_project: Project) -> None:
+    in_project.write("params/f1.py", "")
+    in_project.write("experiments/demo.py", "def run(param_sets, manager): ...")
+    with pytest.raises(ModuleNotThereError, match=r"'params.f1'(?s:.*)did you mean f1\?"):
+        cf.run_experiment("demo", ["params.f1"])

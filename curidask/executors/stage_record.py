@@ -15,9 +15,10 @@ from curidask.executors.base import Reported
 from curidask.executors.environment import ManagerFacts
 from curidask.executors.loading_dicts import StageState
 from curidask.executors.stage_paths import Paths
+from curidask.expected_types import described
 from curidask.graph import RecordInfo
 from curidask.keywords import keywords
-from curidask.near_names import NEARLY, near_name
+from curidask.near_names import nearly
 from curidask.representation import ArtifactRepresentation
 
 
@@ -123,7 +124,7 @@ class StageRecord:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        near = near_name(name, dir(self), NEARLY)
+        near = nearly(name, dir(self))
         raise StageAccessError(
             f"The record that a stage gets has no {name!r}.",
             where=f"stage {self._stage!r} of {self._info.label}",
@@ -237,7 +238,7 @@ def capture(reportable: Any, default_name: str, where: str, record: Any = None, 
     make = getattr(reportable, "capture", None)
     if make is None or isinstance(reportable, type):
         raise ReportableError(
-            f"record.report() was given {reportable!r:.80}, which is no reportable.",
+            f"record.report() was given {described(reportable)}, which is no reportable.",
             where=where,
             fix="wrap it, as in `record.report(DFReporter(table, name='scores'))`; see curidask.reporting",
         )
