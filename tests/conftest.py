@@ -294,3 +294,23 @@ def _no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("CURIDASK_NEAR_CACHE", str(tmp_path / "near cache"))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def plain_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The file for what is configured for S3, in an environment where nothing is."""
+    import botocore.loaders
+
+    global _knowledge  # noqa: PLW0603 - what botocore knows of services is read once for all tests
+    _knowledge = _knowledge or botocore.loaders.create_loader()
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "FSSPEC_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws_config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws_credentials"))
+    monkeypatch.setenv("FSSPEC_CONFIG_DIR", str(tmp_path / "fsspec"))
+    monkeypatch.setattr("botocore.session.create_loader", lambda *_: _knowledge)
+    return tmp_path / "aws_config"
+
+
+_knowledge: Any = None

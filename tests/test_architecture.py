@@ -96,7 +96,7 @@ LEVEL = {name: level for level, names in enumerate(GROUPS) for name in names}
 IMPURE = {"os", "io", "socket", "time", "random", "logging", "subprocess", "tempfile", "shutil", "threading", "asyncio"}
 ONLY_IN = {
     "fsspec": {"store/fsspec_objects.py"},
-    "obstore": {"store/obstore_objects.py"},
+    "obstore": {"store/obstore_objects.py", "store/obstore_stores.py"},
     "distributed": {"executors/dask_worker.py", "executors/plugins.py", "clusters"},
     "dask": {"executors/sending.py", "executors/cargo.py", "executors/chains.py", "clusters"},
 }

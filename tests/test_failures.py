@@ -33,6 +33,11 @@ def raised_from(error: Exception, cause: Exception) -> Exception:
     return error
 
 
+def named(name: str, text: str) -> Exception:
+    """Of a class that is not installed here."""
+    return type(name, (Exception,), {})(text)
+
+
 OBSTORE = "Generic S3 error: Error performing PUT http://h/b/k in 1ms - Server returned non-2xx status code: "
 CASES = [
     (raised_from(FileNotFoundError("x"), client_error("NoSuchKey", 404)), "missing"),
@@ -52,6 +57,15 @@ CASES = [
     (Exception("HTTP error: error sending request\n\nDebug source:\n kind: Connect,\n"), "unreachable"),
     (Exception("HTTP error: error sending request\n\nDebug source:\n kind: Timeout,\n"), "timeout"),
     (Exception("HTTP error: error sending request\n\nDebug source:\n kind: Request,\n"), "broken"),
+    (Exception(OBSTORE + "400 Bad Request: "), "malformed"),
+    (raised_from(OSError(22, "Bad Request"), client_error("400", 400)), "malformed"),
+    (Exception("Error performing GET http://h in 1ms - Received redirect without LOCATION, this"), "region"),
+    (ValueError("Invalid endpoint: localhost:9000"), "endpoint"),
+    (named("UnauthenticatedError", "External AWS credential provider: UnauthorizedSSOTokenError: The SSO"), "login"),
+    (named("UnauthorizedSSOTokenError", "The SSO session associated with this profile has expired"), "login"),
+    (named("UnauthenticatedError", "The operation lacked valid authentication credentials"), "credentials"),
+    (Exception("error sending request: invalid peer certificate: Expired"), "certificate"),
+    (Exception("error sending request: invalid peer certificate: UnknownIssuer"), "tls"),
     (ConnectionResetError("reset"), "broken"),
     (TimeoutError(), "timeout"),
     (NotImplementedError("x"), "unsupported"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from curidask.store.artifacts import ArtifactStore
 from curidask.store.fsspec_objects import FsspecObjects
 from curidask.store.objects import open_objects
 from curidask.store.obstore_objects import ObstoreObjects
+from curidask.store.obstore_stores import suits
 from curidask.store.storage_options import StorageOptions, check_storage_table, options_for
 
 SECRET = "very-secret-text-of-somebody"
@@ -129,12 +131,37 @@ def test_the_client_fits_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> N
         open_objects("s3://bucket")
 
 
+CLOUDS = [
+    ("gs://bucket/a", {}, {}, True),
+    ("gs://bucket/a", {}, {"GOOGLE_APPLICATION_CREDENTIALS": "file.json"}, True),
+    ("gs://bucket/a", {}, {"STORAGE_EMULATOR_HOST": "http://127.0.0.1:9"}, False),
+    ("gs://bucket/a", {}, {"GOOGLE_SERVICE_ACCOUNT": "file.json"}, False),  # obstore alone reads it
+    ("gs://bucket/a", {"endpoint_url": "http://127.0.0.1:9"}, {}, False),
+    ("gs://bucket/a", {"project": "x"}, {}, False),
+    ("az://box/a", {"account_name": "x", "account_key": "y"}, {}, True),
+    ("az://box/a", {}, {"AZURE_STORAGE_ACCOUNT_NAME": "x", "AZURE_STORAGE_ACCOUNT_KEY": "y"}, True),
+    ("az://box/a", {}, {"AZURE_STORAGE_CONNECTION_STRING": "x"}, False),
+    ("s3://bucket/a", {"region": "eu", "token": "t"}, {}, False),
+    ("simplecache::s3://bucket/a", {"region": "eu"}, {}, False),
+]
+
+
+@pytest.mark.parametrize(("url", "options", "env", "same"), CLOUDS)
+def test_obstore_is_for_what_is_known_to_mean_the_same_to_it(
+    url: str, options: dict[str, str], env: dict[str, str], monkeypatch: pytest.MonkeyPatch, *, same: bool
+) -> None:
+    for name in list(os.environ):
+        if name.startswith(("GOOGLE_", "AZURE_", "STORAGE_", "AWS_")):
+            monkeypatch.delenv(name)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert suits(url, StorageOptions.of(options)) is same
+
+
 @pytest.mark.parametrize("client", ["fsspec", "obstore"])
 def test_a_profile_is_found_with_its_key_and_region(
     client: str, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import os
-
     (tmp_path / "credentials").write_text(
         f"[team]\naws_access_key_id = {os.environ['AWS_ACCESS_KEY_ID']}\n"
         f"aws_secret_access_key = {os.environ['AWS_SECRET_ACCESS_KEY']}\nregion = us-east-1\n"

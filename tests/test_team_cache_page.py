@@ -15,6 +15,7 @@ import pytest
 from curidask.cli.cache import cache_group
 from curidask.cli.experiment import run_command
 from curidask.config import SETTINGS, load_config
+from curidask.store.failures import KINDS
 from tests.conftest import DEMO, Project
 from tests.test_docs_cli import flags_of
 
@@ -70,6 +71,12 @@ def test_flags_and_settings_in_the_text_exist() -> None:
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", PAGE)) <= known
     named = set(re.findall(r"`((?:near_cache|cache_)\w*)`", PAGE))
     assert {"near_cache", "near_cache_size", "cache_key_file"} <= named <= set(SETTINGS)
+
+
+def test_the_table_of_failures_has_what_errors_say() -> None:
+    says = {kind.says.rstrip(".") for kind in KINDS.values()}
+    rows = re.findall(r"^\| ([^|]+) \|", PAGE.partition("| it says |")[2], re.MULTILINE)[:6]
+    assert [any(text.startswith(row) for text in says) for row in rows] == [True] * 6
 
 
 def names_of(command: click.Command) -> set[str]:

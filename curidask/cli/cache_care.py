@@ -176,11 +176,9 @@ class _Cleaning:
     def go(self, *, dry_run: bool) -> None:
         """Plan it, say so, and do it unless it is only tried."""
         from curidask.store.collecting import plan_gc
-        from curidask.store.inventory import take_inventory
         from curidask.store.leftovers import find_leftovers
 
-        with view.progress(f"reading {self.tier.label}", quiet=self.quiet) as update:
-            inventory = take_inventory(self.store, update)
+        inventory = view.take(self.tier, quiet=self.quiet, store=self.store)
         now = time.time()
         plan = plan_gc(inventory, self.uses.refresh(), self.policy, now)
         if dry_run:

@@ -174,12 +174,15 @@ def nothing(tiers: Sequence[NumberedTier], *, filtered: bool) -> str:
     return f"no artifact in {places} fits" if filtered else f"no artifacts in {places}"
 
 
-def take(tier: NumberedTier, *, quiet: bool) -> Inventory:
-    """The inventory of a tier, with a progress bar."""
+def take(tier: NumberedTier, *, quiet: bool, store: ArtifactStore | None = None) -> Inventory:
+    """The inventory of a tier, or of its place by another store, with a progress bar; caches inside it are told."""
     from curidask.store.inventory import take_inventory
 
     with progress(f"reading {tier.label}", quiet=quiet) as update:
-        return take_inventory(tier.store, update)
+        inventory = take_inventory(store or tier.store, update)
+    for folder in inventory.inner:
+        click.secho(printable(f"left out: {folder} in {tier.label} is a cache of its own"), fg="yellow", err=True)
+    return inventory
 
 
 # --- selecting -------------------------------------------------------------------------------------------------------

@@ -59,6 +59,20 @@ KINDS = {
     "region": Kind("The bucket is in another region.", 'name it: region = "…" in [tool.curidask.storage]'),
     "name": Kind("The service refuses the name {name!r}.", "use shorter names for stages, outputs or folders"),
     "full": Kind("The service has no room left.", f"free space or raise the quota; {AGAIN}"),
+    "malformed": Kind("The service refuses the request.", "check the address, the region and the credentials"),
+    "endpoint": Kind(
+        "The address of the service cannot be used.",
+        "write it with its scheme, as in https://storage.example: endpoint_url in [tool.curidask.storage], "
+        "AWS_ENDPOINT_URL or ~/.aws/config",
+    ),
+    "login": Kind(
+        "Nobody is logged in for these credentials, or no longer.",
+        f"log in with `aws sso login`, and --profile NAME where it is a profile's; {AGAIN}",
+    ),
+    "certificate": Kind(
+        "The service's certificate has expired.",
+        "whoever runs the service must renew it; if it is new, set the clock of this machine",
+    ),
     "tls": Kind(
         "The service's certificate is not trusted.",
         "name the authority's certificate: ca_bundle = PATH in [tool.curidask.storage], or AWS_CA_BUNDLE",
@@ -103,8 +117,8 @@ CODES = {
 }
 CLASSES = {
     "none": "NoCredentialsError PartialCredentialsError",
-    "credentials": "CredentialRetrievalError ProfileNotFound UnauthorizedSSOTokenError TokenRetrievalError "
-    "SSOTokenLoadError UnauthenticatedError RefreshError DefaultCredentialsError",
+    "login": "UnauthorizedSSOTokenError TokenRetrievalError SSOTokenLoadError",
+    "credentials": "CredentialRetrievalError ProfileNotFound UnauthenticatedError RefreshError DefaultCredentialsError",
     "tls": "SSLError ClientConnectorCertificateError ClientConnectorSSLError SSLCertVerificationError",
     "unreachable": "EndpointConnectionError ConnectTimeoutError ProxyConnectionError ClientConnectorError gaierror "
     "ConnectionRefusedError ServiceRequestError",
@@ -124,11 +138,18 @@ _BY_CLASS = {name: kind for kind, names in CLASSES.items() for name in names.spl
 _CODE_IN_TEXT = re.compile(r"<Code>\s*(\w+)\s*</Code>|\(code: (\w+)\)")
 _STATUS_IN_TEXT = re.compile(r"status(?: code)?: (\d{3})\b")
 _WORDS = (
+    ("endpoint", re.compile(r"^Invalid endpoint\b")),
+    ("region", re.compile(r"redirect without LOCATION")),
     ("tls", re.compile(r"certificate|UnknownIssuer|InvalidCertificate", re.I)),
     ("timeout", re.compile(r"kind: Timeout|TimedOut|timed out", re.I)),
     ("unreachable", re.compile(r"kind: Connect\b|dns error|tcp connect error|connection refused", re.I)),
     ("broken", re.compile(r"error sending request|body error|kind: (?:Interrupted|Request|Decode)|ill-formed", re.I)),
     ("none", re.compile(r"after 0 retries.*credentials|no credentials|169\.254\.169\.254", re.I | re.S)),
+)
+# Where the first to say something knows less than its words tell.
+_CLOSER = (
+    ("tls", "certificate", re.compile(r"expired", re.I)),
+    ("credentials", "login", re.compile(r"\bSSO\b|UnauthorizedSSOTokenError|SSOTokenLoadError|TokenRetrievalError")),
 )
 _SIGNED = re.compile(r"(?i)((?:x-(?:amz|goog)-)?(?:signature|credential|security-token)|awsaccesskeyid|sig)=[^&\s\"']+")
 
@@ -158,6 +179,11 @@ class Failure:
         """Whether nothing at all can be expected of the place at the moment."""
         return self.kind in OUTAGES
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the bucket may be elsewhere: what only asks after an object is refused without a word then."""
+        return self.kind in ("region", "malformed")
+
     def error(self, action: str, name: str, url: str, secrets: Collection[str] = ()) -> CacheError:
         """The error to raise for it, in which none of the secrets shows."""
         kind = KINDS[self.kind]
@@ -180,7 +206,8 @@ def classify(error: BaseException) -> Failure:
     found = [_BY_CODE[code] for link in chain for code in _codes(link) if code in _BY_CODE]
     found += [_BY_CLASS[name] for link in chain for name in _class_names(link) if name in _BY_CLASS]
     found += [kind for kind, pattern in _WORDS if pattern.search(str(error))]
-    kind = found[0] if found else "other"
+    kind = found[0] if found else "malformed" if any("400" in _codes(link) for link in chain) else "other"
+    kind = next((closer for rough, closer, words in _CLOSER if rough == kind and words.search(str(error))), kind)
     if kind == "missing" and "bucket" in found:
         kind = "bucket"
     if kind == "region" and not re.search(r"region|redirect|endpoint", str(error), re.I):

@@ -15,8 +15,9 @@ from curidask.store.failures import classify
 from curidask.store.keys import checked_key
 from curidask.store.remote import RemoteObjects
 from curidask.store.requests import TOKEN, Ask, Client, thread_pool
+from curidask.store.s3_target import client_settings, request_payer
 from curidask.store.storage_options import S3_PROTOCOLS, SERVICES, StorageOptions
-from curidask.store.transfers import PART_BYTES, PARTS_AT_ONCE
+from curidask.store.transfers import COPY_BYTES, PART_BYTES, PARTS_AT_ONCE
 
 EXTRAS = {"s3": "s3", "gs": "gs", "az": "az"}
 
@@ -149,8 +150,10 @@ class FsspecClient:
             with suppress(FileNotFoundError):
                 self.fs.rm_file(self._path(key))
 
-    def copy(self, source: FsspecClient, source_key: str, key: str) -> bool:
+    def copy(self, source: Any, source_key: str, key: str) -> bool:
         """Let the service copy an object."""
+        if not isinstance(source, FsspecClient):
+            return False
         self.fs.cp_file(source._path(source_key), self._path(key))
         return True
 
@@ -165,6 +168,7 @@ class S3Client(FsspecClient):
         super().__init__(fs, root, options)
         self.bucket, _, below = root.partition("/")
         self._below = f"{below}/" if below else ""
+        self._payer = request_payer(options)
 
     def pages(self, prefix: str) -> Iterator[list[Entry]]:
         """The objects whose keys begin with a prefix."""
@@ -263,13 +267,17 @@ class S3Client(FsspecClient):
             if refused.get("Code") not in ("NoSuchKey", "NotFound"):
                 raise RefusedError(refused.get("Message", ""), refused.get("Code", ""))
 
-    def copy(self, source: FsspecClient, source_key: str, key: str) -> bool:
+    def copy(self, source: Any, source_key: str, key: str) -> bool:
         """Let the service copy an object."""
-        self.fs.cp_file(source._path(source_key), self._path(key))
+        if not isinstance(source, S3Client) or source.size(source_key) > COPY_BYTES:
+            return False
+        where = {"Bucket": source.bucket, "Key": source._below + source_key}
+        self._call("copy_object", Key=self._below + key, CopySource=where)
         return True
 
     def _call(self, request: str, **values: Any) -> Any:
-        return self.fs.call_s3(request, Bucket=self.bucket, **values)
+        # Older s3fs accepts to pay for some kinds of requests only.
+        return self.fs.call_s3(request, self._payer, Bucket=self.bucket, **values)
 
 
 class RefusedError(Exception):
@@ -303,7 +311,8 @@ def _file_system(url: str, protocol: str, options: StorageOptions) -> tuple[Any,
             return chain, root
         cls = fsspec.get_filesystem_class(protocol)
         root = cls._strip_protocol(url)
-        arguments = {**cls._get_kwargs_from_urls(url), **arguments}
+        if protocol not in S3_PROTOCOLS:  # there it is a version at most, and older ones stumble over access points
+            arguments = {**cls._get_kwargs_from_urls(url), **arguments}
         key = (os.getpid(), protocol, options.token() + repr(sorted(arguments)))
         if key not in _open:
             _open[key] = cls(**arguments)
@@ -334,26 +343,28 @@ def _arguments(protocol: str, options: StorageOptions) -> dict[str, Any]:
 
 
 def _s3_arguments(options: StorageOptions) -> dict[str, Any]:
-    config: dict[str, Any] = {
-        "max_pool_connections": max(options.max_pool_connections, options.parallel_requests),
-        "connect_timeout": options.connect_timeout_seconds,
-        "read_timeout": options.read_timeout_seconds,
-        "retries": {"total_max_attempts": 1, "mode": "standard"},  # ours are bounded in time, and know what is in doubt
-    }
-    if options.addressing_style != "auto":
-        config["s3"] = {"addressing_style": options.addressing_style}
-    client = {
-        name: value for name, value in {"region_name": options.region, "verify": options.ca_bundle}.items() if value
-    }
-    named = {"endpoint_url": options.endpoint_url, "profile": options.profile}
+    settings, config = client_settings(options)
+    own = {name: settings.pop(name) for name in ("endpoint_url",) if name in settings}
+    if options.profile:
+        own["profile"] = options.profile
     return {
         "anon": options.anon,
         "requester_pays": options.requester_pays,
         "max_concurrency": 1,
         "config_kwargs": config,
-        "client_kwargs": {name: value for name, value in client.items() if value},
-        **{name: value for name, value in named.items() if value},
+        "client_kwargs": settings,
+        **own,
     }
+
+
+def configured_for_fsspec(protocol: str) -> bool:
+    """Whether fsspec has settings of its own for a protocol, from its files or variables."""
+    folder = os.environ.get("FSSPEC_CONFIG_DIR") or os.path.expanduser("~/.config/fsspec")
+    if not os.path.isdir(folder) and not any(name.startswith("FSSPEC_") for name in os.environ):
+        return False  # known without the time that an import takes
+    from fsspec.config import conf
+
+    return bool(conf.get(protocol))
 
 
 def _tune(fs: Any, protocol: str) -> None:

@@ -11,6 +11,7 @@ from curidask.store.artifacts import ArtifactStore
 from curidask.store.bringing import all_files
 from curidask.store.manifests import Manifest
 from curidask.store.names import manifest_name, stem_of
+from curidask.store.nesting import inner_caches, is_inside
 
 BATCH = 1000
 
@@ -64,11 +65,14 @@ class Inventory:
         or nothing but a manifest.
     strays : list of str
         Objects that belong to no artifact.
+    inner : tuple of str
+        Folders that are caches of their own; nothing in them is in the rest.
     """
 
     artifacts: list[Entry] = field(default_factory=list)
     halves: dict[str, tuple[str, ...]] = field(default_factory=dict)
     strays: list[str] = field(default_factory=list)
+    inner: tuple[str, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -86,7 +90,9 @@ def take_inventory(store: ArtifactStore, told: Callable[[int, int], None] = lamb
     told : callable
         Is called with how many manifests are read, and how many there are.
     """
-    by_stem, strays = _group(store.objects.list())
+    names = store.objects.list()
+    inner = inner_caches(names)
+    by_stem, strays = _group(name for name in names if not inner or not is_inside(name, inner))
     with_manifest = [stem for stem, names in by_stem.items() if manifest_name(stem) in names]
     entries = []
     for start in range(0, len(with_manifest), BATCH):
@@ -102,7 +108,7 @@ def take_inventory(store: ArtifactStore, told: Callable[[int, int], None] = lamb
     halves = {stem: tuple(sorted(names - owned)) for stem, names in by_stem.items() if stem not in kept}
     if any(entry.newer for entry in entries):
         halves = {}  # they may be files that these artifacts name
-    return Inventory(whole, {stem: names for stem, names in halves.items() if names}, sorted(strays))
+    return Inventory(whole, {stem: names for stem, names in halves.items() if names}, sorted(strays), inner)
 
 
 def _group(names: Iterable[str]) -> tuple[dict[str, set[str]], list[str]]:

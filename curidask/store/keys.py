@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from curidask.errors import UnsafeNameError
-from curidask.store.names import check_object_name
+from curidask.store.names import check_object_name, is_object_name
 
 _CONTROLS = [*range(32), 127, ord("?")]
 _TO_KEY = {code: 0xF000 + code for code in _CONTROLS} | {code: code + 0x1000 for code in range(0xD800, 0xE000)}
@@ -25,6 +25,11 @@ def to_key(name: str) -> str:
 def to_name(key: str) -> str:
     """The name for a key."""
     return key if key.isascii() else key.translate(_TO_NAME)
+
+
+def is_own_key(key: str, name: str) -> bool:
+    """Whether a name that was made of a listed key leads back to it; others may have put anything there."""
+    return is_object_name(name) and to_key(name) == key
 
 
 def checked_key(name: str) -> str:

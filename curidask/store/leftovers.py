@@ -19,7 +19,7 @@ from curidask.store.claims import OWNERS, PREFIX, Owner
 from curidask.store.local import is_temporary
 from curidask.store.names import safe_part
 from curidask.store.untrusted import LARGE_BYTES, is_seconds, parse_object
-from curidask.store.usage import GC, Uses
+from curidask.store.usage import GC, RUNS, Uses
 from curidask.store.verifying import TRIALS
 
 _TRIAL = re.compile(re.escape(TRIALS) + r"(\d+)-.*")
@@ -91,6 +91,9 @@ def _paths(store: ArtifactStore) -> Iterator[tuple[str, Path]]:
 
 def _temporary(root: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(root):  # unlike Path.rglob, it passes over what vanishes meanwhile
+        if folder != str(root) and RUNS.rstrip("/") in folders:
+            folders.clear()  # a cache of its own, whose runs are not known here
+            continue
         yield from (Path(folder, name) for name in (*folders, *files) if is_temporary(name))
         folders[:] = [name for name in folders if not name.startswith((".work-", ".tmp-"))]
 

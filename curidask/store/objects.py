@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from curidask.errors import CacheError, ConfigurationError
+from curidask.store.addresses import check_address
 from curidask.store.entries import Entry, Stored
 from curidask.store.local import LocalObjects
-from curidask.store.storage_options import CLIENT_VARIABLE, CLIENTS, SERVICES, StorageOptions
+from curidask.store.storage_options import CLIENT_VARIABLE, CLIENTS, SERVICES, StorageOptions, refuse_password
 
 LOCAL_PROTOCOLS = ("file", "local")
 
@@ -147,13 +148,17 @@ def open_objects(url: str | Path, **options: Any) -> ObjectStore:
         return LocalObjects(text)
     if protocol in LOCAL_PROTOCOLS:
         return LocalObjects(rest)
+    refuse_password(text)
+    check_address(text)
     return _open_remote(text, StorageOptions.of(options))
 
 
 def _open_remote(url: str, options: StorageOptions) -> ObjectStore:
     # Imported here, since a folder needs none of it.
     from curidask.store.fsspec_objects import FsspecObjects
-    from curidask.store.obstore_objects import ObstoreObjects, installed, suits
+    from curidask.store.obstore_objects import ObstoreObjects
+    from curidask.store.obstore_stores import check_suits, installed, suits
+    from curidask.store.s3_target import NotAlikeError
 
     client = options.client if options.client != "auto" else os.environ.get(CLIENT_VARIABLE, "auto")
     if client not in CLIENTS:
@@ -168,4 +173,12 @@ def _open_remote(url: str, options: StorageOptions) -> ObjectStore:
         return FsspecObjects(url, options)
     if not installed():
         raise CacheError("The package obstore is missing.", where=url, fix="pip install 'curidask[fast]'")
+    try:
+        check_suits(url, options)
+    except NotAlikeError as error:
+        raise CacheError(
+            f"obstore is not known to do what is configured as fsspec does: {error}.",
+            where=url,
+            fix=f'leave the choice to curidask: object_client = "auto", and {CLIENT_VARIABLE} not set',
+        ) from None
     return ObstoreObjects(url, options)

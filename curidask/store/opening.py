@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from curidask.errors import ConfigurationError
+from curidask.store.addresses import inside_one_another
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.base import Store
 from curidask.store.near import NearSettings
@@ -99,6 +100,12 @@ def open_tiers(
         For settings or an address that cannot be used.
     """
     settings = settings or StoreSettings()
+    within = inside_one_another(map(str, places))
+    if within is not None:
+        raise ConfigurationError(
+            f"A tier of the cache lies inside another: {within[1]} in {within[0]}.",
+            fix="give each tier a place of its own, beside the others",
+        )
     keys = Keyring.load(settings.key_file)
     tiers = []
     for place, mode in zip(places, parse_modes(settings.mode, len(places)), strict=True):

@@ -8,16 +8,16 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from curidask.errors import CacheError, ObjectMissingError
 from curidask.store import exclusive as exclusively
+from curidask.store.addresses import check_address
 from curidask.store.entries import Entry, Stored
-from curidask.store.keys import checked_key, common_beginning, to_key, to_name
+from curidask.store.keys import checked_key, common_beginning, is_own_key, to_key, to_name
 from curidask.store.names import check_object_name
 from curidask.store.requests import Client, Requests
 from curidask.store.storage_options import StorageOptions, refuse_password
@@ -49,6 +49,7 @@ class RemoteObjects:
 
     def __init__(self, url: str, options: StorageOptions | Mapping[str, Any] | None = None) -> None:
         refuse_password(url)
+        check_address(url)
         self.url = url.rstrip("/")
         self.options = options if isinstance(options, StorageOptions) else StorageOptions.of(options or {})
         self._opened: tuple[int, Requests] | None = None
@@ -63,9 +64,13 @@ class RemoteObjects:
     def _make_client(self) -> Client:
         raise NotImplementedError
 
+    def _make_other(self) -> Client | None:
+        """Another client, for a bucket that the first one does not find."""
+        return None
+
     def _requests(self) -> Requests:
         if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = (os.getpid(), Requests(self._make_client(), self.options, self.url))
+            self._opened = (os.getpid(), Requests(self._make_client(), self.options, self.url, self._make_other))
         return self._opened[1]
 
     # --- looking -----------------------------------------------------------------------------------------------------
@@ -89,7 +94,7 @@ class RemoteObjects:
             for key, size_bytes, modified in page:
                 name = to_name(key)
                 hidden = name[:1] == "." and prefix[:1] != "."
-                if not hidden and name.startswith(prefix) and name not in seen:
+                if not hidden and name.startswith(prefix) and name not in seen and is_own_key(key, name):
                     seen.add(name)
                     yield Entry(name, size_bytes, modified)
 
@@ -206,11 +211,13 @@ class RemoteObjects:
     def remove(self, names: Iterable[str]) -> None:
         """Remove objects, many with one request where the place can do that."""
         keys = [checked_key(name) for name in names]
-        requests = self._requests()
         for start in range(0, len(keys), PAGE):
-            batch = keys[start : start + PAGE]
-            what = to_name(batch[0]) if len(batch) == 1 else f"{to_name(batch[0])} and others"
-            requests.ask("remove", what, partial(requests.client.delete, batch))
+            self._remove(keys[start : start + PAGE])
+
+    def _remove(self, keys: Sequence[str]) -> None:
+        requests, first = self._requests(), to_name(keys[0])
+        what = first if len(keys) == 1 else f"{first} and others"
+        requests.ask("remove", what, lambda: requests.client.delete(list(keys)))
 
     def copy_from(self, other: Any, names: Iterable[str]) -> None:
         """Copy objects of another place to the same names here: by the service itself where both are the same one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -95,11 +96,17 @@ class Requests:
     options : StorageOptions
     url : str
         Where it is, for errors.
+    make_other : callable, optional
+        Makes another client, which finds a bucket that is not where the first one looks for it; None if there is none.
     """
 
-    def __init__(self, client: Client, options: StorageOptions, url: str) -> None:
+    def __init__(
+        self, client: Client, options: StorageOptions, url: str, make_other: Callable[[], Client | None] = lambda: None
+    ) -> None:
         self.client = client
         self.url = url
+        self._changing = threading.Lock()
+        self._make_other: Callable[[], Client | None] | None = make_other
         self._options = options
         self._patience = patience_with(url, options.retry_seconds)
 
@@ -113,12 +120,15 @@ class Requests:
         """
         started, attempt = time.monotonic(), 0
         while True:
+            client = self.client
             try:
                 result = request()
             except CuridaskError:
                 raise
             except Exception as error:
                 failure = classify(error)
+                if failure.is_elsewhere and self._go_elsewhere(client):
+                    continue
                 pause = self._patience.pause(failure, attempt, started)
                 if pause is None:
                     secrets = self._options.secrets()
@@ -129,6 +139,13 @@ class Requests:
                 return result
             time.sleep(pause)
             attempt += 1
+
+    def _go_elsewhere(self, client: Client) -> bool:
+        """Go on with the other client instead of this one; whether there is another."""
+        with self._changing:  # of several requests at the same time one is the first to fail
+            if self.client is client and self._make_other is not None:
+                self.client, self._make_other = self._make_other() or client, None
+            return self.client is not client
 
     def parallel(self, call: Callable[[T], R], items: Iterable[T], window: int = 0) -> Iterator[R]:
         """Results in the order of the items; at most `window` of them wait to be taken (0: any number).

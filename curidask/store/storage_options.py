@@ -40,6 +40,7 @@ _SECRET_NAME = re.compile(
     r"secret|token|passw|pwd|credential|connection_string|sas|(?:^|_|account)key$|^authorization$"
 )
 _CREDENTIAL_VARIABLES = re.compile(r"(?:AWS|GOOGLE|AZURE)_.*(?:SECRET|TOKEN|PASSWORD|CREDENTIAL_STRING|_KEY)")
+_AROUND = re.compile(r"AWS_|GOOGLE_|AZURE_|FSSPEC_|STORAGE_|\w+_proxy$", re.I)
 _NOT_SECRET_TOKENS = ("google_default", "cloud", "anon", "cache", "browser")
 
 
@@ -176,7 +177,7 @@ class StorageOptions:
 
     def token(self) -> str:
         """Tells connections apart that must not be shared: by the options, and by credentials in the environment."""
-        around = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "GOOGLE_", "AZURE_"))}
+        around = {name: value for name, value in os.environ.items() if _AROUND.match(name)}
         named = {variable: os.environ.get(variable) for variable in self.variables.values()}
         text = json.dumps([self.given(), around, named], sort_keys=True, default=repr)
         return hashlib.sha256(text.encode()).hexdigest()

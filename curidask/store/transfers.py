@@ -13,11 +13,14 @@ from curidask.errors import CacheError
 from curidask.store.disk_errors import explain
 from curidask.store.entries import Stored
 from curidask.store.failures import ShortBodyError
-from curidask.store.requests import Requests
+from curidask.store.requests import Client, Requests
 
 PART_BYTES = 8 << 20
 WHOLE_BYTES = 2 * PART_BYTES
 """Files up to this size travel in one request."""
+
+COPY_BYTES = 5 << 30
+"""A service copies an object up to this size with one request."""
 
 MAX_PARTS = 10_000
 PARTS_AT_ONCE = 8
@@ -69,8 +72,17 @@ def _upload(requests: Requests, name: str, key: str, path: str, size: int) -> St
                 digest.update(block)
                 yield block
 
-    with local_errors(name, path):
-        requests.client.upload(key, blocks, size, lambda request: requests.ask("write", name, request))
+    def upload(client: Client) -> None:
+        with local_errors(name, path):
+            client.upload(key, blocks, size, lambda request: requests.ask("write", name, request))
+
+    client = requests.client
+    try:
+        upload(client)
+    except CacheError:
+        if requests.client is client:
+            raise
+        upload(requests.client)  # the place turned out to be one for the other client
     return Stored(size, digest.hexdigest())
 
 

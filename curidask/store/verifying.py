@@ -22,6 +22,7 @@ from curidask.store.artifacts import ArtifactStore
 from curidask.store.exclusive import RACERS, try_again
 from curidask.store.inventory import Entry
 from curidask.store.manifests import Manifest
+from curidask.store.nesting import inner_caches, outer_cache
 from curidask.store.objects import ObjectStore
 
 ARTIFACTS_AT_ONCE = 8
@@ -148,6 +149,7 @@ def check_place(objects: ObjectStore, *, read_only: bool = False) -> Iterator[St
             yield done
             if not done.ok and done.needed:
                 return
+        yield from trial.alone()
         if read_only:
             return
         yield trial.create()
@@ -175,7 +177,22 @@ class _Trial:
     def list(self) -> Step:
         """List."""
         fix = "check the address; give the right to list (s3:ListBucket, or Storage Blob Data Reader)"
-        return self._try("list", lambda: f"{len(self.objects.list())} objects", fix)
+
+        def look() -> str:
+            names = self.objects.list()
+            inner = inner_caches(names)
+            return f"{len(names)} objects" + (f", also of other caches inside: {', '.join(inner)}" if inner else "")
+
+        return self._try("list", look, fix)
+
+    def alone(self) -> Iterator[Step]:
+        """Say so where it lies in another cache."""
+        outer = outer_cache(self.objects)
+        if outer:
+            fix = (
+                "nothing, if that is meant: commands for the outer one leave this one out; else take a place beside it"
+            )
+            yield Step("a place of its own", False, f"it lies inside another cache, {outer}", fix, needed=False)
 
     def write(self) -> Step:
         """Write a small object."""
