@@ -17,9 +17,10 @@ import pandas as pd
 import pytest
 
 import curidask as cf
-from curidask import clusters, copies
+from curidask import copies
 from curidask.caching import JsonCacher, PickleCacher
 from curidask.clusters.base import Connection
+from curidask.clusters.local import local
 from curidask.errors import (
     CuridaskError,
     ParametersChangedError,
@@ -45,7 +46,7 @@ class Params(cf.ExperimentParameters):
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Connection]:
     """Two workers that all sessions of this file share."""
-    with clusters.local(2) as connection:
+    with local(2) as connection:
         yield connection
 
 
