@@ -228,7 +228,7 @@ def run_experiment(
         "map_only": map_only or paths_only,
     }
     keeping = Keeping(
-        store_full=store_full or build_docker,
+        store_full=(store_full and not dry) or build_docker,
         report=report,
         notebook=build_notebook or build_docker,
         docker=build_docker,
@@ -279,7 +279,8 @@ def _check_parts_of_processes(*given: object) -> None:
 EXCLUSIVE = (
     ("--map", "--hashes", "--paths", "--print-params"),
     ("--lazy", "--ignore-lazy"),
-    *((one, kept) for one in ("--dry", "--parallel-safe") for kept in ("--store-full", "--notebook", "--docker")),
+    ("--parallel-safe", "--store-full"),
+    *((one, kept) for one in ("--dry", "--parallel-safe") for kept in ("--notebook", "--docker")),
 )
 
 

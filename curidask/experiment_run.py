@@ -13,7 +13,7 @@ from typing import Any
 
 from curidask import history, keeping, queries, run_folder
 from curidask.config import Config
-from curidask.errors import ConfigurationError, CuridaskError, SelectionError, StageFailedError
+from curidask.errors import ConfigurationError, CuridaskError, StageFailedError
 from curidask.executors.describe import first_line, user_traceback
 from curidask.history import RunRecord
 from curidask.keeping import Keeping
@@ -25,6 +25,7 @@ from curidask.param_registry import ParamSet
 from curidask.params import ExperimentParameters, duplicate_names, fill_hash, select
 from curidask.progress import Progress
 from curidask.reading import MapStop
+from curidask.session_facts import no_such_stage
 from curidask.terminal import say
 
 logger = logging.getLogger("curidask.run")
@@ -344,12 +345,11 @@ def _traced(
 
 
 def _check_stage_names(names: Sequence[str], manager: ArtifactManager) -> None:
-    there = dict.fromkeys(task.spec.name for task in manager.graph)
-    unknown = [name for name in names if name not in there]
+    set_by_run = [] if manager.live else manager.overwrite_stages
+    there = list(dict.fromkeys(task.spec.name for task in manager.graph))
+    unknown = [name for name in (*names, *set_by_run) if name not in there]
     if unknown:
-        raise SelectionError(
-            f"The experiment has no stage {unknown[0]!r}.", where="--overwrite-stage", fix=f"it has: {', '.join(there)}"
-        )
+        raise no_such_stage(unknown[0], there)
 
 
 @contextmanager

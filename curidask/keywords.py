@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from curidask.errors import UnknownKeywordError
+from curidask.errors import UnknownKeywordError, WrongTypeError
 from curidask.expected_types import Kind, expected, is_one_of, refuse
+from curidask.near_names import near_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,36 +39,81 @@ def keywords(check_types: bool = True, /, **synonyms: str) -> Callable[[F], F]:
     """
 
     def decorate(function: F) -> F:
-        parameters = inspect.signature(function).parameters.values()
-        takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
-        positional = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
-        named = frozenset(
-            p.name
-            for p in parameters
-            if p.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY) and p.name != "self"
-        )
-
+        takes = _Parameters.of(function)
         kinds: dict[str, list[Kind]] | None = None
 
         @functools.wraps(function)
         def checked(*args: Any, **given: Any) -> Any:
             nonlocal kinds
-            if not given.keys() <= named:
+            if not given.keys() <= takes.named:
                 call = _call_text(function, args)
-                given = _renamed(given, synonyms, positional[: len(args)], call)
-                if not takes_any:
-                    check_keywords(given, named, call, {**synonyms, **_of_subclasses(function, args)})
+                given = _renamed(given, synonyms, takes.positional[: len(args)], call)
+                if not takes.any_keyword:
+                    check_keywords(given, takes.named, call, {**synonyms, **_of_subclasses(function, args)})
+            takes.check_number(function, args, given)
             if kinds is None:  # at the first call, since what annotations name is loaded then
                 kinds = expected(function) if check_types else {}
-            for name, value in (*zip(positional, args, strict=False), *given.items()):
+            for name, value in (*zip(takes.positional, args, strict=False), *given.items()):
                 if name in kinds and not is_one_of(value, kinds[name]):
-                    raise refuse(value, kinds[name], name, _call_text(function, args))
+                    raise refuse(value, kinds[name], *_argument(function, args, name))
             return function(*args, **given)
 
         checked.__synonyms__ = synonyms  # type: ignore[attr-defined]  # the type checker has no type for such functions
         return checked  # type: ignore[return-value]
 
     return decorate
+
+
+@dataclass(frozen=True, slots=True)
+class _Parameters:
+    """What a function takes.
+
+    Attributes
+    ----------
+    positional, required : tuple of str
+        The names of those that can be given by position, and of those that must be given.
+    named : frozenset of str
+        Those that can be given by keyword.
+    any_number, any_keyword : bool
+        Whether it takes any others by position or by keyword.
+    """
+
+    positional: tuple[str, ...]
+    required: tuple[str, ...]
+    named: frozenset[str]
+    any_number: bool
+    any_keyword: bool
+
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> _Parameters:
+        parameters = inspect.signature(function).parameters.values()
+        kinds = {p.kind for p in parameters}
+        by_name = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        return cls(
+            tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)),
+            tuple(p.name for p in by_name if p.default is p.empty),
+            frozenset(p.name for p in by_name if p.name != "self"),
+            inspect.Parameter.VAR_POSITIONAL in kinds,
+            inspect.Parameter.VAR_KEYWORD in kinds,
+        )
+
+    def check_number(self, function: Callable[..., Any], args: tuple[Any, ...], given: Collection[str]) -> None:
+        """Refuse a call that has too few arguments, or too many by position."""
+        n_args = len(args)
+        may_be = n_args + len(given) >= len(self.required) and (n_args <= len(self.positional) or self.any_number)
+        if may_be:
+            return
+        call = _call_text(function, args)
+        names = [name for name in self.positional if name != "self"]
+        taken = f"it takes {', '.join(names) or 'none'} by position"
+        lacking = [name for name in self.required if name not in self.positional[:n_args] and name not in given]
+        if lacking:
+            raise WrongTypeError(f"{call} was called without {lacking[0]!r}.", fix=f"give it; {taken}, or by keyword")
+        if n_args > len(self.positional):
+            raise WrongTypeError(
+                f"{call} was given {n_args - len(self.positional)} more arguments by position than it takes.",
+                fix=f"{taken}; give others by keyword",
+            )
 
 
 def check_keywords(
@@ -92,10 +138,10 @@ def check_keywords(
     unknown = [name for name in given if name not in named]
     if not unknown:
         return
-    near = difflib.get_close_matches(unknown[0], [*named, *(synonyms or ())], n=1)
+    near = near_name(unknown[0], [*sorted(named), *(synonyms or ())])
     raise UnknownKeywordError(
         f"{call} has no keyword {unknown[0]!r}.",
-        fix=f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(sorted(named)) or 'none'}",
+        fix=f"did you mean {near!r}?" if near else f"it has: {', '.join(sorted(named)) or 'none'}",
     )
 
 
@@ -125,6 +171,13 @@ def _of_subclasses(function: Callable[..., Any], args: tuple[Any, ...]) -> dict[
 
 def _synonyms(function: Callable[..., Any]) -> Mapping[str, str]:
     return getattr(function, "__synonyms__", {})
+
+
+def _argument(function: Callable[..., Any], args: tuple[Any, ...], name: str) -> tuple[str, str]:
+    """How a message names an argument and its call: what an attribute is set to is told as that."""
+    if args and isinstance(getattr(type(args[0]), function.__name__, None), property):
+        return function.__name__, type(args[0]).__name__
+    return name, _call_text(function, args)
 
 
 def _call_text(function: Callable[..., Any], args: tuple[Any, ...]) -> str:

@@ -175,7 +175,8 @@ def _module_name(asked: str, kind: str) -> str:
 
 
 def _not_there(kind: str, name: str, there: Sequence[str], folder: Path) -> ModuleNotThereError:
-    near = difflib.get_close_matches(name, there, n=3, cutoff=0.5)
+    below = name.removeprefix(f"{folder.name}.")  # as it would be imported
+    near = [below] if below in there else difflib.get_close_matches(below, there, n=3, cutoff=0.5)
     if near:
         fix = f"did you mean {' or '.join(near)}?"
     elif there:

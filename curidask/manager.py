@@ -28,6 +28,7 @@ from curidask.graph import Graph, RecordInfo
 from curidask.keywords import keywords
 from curidask.listening import Audience, Listener
 from curidask.logs import RunLog, log_file
+from curidask.near_names import NearNames
 from curidask.params import HashesInUse
 from curidask.placement import Placement
 from curidask.planner import Force, Plan
@@ -49,7 +50,7 @@ from curidask.tracing import Tracer
 from curidask.waiting import Waiting
 
 
-class ArtifactManager(SessionFacts, Displays):
+class ArtifactManager(SessionFacts, Displays, NearNames):
     """A session that keeps track of records and artifacts.
 
     One made by hand, in a notebook or a script, is live: each stage runs when it is called. The one that an
@@ -295,6 +296,7 @@ class ArtifactManager(SessionFacts, Displays):
                 )
             )
             close_at_exit(self)
+        self._is_made = True
 
     # --- as a context manager -----------------------------------------------------------------------------------------
     def __reduce__(self) -> NoReturn:

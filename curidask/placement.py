@@ -118,6 +118,11 @@ class Placement:
             # Whoever types in a session wants the code that he edits.
             code = nullcontext() if self._live else files.fixed()
             return InProcessExecutor(env, hears, code)
+        from curidask.clusters.local import begin_to_start, local
+
+        project_path = files.project().path()
+        if self._open_cluster is None:
+            begin_to_start(project_path)  # before dask is imported here
         from curidask.executors.dask import DaskExecutor
 
         audience.print_if_nobody_does()
@@ -130,7 +135,7 @@ class Placement:
         if self._open_cluster is not None:
             return start(self._open_cluster(), reopen=self._open_cluster, restarts=self._restarts)
         n_workers = self.parallel if self.parallel > 0 else max(1, min(clusters.available_cores(), n_sets))
-        return start(clusters.local(n_workers, {"resources": dict(self._resources)}, files.project().path()))
+        return start(local(n_workers, {"resources": dict(self._resources)}, project_path))
 
 
 def _checked_resources(resources: Mapping[str, float]) -> Mapping[str, float]:

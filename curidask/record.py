@@ -12,6 +12,7 @@ from curidask.executors.stage_record import capture
 from curidask.files import copy_path
 from curidask.graph import ArtifactRef, PastStage, RecordInfo, combined_hash
 from curidask.keywords import keywords
+from curidask.near_names import NearNames
 from curidask.params import EMPTY_HASH, ExperimentParameters, fill_hash
 from curidask.representation import ArtifactRepresentation, represent
 from curidask.stage_spec import StageSpec
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ArtifactRepresentation", "CacheAwareDict", "Record"]
 
 
-class Record(RecordDisplay):
+class Record(RecordDisplay, NearNames):
     """A parameter set and the state that stages build up for it.
 
     Parameters
@@ -86,6 +87,7 @@ class Record(RecordDisplay):
         self._last_outputs: list[str] | None = None
         self.set_hash()
         self.index = -1 if hide else manager.add_record(self)
+        self._is_made = True
 
     def __reduce__(self) -> NoReturn:
         # Code that goes to workers takes the globals of a script along; reading a state on the way would run stages.
@@ -366,4 +368,4 @@ class Record(RecordDisplay):
         self.stage_outputs.append([ref.name for ref in refs])
         self._last_outputs = [ref.name for ref in refs]
         for ref in refs:
-            self.state[ref.name] = ref
+            self.state.made(ref)

@@ -22,7 +22,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +35,8 @@ from curidask.store.artifacts import ArtifactStore
 from curidask.store.transfer import Result, copy_artifacts
 
 if TYPE_CHECKING:
+    from importlib import metadata
+
     from curidask.manager import ArtifactManager
 
 ENVIRONMENT = "environment.json"
@@ -150,6 +151,8 @@ def requirements() -> list[str]:
 
 def _installed() -> Iterator[tuple[str, dict[str, str]]]:
     """The installed distributions, with the line that installs the same."""
+    from importlib import metadata
+
     found: dict[str, dict[str, str]] = {}
     for distribution in metadata.distributions():
         name = distribution.metadata["Name"]

@@ -38,6 +38,16 @@ STATUSES = {"running": "incomplete", "interrupted": "incomplete", "done": "compl
 """How a run stands, in the words of the documented API."""
 
 
+def no_such_stage(name: str, there: Sequence[str]) -> SelectionError:
+    """The error for a stage to overwrite that is not among those that there are; to be raised."""
+    near = difflib.get_close_matches(name, there, n=1)
+    return SelectionError(
+        f"The experiment has no stage {name!r}.",
+        where="--overwrite-stage, or `overwrite_stages`",
+        fix=f"did you mean {near[0]!r}?" if near else f"called so far: {', '.join(there) or 'none'}",
+    )
+
+
 T = TypeVar("T")
 
 
@@ -327,17 +337,13 @@ class SessionFacts:
         """Refuse names of stages that were neither called nor defined so far, before anything is computed."""
         for name, there in self._not_called():
             if name not in DEFINED:
-                near = difflib.get_close_matches(name, there, n=1)
-                raise SelectionError(
-                    f"The experiment has no stage {name!r}.",
-                    where="--overwrite-stage",
-                    fix=f"did you mean {near[0]!r}?" if near else f"called so far: {', '.join(there) or 'none'}",
-                )
+                raise no_such_stage(name, there)
 
     def _warn_of_uncalled_stages(self) -> None:
         for name, there in self._not_called():
-            called = ", ".join(there) or "none"
-            text = f"no stage {name!r} was called, which was to be overwritten; called were: {called}"
+            near = difflib.get_close_matches(name, there, n=1)
+            fix = f"did you mean {near[0]!r}?" if near else f"called were: {', '.join(there) or 'none'}"
+            text = f"no stage {name!r} was called, which was to be overwritten; {fix}"
             warnings.warn(text, stacklevel=levels_to_user())
 
     @property

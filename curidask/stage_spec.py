@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,14 @@ from curidask.errors import (
     InputSignatureError,
     StageDefinitionError,
     UnsafeNameError,
+    WrongTypeError,
 )
 from curidask.expected_types import described
 from curidask.keywords import check_keywords
 from curidask.stage_options import NO_OPTIONS, StageOptions
+
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_LEADING = {1: "record", 2: "records"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,42 @@ class StageSpec:
         if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
             check_keywords(given, [p.name for p in parameters], self.where)
 
+    def by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """All arguments of a call by keyword.
+
+        Parameters
+        ----------
+        args : sequence
+            Those that follow the record (of an aggregate the records) by position.
+        kwargs : mapping
+
+        Raises
+        ------
+        WrongTypeError
+            When one of them has no parameter, or one that gets something else.
+        """
+        leading = 2 if self.is_aggregate else 1
+        parameters = list(inspect.signature(self.function).parameters.values())[leading:]
+        free = [p.name for p in parameters if p.kind in _BY_NAME and p.name not in (self.inputs or ())]
+        # An aggregate of the documented API takes none by position.
+        places = [] if self.is_aggregate else [p.name for p in parameters if p.kind is _BY_NAME[0]]
+        named = dict(zip(places, args, strict=False))
+        taken = next((name for name in named if name in (self.inputs or ()) or name in kwargs), None)
+        if taken is None and len(args) <= len(places):
+            return {**named, **kwargs}
+        if taken is None:
+            what = f"{self.name}() takes {_counted(len(places))} by position after the {_LEADING[leading]}"
+        elif taken in kwargs:
+            what = f"{self.name}() was given {taken!r} by position and by keyword"
+        else:
+            what = f"The argument of {self.name}() at the place of {taken!r} is for an input, which the state gives"
+        call = ", ".join(["record", "records"][:leading] + [f"{name}=..." for name in free])
+        raise WrongTypeError(
+            f"{what}.",
+            where=self.where,
+            fix=f"write `{self.name}({call})`" + ("" if free else ", and give its function a parameter for more"),
+        )
+
     def parameter_default(self, name: str) -> Any:
         """The function's own default for an input, None where it has none."""
         default = inspect.signature(self.function).parameters[name].default
@@ -198,6 +238,10 @@ class StageSpec:
                     where=self.where,
                     fix=f"add a parameter {name!r} to the function, or take it out of `inputs`",
                 )
+
+
+def _counted(n: int) -> str:
+    return f"{n} argument" if n == 1 else f"{n or 'no'} arguments"
 
 
 def function_name(function: Callable[..., Any]) -> str:

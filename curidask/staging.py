@@ -109,8 +109,8 @@ def stage(
     Returns
     -------
     callable
-        A decorator. The decorated function takes a `Record` (and keyword arguments for parameters of the function that
-        are no inputs) and returns that record.
+        A decorator. The decorated function takes a `Record` (and arguments for parameters of the function that are no
+        inputs) and returns that record.
 
     Examples
     --------
@@ -227,19 +227,19 @@ def _traced(spec: StageSpec) -> Callable[..., Any]:
     if spec.is_aggregate:
 
         @functools.wraps(spec.function)
-        def call(record: Any, records: Any = None, **kwargs: Any) -> Any:
-            return _apply(spec, record, records, kwargs)
+        def call(record: Any, records: Any = None, *args: Any, **kwargs: Any) -> Any:
+            return _apply(spec, record, records, args, kwargs)
     else:
 
         @functools.wraps(spec.function)
-        def call(record: Any, **kwargs: Any) -> Any:
-            return _apply(spec, record, None, kwargs)
+        def call(record: Any, *args: Any, **kwargs: Any) -> Any:
+            return _apply(spec, record, None, args, kwargs)
 
     call.spec = spec  # type: ignore[attr-defined]  # functions take attributes; the type checker has no type for that
     return call
 
 
-def _apply(spec: StageSpec, record: Any, records: Any, kwargs: dict[str, Any]) -> Any:
+def _apply(spec: StageSpec, record: Any, records: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     apply = getattr(record, "apply_stage", None)
     if apply is None:
         raise StageDefinitionError(
@@ -247,4 +247,4 @@ def _apply(spec: StageSpec, record: Any, records: Any, kwargs: dict[str, Any]) -
             where=spec.where,
             fix=f"call it as `{spec.name}(record)` with `record = Record(manager, param_set)`",
         )
-    return apply(spec, records, kwargs)
+    return apply(spec, records, spec.by_name(args, kwargs) if args else kwargs)

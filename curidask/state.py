@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
+from curidask.changes import Given
 from curidask.copies import private_copy
 from curidask.errors import BoundToSessionError, MissingInputError
 from curidask.graph import ArtifactRef
@@ -36,7 +37,7 @@ class CacheAwareDict(dict[str, Any]):
         self.resolve = True
         self._manager: ArtifactManager | None = None
         self._record: Record | None = None
-        self._values: dict[ArtifactRef, Any] = {}
+        self._given: dict[ArtifactRef, Given] = {}
 
     def raw(self, name: str) -> Any:
         """What is held under a name: an `ArtifactRef`, or a value that the experiment put there itself."""
@@ -53,7 +54,21 @@ class CacheAwareDict(dict[str, Any]):
     def is_loaded(self, name: str) -> bool:
         """Whether the value under a name is in this process's memory."""
         held = self.raw(name)
-        return not isinstance(held, ArtifactRef) or held in self._values
+        return not isinstance(held, ArtifactRef) or held in self._given
+
+    def held_now(self, name: str) -> Any:
+        """As `raw`; an artifact that the experiment was given and changed in place counts as put there by hand."""
+        held = self.raw(name)
+        given = self._given.get(held) if self._given and isinstance(held, ArtifactRef) else None
+        if given is None or not given.is_changed(lambda: self._read(held)[0], self._label(name)):
+            return held
+        super().__setitem__(name, given.value)
+        return given.value
+
+    def made(self, ref: ArtifactRef) -> None:
+        """Take in what a stage makes, as it makes it."""
+        self._given.pop(ref, None)
+        super().__setitem__(ref.name, ref)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         if self._manager is not None:
@@ -73,6 +88,12 @@ class CacheAwareDict(dict[str, Any]):
         except MissingInputError:
             return default
         return self._resolved(held)
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """The value under a name, which is the default from now on when there is none."""
+        if name not in self:
+            self[name] = default
+        return self[name]
 
     def values(self) -> Any:
         """All values, resolved."""
@@ -95,7 +116,7 @@ class CacheAwareDict(dict[str, Any]):
         other = CacheAwareDict()
         other._manager = self._manager
         for name in self:
-            held = self.raw(name)
+            held = self.held_now(name)
             dict.__setitem__(other, name, held if isinstance(held, ArtifactRef) else private_copy(held))
         return other
 
@@ -117,12 +138,20 @@ class CacheAwareDict(dict[str, Any]):
         if not self.resolve:
             reference = self._manager.reader.reference_to(held)
             return self._skipped(held) if reference is None else reference
-        if held in self._values:
-            return self._values[held]
-        value, keep = self._manager.reader.value(held)
+        if held in self._given:
+            return self._given[held].value
+        value, keep = self._read(held)
         if keep:
-            self._values[held] = value
+            self._given[held] = Given(value)
         return value
+
+    def _read(self, ref: ArtifactRef) -> tuple[Any, bool]:
+        assert self._manager is not None
+        return self._manager.reader.value(ref)
+
+    def _label(self, name: str) -> str:
+        of = "" if self._record is None else f" of {self._record.get_reference_name()}"
+        return f"{name!r} in the state{of}"
 
     def _skipped(self, held: ArtifactRef) -> Any:
         if self._record is None:

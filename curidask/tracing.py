@@ -167,7 +167,7 @@ class Tracer:
         return tuple(gathered)
 
     def _held(self, record: Record, name: str) -> ArtifactRef | Literal:
-        held = record.state.raw(name)
+        held = record.state.held_now(name)
         if isinstance(held, ArtifactRef):
             return self.current(held)
         if isinstance(held, SkippedOutput):
@@ -176,7 +176,7 @@ class Tracer:
                 where=f"{record.get_reference_name()}: {held!r}",
                 fix="take the value out of the other record's state with `resolve` on, or let a stage make it",
             )
-        what = f"{name!r}, put into the state of {record.get_reference_name()} by hand"
+        what = f"{name!r}, put into the state of {record.get_reference_name()} or changed there by hand,"
         return self._snapshots.of_value(held, what, literal_digest, what)
 
     # --- the task ----------------------------------------------------------------------------------------------------

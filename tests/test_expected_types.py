@@ -65,8 +65,8 @@ MISTAKES: list[tuple[str, Mistake]] = [
     ("`subdir` of Record.get_path", lambda m, r: r.get_path("x", subdir=3)),  # type: ignore[arg-type]
     ("`stage_name` of Record.get_dir", lambda m, r: r.get_dir("x", stage_name=3)),  # type: ignore[arg-type]
     ("`experiment_name` of run_experiment", lambda m, r: cf.run_experiment(None)),  # type: ignore[arg-type]
-    ("ArtifactManager.overwrite_stages", lambda m, r: setattr(m, "overwrite_stages", "make")),
-    ("ArtifactManager.notes", lambda m, r: setattr(m, "notes", 3)),
+    ("`overwrite_stages` of ArtifactManager", lambda m, r: setattr(m, "overwrite_stages", "make")),
+    ("`notes` of ArtifactManager", lambda m, r: setattr(m, "notes", 3)),
     ("A cacher of the stage is 'JsonCacher'", lambda m, r: with_cacher(m, "JsonCacher")),
     ("A cacher of the stage is 3", lambda m, r: with_cacher(m, 3)),
     ("A cacher of the stage is the class dict", lambda m, r: with_cacher(m, dict)),

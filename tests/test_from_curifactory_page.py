@@ -171,6 +171,14 @@ def test_the_configuration_is_read_as_it_is(project: Project) -> None:
         assert load_config(project.root, {}).source.endswith(name)
 
 
+def test_results_come_with_their_manager(in_project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CURIDASK_PARALLEL", "0")
+    (line,) = re.findall(r"`(results, manager = .*)`", PAGE)
+    names: dict[str, Any] = {"cf": cf}
+    exec(line, names)
+    assert (names["results"], names["manager"].experiment_name) == (SIZES, "demo")
+
+
 def test_a_project_is_set_up_by_curidask_init(tmp_path: Path) -> None:
     made = Project(tmp_path / "new")
     made.root.mkdir()

@@ -31,8 +31,8 @@ import numpy as np
 import pytest
 
 import curidask as cf
-from curidask import clusters
 from curidask.clusters.base import Connection
+from curidask.clusters.local import local
 from curidask.executors.process_state import Kept
 from tests.conftest import Project
 from tests.prepared import COMMANDS
@@ -49,7 +49,7 @@ class Params(cf.ExperimentParameters):
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Connection]:
     """Two workers that all sessions of this file share."""
-    with clusters.local(2) as connection:
+    with local(2) as connection:
         yield connection
 
 

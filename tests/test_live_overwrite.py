@@ -12,6 +12,8 @@ import pytest
 
 import curidask as cf
 from curidask.caching import JsonCacher
+from curidask.errors import SelectionError
+from tests.conftest import Project
 
 
 @dataclass
@@ -103,6 +105,37 @@ def test_names_of_stages_that_nobody_calls(tmp_path: Path, ran: list[str]) -> No
         cell(manager, ran)
         manager.overwrite_stages = ["second", "unlike"]
     with pytest.warns(UserWarning, match="no stage 'frist' was called so far, .* did you mean 'first'"):
-        manager.overwrite_stages = ["frist"]
-    with pytest.warns(UserWarning, match="no stage 'frist' was called, .* called were: first, second, gather"):
+        manager.overwrite_stages = ["frist", "unlike"]
+    with pytest.warns(UserWarning, match="was called, which was to be overwritten") as told:
         manager.close()
+    assert [str(each.message).rpartition("; ")[2] for each in told] == [
+        "did you mean 'first'?",
+        "called were: first, second, gather",
+    ]
+    assert {each.filename for each in told} == {__file__}
+
+
+def test_a_name_that_run_sets_and_nobody_calls(in_project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_project.write(
+        "experiments/demo.py",
+        """
+        import os
+        import curidask as cf
+
+        @cf.stage(None, ["x"], [cf.caching.JsonCacher])
+        def make(record):
+            return 1
+
+        def get_params():
+            return [cf.ExperimentParameters("only")]
+
+        def run(param_sets, manager):
+            manager.overwrite_stages = [os.environ["AGAIN"]]
+            make(cf.Record(manager, param_sets[0]))
+        """,
+    )
+    monkeypatch.setenv("AGAIN", "make")
+    cf.run_experiment("demo", parallel=0)
+    monkeypatch.setenv("AGAIN", "mak")
+    with pytest.raises(SelectionError, match=r"no stage 'mak'(?s:.*)did you mean 'make'"):
+        cf.run_experiment("demo", parallel=0)

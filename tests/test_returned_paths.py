@@ -19,7 +19,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import curidask as cf
-from curidask import clusters
 from curidask.caching import (
     Cacheable,
     FileReferenceCacher,
@@ -31,6 +30,7 @@ from curidask.caching import (
     PickleCacher,
 )
 from curidask.clusters.base import Connection
+from curidask.clusters.local import local
 from curidask.config import Config
 from curidask.errors import CacheError
 from curidask.executors.returned_paths import Search
@@ -73,7 +73,7 @@ class Params(cf.ExperimentParameters):
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Connection]:
     """Two workers that all sessions of this file share."""
-    with clusters.local(2) as connection:
+    with local(2) as connection:
         yield connection
 
 

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import curidask as cf
-from curidask import clusters, history
+from curidask import history
 from curidask.caching import JsonCacher, Lazy, PickleCacher
 from curidask.clusters.base import Connection
+from curidask.clusters.local import local
 from curidask.errors import (
     CachersMismatchError,
     CuridaskError,
@@ -48,7 +49,7 @@ def calls(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Connection]:
     """Two workers that all sessions of this file share."""
-    with clusters.local(2) as connection:
+    with local(2) as connection:
         yield connection
 
 

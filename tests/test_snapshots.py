@@ -17,9 +17,10 @@ import pandas as pd
 import pytest
 
 import curidask as cf
-from curidask import clusters, copies
+from curidask import copies
 from curidask.caching import JsonCacher, PickleCacher
 from curidask.clusters.base import Connection
+from curidask.clusters.local import local
 from curidask.errors import (
     CuridaskError,
     ParametersChangedError,
@@ -45,7 +46,7 @@ class Params(cf.ExperimentParameters):
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Connection]:
     """Two workers that all sessions of this file share."""
-    with clusters.local(2) as connection:
+    with local(2) as connection:
         yield connection
 
 
@@ -320,7 +321,7 @@ def test_large_values_in_a_state_are_refused_when_they_were_changed(opened: Open
     assert final.state["n"] == [0.0, 300_000.0]
     gather(cf.Record(session, None), records[:1])
     records[0].state["data"][0] = 1.0
-    assert "'data', put into the state of Record 0 (None) by hand was changed after the call" in failure(session)
+    assert "put into the state of Record 0 (None) or changed there by hand, was changed after" in failure(session)
 
 
 def test_large_parameter_sets_are_refused_when_they_were_changed(opened: Open) -> None:
@@ -443,7 +444,8 @@ def test_each_reader_has_its_own_input(manager: cf.ArtifactManager) -> None:
     assert copied.state["rows"] == [1]
     assert copied.state["table"].tolist() == [0.0] * 3
     copied.state["rows"].append(5)
-    assert spoil(copied).state["sum"] == 6.0
+    assert spoil(copied).state["sum"] == 11.0
+    assert spoil(record).state["sum"] == 6.0
     assert record.state["rows"] == [1]
 
 
@@ -668,7 +670,9 @@ def test_what_can_be_read_once_is_no_argument(in_process: cf.ArtifactManager, ki
     with pytest.raises(ReadOnceError, match=r"'rows' of the stage 'count' \(list\) holds something of type "):
         count(record, rows=[OPEN[kind]()])
     record.state["rows"] = OPEN[kind]()
-    with pytest.raises(ReadOnceError, match=r"'rows', put into the state of Record 0 \(p\) by hand is of type "):
+    with pytest.raises(
+        ReadOnceError, match=r"'rows', put into the state of Record 0 \(p\) or changed there by hand, is of type "
+    ):
         count(record)
     assert issubclass(ReadOnceError, UnpicklableError)
 

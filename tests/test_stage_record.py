@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 import curidask as cf
-from curidask import clusters
 from curidask.caching import Cacheable, FileReferenceCacher, JsonCacher, Lazy, PathRef, PickleCacher
 from curidask.clusters.base import Connection
+from curidask.clusters.local import local
 from curidask.config import Config
 from curidask.errors import (
     ArtifactMissingError,
@@ -40,7 +40,7 @@ class Params(cf.ExperimentParameters):
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Connection]:
     """Two workers that all sessions of this file share."""
-    with clusters.local(2) as connection:
+    with local(2) as connection:
         yield connection
 
 

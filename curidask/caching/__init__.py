@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from curidask.caching.base import Cacheable, Lazy
 from curidask.caching.files import JsonCacher, PickleCacher
+from curidask.near_names import no_attribute
 
 if TYPE_CHECKING:
     from curidask.caching.arrays import NumpyCacher
@@ -46,7 +47,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise no_attribute(f"module {__name__!r}", name, __all__)
     value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

@@ -10,8 +10,9 @@ from typing import Any
 from curidask.caching import arrow_frames, comparing
 from curidask.caching._packages import is_installed, load_package, require, type_name
 from curidask.caching.base import Cacheable
+from curidask.caching.pandas_arguments import telling_of_typos
 from curidask.caching.table_formats import EXACT, PACKED
-from curidask.errors import CacheError
+from curidask.errors import CacheError, UnknownKeywordError
 from curidask.keywords import keywords
 
 __all__ = ["ParquetCacher"]
@@ -85,12 +86,9 @@ class ParquetCacher(Cacheable):
             )
         path = self.get_path()
         try:
-            if kind == "polars":
-                obj.write_parquet(path, **{"metadata": {POLARS_MARK: ""}, **self.to_args})
-            else:
-                require("pyarrow", "ParquetCacher")
-                arrow_frames.with_attribute(obj).to_parquet(path, **self.to_args)
-        except OSError:
+            with telling_of_typos("to_args", "ParquetCacher"):
+                self._write(obj, path, kind)
+        except (OSError, UnknownKeywordError):
             raise
         except Exception as error:
             raise CacheError(
@@ -101,6 +99,13 @@ class ParquetCacher(Cacheable):
         if kind == "pandas":
             self._check_read_back(obj)
         return path
+
+    def _write(self, frame: Any, path: str, kind: str) -> None:
+        if kind == "polars":
+            frame.write_parquet(path, **{"metadata": {POLARS_MARK: ""}, **self.to_args})
+        else:
+            require("pyarrow", "ParquetCacher")
+            arrow_frames.with_attribute(frame).to_parquet(path, **self.to_args)
 
     def _check_read_back(self, frame: Any) -> None:
         whole = not (set(self.to_args) | set(self.read_args)) - PACKED
@@ -117,13 +122,14 @@ class ParquetCacher(Cacheable):
     def load(self) -> Any:
         """Read the frame."""
         path = self.get_path()
-        if _is_from_polars(path):
-            polars = load_package("polars", "A frame of polars in a ParquetCacher")
-            return polars.read_parquet(path, **self.read_args)
-        require("pyarrow", "ParquetCacher")
-        return arrow_frames.without_attribute(
-            load_package("pandas", "ParquetCacher").read_parquet(path, **self.read_args)
-        )
+        with telling_of_typos("read_args", "ParquetCacher"):
+            if _is_from_polars(path):
+                polars = load_package("polars", "A frame of polars in a ParquetCacher")
+                return polars.read_parquet(path, **self.read_args)
+            require("pyarrow", "ParquetCacher")
+            return arrow_frames.without_attribute(
+                load_package("pandas", "ParquetCacher").read_parquet(path, **self.read_args)
+            )
 
 
 def _frame_kind(obj: Any) -> str | None:

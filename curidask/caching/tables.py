@@ -9,8 +9,9 @@ from typing import Any
 from curidask.caching import arrow_frames, cell_arguments, cell_files, cells, comparing, json_tables, labels
 from curidask.caching._packages import load_package, require, type_name
 from curidask.caching.base import Cacheable
+from curidask.caching.pandas_arguments import check_arguments, telling_of_typos
 from curidask.caching.table_formats import DESCRIBED, FORMATS, LABELLED, TableFormat
-from curidask.errors import CacheError, ConfigurationError
+from curidask.errors import CacheError, ConfigurationError, UnknownKeywordError
 from curidask.keywords import keywords
 
 __all__ = ["PandasCSVCacher", "PandasCacher", "PandasCsvCacher", "PandasJsonCacher"]
@@ -82,6 +83,7 @@ class PandasCacher(Cacheable):
         self.read_args = dict(read_args or {})
         self.check_saved = check_saved
         self._asked_how_to_read = read_args is not None
+        check_arguments(self.to_args, self.read_args, self._format.method, self._label)
 
     def check_ready(self) -> None:
         """Raise a `CacheError` that says what to install, when a package is missing."""
@@ -99,8 +101,9 @@ class PandasCacher(Cacheable):
         self._check_type(obj)
         path = self.get_path()
         try:
-            exact = self._write(obj, path) or comparing.is_sure(obj, self._sure_types)
-        except (OSError, CacheError):
+            with telling_of_typos("to_args", self._label):
+                exact = self._write(obj, path) or comparing.is_sure(obj, self._sure_types)
+        except (OSError, CacheError, UnknownKeywordError):
             raise
         except Exception as error:
             raise CacheError(
@@ -126,7 +129,8 @@ class PandasCacher(Cacheable):
         if facts is not None and "cells" in facts and not self.read_args:
             require(self._format.package or "pandas", self._label)
             return cell_files.read(self.format, self.get_path(), facts["cells"], self.to_args)
-        frame = self._read(facts)
+        with telling_of_typos("read_args", self._label):
+            frame = self._read(facts)
         if (
             self.format in ("csv", "excel")
             and facts is None

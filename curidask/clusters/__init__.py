@@ -1,7 +1,6 @@
 """Where workers come from: context managers that give a connected client and end what they started."""
 
 from curidask.clusters.base import SETTINGS, Connection, available_cores, quiet_dask
-from curidask.clusters.local import local
 from curidask.clusters.opening import Opener, choose
 from curidask.clusters.settings import ClusterSettings, read_settings
 
@@ -12,7 +11,6 @@ __all__ = [
     "Opener",
     "available_cores",
     "choose",
-    "local",
     "quiet_dask",
     "read_settings",
 ]

@@ -7,11 +7,12 @@ import functools
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from multiprocessing import resource_tracker, spawn, util
+from multiprocessing import forkserver, resource_tracker, spawn, util
 from typing import TYPE_CHECKING, Any
 
 from curidask.clusters.base import SETTINGS, SILENT, Connection, kill_workers, nannies_of, quiet_dask
 from curidask.clusters.certificates import security_of_a_run
+from curidask.clusters.fork_server import METHOD, SERVER, replaced
 from curidask.errors import ClusterError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -47,6 +48,13 @@ def check_options(options: Mapping[str, Any], where: str) -> None:
             )
 
 
+def begin_to_start(project_path: Sequence[str]) -> None:
+    """Start what workers will be forked from; it imports dask while this process does."""
+    if METHOD == "forkserver":
+        with _hidden_project(tuple(project_path)):
+            SERVER.ensure_running()
+
+
 @contextlib.contextmanager
 def local(
     n_workers: int, options: Mapping[str, Any] | None = None, project_path: Sequence[str] = ()
@@ -76,7 +84,7 @@ def local(
     from distributed import Client
 
     quiet_dask()
-    with dask.config.set(SETTINGS):
+    with SERVER.used(), dask.config.set(SETTINGS):
         made: list[Any] = []
         try:
             cluster = _cluster_class()(
@@ -188,31 +196,42 @@ def _nanny_class(project_path: tuple[str, ...]) -> type[Any]:
 
 
 _hiding = 0
-_hidden: dict[str, Any] = {}
+_shown_again = contextlib.ExitStack()
 
 
 @contextlib.contextmanager
 def _hidden_project(project_path: tuple[str, ...]) -> Iterator[None]:
     """Let started processes know nothing of the project; several nannies may start some at once, in one thread."""
     global _hiding  # noqa: PLW0603  # a count that the nannies of this process share
-    main = vars(sys.modules["__main__"])
     if not _hiding:
-        _hidden.update({name: main.pop(name) for name in ("__file__", "__spec__") if name in main})
-        main["__spec__"] = None
-        spawn.get_preparation_data = functools.partial(_preparation_data, project_path)
-        util._args_from_interpreter_flags = _flags  # type: ignore[attr-defined]  # as its stubs do not have it
+        _hide(project_path, _shown_again)
     _hiding += 1
     try:
         yield
     finally:
         _hiding -= 1
         if not _hiding:
-            main.update(_hidden)
-            _hidden.clear()
-            spawn.get_preparation_data, util._args_from_interpreter_flags = _usual  # type: ignore[attr-defined]
+            _shown_again.close()
 
 
-_usual = (spawn.get_preparation_data, util._args_from_interpreter_flags)  # type: ignore[attr-defined]
+def _hide(project_path: tuple[str, ...], shown_again: contextlib.ExitStack) -> None:
+    import dask
+
+    main: dict[str, Any] = vars(sys.modules["__main__"])
+    shown: dict[str, Any] = {name: main.pop(name) for name in ("__file__", "__spec__") if name in main}
+    shown_again.callback(main.update, shown)
+    main["__spec__"] = None
+    for module, name, value in (
+        (spawn, "get_preparation_data", functools.partial(_preparation_data, project_path)),
+        (util, "_args_from_interpreter_flags", _flags),
+        (forkserver, "connect_to_new_process", SERVER.connect_to_new_process),
+    ):
+        shown_again.enter_context(replaced(module, name, value))
+    # Not as long as the cluster is there: one that is interrupted may start more workers when it is left already.
+    shown_again.enter_context(dask.config.set({"distributed.worker.multiprocessing-method": METHOD}))
+
+
+_usual = (spawn.get_preparation_data, util._args_from_interpreter_flags)  # type: ignore[attr-defined]  # not in stubs
 
 
 def _preparation_data(project_path: tuple[str, ...], name: str) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from curidask.clusters.base import Connection, available_cores
-from curidask.clusters.local import check_options, local
 from curidask.clusters.security import check_plain
 from curidask.clusters.settings import (
     JOB_QUEUES,
@@ -88,6 +87,8 @@ def find(asked: str, tables: Mapping[str, Any], *, root: Path, source: str = "")
 def opener(settings: ClusterSettings, folder: Path) -> Opener:
     """What opens the cluster of these settings; the packages that its kind needs load then."""
     if settings.kind == "local":
+        from curidask.clusters.local import check_options, local
+
         check_options(settings.options, settings.where)
         n_workers = settings.maximum or settings.n_workers or available_cores()
         return partial(local, n_workers, settings.options)

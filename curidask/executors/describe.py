@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import pickle
@@ -110,7 +111,7 @@ def user_traceback(error: BaseException, *, chain: bool = True) -> str:
 def levels_to_user() -> int:
     """The ``stacklevel`` with which a warning of the caller names the user's own line."""
     levels, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(FRAMEWORK):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith((FRAMEWORK, contextlib.__file__)):
         levels, frame = levels + 1, frame.f_back
     return levels
 

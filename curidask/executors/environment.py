@@ -9,6 +9,7 @@ from typing import Any
 
 from curidask.errors import StageAccessError
 from curidask.keywords import keywords
+from curidask.near_names import nearly
 from curidask.store.base import Store
 from curidask.store.claims import Claims
 from curidask.store.names import safe_part
@@ -104,10 +105,13 @@ class ManagerFacts:
         return "_".join(map(safe_part, filter(None, (prefix or self.prefix, record.get_hash(), stage, obj_name))))
 
     def __getattr__(self, name: str) -> Any:
+        near = nearly(name, dir(type(self)))
         raise StageAccessError(
             f"A stage has no access to {name!r} of the manager.",
             where=f"record.manager, which in a stage holds {', '.join(each.name for each in fields(self))}",
-            fix="a stage may run on another machine: give it what it needs as an input, a field of the parameter set "
+            fix=f"did you mean {near!r}?"
+            if near
+            else "a stage may run on another machine: give it what it needs as an input, a field of the parameter set "
             "or a keyword argument; for files use record.get_path(), for the report record.report()",
         )
 

@@ -108,6 +108,21 @@ def folder_of(nanny: str) -> Path:
     return folder
 
 
+def own_folder(of: str) -> Path:
+    """Such a folder for this process, empty; those of processes that have ended are removed."""
+    folder = folder_of(of)
+    shutil.rmtree(folder)
+    folder.mkdir(mode=0o700)
+    own(folder)
+    sweep(folder)
+    return folder
+
+
+def own(folder: Path) -> None:
+    """Note that this process uses a folder."""
+    (folder / OWNER).write_text(f"{place()} {os.getpid()} {own_birth()}")
+
+
 def sweep(folder: Path) -> None:
     """Remove the folders beside one whose processes have ended and left them, as when all were killed at once."""
     for other in folder.parent.iterdir():
@@ -130,7 +145,7 @@ class FlightRecord:
     """Writes down what a process does. Each write is one system call."""
 
     def __init__(self, folder: Path) -> None:
-        (folder / OWNER).write_text(f"{place()} {os.getpid()} {own_birth()}")
+        own(folder)
         self._file = os.open(folder / RECORD, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
     def write_running(self, running: list[Running]) -> None:

@@ -6,6 +6,8 @@ import logging
 import signal
 from typing import Any
 
+from curidask.clusters.fork_server import leave
+
 
 def dask_setup(worker: Any) -> None:
     """Leave Ctrl-C to the driver, and import what the first job needs while the driver still plans.
@@ -16,6 +18,7 @@ def dask_setup(worker: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # which what a stage starts would have blocked too
     logging.getLogger().setLevel(logging.INFO)  # what is logged goes to the driver, which decides what to show of it
+    leave()
     import curidask.executors.shipping
     import curidask.executors.worker  # noqa: F401  # for its effect: the modules are loaded
     from curidask.clusters import quiet_dask

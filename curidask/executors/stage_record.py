@@ -15,8 +15,10 @@ from curidask.executors.base import Reported
 from curidask.executors.environment import ManagerFacts
 from curidask.executors.loading_dicts import StageState
 from curidask.executors.stage_paths import Paths
+from curidask.expected_types import described
 from curidask.graph import RecordInfo
 from curidask.keywords import keywords
+from curidask.near_names import nearly
 from curidask.representation import ArtifactRepresentation
 
 
@@ -122,10 +124,13 @@ class StageRecord:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
+        near = nearly(name, dir(self))
         raise StageAccessError(
             f"The record that a stage gets has no {name!r}.",
             where=f"stage {self._stage!r} of {self._info.label}",
-            fix="a stage may run on another machine: what earlier stages made it declares as inputs; the rest of what "
+            fix=f"did you mean {near!r}?"
+            if near
+            else "a stage may run on another machine: what earlier stages made it declares as inputs; the rest of what "
             "a record knows can be asked for in run(), where the record was made",
         )
 
@@ -233,7 +238,7 @@ def capture(reportable: Any, default_name: str, where: str, record: Any = None, 
     make = getattr(reportable, "capture", None)
     if make is None or isinstance(reportable, type):
         raise ReportableError(
-            f"record.report() was given {reportable!r:.80}, which is no reportable.",
+            f"record.report() was given {described(reportable)}, which is no reportable.",
             where=where,
             fix="wrap it, as in `record.report(DFReporter(table, name='scores'))`; see curidask.reporting",
         )

@@ -8,7 +8,6 @@ when the run begins.
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -45,6 +44,8 @@ def is_taken(name: str) -> bool:
 @functools.cache
 def _needed() -> frozenset[str]:
     """The names that the packages bring which curidask can use, and which those need."""
+    import importlib.metadata
+
     found: set[str] = set()
     pending = [*ROOTS]
     while pending:
@@ -57,6 +58,8 @@ def _needed() -> frozenset[str]:
 
 
 def _requirements(distribution: str) -> Iterator[str]:
+    import importlib.metadata
+
     try:
         lines: Iterable[str] = importlib.metadata.requires(distribution) or ()
     except importlib.metadata.PackageNotFoundError:

@@ -6,6 +6,9 @@ run is made by `curidask.reporting.report.write_report` from the run's folder al
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NoReturn
+
+from curidask.near_names import no_attribute
 from curidask.reporting.figures import FigureReporter, ImageReporter, LinePlotReporter
 from curidask.reporting.reportables import HTMLReporter, JsonReporter, Reportable
 from curidask.reporting.tables import DFReporter, LatexTableReporter
@@ -20,3 +23,9 @@ __all__ = [
     "LinePlotReporter",
     "Reportable",
 ]
+
+
+if not TYPE_CHECKING:  # for whom any name would be there
+
+    def __getattr__(name: str) -> NoReturn:
+        raise no_attribute(f"module {__name__!r}", name, __all__)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import curidask as cf
-from curidask import clusters
 from curidask.clusters import checks
+from curidask.clusters.local import local
 from curidask.errors import RunFailedError
 from curidask.experiment import run_experiment
 from curidask.reported import ReportCollector  # noqa: F401  # loaded before a project has files of any names
@@ -53,7 +53,7 @@ def main(projects: str, caches: str, mode: str, address: str = "") -> None:
     with ExitStack() as stack:
         where: dict[str, Any] = {"parallel": 0 if mode == "here" else 2}
         if mode in ("workers", "archive"):
-            where = {"cluster": stack.enter_context(clusters.local(2)).client}
+            where = {"cluster": stack.enter_context(local(2)).client}
         elif mode == "address":
             where = {"cluster": address}
         if mode == "archive":

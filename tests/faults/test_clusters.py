@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 
 import curidask as cf
-from curidask import clusters
 from curidask.clusters.certificates import security_of_a_run
+from curidask.clusters.local import local
 from curidask.executors import silence
 from tests.conftest import Project
 from tests.processes import wait_for
 
 
 def test_workers_that_do_not_end_in_time_are_killed_and_the_run_is_none_the_worse() -> None:
-    with clusters.local(2) as connection:
+    with local(2) as connection:
         pids = [nanny.pid for nanny in connection.cluster.workers.values()]
         os.kill(pids[0], signal.SIGSTOP)  # as on a machine that gives it no time
     wait_for(lambda: not any(map(is_alive, pids)), 30, "the workers to end")
@@ -31,7 +31,7 @@ def test_workers_that_dask_fails_to_end_are_killed(monkeypatch: pytest.MonkeyPat
     async def fail(*_: object, **__: object) -> None:
         raise RuntimeError("the worker is not told anything")
 
-    with clusters.local(2) as connection:
+    with local(2) as connection:
         pids = [nanny.pid for nanny in connection.cluster.workers.values()]
         # Seen on a busy machine, where nothing brings it about at will; workers and nannies are real.
         monkeypatch.setattr("distributed.nanny.WorkerProcess.kill", fail)
@@ -42,7 +42,7 @@ def test_nobody_else_on_the_machine_talks_to_local_workers() -> None:
     """A scheduler runs the code of whoever reaches it, and every user of a machine reaches its loopback."""
     from distributed import Client
 
-    with clusters.local(1) as connection:
+    with local(1) as connection:
         address = connection.client.scheduler.address
         (worker,) = connection.client.nthreads()
         (nanny,) = connection.cluster.workers.values()

@@ -17,6 +17,7 @@ import pytest
 import curidask as cf
 from curidask import history
 from curidask.at_exit import close_abandoned
+from curidask.clusters.fork_server import METHOD
 from curidask.run_cache import RunCache
 from tests.conftest import Project
 from tests.processes import wait_for
@@ -176,10 +177,21 @@ def test_after_an_interrupt_that_run_swallowed_nothing_runs(project: Project) ->
 
 
 # --- workers that start ----------------------------------------------------------------------------------------------
+def processes_of(session: int) -> dict[int, int]:
+    """The workers of a run and what they are forked from, each with its parent; all have the same command."""
+    listed = subprocess.run(["ps", "-wweo", "sid=,pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(maxsplit=3) for line in listed.splitlines()]
+    named = ("forkserver import main", "spawn_main")
+    return {
+        int(pid): int(parent)
+        for sid, pid, parent, command in rows
+        if int(sid) == session and any(name in command for name in named)
+    }
+
+
 def starting_workers_of(session: int) -> list[int]:
-    listed = subprocess.run(["ps", "-wweo", "sid=,pid=,args="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(maxsplit=2) for line in listed.splitlines()]
-    return [int(pid) for sid, pid, command in rows if int(sid) == session and "spawn_main" in command]
+    found = processes_of(session)
+    return [pid for pid, parent in found.items() if parent in found or METHOD == "spawn"]
 
 
 def starting_workers(run: subprocess.Popen[str]) -> list[int]:
@@ -189,12 +201,12 @@ def starting_workers(run: subprocess.Popen[str]) -> list[int]:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("later", [0.0, 0.4])
+@pytest.mark.parametrize("later", [0.0, 0.1, 0.4])
 def test_an_interrupt_while_workers_start_says_so_and_no_more(
     project: Project, sent: signal.Signals, later: float
 ) -> None:
     run = project.start("demo", "--parallel", "2")
-    starting_workers(run)
+    wait_for(lambda: starting_workers_of(run.pid) if later else processes_of(run.pid))
     time.sleep(later)
     os.killpg(run.pid, sent) if sent == signal.SIGINT else run.send_signal(sent)
     _, errors = run.communicate(timeout=60)

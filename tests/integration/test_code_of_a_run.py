@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from curidask import clusters
+from curidask.clusters.local import local
 from tests.conftest import Project, clean_environment
 
 EDITED = """
@@ -120,7 +120,7 @@ cf.run_experiment("exp", cache=sys.argv[2], cluster=sys.argv[1], insecure=True, 
 
 def test_a_long_lived_worker_runs_each_version_of_a_project(project: Project, tmp_path: Path) -> None:
     """Each time with its own code, in its child processes too, and in a process that no other version has set up."""
-    with clusters.local(1, {"protocol": "tcp://", "security": None}) as connection:
+    with local(1, {"protocol": "tcp://", "security": None}) as connection:
         told = []
         for version in (1, 2, 1):
             project.write("experiments/exp.py", VERSION.format(version=version))

@@ -203,7 +203,7 @@ class Pair(Cacheable):
 
 
 def test_flags_that_look_exclude_each_other(project: Project) -> None:
-    pairs = [("--map", "--hashes"), ("--paths", "--print-params"), ("--dry", "-s"), ("--parallel-safe", "--notebook")]
+    pairs = [("--map", "--hashes"), ("--paths", "--print-params"), ("--dry", "--notebook"), ("--parallel-safe", "-s")]
     for one, other in pairs:
         refused = project.experiment("demo", one, other)
         assert refused.returncode == 2

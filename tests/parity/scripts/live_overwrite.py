@@ -36,3 +36,7 @@ observe.value("stage", two(one(cf.Record(stages, Params("stage", x=3)))).output)
 everything = cf.ArtifactManager("live_overwrite")
 everything.overwrite = True
 observe.value("manager", two(one(cf.Record(everything, Params("manager", x=4)))).output)
+
+again = cf.ArtifactManager("live_overwrite")
+again.overwrite_stages = ["one"]
+observe.value("first stage", two(one(cf.Record(again, Params("again", x=3)))).output)

@@ -1,0 +1,158 @@
+"""The process that local workers are forked from: what all of them import is imported once, while the driver does too.
+
+A worker that starts from nothing takes half a second of a core to import dask. Python has a means against that, the
+*fork server* of multiprocessing: a process with one thread. Ours is not the one that Python shares, which belongs to
+whoever uses multiprocessing in this process, and it ends with its workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from multiprocessing import connection, forkserver, resource_tracker
+from typing import Any
+
+from curidask.executors import flight
+
+METHOD = "forkserver" if sys.platform == "linux" else "spawn"
+"""What dask calls it. Libraries of other systems may not survive a fork, so each worker starts from nothing there."""
+
+PRELOADED = (
+    "distributed.nanny",
+    "curidask.executors.plugins",
+    "curidask.executors.preload",
+    "curidask.executors.shipping",
+    "curidask.executors.worker",
+)
+"""What workers import before their first job. Nothing of it may start a thread."""
+
+
+ENVIRONMENT = {
+    "MALLOC_TRIM_THRESHOLD_": 65536,
+    "MKL_NUM_THREADS": 1,
+    "OMP_NUM_THREADS": 1,
+    "OPENBLAS_NUM_THREADS": 1,
+    "PYTHONHASHSEED": 6640,
+}
+"""What dask has unless it is configured; it says so itself only once all of it is imported, which is too late."""
+
+
+class ForkServer(forkserver.ForkServer):
+    """A fork server that is there as long as somebody uses it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_forkserver_preload(list(PRELOADED))
+        self._n_users = 0
+        self._counting = threading.Lock()
+        self._starting = threading.Lock()
+
+    def ensure_running(self) -> None:
+        """Start it unless it runs, so that Ctrl-C reaches neither it nor a worker that is too young to say so."""
+        resource_tracker.ensure_running()  # or starting it would let the signal through again
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            # One at a time, since each puts back what it found.
+            with self._starting, _environment(), replaced(connection, "arbitrary_address", self._address):
+                super().ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def connect_to_new_process(self, fds: Sequence[int]) -> tuple[int, int]:
+        """Let it start a worker, unless the cluster that wants it is left already."""
+        if not self._n_users:
+            raise ProcessLookupError("The cluster has ended.")
+        return super().connect_to_new_process(fds)
+
+    def _address(self, _: str) -> str:
+        """Where its socket is, in a folder of this user that a later run removes if this process is killed.
+
+        The path of a socket has a hundred bytes at most, which that of a temporary folder may exceed.
+        """
+        self._folder = flight.own_folder(f"fork server of {os.getpid()}")
+        self._folder_number = os.open(self._folder, os.O_PATH | os.O_CLOEXEC)
+        return f"/proc/self/fd/{self._folder_number}/socket"
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[None]:
+        """End it with the last of those who use it."""
+        with self._counting:
+            self._n_users += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._n_users -= 1
+                if not self._n_users:
+                    self._end()
+
+    def _end(self) -> None:
+        """End it and the workers that it has still, as when an interrupt came while they started."""
+        import psutil
+
+        server: Any = self  # its stubs do not have all
+        with server._lock:
+            if server._forkserver_pid is None:
+                return
+            with contextlib.suppress(psutil.Error):  # it has died
+                process = psutil.Process(server._forkserver_pid)
+                process.suspend()  # so that it starts no more
+                for worker in process.children():
+                    worker.kill()
+                process.kill()
+            server._stop_unlocked()
+            os.close(self._folder_number)
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+SERVER = ForkServer()
+
+
+@contextlib.contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Let an attribute have another value for a while."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextlib.contextmanager
+def _environment() -> Iterator[None]:
+    """The variables with which dask starts workers: the memory allocator reads some, and numpy when it is imported."""
+    import dask
+
+    chosen = ENVIRONMENT | dask.config.get("distributed.nanny.pre-spawn-environ", {})
+    before = {name: os.environ.get(name) for name in chosen}
+    os.environ.update({name: str(value) for name, value in chosen.items() if value is not None and not before[name]})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def leave() -> None:
+    """In a worker: be as one that started from nothing.
+
+    Or what its stages start by a fork server would come from this one: no child of the worker's, and without its code.
+    And all workers would draw the same random numbers. (Python's own generator starts anew in each process.)
+    """
+    server: Any = forkserver._forkserver
+    if server._inherited_fds is None:
+        return
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+    multiprocessing.set_start_method("spawn", force=True)
+    os.close(server._forkserver_alive_fd)
+    server.__init__()
