@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -78,7 +79,7 @@ class CacheUse:
     def end(self, graph: Graph, decisions: Mapping[int, tuple[Action, str]]) -> None:
         """Say what the run did use: all but what turned out to be needed by nothing."""
         root = self._store.local_root
-        if not self._store.writable or (self._late and root is not None and not root.exists()):
+        if not self._store.writable or (self._late and root is not None and not os.path.exists(root)):
             return
         tasks = [graph[task] for task, (action, _) in decisions.items() if action is not Action.PRUNE]
         with without_cache(self._told, "the cache was not told what this run used"):

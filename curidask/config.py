@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from curidask.store.opening import StoreSettings
 
 VERIFY = ("digest", "size", "off")
+SHARED = ("auto", "group")
 FILES = ("curidask.toml", "pyproject.toml", "curidask_config.json", "curifactory_config.json")
 ENVIRONMENT_PREFIX = "CURIDASK_"
 WHOLE_NUMBERS = ("parallel", "lease_seconds")
@@ -74,6 +75,9 @@ class Config:
         among the reports, where there is one.
     parallel : int or None
         Worker processes (0: in this process); None for as many as cores.
+    shared : str
+        Who may use what is made in a cache that is a folder: ``group`` for the folder's group as much as who made it,
+        ``auto`` for that where the folder is one for its group to work in (writable for it, and set-group-id).
     lease_seconds : int
         How long the claim of a process that has died keeps others waiting; 0 for no claims.
     verify : str
@@ -109,6 +113,7 @@ class Config:
     report_css: str = ""
     notebooks: str = "notebooks/experiments"
     parallel: int | None = None
+    shared: str = "auto"
     lease_seconds: int = 60
     verify: str = "digest"
     object_client: str = "auto"
@@ -140,11 +145,13 @@ class Config:
         if "://" in cache:
             return False
         folder = self.path(cache)
-        return (folder / "run.json").is_file() and (folder / RUN_ARTIFACTS).is_dir()
+        return os.path.isfile(folder / "run.json") and os.path.isdir(folder / RUN_ARTIFACTS)
 
     def storage_options(self, url: str) -> dict[str, Any]:
-        """How the place behind a URL is reached, for `curidask.store.objects.open_objects`; empty for a folder."""
-        return {"client": self.object_client, **options_for(url, self.storage)} if "://" in url else {}
+        """How a place is used, for `curidask.store.objects.open_objects`: a URL how it is reached, a folder by whom."""
+        if url.partition("://")[0] in ("file", "local") or "://" not in url:
+            return {"shared": self.shared} if self.shared != "auto" else {}
+        return {"client": self.object_client, **options_for(url, self.storage)}
 
     def cache_urls(self, chosen: str | None = None) -> list[str]:
         """The tiers of the cache, each as an absolute folder or a URL; see `cache`."""
@@ -345,7 +352,7 @@ def _checked(values: Mapping[str, Any], source: str) -> dict[str, Any]:
 
 def problem(key: str, value: Any) -> str:
     """What to write instead of a value that cannot be used; empty for one that can."""
-    choices = {"verify": VERIFY, "object_client": CLIENTS}.get(key)
+    choices = {"verify": VERIFY, "object_client": CLIENTS, "shared": SHARED}.get(key)
     if choices is not None:
         return "" if value in choices else f"use one of {', '.join(choices)}"
     if key in WHOLE_NUMBERS:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import curidask
 from curidask import run_folder
-from curidask.config import RUN_ARTIFACTS, Config
+from curidask.config import RUN_ARTIFACTS
 from curidask.errors import CacheError, ProjectError
+from curidask.image_files import Choice, choose_files
 from curidask.manager import ArtifactManager
 
 ENGINES = ("docker", "podman", "buildah")
 ANSWER_SECONDS = 10
 FOLDER = "docker"
+TAKEN = "files.txt"
+NAMED = 20
+"""Files that are named in what is said."""
 HOME = "/home/researcher"
 
 DOCKERFILE = """\
@@ -75,14 +77,13 @@ def prepare(manager: ArtifactManager, notebook: Path, *, quiet: bool = False) ->
     """
     run = run_folder.run_path(manager.config, manager.reference)
     try:
-        left_out = _write(manager, run, notebook)
+        lines = _write(manager, run, notebook)
     except OSError as error:
         raise CacheError(
             f"The build folder cannot be written: {error.strerror or error}.",
             where=str(run / FOLDER),
             fix="free space, make the folder writable, or set `runs` in the configuration",
         ) from error
-    lines = [f"not in the image: {text}" for text in left_out]
     engine = next(filter(_answers, ENGINES), None)
     command = build_command(manager, engine or "docker")
     if engine is None:
@@ -126,11 +127,14 @@ def _build(command: str, engine: str, *, quiet: bool) -> None:
 
 # --- the build folder ------------------------------------------------------------------------------------------------
 def _write(manager: ArtifactManager, run: Path, notebook: Path) -> list[str]:
+    """Write the folder; lines that say what goes into the image, and what does not."""
     config, folder = manager.config, run / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for name in project_files(config):
+    choice = choose_files(config)
+    for name in choice.taken:
         _copy(config.root / name, folder / "project" / name)
+    (folder / TAKEN).write_text("".join(f"{name}\n" for name in choice.taken), encoding="utf-8", errors="replace")
     inside = Path(config.notebooks) if not Path(config.notebooks).is_absolute() else Path("notebooks")
     _copy(notebook, folder / "project" / inside / notebook.name)
     pinned, vendor, left_out = _requirements(run / run_folder.REQUIREMENTS, config.root)
@@ -140,7 +144,21 @@ def _write(manager: ArtifactManager, run: Path, notebook: Path) -> list[str]:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(package, folder / "vendored" / package.name, ignore=ignored)
     (folder / "Dockerfile").write_text(_dockerfile(manager, vendor=vendor), encoding="utf-8")
-    return left_out
+    return [*_said(choice, folder / TAKEN), *_not_in_it(left_out)]
+
+
+def _said(choice: Choice, listed: Path) -> list[str]:
+    taken = ", ".join(choice.taken[:NAMED]) + (", …" if len(choice.taken) > NAMED else "")
+    lines = [f"in the image: {len(choice.taken)} files of the project, listed in {listed}: {taken}"]
+    for why in dict.fromkeys(choice.left_out.values()):
+        names = [name for name, reason in choice.left_out.items() if reason == why]
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        lines += _not_in_it([f"{', '.join(names[:NAMED])}{more} ({why})"])
+    return lines
+
+
+def _not_in_it(texts: list[str]) -> list[str]:
+    return [f"not in the image: {text}" for text in texts]
 
 
 def _dockerfile(manager: ArtifactManager, *, vendor: bool) -> str:
@@ -172,38 +190,6 @@ def _requirements(path: Path, root: Path) -> tuple[list[str], bool, list[str]]:
         elif Path(local["folder"]) != root:
             left_out.append(f"the package {local['name']}, which was installed from {local['folder']}")
     return pinned, vendor, left_out
-
-
-def project_files(config: Config) -> list[str]:
-    """The project's own files, relative to its folder: what git knows or would take, else all that is no result."""
-    made = [config.path(folder) for folder in (config.runs, config.logs, config.reports)]
-    made += [Path(place) for place in config.cache_urls() if "://" not in place]
-    names = _git_files(config.root)
-    if names is None:
-        names = list(_walk(config.root))
-    paths = ((name, config.root / name) for name in names)
-    return [n for n, path in paths if path.is_file() and not any(path.is_relative_to(folder) for folder in made)]
-
-
-def _git_files(root: Path) -> list[str] | None:
-    command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=30, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    if done.returncode:
-        return None
-    return sorted(os.fsdecode(name) for name in done.stdout.split(b"\0") if name)
-
-
-def _walk(root: Path) -> Iterator[str]:
-    for folder, folders, files in os.walk(root):
-        folders[:] = [
-            name
-            for name in sorted(folders)
-            if not name.startswith(".") and name != "__pycache__" and not Path(folder, name, "pyvenv.cfg").exists()
-        ]
-        yield from (str(Path(folder, name).relative_to(root)) for name in sorted(files))
 
 
 def _copy(source: Path, target: Path) -> None:

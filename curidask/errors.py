@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from curidask.redaction import hide_secrets
+
 
 class CuridaskError(Exception):
     """Base of every error that curidask raises on purpose.
@@ -23,10 +25,10 @@ class CuridaskError(Exception):
     """
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.where = where
-        self.fix = fix
+        super().__init__(hide_secrets(what))
+        self.what = hide_secrets(what)
+        self.where = hide_secrets(where)
+        self.fix = hide_secrets(fix)
 
     def __str__(self) -> str:
         lines = [self.what]

@@ -13,11 +13,11 @@ from typing import Any
 
 from curidask import history, keeping, queries, run_folder
 from curidask.config import Config
-from curidask.errors import ConfigurationError, CuridaskError, RunFailedError, StageFailedError
-from curidask.executors.describe import user_traceback
+from curidask.errors import ConfigurationError, CuridaskError, StageFailedError
+from curidask.executors.describe import first_line, user_traceback
 from curidask.history import RunRecord
 from curidask.keeping import Keeping
-from curidask.listening import Listener
+from curidask.listening import Listener, show_warning
 from curidask.loading import load_experiment, load_param_groups
 from curidask.logs import FOR_FILE, RunLog, log_file
 from curidask.manager import ArtifactManager
@@ -208,7 +208,7 @@ class ExperimentRun:
         lines: list[str] = []
         with _shown(self._progress, reports, lines):
             with (
-                _kept(manager, kept, reported),
+                keeping.kept(manager, kept, reported),
                 log_file(
                     self._log_path(manager, kept),
                     self.config.root,
@@ -313,11 +313,18 @@ def _shown(progress: Progress | None, reports: Sequence[str], lines: Sequence[st
     try:
         yield
     except BaseException:
-        if progress is not None:
-            progress.close(reports, failed=True)
+        _show_end(progress, reports, failed=True)
         raise
-    if progress is not None:
-        progress.close(lines, failed=False)
+    _show_end(progress, lines, failed=False)
+
+
+def _show_end(progress: Progress | None, lines: Sequence[str], *, failed: bool) -> None:
+    if progress is None:
+        return
+    try:
+        progress.close(lines, failed=failed)
+    except Exception as error:
+        show_warning(f"{progress.told_as} failed at the end: {first_line(error)}")
 
 
 def _prefix_of_run(config: Config, cache: str | None, name: str) -> str | None:
@@ -343,41 +350,6 @@ def _check_stage_names(names: Sequence[str], manager: ArtifactManager) -> None:
     unknown = [name for name in (*names, *set_by_run) if name not in there]
     if unknown:
         raise no_such_stage(unknown[0], there)
-
-
-@contextmanager
-def _kept(manager: ArtifactManager, kept: Keeping, on_report: Callable[[Path], None]) -> Iterator[None]:
-    """Make the report and fill the folder when a run has ended, also when stages failed."""
-    failed: CuridaskError | None = None
-    report = kept.report and manager.is_recorded
-    try:
-        yield
-    except (RunFailedError, StageFailedError) as error:
-        failed = error
-    except Exception:
-        _report(manager, on_report, wanted=report)
-        raise
-    _report(manager, on_report, wanted=report)  # before the folder is filled, which gets a copy
-    if kept.store_full:
-        for text in run_folder.fill(manager):
-            warnings.warn(text, stacklevel=2)
-        if failed is not None:
-            folder = run_folder.run_path(manager.config, manager.reference)
-            warnings.warn(f"the run failed; what it has is stored in {folder}", stacklevel=2)
-    if failed is not None:
-        raise failed
-
-
-def _report(manager: ArtifactManager, tell: Callable[[Path], None], *, wanted: bool) -> None:
-    """Write the report. One that cannot be written fails no run."""
-    if not wanted or not manager.run_record.decisions:
-        return
-    try:
-        path = manager.generate_report()
-    except Exception as error:
-        warnings.warn(f"the report could not be written: {error}", stacklevel=2)
-        return
-    tell(path)
 
 
 @contextmanager

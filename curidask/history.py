@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from curidask import __version__
 from curidask.errors import CacheError
@@ -25,6 +25,7 @@ from curidask.executors.describe import loaded_packages, user_name
 from curidask.executors.stored import cacher_name
 from curidask.graph import ArtifactRef, Graph, Task
 from curidask.planner import Action, Plan
+from curidask.redaction import hide_secrets
 from curidask.store.locks import locked
 
 RESERVE_ATTEMPTS = 1000
@@ -73,6 +74,7 @@ class RunRecord:
         The state of the project's repository when the record was written first.
     """
 
+    told_as: ClassVar[str] = "the run record"
     name: str
     number: int
     reference: str
@@ -276,9 +278,16 @@ def new_reference(name: str, runs: Path, *, reserve: bool) -> tuple[int, str]:
 def _next_reference(name: str, runs: Path) -> tuple[int, str]:
     """The number is one more than the highest."""
     pattern = re.compile(rf"{re.escape(name)}_(\d+)_")
-    numbers = [int(m[1]) for entry in (os.listdir(runs) if runs.is_dir() else []) if (m := pattern.match(entry))]
+    numbers = [int(m[1]) for entry in _entries(runs) if (m := pattern.match(entry))]
     number = max(numbers, default=0) + 1
     return number, f"{name}_{number}_{datetime.now().strftime(TIMESTAMP_FORMAT)}"
+
+
+def _entries(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:  # there is none yet, or this user may not look
+        return []
 
 
 def drop_unused(folder: Path) -> None:
@@ -313,7 +322,7 @@ def save(
         When the runs folder cannot be written.
     """
     path = runs / record.reference / "run.json"
-    text = json.dumps(record.as_dict(graph, param_sets, reportables), separators=(",", ":"))
+    text = hide_secrets(json.dumps(record.as_dict(graph, param_sets, reportables), separators=(",", ":")))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(f".{os.getpid()}")

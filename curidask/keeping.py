@@ -6,14 +6,19 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
 from curidask import run_folder
-from curidask.errors import ConfigurationError, CuridaskError
+from curidask.errors import ConfigurationError, CuridaskError, RunFailedError, StageFailedError
+from curidask.executors.describe import first_line
+from curidask.listening import show_warning
 from curidask.manager import ArtifactManager
+from curidask.recorded import FILE as RECORD
 
 TEMPLATE = """
 
@@ -99,6 +104,53 @@ def _edited(editor: str | None) -> str:
 
 
 # --- after the run ---------------------------------------------------------------------------------------------------
+@contextmanager
+def kept(manager: ArtifactManager, keeping: Keeping, on_report: Callable[[Path], None]) -> Iterator[None]:
+    """Make the report and fill the folder when a run has ended, also when stages failed."""
+    failed: CuridaskError | None = None
+    report = keeping.report and manager.is_recorded
+    try:
+        yield
+    except (RunFailedError, StageFailedError) as error:
+        failed = error
+    except Exception:
+        _report(manager, on_report, wanted=report)
+        raise
+    _report(manager, on_report, wanted=report)  # before the folder is filled, which gets a copy
+    if keeping.store_full:
+        _fill(manager, failed)
+    if failed is not None:
+        raise failed
+
+
+def _fill(manager: ArtifactManager, failed: CuridaskError | None) -> None:
+    """Fill the run's folder; that it cannot be filled hides no failure of a stage."""
+    try:
+        for text in run_folder.fill(manager):
+            warnings.warn(text, stacklevel=2)
+    except CuridaskError as error:
+        if failed is None:
+            raise
+        show_warning(f"the run's folder is not whole: {error}")
+        return
+    if failed is not None:
+        folder = run_folder.run_path(manager.config, manager.reference)
+        warnings.warn(f"the run failed; what it has is stored in {folder}", stacklevel=2)
+
+
+def _report(manager: ArtifactManager, tell: Callable[[Path], None], *, wanted: bool) -> None:
+    """Write the report, of a run that has a record. One that cannot be written, or is interrupted, fails no run."""
+    if not (wanted and os.path.exists(manager.run_folder / RECORD)):  # where it cannot be kept, that is told
+        return
+    try:
+        tell(manager.generate_report())
+    except KeyboardInterrupt:
+        show_warning(f"the report was interrupted; `experiment reports {manager.reference}` writes it")
+    except Exception as error:
+        said = str(error) if isinstance(error, CuridaskError) else first_line(error)
+        show_warning(f"the report could not be written: {said}")
+
+
 def keep(manager: ArtifactManager, keeping: Keeping, *, quiet: bool) -> list[str]:
     """Write what is to be kept beside the record and the report; lines that say where it is."""
     lines = []
@@ -123,6 +175,6 @@ def places(manager: ArtifactManager) -> list[str]:
         return []
     lines = [f"cache:  {manager.store.url}"]
     record = run_folder.run_path(manager.config, manager.reference) / "run.json"
-    if manager.is_recorded and record.exists():
+    if manager.is_recorded and os.path.exists(record):
         lines.append(f"record: {record}")
     return lines

@@ -5,17 +5,24 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from curidask.executors.base import Outcome
+from curidask.executors.describe import first_line, levels_to_user
 from curidask.executors.surroundings import ERR, LOG, WARNING, Spoken, prefix_of
 from curidask.graph import Graph, Task
 from curidask.planner import Plan
 
+logger = logging.getLogger("curidask.run")
+
 
 class Listener(Protocol):
-    """Who wants to know what happens: progress display, history, tests."""
+    """Who wants to know what happens: progress display, history, tests.
+
+    What one raises is a warning that names it (by its `told_as`, if it has one), and the run goes on.
+    """
 
     def planned(self, graph: Graph, plan: Plan) -> None:
         """A plan was made, before any of it runs."""
@@ -67,6 +74,7 @@ class Printer:
     """Prints what stages print on workers, for sessions that have no display of their own."""
 
     prints = True
+    told_as = "the printing of what stages print"
 
     def said(self, task: Task | None, spoken: Spoken) -> None:
         """Print it with the stage and the set."""
@@ -87,8 +95,17 @@ class LoadListener(Protocol):
         ...
 
 
+@runtime_checkable
+class PlanChecker(Protocol):
+    """A listener that may refuse a plan, before anybody is told of it."""
+
+    def check_plan(self, graph: Graph, plan: Plan) -> None:
+        """Raise when what is planned cannot be meant."""
+        ...
+
+
 class Audience:
-    """All who are told how a run goes; itself a `Listener`.
+    """All who are told how a run goes; itself a `Listener`, and the one that raises nothing.
 
     Parameters
     ----------
@@ -106,39 +123,37 @@ class Audience:
         self._listeners = list(listeners)
         self._hearers: list[Hearer] = [listener for listener in listeners if isinstance(listener, Hearer)]
         self._load_listeners = [listener for listener in listeners if isinstance(listener, LoadListener)]
+        self._checkers = [listener for listener in listeners if isinstance(listener, PlanChecker)]
         self._told: set[str] = set()
+        self._failed: set[int] = set()
         self.wants_load = bool(self._load_listeners)
 
     # --- Listener ----------------------------------------------------------------------------------------------------
     def planned(self, graph: Graph, plan: Plan) -> None:
-        """See `Listener.planned`."""
-        for listener in self._listeners:
-            listener.planned(graph, plan)
+        """See `Listener.planned`; raises what a `PlanChecker` has against the plan."""
+        for checker in self._checkers:
+            checker.check_plan(graph, plan)
+        self._tell(self._listeners, "planned", graph, plan)
 
     def started_executor(self, description: str) -> None:
         """See `Listener.started_executor`."""
-        for listener in self._listeners:
-            listener.started_executor(description)
+        self._tell(self._listeners, "started_executor", description)
 
     def ended(self, task: Task, outcome: Outcome) -> None:
         """See `Listener.ended`."""
-        for listener in self._listeners:
-            listener.ended(task, outcome)
+        self._tell(self._listeners, "ended", task, outcome)
 
     def blocked(self, task: Task) -> None:
         """See `Listener.blocked`."""
-        for listener in self._listeners:
-            listener.blocked(task)
+        self._tell(self._listeners, "blocked", task)
 
     def waiting(self, task: Task, holder: str) -> None:
         """See `Listener.waiting`."""
-        for listener in self._listeners:
-            listener.waiting(task, holder)
+        self._tell(self._listeners, "waiting", task, holder)
 
     def warned(self, text: str) -> None:
         """See `Listener.warned`."""
-        for listener in self._listeners:
-            listener.warned(text)
+        self._tell(self._listeners, "warned", text)
 
     def warned_once(self, texts: Iterable[str]) -> None:
         """Warn of what several workers may have noticed, each for itself."""
@@ -149,8 +164,29 @@ class Audience:
 
     def told_load(self, text: str) -> None:
         """See `LoadListener.told_load`."""
-        for listener in self._load_listeners:
-            listener.told_load(text)
+        self._tell(self._load_listeners, "told_load", text)
+
+    # --- whoever cannot be told --------------------------------------------------------------------------------------
+    def _tell(self, listeners: Iterable[Any], event: str, *what: Any) -> None:
+        for listener in listeners:
+            try:
+                getattr(listener, event)(*what)
+            except Exception as error:
+                self._note_failure(listener, event, error)
+
+    def _note_failure(self, listener: Any, event: str, error: Exception) -> None:
+        """Warn once of a listener that raised; the others go on."""
+        if id(listener) in self._failed:
+            return
+        self._failed.add(id(listener))
+        kind = type(listener)
+        name = getattr(listener, "told_as", "") or f"the listener {kind.__module__}.{kind.__qualname__}"
+        text = f"{name} failed in {event}(): {first_line(error)}; the run goes on"
+        others = [other for other in self._listeners if other is not listener]
+        self._tell(others, "warned", text)
+        if not any(isinstance(other, Hearer) and other.prints and id(other) not in self._failed for other in others):
+            show_warning(text)
+        logger.debug("%s", text, exc_info=error, extra={"stage": ""})
 
     # --- what stages say ---------------------------------------------------------------------------------------------
     @property
@@ -169,22 +205,35 @@ class Audience:
         if spoken.kind == WARNING:
             self.warned(spoken.text)
         elif spoken.kind == LOG:
-            _log_again(task, spoken)
+            self._tell([_relay], "said", task, spoken)
         else:
-            for hearer in self._hearers:
-                with contextlib.suppress(OSError, ValueError):  # nobody reads our output any more
-                    hearer.said(task, spoken)
+            self._tell(self._hearers, "said", task, spoken)
 
     def before_print(self) -> None:
         """Let displays make room for what a stage prints."""
-        for hearer in self._hearers:
-            hearer.before_print()
+        self._tell(self._hearers, "before_print")
 
 
-def _log_again(task: Task | None, spoken: Spoken) -> None:
-    """Log here what was logged on a worker."""
-    target = logging.getLogger(spoken.logger)
-    if target.isEnabledFor(spoken.level):
-        record = target.makeRecord(spoken.logger, spoken.level, spoken.path, 0, spoken.text, (), None)
-        record.stage = prefix_of(task.spec.name, task.record.name) if task is not None else ""
-        target.handle(record)
+def show_warning(text: str) -> None:
+    """Warn where nobody else shows it: by Python's own means, or plainly where they raise, too."""
+    try:
+        warnings.warn(text, stacklevel=levels_to_user())
+    except Exception:
+        with contextlib.suppress(Exception):
+            print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+class _Relay:
+    """Logs here what was logged on a worker."""
+
+    told_as = "the logging of what workers log"
+
+    def said(self, task: Task | None, spoken: Spoken) -> None:
+        target = logging.getLogger(spoken.logger)
+        if target.isEnabledFor(spoken.level):
+            record = target.makeRecord(spoken.logger, spoken.level, spoken.path, 0, spoken.text, (), None)
+            record.stage = prefix_of(task.spec.name, task.record.name) if task is not None else ""
+            target.handle(record)
+
+
+_relay = _Relay()

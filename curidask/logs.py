@@ -15,6 +15,7 @@ from curidask.executors.talk import speaker
 from curidask.executors.whose_files import is_own_file
 from curidask.graph import Graph, Task
 from curidask.planner import Action, Plan
+from curidask.redaction import hide_secrets
 
 FORMAT = "%(asctime)s [%(levelname)s] %(name)s: %(stage)s%(message)s"
 SHORT_FORMAT = "%(levelname)s %(name)s: %(stage)s%(message)s"
@@ -51,7 +52,7 @@ class OwnRecords(logging.Filter):
             return True
         path = record.pathname
         if path not in self._known:
-            self._known[path] = is_own_file(Path(path).absolute(), self._root) or _is_typed_in(path)
+            self._known[path] = _is_typed_in(path) or _is_own(path, self._root)
         return self._known[path]
 
 
@@ -86,6 +87,7 @@ class RunLog:
     """
 
     prints = False
+    told_as = "the log"
 
     def __init__(self, *, tracebacks: bool = False) -> None:
         self._tracebacks = tracebacks
@@ -172,7 +174,7 @@ def log_file(
         _warn_of_no_log(path, error)
         yield
         return
-    handler.setFormatter(logging.Formatter(FORMAT))
+    handler.setFormatter(_WithoutSecrets(FORMAT))
     handler.setLevel(level)
     handler.addFilter(OwnRecords(root, everything=everything))
     handler.addFilter(ByStage())
@@ -194,6 +196,11 @@ def log_file(
             logger_of_prints.removeHandler(handler)
         top.setLevel(before)
         handler.close()
+
+
+class _WithoutSecrets(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return hide_secrets(super().format(record))
 
 
 class _LogFile(logging.FileHandler):
@@ -239,6 +246,13 @@ class _LastResort(logging.Handler):
             print(self.format(record), file=getattr(sys.stderr, "beneath", sys.stderr))
         except Exception:
             self.handleError(record)
+
+
+def _is_own(path: str, root: Path) -> bool:
+    try:
+        return is_own_file(Path(path).absolute(), root)
+    except OSError:  # the current folder is gone
+        return False
 
 
 def _is_typed_in(path: str) -> bool:

@@ -468,7 +468,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         if self._status is not None:
             told.append(self._status)
         if self.writable:
-            told.append(Publisher(self.store, self.config.root, tuple(told)))
+            told.append(Publisher(self.store, self.config.root, lambda text: self.runner.audience.warned(text)))
         return told
 
     def _make_executor(self) -> Executor:

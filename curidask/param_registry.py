@@ -20,6 +20,7 @@ from typing import Any
 from curidask.errors import CacheError, SelectionError
 from curidask.hash_fields import BOOKKEEPING, field_values, has_fields
 from curidask.params import ExperimentParameters
+from curidask.redaction import hide_secrets
 from curidask.store.names import original_part, safe_part
 from curidask.store.untrusted import LARGE_BYTES, is_named_texts, is_text, parse_object, read_file
 
@@ -102,7 +103,10 @@ def _plain_object(value: Any) -> Any:
         return {"partial": _plain(value.func), "args": _plain(value.args), "keywords": _plain(value.keywords)}
     if hasattr(value, "tolist") and getattr(value, "size", TEXT_LENGTH) < TEXT_LENGTH:  # of numpy, or like it
         return _plain(value.tolist())
-    return _cut(repr(value))
+    try:
+        return _cut(repr(value))
+    except Exception:  # of the user's class
+        return f"<{type(value).__qualname__} without a repr>"
 
 
 def _cut(text: str) -> str:
@@ -139,7 +143,7 @@ def _file_name(hash_: str, name: str) -> str:
 
 
 def _write(path: Path, param_set: ParamSet) -> None:
-    text = json.dumps(dataclasses.asdict(param_set), indent=1)
+    text = hide_secrets(json.dumps(dataclasses.asdict(param_set), indent=1))
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{os.getpid()}-{os.urandom(4).hex()}")
     beside.write_text(text, encoding="utf-8")

@@ -6,10 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from curidask.hash_fields import field_values
+from curidask.redaction import hide_secrets
 
 
 def preview(value: Any, limit: int = 80) -> str:
-    """A short text about a value: type, shape or length, and how it begins."""
+    """A short text about a value: type, shape or length, and how it begins; its type alone where these raise."""
+    try:
+        return _preview(value, limit)
+    except Exception:
+        return type(value).__name__
+
+
+def _preview(value: Any, limit: int) -> str:
     kind = type(value).__name__
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple):
@@ -17,11 +25,9 @@ def preview(value: Any, limit: int = 80) -> str:
     if isinstance(value, bool | int | float | complex | type(None)):
         return repr(value)
     if isinstance(value, str | bytes):
+        value = hide_secrets(value) if isinstance(value, str) else value
         return repr(value if len(value) <= limit else value[:limit]) + ("" if len(value) <= limit else "…")
-    try:
-        return f"{kind} of length {len(value)}"
-    except Exception:
-        return kind
+    return f"{kind} of length {len(value)}"
 
 
 def describe_params(params: Any) -> dict[str, Any]:
@@ -33,13 +39,13 @@ def describe_params(params: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | int | float):
         return value
-    return (
-        getattr(value, "__qualname__", None) or preview(value)
-        if not isinstance(value, list | tuple)
-        else _plain_list(value)
-    )
+    if isinstance(value, str):
+        return hide_secrets(value)
+    if isinstance(value, list | tuple):
+        return _plain_list(value)
+    return getattr(value, "__qualname__", None) or preview(value)
 
 
 def _plain_list(value: Sequence[Any]) -> Any:

@@ -40,6 +40,7 @@ class Progress:
     """
 
     prints: ClassVar[bool] = True
+    told_as: ClassVar[str] = "the display"
     quiet: bool = False
     plain: bool = False
     moving: bool | None = None

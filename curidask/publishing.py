@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from curidask.errors import CacheError
 from curidask.executors.base import Kind, Outcome
 from curidask.executors.given_files import Owner, find_override, note_ours, owner
 from curidask.executors.stored import cacher_name
 from curidask.graph import Graph, Task
-from curidask.listening import Listener
 from curidask.planner import Action, Plan
 from curidask.store.base import Store
 from curidask.store.integrity import check_file
@@ -64,24 +64,27 @@ class Publisher:
     store : Store
     root : Path
         Where relative paths start.
-    listeners : sequence of Listener
-        Who is told what the user should know.
+    warn : callable
+        Is given what the user should know.
 
     Notes
     -----
     A file is written beside and renamed, so nobody sees half of one; a folder is replaced as a whole.
     """
 
-    def __init__(self, store: Store, root: Path, listeners: Sequence[Listener] = ()) -> None:
+    told_as: ClassVar[str] = "the publishing of copies"
+
+    def __init__(self, store: Store, root: Path, warn: Callable[[str], None]) -> None:
         self._store = store
         self._root = root
-        self._listeners = listeners
+        self._warn = warn
+        self._there: list[Publication] = []
         self._by_path: dict[str, Publication] = {}
         self._told: set[str] = set()
 
     # --- Listener ----------------------------------------------------------------------------------------------------
-    def planned(self, graph: Graph, plan: Plan) -> None:
-        """Find the paths, and publish what is there already.
+    def check_plan(self, graph: Graph, plan: Plan) -> None:
+        """Find the paths.
 
         Raises
         ------
@@ -94,7 +97,11 @@ class Publisher:
                 self._claim(publication)
                 if plan.decisions[task].action is not Action.RUN:
                     there.append(publication)
-        self._publish_changed([p for p in there if self._by_path[p.path] is p])
+        self._there = [p for p in there if self._by_path[p.path] is p]
+
+    def planned(self, graph: Graph, plan: Plan) -> None:
+        """Publish what is there already."""
+        self._publish_changed(self._there)
 
     def started_executor(self, description: str) -> None:
         """Nothing to do."""
@@ -186,10 +193,6 @@ class Publisher:
     def _tell_left(self, left: Mapping[str, Owner]) -> None:
         for path, whose in left.items():
             self._warn(f"{path!r} was {whose.value} and stays as it is; remove it to have it written anew")
-
-    def _warn(self, text: str) -> None:
-        for listener in self._listeners:
-            listener.warned(text)
 
 
 def publish(publication: Publication, checkout: Checkout) -> dict[str, Owner]:

@@ -43,6 +43,8 @@ class ReportCollector:
         that a stage reported on a record that went into its own.
     """
 
+    told_as = "the keeping of what stages reported"
+
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self.rows: list[dict[str, Any]] = []

@@ -56,7 +56,7 @@ class RunCache:
         self.work = f"{run_record.reference}-{session[:12]}"
         self.notices: list[str] = []
         self._record = run_record
-        self.claims = self._claims(session, lease_seconds) if store.writable and lease_seconds else None
+        self.claims = self._claims(session, lease_seconds) if lease_seconds else None
         self.use = CacheUse(
             store,
             reference=run_record.reference,
@@ -69,19 +69,23 @@ class RunCache:
         )
 
     def _claims(self, session: str, lease_seconds: float) -> Claims | None:
-        objects = self.store.objects
-        try:
-            if objects.probe_exclusive():
-                return Claims(objects, session, user_name(), lease_seconds)
-        except CacheError as error:
-            if not is_refused(error) or objects.local_root is not None:
-                raise
-            self.store.check_writable()  # a place in the network that this user may only read
+        while self.store.writable:
+            objects = self.store.objects
+            try:
+                if objects.probe_exclusive():
+                    return Claims(objects, session, user_name(), lease_seconds)
+            except CacheError as error:
+                if not is_refused(error):
+                    raise
+                self.store.check_writable()  # which may leave another tier to write to, or none
+                if self.store.writable and self.store.objects is objects:
+                    raise
+                continue
+            self.notices.append(
+                f"{objects.url} does not create objects exclusively, so runs at the same time may compute the same "
+                "twice; results stay right (`lease_seconds = 0` in the configuration ends this warning)"
+            )
             return None
-        self.notices.append(
-            f"{objects.url} does not create objects exclusively, so runs at the same time may compute the same twice; "
-            "results stay right (`lease_seconds = 0` in the configuration ends this warning)"
-        )
         return None
 
     def check(self) -> None:

@@ -30,6 +30,7 @@ from curidask.config import RUN_ARTIFACTS, Config
 from curidask.errors import CacheError, ProjectError
 from curidask.history import git_state
 from curidask.recorded import read_record
+from curidask.redaction import hide_secrets
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.transfer import Result, copy_artifacts
 
@@ -135,7 +136,7 @@ def _write_environment(manager: ArtifactManager, folder: Path) -> None:
         "git": git_state(root) | {"untracked": _git(root, "ls-files", "--others", "--exclude-standard").splitlines()},
         "packages": {name: package["version"] for name, package in packages.items()},
     }
-    (folder / ENVIRONMENT).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (folder / ENVIRONMENT).write_text(hide_secrets(json.dumps(content, indent=1)) + "\n", encoding="utf-8")
     lines = [package["requirement"] for package in packages.values()]
     (folder / REQUIREMENTS).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     changes = _git(root, "diff", "HEAD", "--binary", "--no-color", "--no-ext-diff")

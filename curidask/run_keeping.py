@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,17 +14,21 @@ from curidask import history, param_registry
 from curidask.cache_use import without_cache
 from curidask.config import Config
 from curidask.errors import CacheError
+from curidask.executors.describe import first_line
 from curidask.executors.stored import artifact_info
 from curidask.graph import Graph
 from curidask.history import RunRecord
 from curidask.planner import Action
 from curidask.preview import describe_params
 from curidask.record import Record
+from curidask.redaction import hide_secrets
 from curidask.reported import ReportCollector
 from curidask.store.base import Store
 
 DESCRIBED_AT_MOST = 500
 """Reused artifacts whose manifests are read for the run record."""
+
+NOTHING_KEPT = "nothing is kept of how it went"
 
 logger = logging.getLogger("curidask.run")
 
@@ -67,33 +73,40 @@ class RunKeeper:
 
     def save_so_far(self, whole: bool) -> None:
         """Write the run record while the run goes on, at first without its tasks."""
-        with self._told():
+        with self._told(NOTHING_KEPT):
             history.save(self._record, self._graph if whole else Graph(), {}, self._runs)
 
     def save(self) -> Path:
         """Write the run record as it is now, and the parameter sets into the registry, where they can be; its path."""
-        self._complete()
         sets = [record.params for record in self._records if record.params is not None]
-        with self._told():
+        with self._told("its record has not all of it"):
+            self._complete()
+        with self._told("its parameter sets are not kept"):
             param_registry.add(self._runs, self._record.name, self._record.reference, sets)
+        with self._told(NOTHING_KEPT):
             history.save(self._record, self._graph, self._param_sets(), self._runs, self._reported.rows)
         return self._runs / self._record.reference / "run.json"
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Let the run go on when its record cannot be written, and say so once."""
+    def _told(self, lost: str) -> Iterator[None]:
+        """Let the run go on when its record cannot be made or written, and say once what is lost by that."""
         try:
             yield
-        except CacheError as error:
+        except Exception as error:
             if not self._has_told:
                 self._has_told = True
-                text = "%s The run goes on, and nothing is kept of how it went (%s)"
-                logger.warning(text, error.what, error.where, extra={"notice": True, "stage": ""})
+                what, where = f"The run record cannot be made: {first_line(error)}.", ""
+                if isinstance(error, CacheError):
+                    what, where = error.what, f" ({error.where})"
+                logger.warning("%s The run goes on, and %s%s", what, lost, where, extra={"notice": True, "stage": ""})
 
     def as_dict(self) -> dict[str, Any]:
         """The run record as it is now, as plain JSON values."""
         self._complete()
-        return self._record.as_dict(self._graph, self._param_sets(), self._reported.rows)
+        values = self._record.as_dict(self._graph, self._param_sets(), self._reported.rows)
+        text = json.dumps(values)
+        shown = hide_secrets(text)
+        return values if shown == text else dict(json.loads(shown))
 
     def _gather_reported(self) -> None:
         """Fetch what stages reported that are reused; see `ReportCollector`.
@@ -111,7 +124,7 @@ class RunKeeper:
         self._gather_reported()
         self._describe_reused()
         self._record.records = [self._row(record) for record in self._records]
-        self._record.log = str(self._log) if self._log.exists() else ""
+        self._record.log = str(self._log) if os.path.exists(self._log) else ""
 
     def _describe_reused(self) -> None:
         """Let the run record say what was reused; of many artifacts it keeps the names only (a manifest each)."""

@@ -25,6 +25,7 @@ from curidask.graph import Graph, Task
 from curidask.history import RunRecord
 from curidask.planner import Plan
 from curidask.recorded import read_record
+from curidask.redaction import hide_secrets
 from curidask.store.processes import is_running, own_birth, place
 from curidask.store.untrusted import is_count, is_name, is_pid, is_seconds, is_text, parse_object, read_file
 
@@ -106,6 +107,8 @@ class StatusKeeper:
         Writes the run record; told whether with all its tasks.
     """
 
+    told_as = "the keeping of how the run stands"
+
     def __init__(self, record: RunRecord, folder: Path, save: Callable[[bool], object]) -> None:
         self._record = record
         self._status = RunStatus(
@@ -172,7 +175,7 @@ class StatusKeeper:
     def _begin(self) -> None:
         self._has_begun = True
         with self._lock:
-            self._status = replace(self._status, title=self._record.notes.partition("\n")[0])
+            self._status = replace(self._status, title=hide_secrets(self._record.notes.partition("\n")[0]))
         self._save_record(whole=False)
         threading.Thread(target=_beat, args=(ref(self), self._ends), name="curidask-status", daemon=True).start()
         self._write()

@@ -7,12 +7,13 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 import click
 
+from curidask.redaction import hide_secrets
 from curidask.store.untrusted import for_terminal
 
 _colour: bool | None = None
@@ -41,9 +42,9 @@ def coloured(*, plain: bool) -> Iterator[None]:
 def say(text: str = "", *, err: bool = True, nl: bool = True, as_it_is: bool = False, **style: Any) -> None:
     """Print a line, on stderr unless told otherwise.
 
-    What moves the cursor is left out, whoever wrote it, but for what is to be shown `as_it_is`.
+    What moves the cursor is left out, and what is secret in addresses, but for what is to be shown `as_it_is`.
     """
-    text = text if as_it_is else for_terminal(text)
+    text = text if as_it_is else for_terminal(hide_secrets(text))
     click.echo(click.style(text, **style) if style else text, file=own_stream(err=err), nl=nl, color=_colour)
 
 
@@ -100,7 +101,12 @@ def show_warnings(show: Callable[[str], None]) -> None:
     """Show Python's warnings as lines from now on."""
 
     def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        show(f"{message}" if category is UserWarning else f"{category.__name__}: {message}")
+        text = f"{message}" if category is UserWarning else f"{category.__name__}: {message}"
+        try:
+            show(text)
+        except Exception:  # of the display, which has no say in whether the run goes on
+            with suppress(Exception):
+                print(f"warning: {text}", file=sys.stderr)
 
     warnings.showwarning = show_warning
 

@@ -16,6 +16,7 @@ PACKAGE = Path(curidask.__file__).parent
 
 GROUPS = [
     [
+        "redaction",
         "errors",
         "expected_types",
         "keywords",
@@ -83,6 +84,7 @@ GROUPS = [
         "progress",
         "queries",
         "run_notebook",
+        "image_files",
         "docker",
         "keeping",
         "experiment_run",
@@ -97,7 +99,7 @@ IMPURE = {"os", "io", "socket", "time", "random", "logging", "subprocess", "temp
 ONLY_IN = {
     "fsspec": {"store/fsspec_objects.py"},
     "obstore": {"store/obstore_objects.py", "store/obstore_stores.py"},
-    "distributed": {"executors/dask_worker.py", "executors/plugins.py", "clusters"},
+    "distributed": {"executors/dask_worker.py", "executors/plugins.py", "executors/silence.py", "clusters"},
     "dask": {"executors/sending.py", "executors/cargo.py", "executors/chains.py", "clusters"},
 }
 

@@ -187,6 +187,8 @@ class _Cleaning:
             return
         done = self._collect(inventory, plan)
         self._print(plan, None, done)
+        if done.refused:
+            sys.exit(1)
 
     def _collect(self, inventory: Inventory, plan: Plan) -> Collected:
         from curidask.executors.describe import user_name
@@ -216,6 +218,11 @@ class _Cleaning:
             click.echo(f"stays: {view.count(number, 'artifact')} {why}")
         if done is not None and done.spared:
             click.echo(f"stays: {view.count(len(done.spared), 'artifact')} that a run began to use meanwhile")
+        refused = [] if done is None else list(done.refused.items())
+        for name, why in refused[: view.PROBLEM_LINES]:
+            click.echo(f"stays: {printable(name)}: {printable(why)}")
+        if len(refused) > view.PROBLEM_LINES:
+            click.echo(f"… and {len(refused) - view.PROBLEM_LINES} more that this user may not remove (--json has all)")
         halves = sum(map(len, plan.halves.values()))
         n_left = len(leftovers) + halves if leftovers is not None else done.leftovers if done is not None else 0
         if n_left:

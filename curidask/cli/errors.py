@@ -90,6 +90,10 @@ def show(error: CuridaskError) -> None:
 
 def show_user_error(error: Exception, traceback_text: str, *, stored: bool) -> None:
     """Print what the experiment's own ``run()`` raised; `stored` says whether anything was to be."""
+    from curidask.store.disk_errors import what_is_full
+
     say(traceback_text.rstrip())
     kept = "what had finished is in the cache" if stored else "nothing was stored, as was asked for"
     say(f"error: run() raised {type(error).__name__}; {kept}", fg="red")
+    if fix := what_is_full(error):
+        say(f"  fix:   {fix}")

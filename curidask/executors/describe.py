@@ -17,6 +17,7 @@ from curidask.errors import CuridaskError
 from curidask.executors.base import ErrorInfo
 from curidask.executors.left_out import what_to_do
 from curidask.executors.project_imports import path_on_driver
+from curidask.store.disk_errors import what_is_full
 
 FRAMEWORK = str(Path(__file__).resolve().parents[1]) + os.sep
 STANDARD = os.path.dirname(os.__file__) + os.sep
@@ -34,7 +35,7 @@ def describe_error(error: BaseException, *, portable: bool) -> ErrorInfo:
     if isinstance(error, CuridaskError):
         message, fix = error.what, error.fix
     else:
-        message, fix = _safe_str(error), what_to_do(error)
+        message, fix = _safe_str(error), what_to_do(error) or what_is_full(error)
     if portable and _wanted_a_terminal(error):
         message = message or "the debugger was called where nobody can type"
         fix = "a worker has no terminal: run with --parallel 0, in this process"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable
 from typing import Any
 
-from curidask.executors import autopsy, host
+from curidask.executors import autopsy, host, silence
 from curidask.executors.deaths import Deaths
-from curidask.executors.plugins import CoronerPlugin, HostPlugin
-from curidask.executors.surroundings import Spoken
+from curidask.executors.plugins import CoronerPlugin, HostPlugin, SilencePlugin
+from curidask.executors.surroundings import WARNING, Spoken
 
 Hear = Callable[[Spoken], None]
 
@@ -42,3 +43,6 @@ def listen(client: Any, session: str, hear: Hear, deaths: Deaths) -> None:
     client.subscribe_topic(autopsy.TOPIC, lambda event: deaths.reported(event[1]))
     client.register_plugin(HostPlugin(logging.getLogger().getEffectiveLevel()))
     client.register_plugin(CoronerPlugin())
+    client.subscribe_topic(silence.TOPIC, lambda event: hear(Spoken(-1, WARNING, str(event[1]))))
+    with contextlib.suppress(Exception):  # a scheduler may be set to take no code from clients
+        client.register_plugin(SilencePlugin(silence.SILENT_SECONDS))

@@ -24,8 +24,11 @@ from curidask.executors.stored import artifact_info, bind, cacher_name
 from curidask.executors.tokens import NOTE, Holder, with_paths
 from curidask.executors.values import Referring, pack
 from curidask.preview import describe_params, preview
+from curidask.store.disk_errors import what_is_full
 from curidask.store.manifests import FileEntry, Manifest
 from curidask.store.workspaces import Workspace
+
+NO_ROOM = "free space on the disk of the cache or choose another with --cache; what is committed stays"
 
 
 @dataclass(slots=True)
@@ -227,7 +230,7 @@ class OutputKeeper:
             raise CacheError(
                 f"The output {output.name!r} could not be written: {error.strerror or error}.",
                 where=f"{type(cacher).__name__} of {self.job.label}",
-                fix="free space on the disk of the cache or choose another with --cache; what is committed stays",
+                fix=what_is_full(error) or NO_ROOM,
             ) from error
 
     def _pack(self, output: JobOutput, value: Any) -> Any:

@@ -14,10 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from distributed import NannyPlugin, WorkerPlugin
+from distributed import NannyPlugin, SchedulerPlugin, WorkerPlugin
 from distributed.core import Status
+from tornado.ioloop import PeriodicCallback
 
-from curidask.executors import autopsy, host, remaining
+from curidask.executors import autopsy, host, remaining, silence
 from curidask.executors.flight import folder_of, sweep
 from curidask.executors.guarded import Guarded
 from curidask.stage_options import LIFETIME, MEMORY
@@ -91,6 +92,30 @@ def _whole_memory() -> int:
     import psutil
 
     return int(psutil.virtual_memory().total)
+
+
+class SilencePlugin(Guarded, SchedulerPlugin):  # type: ignore[misc]  # distributed has no types
+    """Lets a scheduler hand on what waits on workers of which nothing is heard.
+
+    Parameters
+    ----------
+    seconds : float
+        See `curidask.executors.silence.SILENT_SECONDS`.
+    """
+
+    name = "curidask-silence"
+    base = "SchedulerPlugin"
+    idempotent = True
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    async def start(self, scheduler: Any) -> None:
+        """Begin to look; the scheduler ends it with what else it does now and then."""
+        watch = silence.Watch(scheduler, self.seconds)
+        calls = scheduler.periodic_callbacks
+        calls[self.name] = PeriodicCallback(watch.look, watch.pause * 1000)
+        calls[self.name].start()
 
 
 class CoronerPlugin(Guarded, NannyPlugin):  # type: ignore[misc]  # distributed has no types

@@ -6,6 +6,7 @@ checks each file against the manifest, so whatever went wrong between the two sh
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
@@ -31,6 +32,9 @@ from curidask.store.signing import Keyring
 from curidask.store.workspaces import Workspace, Workspaces
 
 READ_ATTEMPTS = 3
+
+ONLY_READ = "is only read, so what this run computes is not kept"
+KEEP_IT = "to keep it, put a folder before it: --cache data/cache,{}"
 
 
 class ArtifactStore:
@@ -126,13 +130,21 @@ class ArtifactStore:
         try:
             self.objects.check_writable()
         except CacheError as error:
-            if self._folder is not None or not is_refused(error):
+            if not (is_refused(error) and self.may_be_read()):
                 raise
-            self.writable = False
-            self.catalog.notices.append(
-                f"{self.url} is only read, so what this run computes is not kept: {error.what} (to keep it, put a "
-                f"folder before it: --cache data/cache,{self.url})"
-            )
+            self.only_read()
+            self.catalog.notices.append(f"{self.url} {ONLY_READ}: {error.what} ({KEEP_IT.format(self.url)})")
+
+    def may_be_read(self) -> bool:
+        """Whether this user may read it, as far as that is known without a request."""
+        root = self.objects.local_root
+        return root is None or os.access(root, os.R_OK | os.X_OK)
+
+    def only_read(self) -> None:
+        """Write to it no more, and make nothing in it."""
+        self.tidy()
+        self.writable = False
+        self._workspaces = Workspaces(self.url, None)
 
     def notices(self) -> list[str]:
         """See `Store.notices`."""

@@ -57,7 +57,7 @@ class Store(Protocol):
     def check_writable(self) -> None:
         """Raise a `CacheError` that says how to fix it, when artifacts cannot be stored.
 
-        A place in the network without the permission to write is only read from then on: `writable` and `notices` say
+        A place that may be read, but not written, is only read from then on: `writable` and `notices` say
         so.
         """
         ...

@@ -12,6 +12,7 @@ from curidask.store.bringing import all_files
 from curidask.store.inventory import Entry, Inventory
 from curidask.store.leftovers import find_leftovers, remove_leftovers
 from curidask.store.names import manifest_name
+from curidask.store.removing import remove_each, what_stays
 from curidask.store.usage import LEASE_SECONDS, Removal, Use, Uses
 
 BATCH = 200
@@ -235,12 +236,15 @@ class Collected:
         What a run began to use since the plan.
     leftovers : int
         Working folders of processes that died, and objects of commits that were broken off.
+    refused : dict of str to str
+        What this user may not remove, artifacts and other objects, with why. Such an artifact stays whole.
     """
 
     stems: list[str] = field(default_factory=list)
     size_bytes: int = 0
     spared: list[str] = field(default_factory=list)
     leftovers: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 def collect(
@@ -277,14 +281,17 @@ def collect(
         with Removal(store.objects, [doomed.entry.stem for doomed in batch], who) as removal:
             used = _in_use(uses, planned_with)
             free = [doomed for doomed in batch if doomed.entry.stem not in used] if removal.holds else []
-            _remove(store, [doomed.entry.stem for doomed in free], files)
+            refused = _remove(store, [doomed.entry.stem for doomed in free], files)
+        done.refused |= refused
+        done.spared += [doomed.entry.stem for doomed in batch if doomed not in free]
+        free = [doomed for doomed in free if doomed.entry.stem not in refused]
         done.stems += [doomed.entry.stem for doomed in free]
         done.size_bytes += sum(doomed.entry.size_bytes for doomed in free)
-        done.spared += [doomed.entry.stem for doomed in batch if doomed not in free]
         told(start + len(batch), len(plan.remove))
     found = find_leftovers(store, uses, time.time(), grace_seconds)
-    done.leftovers = _remove_halves(store, plan, uses, who) + remove_leftovers(store, found)
-    uses.forget(plan.runs)
+    done.leftovers = _remove_halves(store, plan, uses, who, done.refused)
+    done.leftovers += remove_leftovers(store, found, done.refused)
+    done.refused |= uses.forget(plan.runs)
     return done
 
 
@@ -307,6 +314,10 @@ class _Files:
         }
         self._owners = Counter(name for names in self._of.values() for name in names)
 
+    def of(self, stem: str) -> set[str]:
+        """The files of an artifact that nobody else owns."""
+        return {name for name in self._of[stem] if self._owners[name] == 1}
+
     def release(self, stems: Iterable[str]) -> list[str]:
         """The files that nobody owns once these artifacts are gone."""
         names = [name for stem in stems for name in self._of.pop(stem)]
@@ -319,12 +330,19 @@ class _Files:
         return sum(sizes[name].size_bytes for name in self.release([entry.stem]) if name in sizes)
 
 
-def _remove(store: ArtifactStore, stems: Sequence[str], files: _Files) -> None:
-    store.objects.remove([manifest_name(stem) for stem in stems])
-    store.objects.remove(files.release(stems))
+def _remove(store: ArtifactStore, stems: Sequence[str], files: _Files) -> dict[str, str]:
+    """Remove artifacts, manifests first; what may not be removed, with why."""
+    kept = {
+        stem: f"This user may not remove {name!r}."
+        for stem in stems
+        if (name := what_stays(store.objects, [manifest_name(stem), *files.of(stem)]))
+    }
+    stem_of = {manifest_name(stem): stem for stem in stems if stem not in kept}
+    kept |= {stem_of[name]: why for name, why in remove_each(store.objects, stem_of).items()}
+    return kept | remove_each(store.objects, files.release(stem for stem in stems if stem not in kept))
 
 
-def _remove_halves(store: ArtifactStore, plan: Plan, uses: Uses, who: str) -> int:
+def _remove_halves(store: ArtifactStore, plan: Plan, uses: Uses, who: str, refused: dict[str, str]) -> int:
     if not plan.halves:
         return 0
     with Removal(store.objects, list(plan.halves), who) as removal:
@@ -333,5 +351,6 @@ def _remove_halves(store: ArtifactStore, plan: Plan, uses: Uses, who: str) -> in
         names = [name for stem, names in plan.halves.items() if stem not in spare for name in names]
         if not removal.holds:
             return 0
-        store.objects.remove(names)
-    return len(names)
+        left = remove_each(store.objects, names)
+    refused |= left
+    return len(names) - len(left)

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from curidask.errors import CacheError, ObjectMissingError
+from curidask.redaction import hide_secrets
 
 DETAIL_CHARACTERS = 200
 CHAIN_LENGTH = 8
@@ -220,7 +221,7 @@ def redact(text: str, secrets: Collection[str]) -> str:
     for secret in sorted(secrets, key=len, reverse=True):
         if secret:
             text = text.replace(secret, "***")
-    return _SIGNED.sub(r"\1=***", text)
+    return _SIGNED.sub(r"\1=***", hide_secrets(text))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -18,6 +18,7 @@ from curidask.store.artifacts import ArtifactStore
 from curidask.store.claims import OWNERS, PREFIX, Owner
 from curidask.store.local import is_temporary
 from curidask.store.names import safe_part
+from curidask.store.removing import remove_each
 from curidask.store.untrusted import LARGE_BYTES, is_seconds, parse_object
 from curidask.store.usage import GC, RUNS, Uses
 from curidask.store.verifying import TRIALS
@@ -74,10 +75,11 @@ def find_leftovers(store: ArtifactStore, uses: Uses, now: float, age_seconds: fl
     )
 
 
-def remove_leftovers(store: ArtifactStore, found: Leftovers) -> int:
-    """Remove them; how many could be."""
-    store.objects.remove(found.names)
-    return len(found.names) + sum(_remove(path) for path in found.paths)
+def remove_leftovers(store: ArtifactStore, found: Leftovers, refused: dict[str, str]) -> int:
+    """Remove them; how many could be. Those that could not go into `refused`, with why."""
+    left = remove_each(store.objects, found.names)
+    refused |= left
+    return len(found.names) - len(left) + sum(_remove(path) for path in found.paths)
 
 
 def _paths(store: ArtifactStore) -> Iterator[tuple[str, Path]]:

@@ -20,7 +20,7 @@ from curidask.store.entries import Entry, Stored
 from curidask.store.integrity import look_twice
 from curidask.store.locks import locked
 from curidask.store.names import check_object_name
-from curidask.store.permissions import make_folders, open_up, shares_with_group
+from curidask.store.permissions import make_folders, open_for_group, open_up, shares_with_group
 from curidask.store.untrusted import open_file, read_file
 
 BLOCK_BYTES = 1 << 20
@@ -35,18 +35,21 @@ class LocalObjects:
     ----------
     root : str or Path
         The folder; created when something is written.
+    for_group : bool
+        Whether it is one for its group to work in, also where its permissions do not say so yet.
     """
 
     shared = True
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, *, for_group: bool = False) -> None:
         self.url = os.path.abspath(os.path.expanduser(root))
         self.local_root = Path(self.url)
         self._folder = self.url.rstrip("/" + os.sep) + "/"
+        self._for_group = for_group
         self._shares: bool | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (LocalObjects, (self.url,))
+        return (_rebuild, (self.url, self._for_group))
 
     def __repr__(self) -> str:
         return f"<LocalObjects {self.url}>"
@@ -116,7 +119,7 @@ class LocalObjects:
             finally:
                 os.close(fd)
             if exclusive:
-                return _link(temporary, target, data)
+                return _link(temporary, target, data, group=self._is_for_group())
             os.replace(temporary, target)
             temporary = ""
             return True
@@ -257,7 +260,9 @@ class LocalObjects:
     def _is_for_group(self) -> bool:
         """Whether what is made belongs to the folder's group as much as to its maker; found out once."""
         if self._shares is None:
-            self._shares = shares_with_group(self._folder)
+            if self._for_group and os.path.isdir(self.url):
+                open_for_group(self.url)
+            self._shares = self._for_group or shares_with_group(self.url)
         return self._shares
 
     def _with_folder(self, folder: str, action: Callable[[], T]) -> T:
@@ -283,6 +288,7 @@ class LocalObjects:
         copy: Callable[..., Any] = shutil.copytree if os.path.isdir(source) else shutil.copyfile
         try:
             self._with_folder(os.path.dirname(target), lambda: copy(source, temporary))
+            open_up(temporary, group=self._is_for_group())
             os.replace(temporary, target)
         finally:
             with suppress(OSError):
@@ -296,6 +302,10 @@ class LocalObjects:
         except (FileNotFoundError, NotADirectoryError):
             return
         shutil.rmtree(aside) if os.path.isdir(aside) else os.unlink(aside)
+
+
+def _rebuild(root: str, for_group: bool) -> LocalObjects:
+    return LocalObjects(root, for_group=for_group)
 
 
 _counter = itertools.count()
@@ -315,7 +325,7 @@ def _write_all(fd: int, data: bytes) -> None:
             written += os.write(fd, view[written:])
 
 
-def _link(temporary: str, target: str, data: bytes) -> bool:
+def _link(temporary: str, target: str, data: bytes, *, group: bool) -> bool:
     """Put a finished file under a name that must be free: a hard link is refused when the name is taken."""
     try:
         os.link(temporary, target)
@@ -323,7 +333,7 @@ def _link(temporary: str, target: str, data: bytes) -> bool:
         return False
     except OSError as error:
         if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
-            return _create(target, data)  # a file system without hard links
+            return _create(target, data, group=group)  # a file system without hard links
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT):
             raise
         refused = CacheError(
@@ -334,12 +344,14 @@ def _link(temporary: str, target: str, data: bytes) -> bool:
     return True
 
 
-def _create(target: str, data: bytes) -> bool:
+def _create(target: str, data: bytes, *, group: bool) -> bool:
     try:
         fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     except FileExistsError:
         return False
     try:
+        if group:
+            os.fchmod(fd, os.fstat(fd).st_mode | 0o060)
         _write_all(fd, data)
     except OSError:
         os.unlink(target)

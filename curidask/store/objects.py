@@ -133,7 +133,7 @@ def open_objects(url: str | Path, **options: Any) -> ObjectStore:
         A folder (it need not exist yet), or any URL that fsspec knows.
     **options
         How a place in the network is reached: see `curidask.store.storage_options.StorageOptions`. What it does not
-        name goes to the file system behind the URL.
+        name goes to the file system behind the URL. Of a folder ``shared``: see `curidask.config.Config`.
 
     Raises
     ------
@@ -144,10 +144,8 @@ def open_objects(url: str | Path, **options: Any) -> ObjectStore:
     """
     text = os.fspath(url)
     protocol, separator, rest = text.partition("://")
-    if not separator:
-        return LocalObjects(text)
-    if protocol in LOCAL_PROTOCOLS:
-        return LocalObjects(rest)
+    if not separator or protocol in LOCAL_PROTOCOLS:
+        return LocalObjects(rest if separator else text, for_group=options.get("shared") == "group")
     refuse_password(text)
     check_address(text)
     return _open_remote(text, StorageOptions.of(options))

@@ -12,12 +12,27 @@ USUAL_UMASK = 0o022
 
 
 def shares_with_group(folder: str) -> bool:
-    """Whether a folder is one for its group to work in: the group may write, and what is made in it is the group's."""
+    """Whether a folder is one for its group to work in: the group may write, and what is made in it is the group's.
+
+    One that is not there yet will be as the one in which it is made.
+    """
+    mode = _mode(folder)
+    while mode is None and folder != os.path.dirname(folder):
+        folder = os.path.dirname(folder)
+        mode = _mode(folder)
+    return mode is not None and bool(mode & stat.S_IWGRP and mode & stat.S_ISGID)
+
+
+def _mode(path: str) -> int | None:
     try:
-        mode = os.stat(folder).st_mode
+        return os.stat(path).st_mode
     except OSError:
-        return False
-    return bool(mode & stat.S_IWGRP and mode & stat.S_ISGID)
+        return None
+
+
+def open_for_group(folder: str) -> None:
+    """Let the group of a folder work in it, as far as this user may say so."""
+    _open_one(folder, group=True)
 
 
 def open_up(path: str, *, group: bool) -> None:
@@ -51,10 +66,10 @@ def _open_one(path: str, *, group: bool) -> None:
 
 
 def make_folders(folder: str, root: str, *, group: bool) -> None:
-    """Make a folder below a root, and those between them."""
+    """Make a folder in a root, and those between them; also the root."""
     missing = []
     path = folder
-    while len(path) > len(root) and not os.path.isdir(path):
+    while len(path) >= len(root) and not os.path.isdir(path):
         missing.append(path)
         path = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)

@@ -16,9 +16,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from curidask.errors import CacheError, ConfigurationError
+from curidask.redaction import hide_secrets, holds_secret
 
 CLIENTS = ("auto", "fsspec", "obstore")
 STYLES = ("auto", "path", "virtual")
@@ -220,14 +220,10 @@ def check_storage_table(table: Mapping[str, Any], source: str) -> None:
 
 def refuse_password(url: str) -> None:
     """Raise a `CacheError` for an address with a password in it: addresses are shown and kept."""
-    try:
-        password = urlsplit(url).password
-    except ValueError:
-        return
-    if password is not None:
+    if holds_secret(url):
         raise CacheError(
-            "The address of the cache holds a password, which would be shown and stored with each run.",
-            where=re.sub(r"//[^/@]*@", "//***@", url),
+            "The address of the cache holds a password or key, which would be shown and stored with each run.",
+            where=hide_secrets(url),
             fix='take it out of the address and name a variable that holds it: password_env = "…" (or key_env, '
             "secret_env) in [tool.curidask.storage]",
         )

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from curidask.errors import ArtifactMissingError, CacheError
-from curidask.store.artifacts import ArtifactStore
+from curidask.store.artifacts import KEEP_IT, ONLY_READ, ArtifactStore
 from curidask.store.disk_errors import is_refused
 from curidask.store.manifests import FileEntry, Manifest
 from curidask.store.objects import ObjectStore
@@ -72,7 +72,7 @@ class Tier:
     def only_read(self) -> None:
         """Write to it no more."""
         self.mode = Mode.READ_ONLY
-        self.store.writable = False
+        self.store.only_read()
 
 
 class TieredStore:
@@ -142,21 +142,19 @@ class TieredStore:
         Raises
         ------
         CacheError
-            When no tier can be written to, and for any other failure.
+            For one that may not even be read, and for any other failure.
         """
-        problem: CacheError | None = None
+        what = ""
         for tier in [tier for tier in self.tiers if tier.mode is Mode.READ_WRITE]:
             try:
-                tier.store.check_writable()
+                tier.store.objects.check_writable()
             except CacheError as error:
-                if not is_refused(error):
+                if not (is_refused(error) and tier.store.may_be_read()):
                     raise
-                problem = error
+                what = error.what
                 self._failed(tier, error)
-            if not tier.store.writable:
-                tier.only_read()
-        if problem is not None and not self.writable:
-            raise problem
+        if not self.writable:
+            self._notices = [f"{self.url} {ONLY_READ}: {what} ({KEEP_IT.format(self.url)})"]
 
     def notices(self) -> list[str]:
         """See `Store.notices`."""

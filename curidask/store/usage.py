@@ -33,6 +33,7 @@ from curidask.errors import CacheError
 from curidask.store import untrusted
 from curidask.store.names import is_object_name
 from curidask.store.objects import ObjectStore
+from curidask.store.removing import remove_each
 
 RUNS = ".runs/"
 GC = ".gc/"
@@ -137,12 +138,13 @@ class Uses:
             self._seen.add(name)
         return list(self.by_id.values())
 
-    def forget(self, ids: Iterable[str]) -> None:
-        """Remove runs from the store."""
+    def forget(self, ids: Iterable[str]) -> dict[str, str]:
+        """Remove runs from the store; what could not be removed, with why."""
         gone = set(ids)
-        self._objects.remove([name for name in self._objects.list(RUNS) if name.split("/")[1] in gone])
+        refused = remove_each(self._objects, [n for n in self._objects.list(RUNS) if n.split("/")[1] in gone])
         for id_ in gone:
             self.by_id.pop(id_, None)
+        return refused
 
 
 class RunUse:

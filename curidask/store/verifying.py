@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,16 +20,19 @@ from curidask.errors import (
     CuridaskError,
 )
 from curidask.store.artifacts import ArtifactStore
+from curidask.store.claims import Claims, Held
 from curidask.store.exclusive import RACERS, try_again
 from curidask.store.inventory import Entry
 from curidask.store.manifests import Manifest
 from curidask.store.nesting import inner_caches, outer_cache
 from curidask.store.objects import ObjectStore
+from curidask.store.usage import GC, RUNS
 
 ARTIFACTS_AT_ONCE = 8
 SMALL_BYTES = 1000
 LARGE_BYTES = 8 << 20
 N_SMALL = 10
+CLAIM_SECONDS = 60.0
 TRIALS = ".check-"
 """How the objects that trying out a place makes are named; the time follows."""
 
@@ -152,18 +156,25 @@ def check_place(objects: ObjectStore, *, read_only: bool = False) -> Iterator[St
         yield from trial.alone()
         if read_only:
             return
-        yield trial.create()
+        yield trial.artifact()
+        created = trial.create()
+        yield created
+        if objects.local_root is not None:
+            yield trial.folders(objects.local_root)
+        yield trial.bookkeeping(claims=created.ok)
         yield trial.remove()
         yield trial.time_small()
         yield trial.time_large()
     finally:
-        trial.clean()
+        if not read_only:
+            trial.clean()
 
 
 class _Trial:
     def __init__(self, objects: ObjectStore) -> None:
         self.objects = objects
-        self.prefix = f"{TRIALS}{int(time.time())}-{os.urandom(6).hex()}-"
+        self.token = os.urandom(16).hex()
+        self.prefix = f"{TRIALS}{int(time.time())}-{self.token[:12]}-"
         self.name = self.prefix + "a"
 
     def _try(self, name: str, action: Callable[[], str], fix: str, *, needed: bool = True) -> Step:
@@ -243,6 +254,72 @@ class _Trial:
         )
         return self._try("create exclusively", create, fix, needed=False)
 
+    def artifact(self) -> Step:
+        """Make an artifact in folders of its own, as a run does, and remove it."""
+
+        def make() -> str:
+            key = hashlib.sha256(self.prefix.encode()).hexdigest()
+            stem = f"{self.prefix}d/below/trial.{key[:12]}"
+            store = ArtifactStore(self.objects)
+            with store.workspace(stem, run=self.prefix) as space:
+                (space.folder / f"{space.basename}.txt").write_bytes(b"one")
+                inner = space.folder / f"{space.basename}_parts" / "inner"
+                inner.mkdir(parents=True)
+                (inner / "file").write_bytes(b"two")
+                store.commit(space, _trial_manifest(key, stem))
+            store.verify_artifact(stem)
+            store.discard(stem)
+            store.clean(self.prefix)
+            return ""
+
+        fix = "see that this user may make folders in it, and files and folders in those "
+        return self._try("store an artifact", make, fix)
+
+    def bookkeeping(self, *, claims: bool) -> Step:
+        """Say what is used and what is to be removed, and claim something where that can be had."""
+
+        def note() -> str:
+            names = [f"{RUNS}{self.token}/trial.json", f"{GC}{self.token}.json"]
+            try:
+                for name in names:
+                    self.objects.write(name, b"{}")
+            finally:
+                self.objects.remove(names)
+            return self._claim() if claims else "without claims"
+
+        fix = f"see that this user may write in the hidden folders in it ({RUNS}, {GC}), whoever made them"
+        return self._try("claim, and say so", note, fix)
+
+    def _claim(self) -> str:
+        mine = Claims(self.objects, self.token, "cache check", CLAIM_SECONDS)
+        try:
+            claim = mine.take(self.name)
+            if isinstance(claim, Held):
+                raise _NotAsNeededError("what nobody has cannot be claimed")
+            mine.release(claim)
+        finally:
+            mine.tidy()
+        return ""
+
+    def folders(self, root: Path) -> Step:
+        """Look whether this user may work in all folders that others have made."""
+
+        def look() -> str:
+            folders = list(_folders(root))
+            closed = [folder for folder in folders if not os.access(folder, os.R_OK | os.W_OK | os.X_OK)]
+            if closed:
+                first = os.path.relpath(min(closed), root)
+                raise _NotAsNeededError(
+                    f"{len(closed)} of {len(folders)} folders are closed to this user, as {first!r}"
+                )
+            return f"{len(folders)} open to this user"
+
+        fix = (
+            f"whoever made them runs: chmod -R g+rwX {root}; a folder with `chmod g+rws`, or the setting "
+            'shared = "group", opens what is made from then on'
+        )
+        return self._try("folders", look, fix)
+
     def remove(self) -> Step:
         """Remove it."""
 
@@ -281,9 +358,8 @@ class _Trial:
 
     def clean(self) -> None:
         """Remove what is left."""
-        names = [self.prefix + str(part) for part in ("a", *range(N_SMALL))]
         with suppress(CuridaskError):
-            self.objects.remove(names)
+            self.objects.remove(self.objects.list(self.prefix))
 
     def _expect(self, data: bytes) -> str:
         if self.objects.read(self.name) != data:
@@ -293,6 +369,17 @@ class _Trial:
 
 class _NotAsNeededError(Exception):
     """The place answers, but not as a cache needs it."""
+
+
+def _trial_manifest(key: str, stem: str) -> Manifest:
+    return Manifest(key=key, stem=stem, prefix="check", stage="trial", output="trial", params_hash=key[:32])
+
+
+def _folders(root: Path) -> Iterator[str]:
+    """The folders of a cache, but for those in which one process works alone."""
+    for folder, inner, _ in os.walk(root):
+        yield folder
+        inner[:] = [name for name in inner if not name.startswith((".work-", ".tmp-"))]
 
 
 def _seconds(action: Callable[[], object]) -> float:
@@ -308,4 +395,4 @@ def _median(values: Sequence[float]) -> float:
 def is_empty_folder(objects: ObjectStore) -> bool:
     """Whether a local place is not there yet."""
     root: Path | None = objects.local_root
-    return root is not None and not root.exists()
+    return root is not None and not os.path.lexists(root)

@@ -13,12 +13,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from curidask.errors import CacheError
+from curidask.store.disk_errors import what_is_full
 from curidask.store.names import check_object_name, safe_part
 
 SPARE_FOLDERS = 8
 """Empty working folders that are kept for reuse: a stage has one for each of its outputs."""
 
 PRIVATE = 0o700
+
+NO_FOLDER = "check that the folder of the cache is there and writable, or choose another with --cache"
 
 _COPYING = re.compile(r"(?:\.|curidask-[0-9a-f]{8}-)work-copy-(?P<host>.*)-(?P<pid>\d+)-[0-9a-f]{8}")
 
@@ -105,7 +108,7 @@ class Workspace:
             raise CacheError(
                 f"No working folder could be made: {error.strerror or error}.",
                 where=self.location,
-                fix="check that the folder of the cache is there and writable, or choose another with --cache",
+                fix=what_is_full(error) or NO_FOLDER,
             ) from error
         self.made = True
 

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import curidask as cf
+from curidask.cli.experiment import main
+from curidask.errors import CacheError
+from curidask.executors.surroundings import ERR, LOG, OUT, WARNING, Spoken
+from curidask.graph import Graph
+from curidask.listening import Audience
 from curidask.logs import log_file
+from curidask.progress import Progress
+from tests.conftest import Project
 
 EXPERIMENT = """
 import curidask as cf
@@ -96,3 +109,221 @@ def test_runs_that_cannot_be_kept(tmp_path: Path) -> None:
     assert (done.returncode, n_stored(tmp_path)) == (0, 1), done.stderr
     assert done.stderr.count("nothing is kept of how it went") == 1
     assert "record:" not in done.stderr
+
+
+# --- whoever is told -------------------------------------------------------------------------------------------------
+PLAIN = EXPERIMENT.replace(r" \ud800", "")
+EVENTS = ("planned", "started_executor", "ended", "blocked", "waiting", "warned", "said", "before_print")
+
+
+class Broken:
+    """A listener that raises whatever it is told."""
+
+    prints = False
+
+    def __getattribute__(self, name: str) -> Any:
+        if name not in EVENTS:
+            return object.__getattribute__(self, name)
+        return self._raise
+
+    planned = started_executor = ended = blocked = waiting = warned = said = before_print = None
+
+    def _raise(self, *_: Any) -> None:
+        raise ValueError("no ink")
+
+
+@contextmanager
+def warned(text: str) -> Iterator[list[str]]:
+    """Take down the warnings with that text which Python shows."""
+    texts: list[str] = []
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        yield texts
+    texts += [str(warning.message) for warning in told if text in str(warning.message)]
+
+
+def write_experiment(project: Project) -> None:
+    project.write("experiments/telling.py", PLAIN)
+
+
+def test_a_listener_that_raises_fails_no_stage(in_project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    write_experiment(in_project)
+    with warned("no ink") as texts:
+        _, manager = cf.run_experiment("telling", parallel=0, listeners=[Broken(), Broken()], mngr=True)
+    assert len(texts) == 2  # one for each
+    named = "the listener tests.faults.test_telling.Broken failed in {}(): ValueError: no ink; the run goes on"
+    assert {named.format("planned"), named.format("warned")} == set(texts)
+    assert n_stored(in_project.root) == 1
+    record = json.loads((manager.run_folder / "run.json").read_text())
+    assert record["status"] == "done"
+    assert sum("no ink" in text for text in record["warnings"]) == 2
+    assert "said" in capsys.readouterr().out
+
+
+def test_what_workers_say_to_a_listener_that_raises() -> None:
+    audience = Audience(Graph(), [Broken()])
+    with warned("failed in said(): ValueError: no ink") as told:
+        for kind in (OUT, ERR, WARNING):
+            audience.hear(Spoken(0, kind, "text"))
+    assert len(told) == 1
+
+
+def test_what_workers_log_to_a_handler_that_raises() -> None:
+    def broken(_record: logging.LogRecord) -> bool:
+        raise ValueError("no ink")
+
+    logger = logging.getLogger("tests.telling")
+    logger.addFilter(broken)
+    with warned("the logging of what workers log failed in said(): ValueError: no ink") as told:
+        for _ in range(2):
+            Audience(Graph()).hear(Spoken(0, LOG, "text", logger="tests.telling", level=logging.ERROR))
+    logger.removeFilter(broken)
+    assert len(told) == 2  # one for each session
+
+
+def test_a_live_session_with_a_listener_that_raises(in_project: Project) -> None:
+    with warned("no ink") as told, cf.ArtifactManager("live", listeners=[Broken()]) as manager:
+        record = cf.Record(manager, cf.ExperimentParameters("one"))
+        assert double(record).state["doubled"] == 2
+    assert len(told) == 1
+
+
+@cf.stage(None, ["doubled"])
+def double(record: Any) -> int:
+    return 2
+
+
+def test_a_plan_that_cannot_be_meant_is_refused_and_told_to_nobody(in_project: Project) -> None:
+    in_project.write("experiments/telling.py", PLAIN.replace("[JsonCacher]", "[JsonCacher(path_override='out/')]"))
+    with pytest.raises(CacheError, match="names a folder"):
+        cf.run_experiment("telling", parallel=0)
+    assert n_stored(in_project.root) == 0
+
+
+@pytest.mark.parametrize("method", ["ended", "planned", "close", "warned"])
+def test_a_display_that_breaks(
+    in_project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no screen")
+
+    monkeypatch.setattr(Progress, method, broken)
+    write_experiment(in_project)
+    assert exit_code_of("telling", "--parallel", "0", "--no-report") == 0
+    assert n_stored(in_project.root) == 1
+    error = capsys.readouterr().err
+    assert error.count("no screen") == (method != "warned")
+    if method == "warned":  # it is in no repository
+        assert "is in no git repository" in error
+
+
+def exit_code_of(*arguments: str) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["experiment", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RecursionError("too deep"), OSError(28, "No space left")])
+def test_a_report_that_cannot_be_made(
+    in_project: Project,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    fails: bool,
+) -> None:
+    def broken(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("curidask.reporting.index.render", broken)
+    code = PLAIN.replace("return record", "return 1 / 0, record") if fails else PLAIN
+    in_project.write("experiments/telling.py", code)
+    assert exit_code_of("telling", "--parallel", "0") == fails
+    told = capsys.readouterr().err
+    assert ("ZeroDivisionError" in told) == fails
+    is_interrupt = isinstance(error, KeyboardInterrupt)
+    assert told.count("the report was interrupted" if is_interrupt else "the report could not be written") == 1
+    assert not list(in_project.root.glob("reports/.new-*"))
+
+
+def test_who_wants_to_know_of_the_report_fails_no_run(in_project: Project) -> None:
+    write_experiment(in_project)
+
+    def broken(path: Path) -> None:
+        raise ValueError(f"no browser for {path.name}")
+
+    with pytest.warns(UserWarning, match="ValueError: no browser for index.html"):
+        cf.run_experiment("telling", parallel=0, report=True, on_report=broken)
+
+
+# --- the record ------------------------------------------------------------------------------------------------------
+UNSHOWABLE = """
+
+class Odd:
+    def __init__(self):
+        self.number = 1
+
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+    def __len__(self):
+        raise RuntimeError("no length")
+
+    def __getstate__(self):
+        return {"number": 1}
+
+    def __reduce_ex__(self, protocol):
+        return Odd, ()
+
+
+@dataclass
+class Params(cf.ExperimentParameters):
+    odd: object = field(default_factory=Odd)
+
+
+@cf.stage(None, ["value"], [PickleCacher])
+def load(record):
+    return record.params.odd
+
+
+def get_params():
+    return [Params("one")]
+"""
+
+
+def test_values_that_cannot_be_shown_are_computed_and_recorded(in_project: Project) -> None:
+    imports = "from dataclasses import dataclass, field\nfrom curidask.caching import PickleCacher\n"
+    in_project.write("experiments/telling.py", imports + PLAIN.replace("def get_params", "def older") + UNSHOWABLE)
+    _, manager = cf.run_experiment("telling", parallel=0, mngr=True)
+    record = json.loads((manager.run_folder / "run.json").read_text())
+    assert [task["status"] for task in record["tasks"]] == ["done"]
+
+
+@pytest.mark.parametrize("part", ["param_registry.add", "run_keeping.artifact_info", "history.loaded_packages"])
+def test_a_record_that_cannot_be_made(
+    in_project: Project, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    def broken(*_: Any) -> None:
+        raise TypeError("no pen")
+
+    write_experiment(in_project)
+    cf.run_experiment("telling", parallel=0)
+    monkeypatch.setattr(f"curidask.{part}", broken)
+    _, manager = cf.run_experiment("telling", parallel=0, mngr=True)
+    assert sum("TypeError: no pen. The run goes on" in record.getMessage() for record in caplog.records) == 1
+    assert (manager.run_folder / "run.json").exists() == (part != "history.loaded_packages")
+
+
+def test_reportables_that_cannot_be_kept(in_project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = PLAIN.replace("    print(", "    record.report(HTMLReporter('<p>1</p>'))\n    print(")
+    in_project.write("experiments/telling.py", "from curidask.reporting import HTMLReporter\n" + code)
+
+    def refuse(path: Path, *_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("curidask.reported.ReportCollector._add_of_stage", refuse)
+    with pytest.warns(UserWarning, match="the keeping of what stages reported failed in ended.*No space left"):
+        cf.run_experiment("telling", parallel=0)
+    assert n_stored(in_project.root) == 1

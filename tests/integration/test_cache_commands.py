@@ -465,6 +465,22 @@ def test_who_may_only_read_checks_and_pulls(
     assert stems(s3) == stems(team.cache)
 
 
+def test_gc_goes_on_past_what_it_may_not_remove(
+    team: Project, curidask: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_old(team.cache)
+    monkeypatch.setattr("curidask.store.removing._may_remove", lambda path: "gather_table" not in path)
+    done = curidask("cache", "gc", "--unused", "30d")
+    assert done.code == 1
+    assert done.out.count("stays: demo_") == 1
+    assert "This user may not remove 'demo_" in done.out
+    assert f"removed {N_ARTIFACTS - 1} artifacts" in done.out
+    (left,) = stems(team.cache)
+    assert curidask("cache", "verify").code == 0
+    again = curidask("cache", "gc", "--unused", "30d", "--json")
+    assert (again.code, list(again.json["refused"]), again.json["stems"]) == (1, [left], [])
+
+
 def test_check_of_a_bucket(team: Project, s3: str, curidask: Command) -> None:
     done = curidask("cache", "check", s3, "--json")
     assert (done.code, {row["ok"] for row in done.json}) == (0, {True})

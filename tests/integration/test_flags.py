@@ -621,12 +621,18 @@ def test_docker_builds_where_an_engine_answers(project: Project, no_engine: dict
 def test_docker_takes_what_git_knows_and_no_results(project: Project, no_engine: dict[str, str]) -> None:
     subprocess.run(["git", "init", "-q"], cwd=project.root, check=True)
     project.write(".gitignore", "ignored.txt\n")
-    for name in ("ignored.txt", "kept.txt", "sub/kept.txt", "logs/old.log", "data/cache/x", "reports/x"):
+    for name in ("ignored.txt", "kept.txt", "sub/kept.txt", "logs/old.log", "data/cache/x", "reports/x", ".env"):
         project.write(name, "")
-    good(project.experiment("demo", "--docker", *IN_PROCESS, env=no_engine))
-    copied = set(files_below(run_folder(project) / "docker/project"))
+    done = good(project.experiment("demo", "--docker", *IN_PROCESS, env=no_engine))
+    folder = run_folder(project) / "docker"
+    copied = set(files_below(folder / "project"))
+    listed = (folder / "files.txt").read_text().splitlines()
+    assert set(listed) == copied
+    said = f"in the image: {len(listed)} files of the project, listed in {folder / 'files.txt'}: .gitignore, "
+    assert said in done.stderr
+    assert "not in the image: .env (it may be a secret)" in done.stderr
     assert {"kept.txt", "sub/kept.txt", "experiments/demo.py", "curidask.toml"} <= copied
-    assert not {"ignored.txt", "logs/old.log", "data/cache/x", "reports/x"} & copied
+    assert not {".env", "ignored.txt", "logs/old.log", "data/cache/x", "reports/x"} & copied
 
 
 # --- what is logged and shown ----------------------------------------------------------------------------------------
