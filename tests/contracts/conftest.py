@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,12 @@ from curidask.store.names import ArtifactName, files_stem
 from curidask.store.objects import ObjectStore, open_objects
 
 PLACES = ["folder", "memory", "s3-fsspec", "s3-obstore"]
+
+
+@pytest.fixture(autouse=True)
+def _temporary_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Working folders of stores that are no folder lie in the temporary one, and no run ends here that removes them."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
 
 
 @pytest.fixture(params=PLACES)
