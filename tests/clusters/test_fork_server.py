@@ -66,6 +66,17 @@ def test_workers_draw_random_numbers_of_their_own(workers: Connection) -> None:
     assert all(one != other for one, other in zip(first, second, strict=True))
 
 
+def test_what_workers_write_is_private_and_nothing_is_imported_from_there(workers: Connection) -> None:
+    def place(dask_worker: Any) -> tuple[str, list[str]]:
+        return dask_worker.local_directory, sys.path
+
+    for folder, path in on_each(workers, place):
+        (private,) = [p for p in Path(folder).parents if p.parent.name == f"curidask-{os.getuid()}"]
+        assert private.stat().st_mode & 0o077 == 0
+        assert private.parent.stat().st_mode & 0o077 == 0
+        assert not [entry for entry in [*path, *sys.path] if Path(entry).is_relative_to(private)]
+
+
 def test_a_fork_server_of_a_stage_is_its_workers_own(workers: Connection) -> None:
     def parents() -> tuple[int, int]:
         import multiprocessing.process
