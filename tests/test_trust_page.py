@@ -80,6 +80,9 @@ HELD = {
         "test_signing.py::test_tiers_with_a_key_go_through_private_copies_where_they_must",
     ],
     "A signed artifact does not pass": ["test_signing.py::test_a_signed_manifest_holds_for_its_own_artifact_only"],
+    "He puts nothing where worker processes import from": [
+        "clusters/test_fork_server.py::test_what_workers_write_is_private_and_nothing_is_imported_from_there"
+    ],
     "He reads and changes nothing in working folders": ["test_signing.py::test_working_folders_are_private"],
     "A near cache, or a folder in its place": [
         "test_signing.py::test_a_near_cache_that_a_group_can_write_to_is_made_private",

@@ -6,9 +6,11 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 SILENT = logging.CRITICAL + 1
@@ -31,6 +33,8 @@ SETTINGS = {
     # The profile can be seen on one page of the dashboard; the ticks are for a warning that is silenced anyway.
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
+    # Dask's own value, which wins over a variable that is set unless it is said here.
+    "distributed.nanny.pre-spawn-environ.PYTHONHASHSEED": 6640,
 }
 
 
@@ -76,6 +80,16 @@ class Connection:
 def nannies_of(cluster: Any) -> list[Any]:
     """What watches over the worker processes of a cluster on this machine."""
     return list(getattr(cluster, "workers", {}).values())
+
+
+def is_scratch(entry: str) -> bool:
+    """Whether an entry of ``sys.path`` is one that dask adds: where its workers write, as others may, too."""
+    return any(part.startswith("dask-scratch-space") for part in PurePath(entry).parts)
+
+
+def leave_scratch() -> None:
+    """Import nothing from where dask's workers write."""
+    sys.path[:] = [entry for entry in sys.path if not is_scratch(entry)]
 
 
 def kill_workers(nannies: Iterable[Any]) -> None:

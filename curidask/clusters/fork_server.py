@@ -7,8 +7,9 @@ whoever uses multiprocessing in this process, and it ends with its workers.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import multiprocessing
+import multiprocessing.util
 import os
 import shutil
 import signal
@@ -59,7 +60,7 @@ class ForkServer(forkserver.ForkServer):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             # One at a time, since each puts back what it found.
-            with self._starting, _environment(), replaced(connection, "arbitrary_address", self._address):
+            with self._starting, replaced(connection, "arbitrary_address", self._address):
                 super().ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -110,8 +111,18 @@ class ForkServer(forkserver.ForkServer):
             os.close(self._folder_number)
             shutil.rmtree(self._folder, ignore_errors=True)
 
+    def forget(self) -> None:
+        """In a forked child: have none, since it is no child's."""
+        server: Any = self
+        if server._forkserver_pid is not None:
+            os.close(server._forkserver_alive_fd)
+            os.close(self._folder_number)
+        server.__init__()
+
 
 SERVER = ForkServer()
+os.register_at_fork(after_in_child=SERVER.forget)
+atexit.register(SERVER._end)  # for when an interrupt comes before anybody uses it
 
 
 @contextlib.contextmanager
@@ -126,8 +137,8 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _environment() -> Iterator[None]:
-    """The variables with which dask starts workers: the memory allocator reads some, and numpy when it is imported."""
+def environment() -> Iterator[None]:
+    """For a while, the variables with which dask starts workers; allocators of memory read some, and numpy."""
     import dask
 
     chosen = ENVIRONMENT | dask.config.get("distributed.nanny.pre-spawn-environ", {})
@@ -156,3 +167,5 @@ def leave() -> None:
     multiprocessing.set_start_method("spawn", force=True)
     os.close(server._forkserver_alive_fd)
     server.__init__()
+    # Which processes that multiprocessing forks leave out.
+    multiprocessing.util.Finalize(None, atexit._run_exitfuncs, exitpriority=0)

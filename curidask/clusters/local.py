@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import shutil
 import signal
 import sys
+import tempfile
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from multiprocessing import forkserver, resource_tracker, spawn, util
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curidask.clusters.base import SETTINGS, SILENT, Connection, kill_workers, nannies_of, quiet_dask
+from curidask.clusters.base import (
+    SETTINGS,
+    SILENT,
+    Connection,
+    innermost,
+    is_scratch,
+    kill_workers,
+    leave_scratch,
+    nannies_of,
+    quiet_dask,
+)
 from curidask.clusters.certificates import security_of_a_run
-from curidask.clusters.fork_server import METHOD, SERVER, replaced
+from curidask.clusters.fork_server import METHOD, SERVER, environment, replaced
 from curidask.errors import ClusterError, ConfigurationError
+from curidask.executors import flight
+from curidask.store.disk_errors import SET_ANOTHER
 
 if TYPE_CHECKING:
     import psutil
@@ -51,7 +68,8 @@ def check_options(options: Mapping[str, Any], where: str) -> None:
 def begin_to_start(project_path: Sequence[str]) -> None:
     """Start what workers will be forked from; it imports dask while this process does."""
     if METHOD == "forkserver":
-        with _hidden_project(tuple(project_path)):
+        # What is wrong is told when it is tried again for the first worker.
+        with contextlib.suppress(OSError), _hidden_project(tuple(project_path)):
             SERVER.ensure_running()
 
 
@@ -83,8 +101,16 @@ def local(
     import dask
     from distributed import Client
 
+    _check_forked()
     quiet_dask()
-    with SERVER.used(), dask.config.set(SETTINGS):
+    scratch = _scratch()
+    places = {
+        "protocol": "tls://",
+        "security": security_of_a_run(),
+        "local_directory": str(scratch),
+        "scheduler_kwargs": {"local_directory": str(scratch)},
+    }
+    with _removed(scratch), SERVER.used(), dask.config.set(SETTINGS):
         made: list[Any] = []
         try:
             cluster = _cluster_class()(
@@ -92,21 +118,53 @@ def local(
                 n_workers=n_workers,
                 **FIXED,
                 worker_class=_nanny_class(tuple(project_path)),
-                **{"protocol": "tls://", "security": security_of_a_run(), **(options or {})},
+                **{**places, **(options or {})},
             )
         except Exception as error:
             raise ClusterError(
-                f"The {n_workers} local worker processes did not start: {error}",
+                f"The {n_workers} local worker processes did not start: {innermost(error)}",
                 fix="try fewer with --parallel N, or run in this process with --parallel 0",
             ) from error
         except BaseException:
             _abandon(made)
             raise
+        leave_scratch()
         try:
             with Client(cluster, set_as_default=False) as client:
                 yield Connection(client, n_workers, f"{n_workers} local worker processes", cluster, is_here=True)
         finally:
             _end(cluster)
+
+
+_used_in = 0
+
+
+def _check_forked() -> None:
+    """Refuse to start workers where dask would wait for ever: its threads are no forked child's."""
+    global _used_in  # noqa: PLW0603  # from now on there are such threads in this process
+    if _used_in not in (0, os.getpid()):
+        raise ClusterError(
+            "This process was forked from one that has used worker processes, so it cannot start any.",
+            where=f"process {os.getpid()}",
+            fix="start it by multiprocessing.get_context('spawn'), or use parallel=0 in it",
+        )
+    _used_in = os.getpid()
+
+
+def _scratch() -> Path:
+    """Where workers put values that do not fit into memory; dask's own place could be somebody else's."""
+    import dask
+
+    within = dask.config.get("temporary-directory") or tempfile.gettempdir()
+    try:
+        os.makedirs(within, exist_ok=True)
+        return flight.own_folder(f"cluster {uuid.uuid4()}", within)
+    except OSError as error:
+        raise ClusterError(
+            f"Worker processes have no place for what they keep on disk: {error.strerror or error}.",
+            where=within,
+            fix=SET_ANOTHER,
+        ) from error
 
 
 def _end(cluster: Any) -> None:
@@ -122,13 +180,31 @@ def _end(cluster: Any) -> None:
         kill_workers(nannies)
         cluster.shutdown_on_close = False  # or dask would wait for it once more when the process ends
     _kill(processes)  # a nanny that was interrupted while it ended its worker does not know it any more
+    _remove_flights(nannies)
 
 
 def _abandon(made: Iterable[Any]) -> None:
     """Leave clusters that were interrupted while they came up, which they would have to do before they could end."""
     for cluster in made:
-        kill_workers(list(getattr(cluster, "_created", ())))
+        nannies = list(getattr(cluster, "_created", ()))
+        kill_workers(nannies)
+        _remove_flights(nannies)
         cluster.shutdown_on_close = False
+
+
+@contextlib.contextmanager
+def _removed(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_flights(nannies: Iterable[Any]) -> None:
+    """Remove what worker processes wrote down that had no time to do so."""
+    for nanny in nannies:
+        with contextlib.suppress(ValueError):  # it has no address yet
+            shutil.rmtree(flight.folder_of(nanny.address), ignore_errors=True)
 
 
 def _kill(processes: list[psutil.Process]) -> None:
@@ -227,6 +303,7 @@ def _hide(project_path: tuple[str, ...], shown_again: contextlib.ExitStack) -> N
         (forkserver, "connect_to_new_process", SERVER.connect_to_new_process),
     ):
         shown_again.enter_context(replaced(module, name, value))
+    shown_again.enter_context(environment())
     # Not as long as the cluster is there: one that is interrupted may start more workers when it is left already.
     shown_again.enter_context(dask.config.set({"distributed.worker.multiprocessing-method": METHOD}))
 
@@ -236,7 +313,9 @@ _usual = (spawn.get_preparation_data, util._args_from_interpreter_flags)  # type
 
 def _preparation_data(project_path: tuple[str, ...], name: str) -> dict[str, Any]:
     data: dict[str, Any] = _usual[0](name)
-    data["sys_path"] = [entry for entry in data["sys_path"] if entry and entry not in project_path]
+    data["sys_path"] = [
+        entry for entry in data["sys_path"] if entry and entry not in project_path and not is_scratch(entry)
+    ]
     return data
 
 

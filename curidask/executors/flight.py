@@ -90,27 +90,30 @@ class Memory:
     looked_at: int = 0
 
 
-def folder_of(nanny: str) -> Path:
+def folder_of(nanny: str, within: str = "") -> Path:
     """The folder of the worker process of a nanny, made by now; only this user can read it.
 
     Parameters
     ----------
     nanny : str
         Its address.
+    within : str
+        Another folder than the temporary one to have it in.
     """
-    base = Path(tempfile.gettempdir()) / f"curidask-{os.getuid()}"
+    within = within or tempfile.gettempdir()
+    base = Path(within) / f"curidask-{os.getuid()}"
     base.mkdir(mode=0o700, exist_ok=True)
     found = base.lstat()
     if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
-        base = Path(tempfile.mkdtemp(prefix="curidask-"))  # somebody else's; then nobody reads ours afterwards
+        base = Path(tempfile.mkdtemp(prefix="curidask-", dir=within))  # somebody else's; nobody reads ours afterwards
     folder = base / hashlib.sha256(nanny.encode()).hexdigest()[:24]
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
 
 
-def own_folder(of: str) -> Path:
+def own_folder(of: str, within: str = "") -> Path:
     """Such a folder for this process, empty; those of processes that have ended are removed."""
-    folder = folder_of(of)
+    folder = folder_of(of, within)
     shutil.rmtree(folder)
     folder.mkdir(mode=0o700)
     own(folder)

@@ -18,6 +18,7 @@ from distributed import NannyPlugin, SchedulerPlugin, WorkerPlugin
 from distributed.core import Status
 from tornado.ioloop import PeriodicCallback
 
+from curidask.clusters.base import leave_scratch
 from curidask.executors import autopsy, host, remaining, silence
 from curidask.executors.flight import folder_of, sweep
 from curidask.executors.guarded import Guarded
@@ -49,6 +50,7 @@ class HostPlugin(Guarded, WorkerPlugin):  # type: ignore[misc]  # distributed ha
         limit = int(worker.memory_manager.memory_limit or 0)
         lifetime = remaining.lifetime_of(_started_at(), worker.lifetime)
         await _offer(worker, {MEMORY: limit or _whole_memory()} | _time_of(lifetime))
+        leave_scratch()
         if (socket.gethostname(), os.getpid()) == self.driver:
             return  # a worker in the driver's own process: what that prints is the driver's
         folder = folder_of(worker.nanny or worker.address)

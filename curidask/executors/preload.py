@@ -6,6 +6,7 @@ import logging
 import signal
 from typing import Any
 
+from curidask.clusters.base import leave_scratch
 from curidask.clusters.fork_server import leave
 
 
@@ -15,10 +16,12 @@ def dask_setup(worker: Any) -> None:
     A terminal sends Ctrl-C to every process of the group. Workers that died of it would look like crashed ones, and the
     driver ends them anyway.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Not ignored: what a stage starts would ignore it too, for ever.
+    signal.signal(signal.SIGINT, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # which what a stage starts would have blocked too
     logging.getLogger().setLevel(logging.INFO)  # what is logged goes to the driver, which decides what to show of it
     leave()
+    leave_scratch()
     import curidask.executors.shipping
     import curidask.executors.worker  # noqa: F401  # for its effect: the modules are loaded
     from curidask.clusters import quiet_dask

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,6 +64,17 @@ def test_workers_draw_random_numbers_of_their_own(workers: Connection) -> None:
 
     first, second = on_each(workers, draw)
     assert all(one != other for one, other in zip(first, second, strict=True))
+
+
+def test_what_workers_write_is_private_and_nothing_is_imported_from_there(workers: Connection) -> None:
+    def place(dask_worker: Any) -> tuple[str, list[str]]:
+        return dask_worker.local_directory, sys.path
+
+    for folder, path in on_each(workers, place):
+        (private,) = [p for p in Path(folder).parents if p.parent.name == f"curidask-{os.getuid()}"]
+        assert private.stat().st_mode & 0o077 == 0
+        assert private.parent.stat().st_mode & 0o077 == 0
+        assert not [entry for entry in [*path, *sys.path] if Path(entry).is_relative_to(private)]
 
 
 def test_a_fork_server_of_a_stage_is_its_workers_own(workers: Connection) -> None:
@@ -128,3 +140,95 @@ def test_a_run_goes_on_when_it_is_killed(project: Project) -> None:
     done = project.experiment("killed", "--parallel", "2", timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["30"]
+
+
+WORLD = """
+import atexit, os, pathlib, signal, subprocess, sys
+
+import curidask as cf
+
+HERE = pathlib.Path(__file__).parent.parent
+atexit.register(lambda: (HERE / f"ended {os.getpid()}").touch())
+
+@cf.stage(None, ["path", "seed", "child"])
+def look(record):
+    sleeps = "import time; print(flush=True); time.sleep(60)"
+    child = subprocess.Popen([sys.executable, "-c", sleeps], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    child.stdout.readline()
+    child.send_signal(signal.SIGINT)
+    (HERE / f"ran {os.getpid()}").touch()
+    return sys.path, [hash("a"), os.environ.get("PYTHONHASHSEED")], child.wait(30)
+
+def get_params():
+    return [cf.ExperimentParameters("a")]
+
+def run(param_sets, manager):
+    path, seed, child = look(cf.Record(manager, param_sets[0])).state.values()
+    print([entry for entry in [*path, *sys.path] if "scratch" in entry], seed, child, os.environ.get("PYTHONHASHSEED"))
+"""
+
+
+def test_a_stage_finds_the_same_process(project: Project) -> None:
+    """Nothing is imported from where dask's workers write, Python hashes as asked, and children can be interrupted."""
+    project.write("experiments/world.py", WORLD)
+    told = []
+    for n_workers in ("0", "1"):
+        done = project.experiment("world", "--parallel", n_workers, "--overwrite", env={"PYTHONHASHSEED": "42"})
+        assert done.returncode == 0, done.stderr
+        told.append(done.stdout)
+    assert told[0] == told[1]
+    assert told[0].startswith("[] [")
+    assert told[0].endswith(", '42'] -2 42\n")
+    ran, ended = ({path.name.split()[1] for path in project.root.glob(f"{what} *")} for what in ("ran", "ended"))
+    assert len(ran) == 2
+    assert ran <= ended
+
+
+FORKED = """
+import multiprocessing, sys
+import curidask as cf
+
+@cf.stage(None, ["n"])
+def one(record):
+    return 1
+
+def go(name):
+    try:
+        with cf.ArtifactManager(name, parallel=1) as manager:
+            print(one(cf.Record(manager, None)).state["n"])
+    except cf.errors.ClusterError as error:
+        print(error, flush=True)
+
+def in_child(name):
+    child = multiprocessing.get_context("fork").Process(target=go, args=[name])
+    child.start()
+    child.join()
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        pool.apply(go, ["daemonic"])
+    in_child("fresh")
+    go("first")
+    in_child("forked")
+"""
+
+
+def test_a_child_that_can_have_no_workers_says_why(project: Project) -> None:
+    project.write("forked.py", FORKED)
+    done = subprocess.run(
+        [sys.executable, "forked.py"], cwd=project.root, capture_output=True, text=True, timeout=120, check=True
+    )
+    daemonic, fresh, first, forked = re.split(r"^(?=1$|This|The 1)", done.stdout, flags=re.M)[1:]
+    assert "daemonic processes are not allowed to have children" in daemonic
+    assert "--parallel 0" in daemonic
+    assert (fresh, first) == ("1\n", "1\n")
+    assert "was forked from one that has used worker processes" in forked
+    assert "get_context('spawn')" in forked
+
+
+def test_nothing_is_left_in_the_temporary_folder(project: Project, tmp_path: Path) -> None:
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    done = project.experiment("demo", "--parallel", "2", env={"TMPDIR": str(folder)})
+    assert done.returncode == 0, done.stderr
+    assert [path for path in folder.rglob("*") if not path.is_dir()] == []
