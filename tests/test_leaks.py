@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bdb
 import contextlib
 import decimal
 import gc
@@ -13,6 +14,7 @@ import multiprocessing
 import os
 import pickle
 import random
+import resource
 import signal
 import socket
 import sys
@@ -210,6 +212,43 @@ def change_interpreter() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
 
 
+def trace_nothing(*_: Any) -> None:
+    return None
+
+
+def tracing() -> list[str]:
+    """Also what a thread that is started now would have."""
+    return [repr(f()) for f in (sys.gettrace, sys.getprofile, threading.gettrace, threading.getprofile)]
+
+
+def change_tracing() -> None:
+    threading.settrace(trace_nothing)
+    threading.setprofile(trace_nothing)
+    sys.setprofile(trace_nothing)
+    sys.settrace(trace_nothing)
+
+
+LIMITS = {
+    resource.RLIMIT_NOFILE: 900,
+    resource.RLIMIT_FSIZE: 1 << 46,
+    resource.RLIMIT_AS: 1 << 46,
+    resource.RLIMIT_CPU: 1 << 30,
+}
+"""And what a stage sets."""
+
+
+def sizes() -> list[Any]:
+    return [gc.get_threshold(), gc.get_debug(), threading.stack_size(), *map(resource.getrlimit, LIMITS)]
+
+
+def change_sizes() -> None:
+    gc.set_threshold(123, 4, 5)
+    gc.set_debug(gc.DEBUG_UNCOLLECTABLE)
+    threading.stack_size(1 << 20)
+    for number, soft in LIMITS.items():
+        resource.setrlimit(number, (soft, resource.getrlimit(number)[1]))
+
+
 VARIABLE: ContextVar[str] = ContextVar("leaky", default="as it was")
 
 
@@ -239,6 +278,8 @@ CHANGES: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "matplotlib": (figures, change_figures),
     "the interpreter": (interpreter, change_interpreter),
     "contexts": (contexts, change_contexts),
+    "tracing": (tracing, change_tracing),
+    "sizes and limits": (sizes, change_sizes),
 }
 
 
@@ -590,6 +631,43 @@ def test_threads_that_run_stages_at_the_same_time_leave_all_as_it_was() -> None:
     ends.set()
     thread.join()
     assert os.getcwd() == before
+
+
+def test_a_thread_has_its_own_tracing_back_while_others_run_stages() -> None:
+    before = tracing()[:2]
+    begins, ends = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with Kept():
+            begins.set()
+            ends.wait(30)
+
+    thread = threading.Thread(target=other)
+    with Kept():
+        thread.start()
+        begins.wait(30)
+        sys.setprofile(trace_nothing)
+        sys.settrace(trace_nothing)
+    after = tracing()[:2]
+    ends.set()
+    thread.join()
+    assert after == before
+
+
+def test_a_debugger_that_a_stage_starts_may_stop_in_a_later_one(here: cf.ArtifactManager) -> None:
+    debugger = bdb.Bdb()
+    debugger.reset()
+
+    @cf.stage(None, ["nothing"])
+    def start(record: Any) -> Any:
+        sys.settrace(debugger.trace_dispatch)
+
+    before = sys.gettrace()
+    try:
+        start(cf.Record(here, Params("p"))).state["nothing"]
+        assert sys.gettrace() == debugger.trace_dispatch
+    finally:
+        sys.settrace(before)
 
 
 def test_what_a_module_sets_up_for_itself_when_it_is_imported_stays(

@@ -27,6 +27,7 @@ def _open_closed() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.set_inheritable(number, True)  # or it would be closed in workers and other child processes
 
 
 def _forgiving(stream: TextIO | None, number: int, other: int) -> TextIO:

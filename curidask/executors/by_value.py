@@ -25,6 +25,19 @@ from curidask.executors import project_imports
 from curidask.executors.project_files import moved_code
 from curidask.stage_spec import StageSpec
 
+SPAWNED = "__mp_main__"
+"""What ``__main__`` is called in a child process that multiprocessing spawned; it has both names there."""
+
+MAIN = ("__main__", SPAWNED)
+
+
+def namespace_of_script(main: types.ModuleType) -> dict[str, Any]:
+    """What the script's functions look names up in: where it was spawned, the module has only a copy of it."""
+    if main.__name__ != SPAWNED:
+        return vars(main)
+    functions = (value for value in vars(main).values() if isinstance(value, types.FunctionType))
+    return next((f.__globals__ for f in functions if f.__globals__.get("__name__") == SPAWNED), vars(main))
+
 
 def pickled(pickler: type[Any], value: Any, **attributes: Any) -> bytes:
     """The bytes that a pickler with these attributes makes of a value."""
@@ -47,6 +60,8 @@ class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
         if isinstance(obj, types.FunctionType):
             return NotImplemented if _is_named(obj) else self._reduced_function(obj)
         if isinstance(obj, type):
+            if obj.__module__ == SPAWNED:
+                cloudpickle.register_pickle_by_value(sys.modules[SPAWNED])  # as it does with __main__
             return _reduced_class(obj, super().reducer_override(obj))
         reduce = _KINDS.get(type(obj))
         if reduce is not None and not _is_named(obj):
@@ -76,7 +91,7 @@ def _is_named(obj: Any) -> bool:
 
 def _look_up(module: str | None, qualname: str) -> Any:
     found: Any = sys.modules.get(module or "")
-    if found is None or module == "__main__" or getattr(found, "__file__", None) is None:
+    if found is None or module in MAIN or getattr(found, "__file__", None) is None:
         return None
     for part in qualname.split("."):
         found = getattr(found, part, None)
@@ -98,6 +113,8 @@ def _namespace_of(function: types.FunctionType) -> str | None:
     The methods of named tuples and of attrs' classes have, for some.
     """
     module = str(function.__globals__.get("__name__", ""))
+    if module == SPAWNED and function.__globals__ is namespace_of_script(sys.modules[SPAWNED]):
+        return "__main__"
     return module if getattr(sys.modules.get(module), "__dict__", None) is function.__globals__ else None
 
 
@@ -171,7 +188,7 @@ def _made_class(make: Callable[..., type[Any]], kind: type[Any], name: str, base
 @contextlib.contextmanager
 def _without(classes: Iterable[type[Any]], names: Iterable[str]) -> Iterator[None]:
     """Take these attributes off the script's own classes while the block runs."""
-    own = [cls for cls in classes if cls.__module__ == "__main__"]
+    own = [cls for cls in classes if cls.__module__ in MAIN]
     held = [(cls, name, vars(cls)[name]) for cls in own for name in names if name in vars(cls)]
     for cls, name, _ in held:
         delattr(cls, name)
@@ -228,7 +245,7 @@ def _check_reference(obj: Any, reducers: Mapping[type[Any], Any]) -> None:
     ------
     pickle.PicklingError
     """
-    if getattr(obj, "__module__", None) != "__main__" or type(obj) in reducers:
+    if getattr(obj, "__module__", None) not in MAIN or type(obj) in reducers:
         return
     if isinstance(name := obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL), str):
         raise pickle.PicklingError(f"{name!r} is known by its name in the script only")

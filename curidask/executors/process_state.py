@@ -13,6 +13,7 @@ import gc
 import locale
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -221,6 +222,27 @@ def _set_timer(left: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, left)
 
 
+LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE, resource.RLIMIT_AS, resource.RLIMIT_CPU)
+"""Those that would fail other stages; to look at one takes half a microsecond."""
+
+
+def limits() -> Restore:
+    """What the system grants the process; a hard limit that was lowered stays, except for root."""
+    saved = [resource.getrlimit(number) for number in LIMITS]
+
+    def restore() -> None:
+        for number, before in zip(LIMITS, saved, strict=True):
+            now = resource.getrlimit(number)
+            if now == before:
+                continue
+            for limit in (before, (before[0], now[1])):
+                with contextlib.suppress(ValueError, OSError):
+                    resource.setrlimit(number, limit)
+                    break
+
+    return restore
+
+
 KINDS: tuple[Kind, ...] = (
     setting(_folder, _go_to),
     environment,
@@ -232,6 +254,12 @@ KINDS: tuple[Kind, ...] = (
     setting(sys.getrecursionlimit, sys.setrecursionlimit),
     setting(socket.getdefaulttimeout, socket.setdefaulttimeout),
     setting(gc.isenabled, lambda enabled: gc.enable() if enabled else gc.disable()),
+    setting(gc.get_threshold, lambda counts: gc.set_threshold(*counts)),
+    setting(gc.get_debug, gc.set_debug),
+    setting(threading.stack_size, threading.stack_size),
+    setting(threading.gettrace, threading.settrace),
+    setting(threading.getprofile, threading.setprofile),
+    limits,
     setting(_start_method, _put_start_method),
     setting(sys.getswitchinterval, sys.setswitchinterval),
     setting(sys.get_int_max_str_digits, sys.set_int_max_str_digits),
@@ -248,6 +276,25 @@ KINDS_FOR_REPORTS: tuple[Kind, ...] = (rc_parameters, figures)
 """What the reports and cachers of a stage draw with."""
 
 
+def tracing() -> Restore:
+    """What is called for each step of this thread, unless it is a debugger: it may have to stop in a later stage."""
+    trace, profile = sys.gettrace(), sys.getprofile()
+
+    def restore() -> None:
+        now = sys.gettrace()
+        if now is not trace and not _is_debugger(now):
+            sys.settrace(trace)
+        if sys.getprofile() is not profile:
+            sys.setprofile(profile)
+
+    return restore
+
+
+def _is_debugger(trace: object) -> bool:
+    debugger = loaded("bdb")
+    return debugger is not None and isinstance(getattr(trace, "__self__", None), debugger.Bdb)
+
+
 # --- around a stage --------------------------------------------------------------------------------------------------
 class Kept:
     """A context in which a stage's function is called and what it returned is stored; afterwards all is as before.
@@ -259,6 +306,7 @@ class Kept:
     def __init__(self) -> None:
         self.thread = threading.get_ident()
         self.loggers: Loggers | None = None
+        self._restore_thread: Restore = lambda: None
         self._restores: list[Restore] = []
         self._last_restores: list[Restore] = []
 
@@ -270,11 +318,13 @@ class Kept:
                 self._restores = [*(kind() for kind in KINDS), self.loggers.restore_own]
                 self._last_restores = [*(kind() for kind in KINDS_FOR_REPORTS), self.loggers.restore]
             _active.append(self)
+        self._restore_thread = tracing()
         start_anew()
         return self
 
     def undo(self) -> None:
         """Put back all that might change how what the stage returned is stored."""
+        self._restore_thread()
         with _lock:
             if not _are_other_threads():
                 for restore in self._restores:
@@ -286,6 +336,7 @@ class Kept:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Put all back."""
+        self._restore_thread()
         with _lock:
             _active.remove(self)
             if _are_other_threads():

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from curidask.executors import left_out, project_imports
-from curidask.executors.by_value import CodePickler, pickled
+from curidask.executors.by_value import MAIN, CodePickler, namespace_of_script, pickled
 from curidask.executors.project_files import is_tool, moved
 from curidask.stage_spec import StageSpec
 
@@ -95,8 +95,8 @@ class Watch:
 def _reachable(specs: Iterable[StageSpec]) -> dict[str, Any]:
     """The functions and classes of ``__main__``, and what they and the stages name."""
     main = sys.modules["__main__"]
-    held = {} if is_tool(main) else vars(main)
-    found = {n: v for n, v in held.items() if getattr(v, "__module__", None) == "__main__" and _is_code(v)}
+    held = {} if is_tool(main) else namespace_of_script(main)
+    found = {n: v for n, v in held.items() if getattr(v, "__module__", None) in MAIN and _is_code(v)}
     pending: list[Any] = [*found.values(), *(spec.function for spec in specs)]
     seen: dict[int, Any] = {}
     while pending:
@@ -128,7 +128,7 @@ def _code_in(value: Any) -> Iterator[Any]:
 def _names_in(value: Any) -> set[str]:
     """The global names in the code of a function or of a class's functions, and of what they wrap."""
     if isinstance(value, type):
-        members = vars(value).values() if value.__module__ == "__main__" else ()
+        members = vars(value).values() if value.__module__ in MAIN else ()
         return {name for member in members for name in _names_in(member) if not isinstance(member, type)}
     names: set[str] = set()
     for attribute in ("__wrapped__", "__func__", "func", "fget", "fset", "fdel"):
@@ -155,7 +155,7 @@ def _names_of(code: types.CodeType) -> set[str]:
 def _marks(found: Mapping[str, Any]) -> Iterator[Any]:
     for name, value in found.items():
         yield name
-        if isinstance(value, type) and value.__module__ == "__main__":
+        if isinstance(value, type) and value.__module__ in MAIN:
             yield value
             for key, member in vars(value).items():
                 yield key

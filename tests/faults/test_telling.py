@@ -44,13 +44,19 @@ def run(param_sets, manager):
     for params in param_sets:
         load(cf.Record(manager, params))
 """
+WITH_CHILDREN = EXPERIMENT.replace(
+    'print("said \\ud800 by the stage")',
+    """import subprocess
+    assert subprocess.run(["echo", "1"], capture_output=True).stdout == b"1\\n"
+    subprocess.run(["cat"], check=True)""",
+)
 COMMAND = "from curidask.cli.curidask import main; main()"
 
 
-def run(project: Path, redirected: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(project: Path, redirected: str, *arguments: str, text: str = EXPERIMENT) -> subprocess.CompletedProcess[str]:
     """Run the experiment by a shell, with streams as it redirects them."""
     (project / "experiments").mkdir(exist_ok=True)
-    (project / "experiments" / "telling.py").write_text(EXPERIMENT)
+    (project / "experiments" / "telling.py").write_text(text)
     line = f'exec "$0" -c "$1" run telling --no-report {" ".join(arguments)} {redirected}'
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     return subprocess.run(
@@ -71,6 +77,14 @@ def test_streams_that_are_full_or_closed(tmp_path: Path, redirected: str) -> Non
         assert (done.stdout + done.stderr).count("is lost from here on: No space left on device") == 1
     assert "Traceback" not in done.stdout + done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("parallel", ["0", "1"])
+def test_children_of_stages_where_all_streams_are_closed(tmp_path: Path, parallel: str) -> None:
+    done = run(tmp_path, "<&- >&- 2>&-", "--parallel", parallel, text=WITH_CHILDREN)
+    log = next((tmp_path / "logs").glob("*.log")).read_text()
+    assert (done.returncode, n_stored(tmp_path)) == (0, 1), log
+    assert "died" not in log
 
 
 def test_all_of_it_on_workers(tmp_path: Path) -> None:

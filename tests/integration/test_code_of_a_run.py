@@ -170,11 +170,26 @@ def test_what_a_script_defines_has_one_namespace_on_workers(project: Project) ->
     assert project.script("script.py") == ["[5, [5, 3], 6, '__main__']"]
 
 
-@pytest.mark.parametrize("parallel", ["0", "1"])
-def test_what_scripts_define_works_on_workers(project: Project, parallel: str) -> None:
+BY_MULTIPROCESSING = """
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        import multiprocessing
+        process = multiprocessing.get_context(sys.argv[2]).Process(target=go, args=(int(sys.argv[1]),))
+        process.start()
+        process.join()
+        sys.exit(process.exitcode)
+    go(int(sys.argv[1]))
+"""
+"""The end of a script that uses its session in itself or in a child process, where it is ``__mp_main__`` too."""
+
+WHERE = pytest.mark.parametrize("where", ["0", "1", "1 spawn"])
+
+
+@WHERE
+def test_what_scripts_define_works_on_workers(project: Project, where: str) -> None:
     project.write("helper.py", "from contextvars import ContextVar\nVAR = ContextVar('v')\nHELD = []\n")
-    project.write("script.py", DEFINING)
-    done = project.command("python", "script.py", parallel)
+    project.write("script.py", DEFINING + BY_MULTIPROCESSING)
+    done = project.command("python", "script.py", *where.split())
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])
     assert {name for name, worked in seen.items() if worked is not True} == set(), seen
@@ -269,18 +284,18 @@ def use(record):
     }
     return seen, Slotted(3), Private()
 
-if __name__ == "__main__":
-    with cf.ArtifactManager("defining", parallel=int(sys.argv[1])) as manager:
+def go(parallel):
+    with cf.ArtifactManager("defining", parallel=parallel) as manager:
         state = use(cf.Record(manager, None)).state
         print(json.dumps(state["seen"] | {"stored": (state["slotted"].a, state["private"].both()) == (3, 2)}))
 """
 
 
-@pytest.mark.parametrize("parallel", ["0", "1"])
-def test_what_a_script_defines_again_reaches_its_stages(project: Project, parallel: str) -> None:
+@WHERE
+def test_what_a_script_defines_again_reaches_its_stages(project: Project, where: str) -> None:
     """And what it changes in place: a stage sees the script as it is when it is called."""
-    project.write("script.py", CHANGING)
-    assert project.script("script.py", parallel) == ["[10, 1, 1, 0]", "[20, 1, 1, 0]", "[-20, 2, 2, 1]"]
+    project.write("script.py", CHANGING + BY_MULTIPROCESSING)
+    assert project.script("script.py", *where.split()) == ["[10, 1, 1, 0]", "[20, 1, 1, 0]", "[-20, 2, 2, 1]"]
 
 
 CHANGING = """
@@ -298,8 +313,9 @@ def helper(v): return v * K
 def use(record):
     return [helper(1), Settings.lr, OPTIONS["lr"], len(SEEN)]
 
-if __name__ == "__main__":
-    with cf.ArtifactManager("changing", parallel=int(sys.argv[1])) as manager:
+def go(parallel):
+    global K, helper
+    with cf.ArtifactManager("changing", parallel=parallel) as manager:
         print(use(cf.Record(manager, Params("a"))).output)
         K = 20
         print(use(cf.Record(manager, Params("b"))).output)
