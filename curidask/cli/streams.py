@@ -34,14 +34,15 @@ def _forgiving(stream: TextIO | None, number: int, other: int) -> TextIO:
     """A stream to the same descriptor; a stream that somebody put in its place stays."""
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")
-    if type(stream) is not io.TextIOWrapper or not isinstance(getattr(stream.buffer, "raw", None), io.FileIO):
+    if type(stream) is not io.TextIOWrapper or not isinstance(getattr(stream.buffer, "raw", stream.buffer), io.FileIO):
         return stream
     if stream.fileno() != number:
         return stream
     stream.flush()
     raw = _Forgiving(number, other)
+    is_unbuffered = isinstance(stream.buffer, io.FileIO)  # by `python -u`
     return io.TextIOWrapper(
-        io.BufferedWriter(raw),
+        raw if is_unbuffered else io.BufferedWriter(raw),  # as Python itself makes it
         encoding=stream.encoding,
         errors="backslashreplace",
         line_buffering=stream.line_buffering,

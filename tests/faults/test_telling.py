@@ -70,7 +70,11 @@ def n_stored(project: Path) -> int:
 
 
 @pytest.mark.parametrize("redirected", ["2>/dev/full", ">/dev/full", "2>&-", ">&-", ">&- 2>&-", ">/dev/full 2>&1"])
-def test_streams_that_are_full_or_closed(tmp_path: Path, redirected: str) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["", "unbuffered"])
+def test_streams_that_are_full_or_closed(
+    tmp_path: Path, redirected: str, unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)  # as images of containers do
     done = run(tmp_path, redirected, "--parallel", "0")
     assert (done.returncode, n_stored(tmp_path)) == (0, 1), done.stdout + done.stderr
     if redirected in ("2>/dev/full", ">/dev/full"):
