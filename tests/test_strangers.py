@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from curidask.cli.cache import cache_group
-from curidask.errors import ArtifactDamagedError, ArtifactMissingError, ArtifactNewerError
+from curidask.errors import ArtifactDamagedError, ArtifactMissingError, ArtifactNewerError, CacheError
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.claims import Claims, Held, Owner, claim_name
 from curidask.store.collecting import Policy, plan_gc
@@ -341,3 +341,49 @@ def test_a_pipe_in_place_of_a_file_is_never_waited_for(tmp_path: Path) -> None:
     assert done.stdout.split() == ["missing", "missing", "Held"]
     with pytest.raises(IsADirectoryError):
         open_file("/dev/null")
+
+
+def test_nothing_behind_a_link_is_changed(tmp_path: Path) -> None:
+    """A link in a cache may lead anywhere, and a manifest may name any file below it."""
+    objects, outside = open_objects(tmp_path / "cache"), tmp_path / "outside"
+    outside.mkdir()
+    (outside / "mine").write_text("mine")
+    objects.write("other", b"1")
+    (tmp_path / "cache" / "link").symlink_to(outside)
+    (tmp_path / "new").write_text("new")
+    for act in (
+        lambda: objects.write("link/new", b"1"),
+        lambda: objects.write("link/in/new", b"1", exclusive=True),
+        lambda: objects.adopt(tmp_path / "new", "link/mine"),
+        lambda: objects.copy_from(objects, ["link/mine"]),
+    ):
+        with pytest.raises(CacheError, match="'link' is a link"):
+            act()
+    objects.remove(["link/mine", "link/in/other"])
+    assert [path.read_text() for path in outside.iterdir()] == ["mine"]
+
+
+def test_a_link_in_the_place_of_a_folder_gives_way(tmp_path: Path) -> None:
+    objects, outside = open_objects(tmp_path / "cache"), tmp_path / "outside"
+    for folder in (outside, tmp_path / "new"):
+        folder.mkdir()
+        (folder / "file").write_text(folder.name)
+    objects.write("other", b"1")
+    (tmp_path / "cache" / "link").symlink_to(outside)
+    objects.adopt(tmp_path / "new", "link")
+    assert objects.read("link/file") == b"new"
+    assert (outside / "file").read_text() == "outside"
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["link", "other"]
+
+
+def test_a_folder_in_the_place_of_a_file_gives_way(tmp_path: Path) -> None:
+    objects = open_objects(tmp_path / "cache")
+    for name in ("written", "copied", "removed"):
+        (tmp_path / "cache" / name / "in").mkdir(parents=True)
+        (tmp_path / "cache" / name / "in" / "file").write_text("1")
+    objects.write("written", b"2")
+    objects.write("other/copied", b"3")
+    objects.copy_from(open_objects(tmp_path / "cache" / "other"), ["copied"])
+    objects.remove(["removed", "other/copied"])
+    assert objects.list() == ["copied", "written"]
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["copied", "written"]

@@ -13,7 +13,7 @@ from typing import TextIO
 def make_forgiving() -> None:
     """Let standard streams that are closed lead nowhere, and those that fail from then on.
 
-    A broken pipe is still an error: whoever read the output has had enough of it.
+    A broken pipe is still an error on standard output: whoever read it has had enough of it.
     """
     _open_closed()
     sys.stdout = _forgiving(sys.stdout, 1, 2)
@@ -62,10 +62,8 @@ class _Forgiving(io.FileIO):
         """Write bytes; all of them count as written when there is no place for them."""
         try:
             return super().write(data)  # type: ignore[arg-type]
-        except BrokenPipeError:
-            raise
         except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EINTR):
+            if error.errno in (errno.EAGAIN, errno.EINTR) or (error.errno == errno.EPIPE and self.name == "<stdout>"):
                 raise
             self._give_up(error)
             return len(memoryview(data))  # type: ignore[arg-type]

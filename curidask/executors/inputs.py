@@ -14,10 +14,11 @@ from curidask.executors.environment import Environment
 from curidask.executors.loading_dicts import GatheredInputs, StageState
 from curidask.executors.stage_paths import EarlierFiles, InputLostSignal, RecordPaths
 from curidask.executors.stage_record import StageRecord
-from curidask.executors.stored import load_stored
+from curidask.executors.stored import check_one_call, load_stored
 from curidask.executors.values import resolved, unpack
 from curidask.graph import Literal, RecordInfo, is_suppressed
 from curidask.representation import ArtifactRepresentation
+from curidask.store.manifests import Manifest
 from curidask.store.workspaces import Workspace
 
 
@@ -43,6 +44,7 @@ class Inputs:
     _gathered: list[StageRecord] = field(default_factory=list)
     _reported: list[Reported] = field(default_factory=list)
     _needs: Collection[int] = ()
+    _of_calls: dict[frozenset[str], Manifest] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._needs = self.job.needs
@@ -65,10 +67,20 @@ class Inputs:
                 raise InputLostSignal(source.task, error) from None
         try:
             value, manifest = load_stored(self.env.store, source, self.env.facts)
+            self._check_call(source, manifest)
         except ArtifactMissingError as error:
             raise InputLostSignal(source.task, error) from None
         self.digests[source.key] = manifest.digest
         return value
+
+    def _check_call(self, source: Stored, manifest: Manifest) -> None:
+        """Refuse what another call has made than an output of the same stage that was loaded before.
+
+        Race: one output is loaded, another run replaces all of them, the next one is loaded.
+        """
+        if source.siblings:
+            first = self._of_calls.setdefault(frozenset((source.stem, *source.siblings)), manifest)
+            check_one_call([first, manifest])
 
     # --- records -----------------------------------------------------------------------------------------------------
     def own_record(self, files: Workspace, reported: list[Reported]) -> StageRecord:

@@ -80,19 +80,29 @@ def load_stored(store: Store, source: Stored, facts: ManagerFacts) -> tuple[Any,
         cacher.check_references()
         return Lazy(source.name, resolve=False, cacher=cacher), manifest
     try:
-        return cacher.load(), manifest
+        return _loaded(store, source, cacher), manifest
     except CuridaskError:
         raise
     except Exception as error:
-        if isinstance(error, FileNotFoundError):
-            # Race: verified, then removed by another process before it was opened. Gone is gone, and raises here.
-            store.checkout(source.stem, source.key)
         raise CacheError(
             f"{type(cacher).__name__} could not load the artifact {source.name!r}: {type(error).__name__}: {error}",
             where=source.stem,
             fix=f"its bytes are what was stored, so look at the cacher's load(), or recompute with "
             f"--overwrite-stage {source.stage}",
         ) from error
+
+
+def _loaded(store: Store, source: Stored, cacher: Cacheable) -> Any:
+    """What a cacher loads; once more when it could not read what was verified a moment ago.
+
+    Race: verified, then removed by another process, or not readable any more, before it was opened. That it is gone, or
+    cannot be read, shows when it is verified again, and raises there.
+    """
+    try:
+        return cacher.load()
+    except OSError:
+        store.checkout(source.stem, source.key)
+        return cacher.load()
 
 
 def find_stored(store: Store, source: Stored, facts: ManagerFacts) -> tuple[Cacheable, Manifest]:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Literal, TypeVar
 
-from curidask.errors import ArtifactDamagedError, ConfigurationError, ObjectMissingError
+from curidask.errors import ArtifactDamagedError, ConfigurationError, ObjectMissingError, ObjectUnreadableError
 from curidask.store.entries import Stored
 from curidask.store.manifests import FileEntry
 from curidask.store.names import stem_of
@@ -106,7 +106,8 @@ def fetch_verified(fetch: Fetch, entry: FileEntry, path: str, verify: Verify) ->
         if problem:
             problem = difference(fetch(entry.name, path, entry.size_bytes), entry, verify)
     except ObjectMissingError as error:
-        raise damaged(entry.name, "is gone") from error
+        is_there = isinstance(error, ObjectUnreadableError)
+        raise damaged(entry.name, "cannot be read" if is_there else "is gone") from error
     if problem:
         raise damaged(entry.name, problem)
 

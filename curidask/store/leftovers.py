@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,8 +15,8 @@ from pathlib import Path
 
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.claims import OWNERS, PREFIX, Owner
-from curidask.store.local import is_temporary
-from curidask.store.names import safe_part
+from curidask.store.local import remove_tree
+from curidask.store.names import is_temporary, safe_part
 from curidask.store.removing import remove_each
 from curidask.store.untrusted import LARGE_BYTES, is_seconds, parse_object
 from curidask.store.usage import GC, RUNS, Uses
@@ -117,12 +116,12 @@ def _since(data: bytes) -> float:
 
 def _changed(path: Path) -> float:
     try:
-        return path.stat().st_mtime
+        return path.lstat().st_mtime
     except OSError:
         return float("inf")
 
 
 def _remove(path: Path) -> bool:
     with suppress(OSError):  # gone meanwhile, or another user's
-        shutil.rmtree(path) if path.is_dir() else os.unlink(path)
-    return not path.exists()
+        remove_tree(str(path))
+    return not os.path.lexists(path)

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import itertools
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
@@ -19,7 +18,7 @@ from curidask.store.disk_errors import explain
 from curidask.store.entries import Entry, Stored
 from curidask.store.integrity import look_twice
 from curidask.store.locks import locked
-from curidask.store.names import check_object_name
+from curidask.store.names import check_object_name, is_temporary
 from curidask.store.permissions import make_folders, open_for_group, open_up, shares_with_group
 from curidask.store.untrusted import open_file, read_file
 
@@ -94,11 +93,8 @@ class LocalObjects:
         path = self._path(name)
         try:
             return look_twice(lambda: read_file(path))
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError) as error:
-            raise ObjectMissingError(f"There is no object {name!r}.", where=self.url) from error
-        except OSError as error:
-            what = f"The object {name!r} cannot be read: {error.strerror or error}."
-            raise ObjectUnreadableError(what, where=self.url) from error
+        except (OSError, ValueError) as error:
+            raise self._unreadable(name, error) from error
 
     def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
         """The bytes of those that are there."""
@@ -110,9 +106,9 @@ class LocalObjects:
 
     def write(self, name: str, data: bytes, *, exclusive: bool = False) -> bool:
         """Write to a file beside the target, then put it there in one step."""
-        target = self._path(name)
         temporary = ""
         try:
+            target = self._own_path(name)
             fd, temporary = self._open_beside(target)
             try:
                 _write_all(fd, data)
@@ -120,7 +116,7 @@ class LocalObjects:
                 os.close(fd)
             if exclusive:
                 return _link(temporary, target, data, group=self._is_for_group())
-            os.replace(temporary, target)
+            self._replace(temporary, target)
             temporary = ""
             return True
         except CacheError:
@@ -141,7 +137,7 @@ class LocalObjects:
             When there is no such source, or the file system has no links.
         """
         try:
-            os.link(self._path(source), self._path(name))
+            os.link(self._path(source), self._own_path(name))
         except FileExistsError:
             return False
         except OSError as error:
@@ -150,8 +146,9 @@ class LocalObjects:
 
     def adopt(self, local: str | Path, name: str) -> None:
         """Move a local file or folder into the store: a rename on the same disk, else a copy that is renamed."""
-        source, target = os.fspath(local), self._path(name)
+        source = os.fspath(local)
         try:
+            target = self._own_path(name)
             if os.path.isdir(source) or os.path.isdir(target):
                 self._set_aside(target)
             open_up(source, group=self._is_for_group())
@@ -169,13 +166,13 @@ class LocalObjects:
         """Copy an object into a local file, and take its digest."""
         digest, size = hashlib.sha256(), 0
         try:
-            with open_file(self._path(name)) as source, open(target, "wb", buffering=0) as file:
-                while block := source.read(BLOCK_BYTES):
+            with open(target, "wb", buffering=0) as file:
+                for block in self._blocks(name):
                     digest.update(block)
                     _write_all(file.fileno(), block)
                     size += len(block)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise ObjectMissingError(f"There is no object {name!r}.", where=self.url) from error
+        except CacheError:
+            raise
         except OSError as error:
             raise explain(error, "copy", name, self.url) from error
         return Stored(size, digest.hexdigest())
@@ -187,13 +184,13 @@ class LocalObjects:
     def copy_from(self, other: Any, names: Iterable[str]) -> None:
         """Copy objects of another place to the same names here; each is there whole or not at all."""
         for name in names:
-            target = self._path(name)
             temporary = ""
             try:
+                target = self._own_path(name)
                 fd, temporary = self._open_beside(target)
                 os.close(fd)
                 other.fetch(name, temporary)
-                os.replace(temporary, target)
+                self._replace(temporary, target)
                 temporary = ""
             except CacheError:
                 raise
@@ -217,9 +214,11 @@ class LocalObjects:
         folders = set()
         for name in names:
             try:
-                os.unlink(self._path(name))
-            except (FileNotFoundError, NotADirectoryError):
+                remove_tree(self._own_path(name))  # also a folder that lies where a file should
+            except FileNotFoundError:
                 pass
+            except NotADirectoryError:
+                continue
             except OSError as error:
                 raise explain(error, "remove", name, self.url) from error
             folders.add(name.rpartition("/")[0])
@@ -247,6 +246,32 @@ class LocalObjects:
 
     def _path(self, name: str) -> str:
         return self._folder + check_object_name(name)
+
+    def _blocks(self, name: str) -> Iterator[bytes]:
+        """An object's bytes, block by block."""
+        path = self._path(name)
+        try:
+            with look_twice(lambda: open_file(path)) as file:
+                while block := file.read(BLOCK_BYTES):
+                    yield block
+        except OSError as error:
+            raise self._unreadable(name, error) from error
+
+    def _unreadable(self, name: str, error: Exception) -> ObjectMissingError:
+        """What to raise for an object that could not be read: what is no plain file is no object."""
+        if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError | ValueError):
+            return ObjectMissingError(f"There is no object {name!r}.", where=self.url)
+        what = f"The object {name!r} cannot be read: {getattr(error, 'strerror', None) or error}."
+        return ObjectUnreadableError(what, where=self.url)
+
+    def _own_path(self, name: str) -> str:
+        """The path of an object that is to be changed; what lies behind a link is not the store's, and is refused."""
+        path = self._path(name)
+        end = len(self._folder)
+        while (end := path.find("/", end) + 1) > 0:
+            if os.path.islink(path[: end - 1]):
+                raise NotADirectoryError(errno.ENOTDIR, f"{path[len(self._folder) : end - 1]!r} is a link", path)
+        return path
 
     def _open_beside(self, target: str) -> tuple[int, str]:
         folder = os.path.dirname(target)
@@ -292,16 +317,23 @@ class LocalObjects:
             os.replace(temporary, target)
         finally:
             with suppress(OSError):
-                shutil.rmtree(temporary) if os.path.isdir(temporary) else os.unlink(temporary)
+                remove_tree(temporary)
+
+    def _replace(self, temporary: str, target: str) -> None:
+        try:
+            os.replace(temporary, target)
+        except IsADirectoryError:
+            self._set_aside(target)
+            os.replace(temporary, target)
 
     def _set_aside(self, target: str) -> None:
-        """Make way for a folder: a rename cannot replace one that has something in it."""
+        """Make way: a rename replaces no folder that has something in it, and by a file none at all."""
         aside = f"{self._folder}.tmp-{os.getpid()}-{next(_counter)}-{os.urandom(4).hex()}"
         try:
             os.rename(target, aside)
         except (FileNotFoundError, NotADirectoryError):
             return
-        shutil.rmtree(aside) if os.path.isdir(aside) else os.unlink(aside)
+        remove_tree(aside)
 
 
 def _rebuild(root: str, for_group: bool) -> LocalObjects:
@@ -309,12 +341,16 @@ def _rebuild(root: str, for_group: bool) -> LocalObjects:
 
 
 _counter = itertools.count()
-_TEMPORARY = re.compile(r"\.tmp-\d+-\d+-[0-9a-f]{8}")
 
 
-def is_temporary(name: str) -> bool:
-    """Whether a file or folder of that name is what a write is to put in another's place."""
-    return _TEMPORARY.fullmatch(name) is not None
+def remove_tree(path: str) -> None:
+    """Remove a file, a link, or a folder with all in it."""
+    try:
+        os.unlink(path)
+    except (IsADirectoryError, PermissionError):  # as some systems say of a folder
+        if not os.path.isdir(path) or os.path.islink(path):
+            raise
+        shutil.rmtree(path)
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -24,6 +24,7 @@ FILES = "files"
 _UNSAFE_NAME = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)|[\\\0]")
 _PLAIN_PART = re.compile(r"(?!\.)[A-Za-z0-9._-]+")
 _KEY_LOOKALIKE = re.compile(r"\.(?=[0-9a-f]{12})")
+_TEMPORARY = re.compile(r"\.tmp-\d+-\d+-[0-9a-f]{8}")
 _STEM = re.compile(r"(?!\.)(?:.*?/)??[^/.][^/]*?\.[0-9a-f]{12}")
 
 
@@ -207,3 +208,8 @@ def check_object_name(name: str) -> str:
             fix="use relative names with '/' between components, without '..', backslash or NUL",
         )
     return name
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of that name is what a write is to put in another's place."""
+    return _TEMPORARY.fullmatch(name) is not None

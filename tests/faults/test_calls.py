@@ -107,6 +107,29 @@ def test_a_mix_of_calls_is_made_again(tmp_path: Path, stage: Any) -> None:
     assert whole[0].call not in {manifest.call for manifest in mixed}
 
 
+def test_inputs_that_a_stage_gets_are_of_one_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody overwrites them while they are being loaded."""
+    due: list[Callable[[], Any]] = []
+    usual = JsonCacher.load
+
+    def and_then(self: JsonCacher) -> Any:
+        value = usual(self)
+        if due:
+            due.pop()()
+        return value
+
+    def other() -> None:
+        with session(tmp_path, overwrite=True) as manager:
+            split(cf.Record(manager, Params()))
+
+    monkeypatch.setattr(JsonCacher, "load", and_then)
+    with session(tmp_path) as manager:
+        record = split(cf.Record(manager, Params()))
+        due.append(other)
+        assert len(set(compare(record).state["both"])) == 1
+        assert not due
+
+
 def test_what_was_stored_without_the_id_of_a_call_is_used(tmp_path: Path) -> None:
     with session(tmp_path) as manager:
         split(cf.Record(manager, Params()))

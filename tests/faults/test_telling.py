@@ -53,7 +53,9 @@ WITH_CHILDREN = EXPERIMENT.replace(
 COMMAND = "from curidask.cli.curidask import main; main()"
 
 
-def run(project: Path, redirected: str, *arguments: str, text: str = EXPERIMENT) -> subprocess.CompletedProcess[str]:
+def run(
+    project: Path, redirected: str, *arguments: str, text: str = EXPERIMENT, stderr: int = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
     """Run the experiment by a shell, with streams as it redirects them."""
     (project / "experiments").mkdir(exist_ok=True)
     (project / "experiments" / "telling.py").write_text(text)
@@ -61,7 +63,8 @@ def run(project: Path, redirected: str, *arguments: str, text: str = EXPERIMENT)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     return subprocess.run(
         ["sh", "-c", line, sys.executable, COMMAND],
-        cwd=project, env=environment, capture_output=True, encoding="utf-8", errors="replace", timeout=150, check=False,
+        cwd=project, env=environment, stdout=subprocess.PIPE, stderr=stderr, encoding="utf-8", errors="replace",
+        timeout=150, check=False,
     )  # fmt: skip
 
 
@@ -81,6 +84,15 @@ def test_streams_that_are_full_or_closed(
         assert (done.stdout + done.stderr).count("is lost from here on: No space left on device") == 1
     assert "Traceback" not in done.stdout + done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+def test_standard_error_that_nobody_reads_any_more(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = run(tmp_path, "", "--parallel", "0", stderr=writing)
+    os.close(writing)
+    assert (done.returncode, n_stored(tmp_path)) == (0, 1), done.stdout
+    assert done.stdout.count("is lost from here on: Broken pipe") == 1
 
 
 @pytest.mark.parametrize("parallel", ["0", "1"])
