@@ -178,7 +178,7 @@ def _stays(scenario: Scenario, faulty: Ended, other: Ended | None, first: Journa
     if faulty.code == 0 and scenario.leaves_all:
         if first.calls():
             yield f"the later run computed {first.calls()}, which was made"
-        if not scenario.has("beside") and first.served() != faulty.journal.served():
+        if scenario.stays and not scenario.has("beside") and first.served() != faulty.journal.served():
             yield "the later run was served something else"
     in_a_stage = any(rule.action == "asleep" and rule.area == "stage" for rule in scenario.rules)
     if other is not None and in_a_stage and not scenario.arguments:
