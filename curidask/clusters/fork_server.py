@@ -95,12 +95,12 @@ class ForkServer(forkserver.ForkServer):
 
     def _end(self) -> None:
         """End it and the workers that it has still, as when an interrupt came while they started."""
-        import psutil
-
         server: Any = self  # its stubs do not have all
         with server._lock:
             if server._forkserver_pid is None:
                 return
+            import psutil
+
             with contextlib.suppress(psutil.Error):  # it has died
                 process = psutil.Process(server._forkserver_pid)
                 process.suspend()  # so that it starts no more

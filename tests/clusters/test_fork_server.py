@@ -53,8 +53,6 @@ def test_what_it_imports_starts_no_thread() -> None:
 
 
 def test_workers_draw_random_numbers_of_their_own(workers: Connection) -> None:
-    pytest.importorskip("numpy")
-
     def draw() -> Any:
         import random
 
