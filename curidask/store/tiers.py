@@ -28,7 +28,7 @@ from curidask.store.manifests import FileEntry, Manifest
 from curidask.store.objects import ObjectStore
 from curidask.store.payload import Checkout, Prepared, duplicate, prepare, same_form
 from curidask.store.transfer import copy_artifact
-from curidask.store.workspaces import Workspace
+from curidask.store.workspaces import Workspace, copying
 
 PAUSE_SECONDS = 60.0
 """How long a tier that failed is not written to."""
@@ -257,7 +257,7 @@ class TieredStore:
 
     def _duplicate(self, stack: ExitStack, first: Tier, tier: Tier, prepared: Prepared) -> Prepared:
         """The files once more, since storing them moves them."""
-        space = stack.enter_context(first.store.workspace(prepared.stem, run=prepared.manifest.run))
+        space = stack.enter_context(first.store.workspace(prepared.stem, run=copying()))
         return duplicate(prepared, space.folder, link=tier.store.objects.local_root is None)
 
     def _keep(self, tier: Tier, later: Iterable[Tier], prepared: Prepared) -> Manifest | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from curidask.errors import ArtifactDamagedError, ArtifactMissingError, CacheErr
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.manifests import FileEntry, Manifest
 from curidask.store.names import manifest_name
+from curidask.store.tiers import Tier, TieredStore
 from curidask.store.transfer import Result, copy_artifact, copy_artifacts
 from tests.contracts.conftest import make_manifest, marker_of, read_checkout
 
@@ -139,3 +141,19 @@ def test_a_target_that_is_only_read_refuses(
     manifest = commit(store, make_manifest(), FILES)
     with pytest.raises(CacheError, match="reading only"):
         copy_artifact(store, ArtifactStore.open(tmp_path / "t", writable=False), manifest.stem)
+
+
+def test_a_worker_that_stores_in_two_tiers_leaves_nothing_once_it_has_ended(tmp_path: Path) -> None:
+    """Its empty working folders are those of the run, or are known to be a dead process's."""
+    tiers = [Tier(ArtifactStore.open(tmp_path / name)) for name in ("own", "team")]
+    pid = os.fork()
+    if not pid:
+        try:
+            with_tracked(TieredStore(tiers), make_manifest(run="exp_1"), {"_a.txt": b"1"})  # type: ignore[arg-type]
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    store = TieredStore(tiers)
+    assert store.manifest(make_manifest().stem) is not None
+    store.clean("r")
+    assert [path.name for tier in ("own", "team") for path in (tmp_path / tier).glob(".*")] == []
