@@ -228,7 +228,7 @@ def test_a_changed_file_makes_the_stage_run_again(
     assert len(calls) == 1
     spoil(target, how)
     # In the session that made it, where the value is not held, and in another.
-    record.state._values.clear()
+    record.state._given.clear()
     assert record.state["path"] == target
     assert len(calls) == 1 + noticed
     spoil(target, how)

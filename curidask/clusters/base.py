@@ -33,8 +33,6 @@ SETTINGS = {
     # The profile can be seen on one page of the dashboard; the ticks are for a warning that is silenced anyway.
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
-    # Dask's own value, which wins over a variable that is set unless it is said here.
-    "distributed.nanny.pre-spawn-environ.PYTHONHASHSEED": 6640,
 }
 
 

@@ -27,7 +27,7 @@ from curidask.clusters.base import (
     quiet_dask,
 )
 from curidask.clusters.certificates import security_of_a_run
-from curidask.clusters.fork_server import METHOD, SERVER, environment, replaced
+from curidask.clusters.fork_server import ENVIRONMENT, METHOD, SERVER, environment, replaced
 from curidask.errors import ClusterError, ConfigurationError
 from curidask.executors import flight
 from curidask.store.disk_errors import SET_ANOTHER
@@ -110,7 +110,9 @@ def local(
         "local_directory": str(scratch),
         "scheduler_kwargs": {"local_directory": str(scratch)},
     }
-    with _removed(scratch), SERVER.used(), dask.config.set(SETTINGS):
+    # Dask's own value, which wins over a variable that the user has set unless it is said here.
+    seed = {"distributed.nanny.pre-spawn-environ.PYTHONHASHSEED": ENVIRONMENT["PYTHONHASHSEED"]}
+    with _removed(scratch), SERVER.used(), dask.config.set(SETTINGS | seed):
         made: list[Any] = []
         try:
             cluster = _cluster_class()(
