@@ -39,7 +39,8 @@ class Overheard(Surroundings):
 
     def __init__(self, hear: Callable[[Spoken], None], before: Callable[[], None]) -> None:
         self._hear = hear
-        self._tees = {OUT: _Tee(sys.stdout, before), ERR: _Tee(sys.stderr, before)}
+        self._before = before
+        self._tees = {OUT: _Tee(sys.stdout), ERR: _Tee(sys.stderr)}
 
     @contextmanager
     def during(self, job: Job) -> Iterator[None]:
@@ -47,8 +48,8 @@ class Overheard(Surroundings):
         _speaking.append(prefix_of(job.spec.name, job.record.name))
         try:
             with (
-                self._tees[OUT].replaces("stdout", partial(self._said, job, OUT)),
-                self._tees[ERR].replaces("stderr", partial(self._said, job, ERR)),
+                self._tees[OUT].replaces("stdout", partial(self._said, job, OUT), self._before),
+                self._tees[ERR].replaces("stderr", partial(self._said, job, ERR), self._before),
                 _kept_open(),
             ):
                 yield
@@ -119,34 +120,35 @@ class _Tee:
         The stream itself, for what is not said by the stage.
     """
 
-    def __init__(self, stream: Any, before: Callable[[], None]) -> None:
+    def __init__(self, stream: Any) -> None:
         self.beneath = stream
-        self._before = before
+        self._before: Callable[[], None] | None = None
         self._hear: Callable[[str], None] | None = None
         self._part = ""
         self._pid = os.getpid()
 
     @contextmanager
-    def replaces(self, name: str, hear: Callable[[str], None]) -> Iterator[None]:
+    def replaces(self, name: str, hear: Callable[[str], None], before: Callable[[], None]) -> Iterator[None]:
         """Have what is written to a stream of `sys`, where there is one, heard while the block runs.
 
         One object does it for all jobs, since what a stage leaves behind may hold on to it, as a logging handler of a
-        module that the stage was the first to import.
+        module that the stage was the first to import, or each thread that began meanwhile. So it holds on to nothing
+        of the session afterwards.
         """
         stream = getattr(sys, name)
         if stream is None:  # as in a process that was started without
             yield
             return
-        earlier = self.beneath, self._hear
+        earlier = self.beneath, self._hear, self._before
         self.beneath = self.beneath if stream is self else stream
-        self._hear = hear
+        self._hear, self._before = hear, before
         setattr(sys, name, self)
         try:
             yield
         finally:
             setattr(sys, name, stream)
             self._end_line()
-            self.beneath, self._hear = earlier
+            self.beneath, self._hear, self._before = earlier
 
     @property
     def buffer(self) -> _Buffer:
@@ -164,14 +166,15 @@ class _Tee:
 
     def put(self, target: Any, what: Any) -> int:
         """Write text to the stream, or bytes to its buffer."""
-        if self._hear is None or _telling.now or os.getpid() != self._pid:
+        hear, before = self._hear, self._before  # a thread that a stage has left may write when the stage ends
+        if hear is None or before is None or _telling.now or os.getpid() != self._pid:
             return int(target.write(what))
         with _telling:
-            self._before()
+            before()
         written = int(target.write(what))
         text = what if isinstance(what, str) else bytes(what).decode("utf-8", "replace")
         with _telling:
-            self._tell(self._hear, text)
+            self._tell(hear, text)
         return written
 
     def _tell(self, hear: Callable[[str], None], text: str) -> None:

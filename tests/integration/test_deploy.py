@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -211,8 +212,10 @@ def test_scripts_have_no_findings(script: Path) -> None:
 
 
 def test_the_clusters_of_a_slurm_site_can_be_used(tmp_path: Path) -> None:
+    handler = signal.getsignal(signal.SIGINT)
     from dask_jobqueue import SLURMCluster
 
+    signal.signal(signal.SIGINT, handler)  # importing it has put another in its place
     text = (DEPLOY / "slurm" / "curidask.toml").read_text()
     (tmp_path / "curidask.toml").write_text(text)
     tables = load_config(tmp_path, {}).cluster
