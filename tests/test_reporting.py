@@ -316,8 +316,9 @@ names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4
 def test_names_change_nothing_but_text(
     plain_structure: list[Any], tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> None:
-    structure = hard_run(tmp_path_factory.mktemp("hard"), name.strip()).structure
-    assert structure == plain_structure or name.strip() in ("x", "name", "None", "null", "load", "fit", "compare")
+    # With a character that nothing else in a report has: a name that stands in it already may be shown once only.
+    structure = hard_run(tmp_path_factory.mktemp("hard"), f"{name.strip()}\u2042").structure
+    assert structure == plain_structure
 
 
 for hard in HARD_NAMES:
