@@ -22,8 +22,9 @@ from curidask.graph import Graph, Task
 from curidask.planner import Action, Plan
 from curidask.store.base import Store
 from curidask.store.integrity import check_file
+from curidask.store.layout import is_executable
 from curidask.store.manifests import FileEntry
-from curidask.store.names import stem_of
+from curidask.store.names import LAYOUT_SUFFIX, stem_of
 from curidask.store.payload import Checkout
 
 PLACEHOLDER = ".empty"
@@ -211,7 +212,10 @@ def publish(publication: Publication, checkout: Checkout) -> dict[str, Owner]:
                 path = f"{beside}/{inside}" if inside else beside
                 if inside:
                     os.makedirs(os.path.dirname(path), exist_ok=True)
-                shutil.copyfile(f"{checkout.folder}/{checkout.basename}{entry.name}", path)
+                source = f"{checkout.folder}/{checkout.basename}{entry.name}"
+                shutil.copyfile(source, path)
+                if is_executable(source):
+                    os.chmod(path, 0o755)
             _replace(beside, target)
             note_ours(target)
         finally:
@@ -237,7 +241,7 @@ def _targets(publication: Publication, files: Iterable[FileEntry]) -> list[tuple
     """The files and folders to be published, by path, with what goes there."""
     targets: dict[str, list[FileEntry]] = {}
     for entry in files:
-        if entry.name != PLACEHOLDER:
+        if entry.name not in (PLACEHOLDER, LAYOUT_SUFFIX):
             targets.setdefault(_target(publication, entry.name), []).append(entry)
     return list(targets.items())
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from curidask.store.integrity import Verify, check_file, check_files, damaged, fetch_verified
+from curidask.store.layout import lay_out, without_layout
 from curidask.store.manifests import FileEntry, Manifest, content_digest
 from curidask.store.near import NearCache
 from curidask.store.objects import ObjectStore
@@ -40,6 +42,7 @@ def in_place(objects: ObjectStore, folder: str, manifest: Manifest, verify: Veri
     tracked = tracked_in_place(objects, folder, manifest, verify) if manifest.tracked else {}
     names = {stem + entry.name: entry for entry in manifest.files}
     _check_all(objects, folder, names, verify)
+    list(lay_out(folder, names))
     again = partial(in_place, objects, folder, manifest, verify)
     return Checkout(manifest, Path(folder + subdir), basename, tracked, again=again)
 
@@ -48,7 +51,7 @@ def tracked_in_place(objects: ObjectStore, folder: str, manifest: Manifest, veri
     """The files a stage wrote beside its outputs, where they lie, verified."""
     names = {entry.name: entry for entry in manifest.tracked}
     _check_all(objects, folder, names, verify)
-    return {name: Path(folder + name) for name in names}
+    return _paths(folder, names)
 
 
 def _check_all(objects: ObjectStore, folder: str, names: dict[str, FileEntry], verify: Verify) -> None:
@@ -85,7 +88,11 @@ def tracked_through_near(
     """The files a stage wrote beside its outputs, in one folder, so that a folder it made is a folder again."""
     files = {entry.name: entry for entry in manifest.tracked}
     pin = near.bring(content_digest(manifest.tracked), files, objects.fetch, verify)
-    return {name: Path(pin.folder, name) for name in files}, pin
+    return _paths(pin.folder, files), pin
+
+
+def _paths(folder: str, names: Collection[str]) -> dict[str, Path]:
+    return {name: Path(folder, name) for name in (*without_layout(names), *lay_out(folder, names))}
 
 
 def check_in_store(objects: ObjectStore, manifest: Manifest, verify: Verify) -> None:

@@ -17,8 +17,9 @@ from curidask.store import exclusive
 from curidask.store.disk_errors import explain
 from curidask.store.entries import Entry, Stored
 from curidask.store.integrity import look_twice
+from curidask.store.layout import layout_of
 from curidask.store.locks import locked
-from curidask.store.names import check_object_name, is_temporary
+from curidask.store.names import LAYOUT_SUFFIX, check_object_name, is_temporary
 from curidask.store.permissions import make_folders, open_for_group, open_up, shares_with_group
 from curidask.store.untrusted import open_file, read_file
 
@@ -212,7 +213,8 @@ class LocalObjects:
     def remove(self, names: Iterable[str]) -> None:
         """Remove objects, and the folders that become empty."""
         folders = set()
-        for name in names:
+        names = list(names)
+        for name in names + [empty for each in names for empty in self._empty_with(each)]:
             try:
                 remove_tree(self._own_path(name))  # also a folder that lies where a file should
             except FileNotFoundError:
@@ -229,6 +231,10 @@ class LocalObjects:
                 except OSError:  # not empty, or gone already
                     break
                 folder = folder.rpartition("/")[0]
+
+    def _empty_with(self, name: str) -> tuple[str, ...]:
+        """The empty folders that go with an object."""
+        return layout_of(self.url, name).folders if name.endswith(LAYOUT_SUFFIX) else ()
 
     def lock(self, name: str = "") -> AbstractContextManager[None]:
         """Hold a lock on the folder itself, whatever it is for; the system releases it when its holder dies.
@@ -310,7 +316,7 @@ class LocalObjects:
 
     def _copy(self, source: str, target: str) -> None:
         temporary = f"{os.path.dirname(target)}/.tmp-{os.getpid()}-{next(_counter)}-{os.urandom(4).hex()}"
-        copy: Callable[..., Any] = shutil.copytree if os.path.isdir(source) else shutil.copyfile
+        copy: Callable[..., Any] = shutil.copytree if os.path.isdir(source) else shutil.copy
         try:
             self._with_folder(os.path.dirname(target), lambda: copy(source, temporary))
             open_up(temporary, group=self._is_for_group())

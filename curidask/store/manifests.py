@@ -11,14 +11,14 @@ from typing import Any
 from curidask.errors import ArtifactDamagedError, ArtifactNewerError
 from curidask.store import untrusted
 from curidask.store.jsontext import NotJsonError, to_json
-from curidask.store.names import FILES, HASH_BYTES, UNTRACKED, check_object_name, safe_part, stem_of
+from curidask.store.names import FILES, HASH_BYTES, LAYOUT_SUFFIX, UNTRACKED, check_object_name, safe_part, stem_of
 
 VERSION = 1
 _HEAD = b'{"checksum": "'
 _TAIL = b'",\n'
 _SIGNATURE = b'"signature": "'
-_BESIDE = ("_", UNTRACKED, ".reported/")
-"""What follows that name: a stage's own files, and what it reported."""
+_BESIDE = ("_", UNTRACKED, ".reported/", LAYOUT_SUFFIX)
+"""What follows that name: a stage's own files, what it reported, and what its folders are like."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 from curidask.errors import UnsafeNameError
 
 MANIFEST_SUFFIX = "_metadata.json"
+LAYOUT_SUFFIX = ".layout.json"
 PART_BYTES = 48
 HASH_BYTES = 40
 SUBDIR_BYTES = 200
@@ -133,15 +134,13 @@ def payload_name(basename: str, suffix: str | None, extension: str) -> str:
     Raises
     ------
     UnsafeNameError
-        For a suffix with separators, and for one that would name the manifest.
+        For a suffix with separators, and for what would name the manifest or the like.
     """
-    if not suffix:
-        return basename + extension
-    name = suffixed(basename, suffix)
-    if name == basename + MANIFEST_SUFFIX:
+    name = suffixed(basename, suffix) if suffix else basename + extension
+    if name in (basename + MANIFEST_SUFFIX, basename + LAYOUT_SUFFIX):
         raise UnsafeNameError(
-            f"{suffix!r} is the name of the artifact's own metadata.",
-            fix="use another suffix; what a cacher puts into `extra_metadata` is kept there",
+            f"{suffix or extension!r} is the name of the artifact's own metadata.",
+            fix="use another suffix or extension; what a cacher puts into `extra_metadata` is kept there",
         )
     return name
 

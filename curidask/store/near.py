@@ -36,6 +36,7 @@ from curidask.errors import ArtifactDamagedError, CacheError
 from curidask.store import nearfiles
 from curidask.store.disk_errors import explain
 from curidask.store.integrity import Fetch, Verify, check_file, fetch_verified
+from curidask.store.layout import lay_out
 from curidask.store.manifests import FileEntry
 from curidask.store.units import parse_size
 
@@ -193,6 +194,7 @@ class NearCache:
             os.makedirs(f"{pin.folder}/{folder}", exist_ok=True)
         missing = [path for path, entry in files.items() if not self._take(entry, f"{pin.folder}/{path}", verify)]
         self._fetch_all([(files[path], f"{pin.folder}/{path}") for path in missing], fetch, verify)
+        list(lay_out(pin.folder, files))
         self._trim_if_due()
         return pin
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from curidask.errors import CacheError
 from curidask.store.entries import Stored
 from curidask.store.integrity import hash_file
+from curidask.store.layout import Layout, is_executable
 from curidask.store.manifests import FileEntry, Manifest
-from curidask.store.names import MANIFEST_SUFFIX, check_object_name, manifest_name, stem_of
-from curidask.store.transfers import files_in
+from curidask.store.names import LAYOUT_SUFFIX, MANIFEST_SUFFIX, check_object_name, manifest_name, stem_of
+from curidask.store.transfers import files_in, local_errors
 from curidask.store.workspaces import Workspace
 
 PLACEHOLDER = ".empty"
@@ -31,7 +32,7 @@ class Checkout:
     basename : str
         How its names begin; a cacher bound to the folder and this finds its files.
     tracked : dict of str to Path
-        The files the stage wrote beside its outputs, by their names in the store.
+        The files the stage wrote beside its outputs, and folders in which nothing is, by their names in the store.
     again : callable, optional
         Checks the files once more, as they were checked; raises `ArtifactDamagedError` when one is gone or changed.
     pin : object
@@ -103,7 +104,7 @@ def duplicate(prepared: Prepared, folder: Path, *, link: bool) -> Prepared:
     A link will do for files that are uploaded; two stores on one disk must not share a file, since what damages it
     damages both.
     """
-    copy = _link if link else shutil.copyfile
+    copy = _link if link else shutil.copy  # with its mode
     moves = {}
     for number, (name, path) in enumerate(prepared.moves.items()):
         moves[name] = f"{folder}/{number}"
@@ -145,21 +146,30 @@ def scan(workspace: Workspace, writer: str, *, hashed: bool = True) -> tuple[dic
         For what cannot be part of an artifact.
     """
     moves: dict[str, str] = {}
-    files: list[str] = []
     if not workspace.made:
         return moves, ()
-    subdir = workspace.stem[: len(workspace.stem) - len(workspace.basename)]
-    with os.scandir(workspace.location) as entries:
-        found = sorted((entry.name, entry.is_dir()) for entry in entries)
+    location, basename = workspace.location, workspace.basename
+    subdir = workspace.stem[: len(workspace.stem) - len(basename)]
+    said = basename + LAYOUT_SUFFIX
+    files: list[str] = []
+    folders: list[str] = []
+    with os.scandir(location) as entries:
+        found = sorted((entry.name, entry.is_dir()) for entry in entries if entry.name != said)
     for name, is_folder in found:
-        if not name.startswith(workspace.basename) or name == manifest_name(workspace.basename):
+        if not name.startswith(basename) or name == manifest_name(basename):
             raise _foreign(name, writer, "write to the paths that get_path(suffix) and get_dir(name) give")
-        inside = _walk(workspace.location, name, writer) if is_folder else [_plain(workspace.location, name, writer)]
-        files += inside
-        if inside:
-            moves[subdir + name] = f"{workspace.location}/{name}"
+        if is_folder:
+            _walk(location, name, writer, files, folders)
+        else:
+            files.append(_plain(location, name, writer))
+        moves[subdir + name] = f"{location}/{name}"
+    executable = tuple(name for name in files if is_executable(f"{location}/{name}"))
+    with local_errors(said, location):
+        if Layout(executable, tuple(folders)).write(f"{location}/{said}", basename):
+            files.append(said)
+            moves[subdir + said] = f"{location}/{said}"
     look = hash_file if hashed else _size_only
-    return moves, tuple(FileEntry(subdir + name, *look(f"{workspace.location}/{name}")) for name in files)
+    return moves, tuple(FileEntry(subdir + name, *look(f"{location}/{name}")) for name in files)
 
 
 def _size_only(path: str) -> tuple[int, str]:
@@ -184,8 +194,9 @@ def with_digests(manifest: Manifest, stored: Mapping[str, Stored]) -> Manifest:
     return replace(manifest, files=complete(manifest.files, manifest.stem), tracked=complete(manifest.tracked))
 
 
-def _walk(location: str, top: str, writer: str) -> list[str]:
-    files = []
+def _walk(location: str, top: str, writer: str, files: list[str], folders: list[str]) -> None:
+    """Add the files in a folder, and the folders in it that are empty."""
+    start = len(files)
     pending = [top]
     while pending:
         folder = pending.pop()
@@ -193,12 +204,14 @@ def _walk(location: str, top: str, writer: str) -> list[str]:
             raise _foreign(folder, writer, "copy the folder instead of linking to it")
         with os.scandir(f"{location}/{folder}") as entries:
             found = [(f"{folder}/{entry.name}", entry.is_dir()) for entry in entries]
+        if not found:
+            folders.append(folder)
         for name, is_folder in found:
             if is_folder:
                 pending.append(name)
             else:
                 files.append(_plain(location, name, writer))
-    return sorted(files)
+    files[start:] = sorted(files[start:])
 
 
 def _plain(location: str, name: str, writer: str) -> str:
@@ -210,7 +223,7 @@ def _plain(location: str, name: str, writer: str) -> str:
     if os.path.islink(path):
         target = os.path.realpath(path)
         os.unlink(path)
-        shutil.copyfile(target, path)
+        shutil.copy(target, path)
     return name
 
 

@@ -14,6 +14,7 @@ from curidask.store.artifacts import READ_ATTEMPTS, ArtifactStore
 from curidask.store.base import Store
 from curidask.store.bringing import all_files
 from curidask.store.integrity import damaged, fetch_verified
+from curidask.store.layout import lay_out
 from curidask.store.manifests import FileEntry, Manifest
 from curidask.store.names import UNTRACKED, stem_of
 from curidask.store.payload import Prepared
@@ -97,6 +98,9 @@ def _copy(source: ArtifactStore, target: ArtifactStore, manifest: Manifest, data
         }
         paths = {name: _place(spaces, name) for name in all_files(manifest)}
         _fetch_all(source, manifest, paths)
+        for space in spaces.values():
+            inside = [path.removeprefix(f"{space.location}/") for path in paths.values()]
+            list(lay_out(os.fspath(space.folder), inside))
         return target.put(Prepared(manifest, _tops(spaces)), data=data)
 
 
