@@ -11,7 +11,7 @@ from curidask.store.artifacts import ArtifactStore
 from curidask.store.bringing import all_files
 from curidask.store.manifests import Manifest
 from curidask.store.names import manifest_name, stem_of
-from curidask.store.nesting import inner_caches, is_inside
+from curidask.store.nesting import cache_around, inner_caches, is_inside
 
 BATCH = 1000
 
@@ -95,13 +95,19 @@ def take_inventory(store: ArtifactStore, told: Callable[[int, int], None] = lamb
     by_stem, strays = _group(name for name in names if not inner or not is_inside(name, inner))
     with_manifest = [stem for stem, names in by_stem.items() if manifest_name(stem) in names]
     entries = []
+    copied: set[str] = set()
     for start in range(0, len(with_manifest), BATCH):
         batch = with_manifest[start : start + BATCH]
         found = store.objects.read_many(manifest_name(stem) for stem in batch)
         entries += [
             _entry(store, stem, by_stem[stem], found[n]) for stem in batch if (n := manifest_name(stem)) in found
         ]
+        copied |= {cache_around(stem, found[n]) for stem in batch if (n := manifest_name(stem)) in found}
         told(start + len(batch), len(with_manifest))
+    if copied - {""}:
+        inner = inner_caches(names, copied - {""})
+        entries = [entry for entry in entries if not is_inside(entry.stem, inner)]
+        by_stem, strays = _group(name for name in names if not is_inside(name, inner))
     owned = {name for e in entries if e.manifest for name in all_files(e.manifest)}
     whole = [entry for entry in entries if entry.names or (entry.manifest and entry.manifest.tracked)]
     kept = {entry.stem for entry in whole}

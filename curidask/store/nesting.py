@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,47 @@ from typing import Any
 from curidask.errors import CacheError
 from curidask.store.addresses import split_address
 from curidask.store.exclusive import MARKER
+from curidask.store.manifests import Manifest
 from curidask.store.names import stem_of
 from curidask.store.usage import RUNS
 
 
-def inner_caches(names: Iterable[str]) -> tuple[str, ...]:
-    """The folders of a cache that are caches themselves: what runs say of themselves lies there, and in no artifact."""
-    found = {folder for name in names if (folder := _cache_of(name)) and stem_of(f"{folder}/") is None}
+def inner_caches(names: Iterable[str], known: Collection[str] = ()) -> tuple[str, ...]:
+    """The folders of a cache that are caches themselves: what runs say of themselves lies there, and in no artifact.
+
+    Parameters
+    ----------
+    names : iterable of str
+        All that is listed.
+    known : collection of str, optional
+        Folders that are known to be such; see `cache_around`.
+    """
+    found = {folder for name in names if (folder := _cache_of(name)) and stem_of(f"{folder}/") is None}.union(known)
     return tuple(sorted(folder for folder in found if not is_inside(folder, found)))
+
+
+def cache_around(stem: str, data: bytes) -> str:
+    """The folder that is the cache of an artifact, by its manifest: one that only copies were put into has no runs.
+
+    Parameters
+    ----------
+    stem : str
+        Where it was found.
+    data : bytes
+        The encoded manifest, of whatever form.
+
+    Returns
+    -------
+    str
+        Empty when the artifact is one of the cache in which it was found.
+    """
+    if "/" not in stem:
+        return ""
+    try:
+        own = Manifest.from_bytes(data).stem
+    except CacheError:
+        return ""
+    return stem.removesuffix(f"/{own}") if own and stem.endswith(f"/{own}") else ""
 
 
 def is_inside(name: str, folders: Iterable[str]) -> bool:

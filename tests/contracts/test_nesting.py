@@ -18,6 +18,8 @@ from curidask.store.leftovers import find_leftovers
 from curidask.store.manifests import Manifest
 from curidask.store.nesting import inner_caches, outer_cache
 from curidask.store.opening import open_tiers
+from curidask.store.signing import Keyring
+from curidask.store.transfer import copy_artifact
 from curidask.store.usage import RunUse, Uses
 from curidask.store.verifying import check_place
 from tests.contracts.conftest import make_manifest
@@ -55,6 +57,25 @@ def test_gc_of_the_outer_spares_the_inner(store: ArtifactStore, inner: ArtifactS
     assert done.stems == [make_manifest("mine", subdir="deep").stem]
     assert {name: inner.objects.read(name) for name in [*inner.objects.list(), *inner.objects.list(".runs/")]} == before
     assert take_inventory(inner).inner == ()
+
+
+@pytest.mark.parametrize("keys", [None, Keyring(["a key of a team that is long enough"])], ids=["plain", "signed"])
+def test_an_inner_one_that_only_copies_were_put_into_is_spared(
+    url: str, commit: Callable[..., Manifest], tmp_path: Path, keys: Keyring | None
+) -> None:
+    source = ArtifactStore.open(tmp_path / "source", keys=keys)
+    outer = ArtifactStore.open(url, near=tmp_path / "near", keys=keys)
+    inner = ArtifactStore.open(f"{url}/projects/new", near=tmp_path / "near_inner", keys=keys)
+    mine, theirs = make_manifest("mine", created=OLD, subdir="deep"), make_manifest("theirs", created=OLD, subdir="x")
+    commit(outer, mine, {".json": b"1"})
+    commit(source, theirs, {".json": b"1"})
+    copy_artifact(source, inner, theirs.stem)
+    inner.objects.write(make_manifest("half").stem + ".json", b"half")
+    inventory = take_inventory(outer)
+    assert inventory.inner == ("projects/new",)
+    assert [entry.stem for entry in inventory.artifacts] == [mine.stem]
+    assert not inventory.halves
+    assert [entry.stem for entry in take_inventory(inner).artifacts] == [theirs.stem]
 
 
 def test_the_inner_is_told_where_it_lies(store: ArtifactStore, inner: ArtifactStore) -> None:
