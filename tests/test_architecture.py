@@ -41,7 +41,7 @@ GROUPS = [
         "run_events",
         "runstate",
     ],
-    ["copies", "caching", "store"],
+    ["copies", "interrupts", "caching", "store"],
     ["executors", "clusters"],
     [
         "at_exit",
