@@ -30,6 +30,7 @@ from curidask.snapshots import Snapshots, literal_digest
 from curidask.stage_spec import OutputSpec, StageSpec, check_name
 from curidask.staging import SkippedOutput
 from curidask.store.names import files_stem, output_stem
+from curidask.used_params import used_hash
 
 if TYPE_CHECKING:
     from curidask.record import Record
@@ -102,7 +103,9 @@ class Tracer:
         else:
             gathered, inputs, names = (), self._inputs(record, spec, kwargs), list(spec.inputs or ())
         force = record.params is not None and record.params.overwrite
-        task = self._add(self.info(record), spec, inputs, gathered, given, force=force)
+        info = self.info(record)
+        task = self._add(info, spec, inputs, gathered, given, force=force)
+        self.graph.share(task, info.index)
         if spec.is_aggregate:  # for the stages after it; its own job has them all
             record.input_infos = tuple(member.record for member in gathered)
         refs = [task.ref(index) for index in range(len(task.outputs))]
@@ -192,16 +195,17 @@ class Tracer:
     ) -> Task:
         outputs = self._outputs(spec)
         given = self.find_given(spec, outputs, info)
+        info = _used(info, spec)
         components = _components(info, spec, inputs, gathered, kwargs)
         if given:
             components["files"] = {output.name: file.digest for output, file in zip(outputs, given, strict=True)}
         key = digest(("task", *components.items()), where=f"stage {spec.name!r} of {info.label}")
-        stems = tuple(self._stem(info.params_hash, spec, o, artifact_key(key, o.name)) for o in outputs)
+        stems = tuple(self._stem(info.used_hash, spec, o, artifact_key(key, o.name)) for o in outputs)
         known = self._known(spec, key, stems, info.label)
         anew = force or self.is_anew(spec.name)
         if known is not None and not anew and not self._is_older(known, inputs, gathered):
             return self.graph[known]
-        marker = files_stem(self.prefix, info.params_hash, spec.name, artifact_key(key, ""))
+        marker = files_stem(self.prefix, info.used_hash, spec.name, artifact_key(key, ""))
         task = Task(
             id=len(self.graph),
             key=key,
@@ -353,13 +357,25 @@ class _Remade:
         return self.graph[self.tasks[stage.task]].as_past if stage.task in self.tasks else stage
 
 
+def _used(info: RecordInfo, spec: StageSpec) -> RecordInfo:
+    if spec.params is None:
+        return info if info.uses is None else replace(info, uses=None)
+    if info.params is None:
+        raise StageDefinitionError(
+            f"The stage {spec.name!r} names the `params` that it uses, but its record has no parameter set.",
+            where=f"{info.label}; {spec.where}",
+            fix="give the record a parameter set, or leave `params` out",
+        )
+    return replace(info, uses=(used_hash(info.params, spec.params, spec.where), spec.params))
+
+
 def _components(
     info: RecordInfo, spec: StageSpec, inputs: Inputs, gathered: tuple[Gathered, ...], kwargs: Mapping[str, Literal]
 ) -> dict[str, Any]:
     """What decides the result, by name: the key is made of it, and the manifest keeps it to explain differences."""
     components: dict[str, Any] = {
         "stage": spec.name,
-        "params": info.params_hash,
+        "params": info.used_hash,
         "kwargs": {name: given.key for name, given in kwargs.items()},
         "inputs": {name: ref.key for name, ref in inputs.items()},
         "code": spec.fingerprint,

@@ -23,6 +23,7 @@ GROUPS = [
         "near_names",
         "hash_fields",
         "param_classes",
+        "used_params",
         "params",
         "args",
         "parsing",

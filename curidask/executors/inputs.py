@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -127,7 +127,10 @@ class Inputs:
     def _input_records(self) -> list[StageRecord]:
         if self.job.spec.is_aggregate:
             return list(self._gathered)
-        return [self._member(i, info, {}) for i, info in enumerate(self.job.record.inputs or ())]
+        members = self.job.record.inputs or ()
+        if self.job.record.uses is not None:  # of parameters the own set's count, and no others
+            members = tuple(replace(info, uses=(info.params_hash, ())) for info in members)
+        return [self._member(i, info, {}) for i, info in enumerate(members)]
 
     def _member(self, place: int, info: RecordInfo, sources: Mapping[str, Source]) -> StageRecord:
         """A record that went into that of the stage."""

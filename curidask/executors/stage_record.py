@@ -20,6 +20,7 @@ from curidask.graph import RecordInfo
 from curidask.keywords import keywords
 from curidask.near_names import nearly
 from curidask.representation import ArtifactRepresentation
+from curidask.used_params import only_used
 
 
 class StageRecord:
@@ -78,7 +79,9 @@ class StageRecord:
     @cached_property
     def params(self) -> Any:
         """The parameter set: a copy of its own for each stage."""
-        return private_copy(self._info.params)
+        params = private_copy(self._info.params)
+        names = self._info.used_names
+        return params if names is None else only_used(params, names, f"stage {self._stage!r}")
 
     @property
     def args(self) -> Any:
@@ -88,6 +91,8 @@ class StageRecord:
     @property
     def name(self) -> str:
         """The name of the parameter set."""
+        if self._info.uses is not None and self._info.params is not None:
+            return str(self.params.name)  # an error: sets of several names may share what the stage makes
         return self._info.name
 
     @property
@@ -136,7 +141,7 @@ class StageRecord:
 
     def get_hash(self) -> str:
         """The hash of the parameter set, or the combined hash of an aggregate's record."""
-        return self._info.params_hash
+        return self._info.used_hash
 
     @keywords()
     def get_reference_name(self, map: bool = False) -> str:
