@@ -17,13 +17,13 @@ from curidask.executors.loading_dicts import StageState
 from curidask.executors.stage_paths import Paths
 from curidask.expected_types import described
 from curidask.graph import RecordInfo
-from curidask.keywords import keywords
+from curidask.keywords import CheckedCalls, keywords
 from curidask.near_names import nearly
 from curidask.representation import ArtifactRepresentation
 from curidask.used_params import only_used
 
 
-class StageRecord:
+class StageRecord(CheckedCalls):
     """What the worker gives a stage as ``record`` (and an aggregate as each of its ``records``).
 
     Parameters
