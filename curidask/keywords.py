@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, TypeVar
@@ -44,20 +44,20 @@ def keywords(check_types: bool = True, /, **synonyms: str) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         takes = _Parameters.of(function)
         kinds: dict[str, list[Kind]] | None = None if check_types else {}
+        enough = range(0) if check_types else takes.enough
 
         @functools.wraps(function)
         def checked(*args: Any, **given: Any) -> Any:
             nonlocal kinds
-            if not given and kinds == {} and len(args) in takes.enough:
+            if not given and len(args) in enough:  # what is called for each stage is called so
                 return function(*args)
             if not given.keys() <= takes.named:
                 given = takes.by_own_names(function, args, given, synonyms)
-            takes.check_number(function, args, given)
+            takes.check_number(function, args, given.keys())
             if kinds is None:  # at the first call, since what annotations name is loaded then
                 kinds = expected(function)
-            for name, value in (*zip(takes.positional, args, strict=False), *given.items()):
-                if name in kinds and not is_one_of(value, kinds[name]):
-                    raise refuse(value, kinds[name], *_argument(function, args, name))
+            if kinds:
+                takes.check_types(kinds, function, args, given)
             return function(*args, **given)
 
         checked.__synonyms__ = synonyms  # type: ignore[attr-defined]  # the type checker has no type for such functions
@@ -115,9 +115,11 @@ class _Parameters:
             check_keywords(renamed, self.named, call, {**synonyms, **_of_subclasses(function, args)})
         return renamed
 
-    def check_number(self, function: Callable[..., Any], args: tuple[Any, ...], given: Collection[str]) -> None:
+    def check_number(self, function: Callable[..., Any], args: tuple[Any, ...], given: Set[str]) -> None:
         """Refuse a call that has too few arguments, too many by position, or one of them twice."""
         by_place = self.positional[: len(args)]
+        if len(args) in self.enough and given.isdisjoint(by_place):
+            return
         lacking = [name for name in self.required if name not in given and name not in by_place]
         twice = [name for name in given if name in by_place and name in self.named]
         n_more = 0 if self.any_number else len(args) - len(self.positional)
@@ -132,6 +134,18 @@ class _Parameters:
                 f"{_call_text(function, args)} was given {n_more} more arguments by position than it takes.",
                 fix=f"{self._taken}; give others by keyword",
             )
+
+    def check_types(
+        self,
+        kinds: Mapping[str, list[Kind]],
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        given: Mapping[str, Any],
+    ) -> None:
+        """Refuse an argument of another type than is expected, where that is known."""
+        for name, value in (*zip(self.positional, args, strict=False), *given.items()):
+            if name in kinds and not is_one_of(value, kinds[name]):
+                raise refuse(value, kinds[name], *_argument(function, args, name))
 
     def _without(self, lacking: Sequence[str], call: str, given: Collection[str]) -> CuridaskError:
         others = [name for name in given if name not in self.named]  # of a function that takes any keyword
