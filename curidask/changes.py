@@ -79,13 +79,21 @@ def _mark(value: Any) -> str | None:
     """
     content = _Content()
     try:
-        pickle.Pickler(content, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=content.add).dump(value)
+        _Marking(content, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=content.add).dump(value)
     except Exception:  # of the value
         try:
             return literal_digest(value)
         except UnstableHashError:
             return None
     return content.hash.hexdigest()
+
+
+class _Marking(pickle.Pickler):
+    """Takes a record of the session for one that does not change."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Write where it is."""
+        return (int, (id(obj),)) if hasattr(type(obj), "apply_stage") else NotImplemented
 
 
 class _Content:

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from curidask.errors import BoundToSessionError, ReadOnceError
+from curidask.errors import ReadOnceError
 
 MAX_SMALL_BYTES = 1 << 20
 """What takes more than that is not copied for each call that it is given to."""
@@ -217,11 +217,6 @@ def read_once_part(value: Any) -> str | None:
     return _Survey(value).read_once
 
 
-def bound_error(value: Any) -> BoundToSessionError | None:
-    """What speaks against copying something in a value that cannot be pickled, if it belongs to a session."""
-    return _Survey(value).bound
-
-
 def read_once_error(what: str, value: Any, part: str, *, where: str, fix: str) -> ReadOnceError:
     """The error for a value that is, or holds, a `part` which can be read only once."""
     kind = type(value).__name__
@@ -250,20 +245,16 @@ class _Survey(pickle.Pickler):
         What pickle would write, about; infinite when it came to no end.
     read_once : str or None
         The class of the first thing that can be read only once.
-    bound : BoundToSessionError or None
-        What something said that belongs to a session.
     """
 
     def __init__(self, value: Any) -> None:
         self.size_bytes = 0.0
         self.read_once: str | None = None
-        self.bound: BoundToSessionError | None = None
         super().__init__(_Counter(self), protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=self._count_buffer)
         try:
             self.dump(value)
-        except Exception as error:  # of the value
+        except Exception:  # of the value
             self.size_bytes = math.inf
-            self.bound = error if isinstance(error, BoundToSessionError) else None
 
     def reducer_override(self, obj: Any) -> Any:
         """Write a number in place of what pickle could not write."""

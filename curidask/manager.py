@@ -278,6 +278,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             is_anew=lambda stage: live and self.runner.policy.force.names_stage(stage),
         )
         self.runner.reduce = self._tracer.reduce
+        self.runner.find_record = self._find_record
         self.reader = Reader(self.runner, self.run_record, map_only=map_only, work=self._cache.work)
         self._known_facts: ManagerFacts | None = None
         self._closed = False
@@ -439,6 +440,12 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
     def info_of(self, record: Record) -> RecordInfo:
         """A record as the tasks of another carry it that it went into; see `curidask.tracing.Tracer.info`."""
         return self._tracer.info(record, alone=True)
+
+    def _find_record(self, info: RecordInfo) -> Record | None:
+        """The record that a stage knew as `info`, maybe in an earlier run."""
+        there = 0 <= info.index < len(self.records)
+        candidates = [self.records[info.index], *self.records] if there else self.records
+        return next((r for r in candidates if (r.name, r.get_hash()) == (info.name, info.params_hash)), None)
 
     def finish(self) -> Plan:
         """Execute all that is traced and wait for it.

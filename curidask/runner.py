@@ -13,9 +13,10 @@ from curidask.errors import ArtifactMissingError, CuridaskError
 from curidask.executors.base import ErrorInfo, Executor, Job, Kind, Outcome, Stored, ValueGoneError
 from curidask.executors.environment import ManagerFacts
 from curidask.executors.random_state import kept_random_state
+from curidask.executors.stage_record import read_from_output
 from curidask.executors.stored import load_stored
 from curidask.executors.values import resolved
-from curidask.graph import ArtifactRef, Graph, Task
+from curidask.graph import ArtifactRef, Graph, RecordInfo, Task
 from curidask.jobs import JobMaker
 from curidask.listening import Audience
 from curidask.planner import Action, Plan
@@ -83,6 +84,7 @@ class Runner:
             fail_fast=policy.fail_fast,
         )
         self.reduce: Reducer = lambda task, is_lost, is_replaced: None
+        self.find_record: Callable[[RecordInfo], Any] = lambda info: None
         self._decider = Decider(graph, store, policy, audience, before_look, facts)
         self._jobs = JobMaker(graph, policy, prefix, self.state.status, self._decider.forced, self._may_read)
         self._is_finishing = False
@@ -278,6 +280,10 @@ class Runner:
         return lazy
 
     def _read(self, ref: ArtifactRef) -> Any:
+        with read_from_output(self.find_record):
+            return self._load(ref)
+
+    def _load(self, ref: ArtifactRef) -> Any:
         source = self._jobs.source(ref)
         if isinstance(source, Stored):
             return load_stored(self.store, source, self._decider.facts())[0]

@@ -12,7 +12,7 @@ from typing import Any, SupportsIndex
 
 from curidask.caching.base import Cacheable
 from curidask.copies import private_copy
-from curidask.errors import BoundToSessionError, CuridaskError, ReportableError, StageAccessError
+from curidask.errors import CuridaskError, ReportableError, StageAccessError
 from curidask.executors.base import Reported
 from curidask.executors.environment import ManagerFacts
 from curidask.executors.loading_dicts import StageState
@@ -24,17 +24,34 @@ from curidask.near_names import nearly
 from curidask.representation import ArtifactRepresentation
 from curidask.used_params import only_used
 
-_kept_as: ContextVar[str] = ContextVar("kept as", default="")
+_as_output: ContextVar[bool] = ContextVar("as output", default=False)
+_found: ContextVar[Callable[[RecordInfo], Any]] = ContextVar("found")
 
 
 @contextmanager
-def kept_as(output: str) -> Iterator[None]:
-    """Let no record be part of what is written in the block, which is an output of that name."""
-    token = _kept_as.set(output)
+def written_as_output() -> Iterator[None]:
+    """Write records in the block as what `read_from_output` finds, since they are part of an output."""
+    token = _as_output.set(True)
     try:
         yield
     finally:
-        _kept_as.reset(token)
+        _as_output.reset(token)
+
+
+@contextmanager
+def read_from_output(find: Callable[[RecordInfo], Any]) -> Iterator[None]:
+    """Let a session have its own records for those that are read in the block.
+
+    Parameters
+    ----------
+    find : callable
+        Gives the session's record; None when it has none, so that what stands for it tells its name and parameters.
+    """
+    token = _found.set(find)
+    try:
+        yield
+    finally:
+        _found.reset(token)
 
 
 class StageRecord(CheckedCalls):
@@ -141,13 +158,8 @@ class StageRecord(CheckedCalls):
         return f"<{self._info.label}>"
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
-        output = _kept_as.get()
-        if output:
-            raise BoundToSessionError(
-                f"The output {output!r} holds a record, which is the stage's own and cannot be an output.",
-                fix="return what is wanted of it, such as `record.params` or the name of its set; run() can find the "
-                "record by that",
-            )
+        if _as_output.get():
+            return _found_again, (self._stage, replace(self._info, watch=None), self.manager)
         return super().__reduce_ex__(protocol)
 
     def __getattr__(self, name: str) -> Any:
@@ -243,6 +255,14 @@ class StageRecord(CheckedCalls):
             where=f"stage {self._stage!r} of {self._info.label}",
             fix="call stages from run(), one after the other; move shared code into a plain function",
         )
+
+
+def _found_again(stage: str, info: RecordInfo, facts: ManagerFacts) -> Any:
+    from curidask.executors.stored_record import of_output
+
+    find = _found.get(None)
+    record = None if find is None else find(info)
+    return of_output(stage, info, facts) if record is None else record
 
 
 def capture(reportable: Any, default_name: str, where: str, record: Any = None, stage: str = "") -> Reported:
