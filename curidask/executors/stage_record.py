@@ -159,7 +159,7 @@ class StageRecord(CheckedCalls):
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         if _as_output.get():
-            return _found_again, (self._stage, replace(self._info, watch=None), self.manager)
+            return _found_again, (replace(self._info, watch=None, history=(), n_stages=0),)
         return super().__reduce_ex__(protocol)
 
     def __getattr__(self, name: str) -> Any:
@@ -257,12 +257,50 @@ class StageRecord(CheckedCalls):
         )
 
 
-def _found_again(stage: str, info: RecordInfo, facts: ManagerFacts) -> Any:
-    from curidask.executors.stored_record import of_output
+class NamedRecord:
+    """What stands for a record that is part of an output, where the record itself is not: in a stage, in a later run.
 
+    Parameters
+    ----------
+    info : RecordInfo
+
+    Attributes
+    ----------
+    name : str
+        The name of its parameter set.
+    params, args : ExperimentParameters or None
+    """
+
+    def __init__(self, info: RecordInfo) -> None:
+        self._info = info
+        self.name = info.name
+        self.params = self.args = info.params
+
+    def get_hash(self) -> str:
+        """The hash of its parameter set, or the combined hash of an aggregate's record."""
+        return self._info.params_hash
+
+    def get_reference_name(self) -> str:
+        """How displays name it."""
+        return self._info.label
+
+    def __repr__(self) -> str:
+        return f"<{self._info.label}>"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise StageAccessError(
+            f"A record that was part of an output has no {name!r} where the record itself is not.",
+            where=self._info.label,
+            fix="its `name` and `params` are there; return what else is wanted of it as values",
+        )
+
+
+def _found_again(info: RecordInfo) -> Any:
     find = _found.get(None)
     record = None if find is None else find(info)
-    return of_output(stage, info, facts) if record is None else record
+    return NamedRecord(info) if record is None else record
 
 
 def capture(reportable: Any, default_name: str, where: str, record: Any = None, stage: str = "") -> Reported:

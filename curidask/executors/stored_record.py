@@ -54,11 +54,6 @@ class StoredRecord(StageRecord):
         _not_here(self._where, "report")
 
 
-def of_output(stage: str, info: RecordInfo, facts: ManagerFacts) -> StoredRecord:
-    """What stands for a record that a stage has put into an output, where there is no such record."""
-    return StoredRecord(Stored(-1, "", "", "", None, stage, info), facts)
-
-
 @dataclass(frozen=True, slots=True)
 class StoredPaths:
     """The paths of what stages wrote, for a value that is loaded.
