@@ -12,6 +12,7 @@ import contextlib
 import gc
 import locale
 import logging
+import operator
 import os
 import resource
 import signal
@@ -134,10 +135,12 @@ def streams() -> Restore:
     descriptors = Descriptors()
 
     def restore() -> None:
-        if descriptors.have_changed():
+        now = sys.stdin, sys.stdout, sys.stderr
+        if any(map(operator.is_not, now, saved)) or descriptors.have_changed():
             flush()  # to where the stage led it
-        sys.stdin, sys.stdout, sys.stderr = saved  # a stream around one of them closes it when it goes
-        descriptors.put_back()
+            del now  # a stream around one of them closes it when it goes
+            sys.stdin, sys.stdout, sys.stderr = saved
+            descriptors.put_back()
         for number, name in ((1, "stdout"), (2, "stderr")):
             stream = getattr(sys, name)
             if stream is not None:  # as in a process that was started without
