@@ -125,7 +125,9 @@ def _pandas_parts(pandas: Any, value: Any) -> dict[str, Any] | None:
 
 
 def _attached(value: Any) -> dict[str, Any]:
-    attributes = {name: held for name, held in own_attributes(value).items() if name not in _OF_TABLES}
+    # None is what a copy has of what was never set.
+    own = own_attributes(value).items()
+    attributes = {name: held for name, held in own if name not in _OF_TABLES and held is not None}
     return {"attrs": value.attrs or None, "attributes": attributes or None}
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from curidask.executors.base import Outcome
 from curidask.executors.describe import first_line, levels_to_user
+from curidask.executors.relayed import log_again
 from curidask.executors.surroundings import ERR, LOG, WARNING, Spoken, prefix_of
 from curidask.graph import Graph, Task
 from curidask.planner import Plan
@@ -233,7 +234,7 @@ class _Relay:
         if target.isEnabledFor(spoken.level):
             record = target.makeRecord(spoken.logger, spoken.level, spoken.path, 0, spoken.text, (), None)
             record.stage = prefix_of(task.spec.name, task.record.name) if task is not None else ""
-            target.handle(record)
+            log_again(record, spoken.had, printed=spoken.shown)
 
 
 _relay = _Relay()

@@ -113,9 +113,18 @@ def show_warnings(show: Callable[[str], None]) -> None:
 
 @contextmanager
 def shown_warnings(show: Callable[[str], None]) -> Iterator[None]:
-    """Show Python's warnings as lines meanwhile."""
+    """Show Python's warnings as lines meanwhile; those of a stage are part of what it prints."""
+    from curidask.executors.stage_warnings import print_warning
+    from curidask.executors.talk import speaker
+
     before = warnings.showwarning
     show_warnings(show)
+    as_line = warnings.showwarning
+
+    def show_warning(*warning: Any, **named: Any) -> None:
+        (print_warning if speaker() else as_line)(*warning, **named)
+
+    warnings.showwarning = show_warning
     try:
         yield
     finally:

@@ -577,6 +577,14 @@ def measured(unit: str) -> Measured:
     return made
 
 
+def test_what_was_never_set_of_a_table_is_none_in_its_copy() -> None:
+    table = Measured({"a": [1]})
+    assert table.copy().unit is None
+    assert digest(table) == digest(table.copy())
+    table.unit = "m"
+    assert digest(table) == digest(table.copy()) != digest(Measured({"a": [1]}))
+
+
 def noted(**attrs: Any) -> pd.DataFrame:
     made = pd.DataFrame({"a": [1, 2]})
     made.attrs.update(attrs)

@@ -166,6 +166,24 @@ def rewrap_streams() -> None:
     sys.stderr.close()
 
 
+def descriptors() -> list[Any]:
+    return [os.path.realpath(f"/proc/self/fd/{number}") for number in range(3)]
+
+
+def change_descriptors() -> None:
+    """As to silence a library that is not written in Python."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nowhere, number)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 0)
+
+
+def close_descriptors() -> None:
+    sys.stdout = os.fdopen(1, "w")  # closes it when it goes
+    os.close(2)
+
+
 def numpy_state() -> list[Any]:
     return [np.geterr(), repr(np.geterrcall()), repr(np.array([1 / 3, 1e9])), np.get_printoptions()["edgeitems"]]
 
@@ -274,6 +292,8 @@ CHANGES: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "all of logging": (loggers, configure_logging),
     "streams": (streams, change_streams),
     "wrapped streams": (streams, rewrap_streams),
+    "descriptors": (descriptors, change_descriptors),
+    "closed descriptors": (descriptors, close_descriptors),
     "numpy": (numpy_state, change_numpy),
     "matplotlib": (figures, change_figures),
     "the interpreter": (interpreter, change_interpreter),

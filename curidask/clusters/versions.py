@@ -8,8 +8,12 @@ import platform
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
+
+from curidask.executors.imports import INSTALLED
 
 ALIKE = ("dask", "distributed", "cloudpickle")
 """Of these the major version must be the same on all sides."""
@@ -67,17 +71,21 @@ class Finding:
 
 
 def this_process(packages: Iterable[str]) -> tuple[Installation, dict[str, str]]:
-    """What is here of some packages, and the names of their distributions; those that are not here are left out."""
+    """What is here of some packages, and the names of their distributions.
+
+    Those that are not here are left out, and modules in a folder that a file puts on ``sys.path``: whether a worker has
+    them shows when it imports that file.
+    """
     names: dict[str, str] = {}
     versions: dict[str, str] = {}
     by_import: Mapping[str, Sequence[str]] | None = None
     for name in (*ALIKE, SAME, *packages):
         version, distribution = _version(name), name
-        if not version and find_spec(name) is not None:
+        if not version and (spec := find_spec(name)) is not None:
             if by_import is None:  # reads every installed package's list of files
                 by_import = importlib.metadata.packages_distributions()
             distribution = next(iter(by_import.get(name, ())), name)
-            version = _version(distribution) or "?"
+            version = _version(distribution) or ("?" if _is_installed(spec) else "")
         if version:
             names[name], versions[name] = distribution, version
     here = Installation("this process", platform.python_version(), versions, socket.gethostname(), os.getpid())
@@ -86,6 +94,11 @@ def this_process(packages: Iterable[str]) -> tuple[Installation, dict[str, str]]
 
 def _version(distribution: str) -> str:
     return next((d.version for d in importlib.metadata.distributions(name=distribution)), "")
+
+
+def _is_installed(spec: ModuleSpec) -> bool:
+    places = [spec.origin or ""] if spec.has_location else list(spec.submodule_search_locations or ())
+    return not places or not set(INSTALLED).isdisjoint(Path(places[0]).parts)
 
 
 def of_workers(client: Any, names: Mapping[str, str]) -> list[Installation]:

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -202,12 +203,19 @@ class DaskExecutor(Executor):
             else:
                 outcomes += self._broken(chain, future, status)
         for chain, results in self._gather(finished, outcomes):
-            ended = [result.outcome if isinstance(result, JobResult) else result for result in results]
+            ended = [self._advised(result.outcome if isinstance(result, JobResult) else result) for result in results]
             self._under_way.settle(
                 chain, keep=chain.holds_values and any(outcome.kind in FINISHED for outcome in ended)
             )
             outcomes += ended
         outcomes += self._aftermath.decide()
+
+    def _advised(self, outcome: Outcome) -> Outcome:
+        """The outcome, with what only the driver can tell: that what is missing there lies here."""
+        error, admission = outcome.error, self._link.admission
+        if error is None or error.fix or admission is None or admission.sees_project:
+            return outcome
+        return replace(outcome, error=replace(error, fix=self._files.advice(error.exception)))
 
     def _resume(self) -> list[Outcome]:
         """Go on with another scheduler: what was under way goes back, what was held in memory is lost.

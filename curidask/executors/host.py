@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from curidask.executors.capture import Capture, flush
 from curidask.executors.flight import FlightRecord, Memory, Running
 from curidask.executors.memory import HighWater, available_bytes, count_kills
 from curidask.executors.project_imports import path_on_driver
+from curidask.executors.relayed import marks_of
+from curidask.executors.stage_warnings import print_warning
 from curidask.executors.surroundings import LOG, NOTHING, WARNING, Surroundings
 
 TOPIC = "curidask-said"
@@ -72,14 +75,19 @@ class Host(Surroundings):
         self.session = ""
         self.address = ""
         self.level = logging.WARNING
+        self._are_logs_printed = False
         self._forwarder = _Forwarder(self)
         logging.getLogger().addHandler(self._forwarder)
+        warnings.showwarning = print_warning
 
     def listen(self) -> None:
-        """Hear what is logged, also when a project has set up logging at import: unless what it set up prints it."""
+        """Hear what is logged, also when a project has set up logging at import, in the place of what was there."""
         root = logging.getLogger()
         root.setLevel(min(self.level, root.level or self.level))
-        if self._forwarder not in root.handlers and not any(map(_prints, root.handlers)):
+        is_gone = self._forwarder not in root.handlers
+        is_printed = any(_prints(handler) for handler in root.handlers if handler is not self._forwarder)
+        self._are_logs_printed = is_printed and (is_gone or self._are_logs_printed)
+        if is_gone:
             root.addHandler(self._forwarder)
 
     # --- Surroundings ------------------------------------------------------------------------------------------------
@@ -151,8 +159,9 @@ class Host(Surroundings):
             flush()
             self._hear_prints()
             path = path_on_driver(record.pathname)
-            said = (entry[0].id, LOG, record_text(record), record.levelno, record.name, path)
-            self._said.append(said)
+            had = marks_of(record.name)
+            said = (entry[0].id, LOG, record_text(record), record.levelno, record.name, path, had)
+            self._said.append((*said, self._are_logs_printed))
 
     def _hear_prints(self) -> None:
         job = next(iter(self._running.values()))[0]

@@ -12,6 +12,7 @@ import contextlib
 import gc
 import locale
 import logging
+import operator
 import os
 import resource
 import signal
@@ -30,7 +31,8 @@ from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
-from curidask.executors.capture import reopened
+from curidask.executors.capture import flush, reopened
+from curidask.executors.descriptors import Descriptors
 from curidask.executors.forked import forget_handlers
 from curidask.executors.logging_state import Loggers
 from curidask.executors.package_state import figures, loaded, numpy_errors, numpy_printing, rc_parameters
@@ -128,11 +130,17 @@ def umask() -> Restore:
 
 
 def streams() -> Restore:
-    """The standard streams."""
+    """The standard streams, and where their descriptors lead."""
     saved = sys.stdin, sys.stdout, sys.stderr
+    descriptors = Descriptors()
 
     def restore() -> None:
-        sys.stdin, sys.stdout, sys.stderr = saved  # a stream around one of them closes it when it goes
+        now = sys.stdin, sys.stdout, sys.stderr
+        if any(map(operator.is_not, now, saved)) or descriptors.have_changed():
+            flush()  # to where the stage led it
+            del now  # a stream around one of them closes it when it goes
+            sys.stdin, sys.stdout, sys.stderr = saved
+            descriptors.put_back()
         for number, name in ((1, "stdout"), (2, "stderr")):
             stream = getattr(sys, name)
             if stream is not None:  # as in a process that was started without
@@ -142,7 +150,8 @@ def streams() -> Restore:
 
 
 def warning_filters() -> Restore:
-    """Which warnings are shown, and how."""
+    """Which warnings are shown, and how; those that were shown before count as not shown yet."""
+    _forget_shown()
     filters: Any = warnings.filters
     saved, show = filters[:], warnings.showwarning
 
@@ -150,13 +159,17 @@ def warning_filters() -> Restore:
         if warnings.filters is not filters or filters != saved:
             filters[:] = saved
             warnings.filters = filters
-            with warnings.catch_warnings():  # for its effect: what was decided by other filters is forgotten
-                pass
+            _forget_shown()  # what was decided by other filters
         if warnings.showwarning is not show:
             logging.captureWarnings(getattr(show, "__module__", "") == "logging")
             warnings.showwarning = show
 
     return restore
+
+
+def _forget_shown() -> None:
+    with warnings.catch_warnings():  # for its effect: each module forgets which of its warnings were shown
+        pass
 
 
 def level_names() -> Restore:

@@ -8,13 +8,15 @@ everywhere.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -22,7 +24,7 @@ from curidask.errors import ClusterError, ConfigurationError
 from curidask.executors import left_out, project_imports
 from curidask.executors.imports import FRAMEWORK, Imported, scan
 from curidask.executors.project_imports import ImportedProject
-from curidask.executors.whose_files import is_elsewhere, is_own_file
+from curidask.executors.whose_files import is_elsewhere, is_file_elsewhere, is_own_file
 
 SHIP_BYTES = 256 << 20
 """All files that travel together at most: they pass through the scheduler's memory."""
@@ -52,7 +54,9 @@ class ProjectCode:
     taken : mapping of str to str
         See `curidask.executors.project_imports.ImportedProject`.
     elsewhere : mapping of str to str
-        Loaded modules that do not travel, since they lie in another folder and are not installed, with their files.
+        Modules that do not travel, since they lie in another folder and are not installed, with their files.
+    argv : tuple of str
+        The arguments of the driver's command.
     """
 
     root: str
@@ -62,6 +66,7 @@ class ProjectCode:
     files: Mapping[str, tuple[int, bytes]]
     taken: Mapping[str, str]
     elsewhere: Mapping[str, str]
+    argv: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +158,7 @@ class ProjectFiles:
         """
         project = self.project()
         modules = self.modules()
-        self.imported()  # reads what the modules may import later on
+        imported = self.imported()  # reads what the modules may import later on
         own = sorted(path for path in project.sources if is_own_file(Path(path), self.root))
         sources = {os.path.relpath(path, self.root): project.sources[path] for path in own}
         files = {os.path.relpath(path, self.root): _with_mode(path) for path in self.shipped()} if with_files else {}
@@ -165,12 +170,20 @@ class ProjectFiles:
                 fix="put large data where the workers can read it themselves: an object store, or a shared disk",
             )
         packages = {m.__name__: tuple(m.__path__) for m in modules if not source_file(m) and hasattr(m, "__path__")}
-        elsewhere = self._elsewhere() if with_files else {}
-        return ProjectCode(str(self.root), tuple(project.folders), sources, packages, files, project.taken, elsewhere)
+        elsewhere = self._elsewhere(imported.packages) if with_files else {}
+        folders, argv = tuple(project.folders), tuple(sys.argv)
+        return ProjectCode(str(self.root), folders, sources, packages, files, project.taken, elsewhere, argv)
 
-    def _elsewhere(self) -> dict[str, str]:
+    def _elsewhere(self, names: Iterable[str]) -> dict[str, str]:
+        """What lies in other folders: of the loaded modules, and of those that stages import."""
         loaded = [(name, module) for name, module in list(sys.modules.items()) if not name.startswith("__")]
-        return {name: str(module.__file__) for name, module in loaded if is_elsewhere(module, self.root)}
+        found = {name: str(module.__file__) for name, module in loaded if is_elsewhere(module, self.root)}
+        for name in names:
+            with contextlib.suppress(ImportError, ValueError):
+                spec = None if name in sys.modules else find_spec(name)
+                if spec is not None and spec.origin and is_file_elsewhere(spec.origin, self.root):
+                    found[name] = spec.origin
+        return found
 
     def shipped(self) -> Iterator[Path]:
         """The files that the patterns name.
@@ -194,6 +207,21 @@ class ProjectFiles:
                     fix=f"correct the pattern (it starts at {self.root}; ** crosses folders), or leave it out",
                 )
             yield from found
+
+    def advice(self, error: BaseException | None) -> str:
+        """What to do about a file of the project that a worker without its folder misses; empty for other errors."""
+        if not isinstance(error, FileNotFoundError) or not isinstance(error.filename, str | os.PathLike):
+            return ""
+        name = os.fspath(error.filename)
+        if RUN_FOLDER in name:
+            name = name.partition(RUN_FOLDER)[2].partition(os.sep)[2]
+        name = os.path.normpath(name)
+        if os.path.isabs(name) or name.startswith(os.pardir) or not (self.root / name).exists():
+            return ""
+        pattern = f"{name}/**/*" if (self.root / name).is_dir() else name
+        return (
+            f"workers that do not see the project's folder get what `ship` in the configuration names: add {pattern!r}"
+        )
 
     def project(self) -> ImportedProject:
         """The project that this process imports; a script or a notebook enters it when it first needs workers."""
@@ -252,6 +280,7 @@ def enter(code: ProjectCode, place: Place, run: str, scratch: str) -> None:
     home = code.root if place.sees_project else _run_folder(code, run, scratch)
     if not place.is_here:
         _stand_in(home)
+        sys.argv[:] = code.argv
     sources = {os.path.join(home, name): source for name, source in code.sources.items()}
     folders = [moved(folder, code.root, home) for folder in code.folders]
     packages = {name: [moved(place, code.root, home) for place in places] for name, places in code.packages.items()}

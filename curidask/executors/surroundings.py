@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,7 +26,9 @@ class Spoken:
     text : str
     level : int
     logger, path : str
-        Of a log record: its level, its logger's name and the file it came from.
+    had : sequence of sequence of str
+        Of a log record: its level, its logger's name, the file it came from, and the marks of the handlers that have
+        had it, see `curidask.executors.relayed`.
     shown : bool
         Whether it went to the terminal already.
     """
@@ -36,6 +39,7 @@ class Spoken:
     level: int = 0
     logger: str = ""
     path: str = ""
+    had: Sequence[Sequence[str]] = ()
     shown: bool = False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import threading
@@ -22,8 +23,8 @@ _speaking: list[str] = []
 
 
 def speaker() -> str:
-    """How what is logged now begins: with the stage that this process runs for itself, if it runs one."""
-    return _speaking[-1] if _speaking else ""
+    """How what is said now begins: with the stage that this process runs for itself, if it runs one that says it."""
+    return _speaking[-1] if _speaking and not _telling.now else ""
 
 
 class Overheard(Surroundings):
@@ -50,7 +51,6 @@ class Overheard(Surroundings):
             with (
                 self._tees[OUT].replaces("stdout", partial(self._said, job, OUT), self._before),
                 self._tees[ERR].replaces("stderr", partial(self._said, job, ERR), self._before),
-                _kept_open(),
             ):
                 yield
         finally:
@@ -72,24 +72,6 @@ class Overheard(Surroundings):
     def _said(self, job: Job, kind: str, text: str) -> None:
         with logging_as_before():
             self._hear(Spoken(job.id, kind, text, shown=True))
-
-
-@contextmanager
-def _kept_open() -> Iterator[None]:
-    """Open the file descriptors of the standard streams again when a stage closed them."""
-    kept = {}
-    for number in (1, 2):
-        with contextlib.suppress(OSError):
-            kept[number] = os.dup(number)
-    try:
-        yield
-    finally:
-        for number, copy in kept.items():
-            try:
-                os.fstat(number)
-            except OSError:
-                os.dup2(copy, number)
-            os.close(copy)
 
 
 class _Telling(threading.local):
@@ -142,6 +124,7 @@ class _Tee:
         earlier = self.beneath, self._hear, self._before
         self.beneath = self.beneath if stream is self else stream
         self._hear, self._before = hear, before
+        _hand_on(self.beneath)
         setattr(sys, name, self)
         try:
             yield
@@ -173,6 +156,8 @@ class _Tee:
             before()
         written = int(target.write(what))
         text = what if isinstance(what, str) else bytes(what).decode("utf-8", "replace")
+        if "\n" in text:
+            _hand_on(target)
         with _telling:
             self._tell(hear, text)
         return written
@@ -223,6 +208,13 @@ class _Buffer:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._beneath, name)
+
+
+def _hand_on(stream: Any) -> None:
+    """Let out what a file holds back: a stage may lead the descriptor elsewhere, and then it would go there."""
+    if isinstance(stream, io.TextIOWrapper | io.BufferedWriter):  # others, as a notebook's, may take long
+        with contextlib.suppress(OSError, ValueError):  # whoever writes next, or ends, is told
+            stream.flush()
 
 
 def _visible(line: str) -> str:

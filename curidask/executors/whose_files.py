@@ -27,7 +27,12 @@ def is_own_file(path: str | Path, root: Path) -> bool:
 def is_elsewhere(module: ModuleType, root: Path) -> bool:
     """Whether a module is neither a project's own, nor installed, nor part of Python or of curidask."""
     file = getattr(module, "__file__", None)
-    if not file or module.__name__.partition(".")[0] == FRAMEWORK or file.startswith(_STANDARD):
+    return bool(file) and module.__name__.partition(".")[0] != FRAMEWORK and is_file_elsewhere(str(file), root)
+
+
+def is_file_elsewhere(file: str, root: Path) -> bool:
+    """The same of a file, other than of curidask."""
+    if file.startswith(_STANDARD):
         return False
     path = Path(os.path.normpath(file))
     return not path.is_relative_to(root) and not set(INSTALLED).intersection(path.parts)

@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 from curidask.clusters.security import check_plain, is_loopback
-from curidask.clusters.versions import Installation, compare
+from curidask.clusters.versions import Installation, compare, this_process
 from curidask.errors import ConfigurationError
 from curidask.executors import project_imports
 from curidask.executors.gate import Gate
@@ -158,8 +158,16 @@ def test_a_module_beside_the_project_does_not_travel_and_that_is_told(
 ) -> None:
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared/beside.py").write_text("BESIDE = 1")
+    (tmp_path / "shared/later.py").write_text("LATER = 1")
     project.write(
-        "above.py", "import os, sys\nsys.path.append(os.path.dirname(__file__) + '/../shared')\nimport beside"
+        "above.py",
+        """
+        import os, sys
+        sys.path.append(os.path.dirname(__file__) + '/../shared')
+        import beside
+        def use():
+            import later
+        """,
     )
     monkeypatch.setattr(sys, "path", [str(project.root), *sys.path])
     files = ProjectFiles(project.root)
@@ -167,11 +175,13 @@ def test_a_module_beside_the_project_does_not_travel_and_that_is_told(
     importlib.import_module("above")
     code = files.code(with_files=True)
     assert list(code.sources) == ["above.py"]
+    assert this_process(files.imported().packages)[1].keys().isdisjoint(("beside", "later"))  # they are no packages
     scratch = tmp_path / "scratch"
     enter(code, Place(sees_project=False), "run", str(scratch))  # as on a worker
     with pytest.raises(ModuleNotFoundError, match="beside") as caught:
         importlib.import_module("above")
     assert "outside of the project's folder" in what_to_do(caught.value)
+    assert "outside of the project's folder" in what_to_do(ModuleNotFoundError(name="later"))
     project_imports.leave()
     assert [path.name for path in scratch.rglob("*") if path.is_file()] == ["above.py"]
     assert "shared" not in "".join(sys.path)

@@ -50,7 +50,7 @@ def test_digits_on_hosts_that_share_only_s3(
 
 
 FILES = '''
-import json, os
+import json, os, sys, warnings
 from pathlib import Path
 
 import curidask as cf
@@ -66,8 +66,19 @@ def read(record):
     from lib.sub import late
     from lib import later
 
+    warnings.warn("the data look odd")
     paths = ["project/data.json", HERE.parent / "project/data.json", os.path.join(FOLDER, "project/data.json")]
     return [json.loads(Path(path).read_text()) for path in paths] + [late.NAME, later.NAME]
+
+
+@cf.stage(["read"], ["other"])
+def read_other(record, read):
+    return Path("project/other.txt").read_text()
+
+
+@cf.stage(["read"], ["program"])
+def ask(record, read):
+    return os.path.basename(sys.argv[0])
 
 
 @cf.stage(["read"], ["bad"], [JsonCacher])
@@ -81,7 +92,8 @@ def get_params():
 
 def run(param_sets, manager):
     record = read(cf.Record(manager, param_sets[0]))
-    print("read:", record.state["read"])
+    print("read:", record.state["read"], ask(record).state["program"])
+    read_other(record.make_copy())
     fail(record)
 '''
 
@@ -92,6 +104,7 @@ def files(project: Project) -> Project:
     project.write("curidask.toml", 'ship = ["project/*.json"]')
     project.write("experiments/files.py", FILES)
     project.write("project/data.json", '{"x": 1}')
+    project.write("project/other.txt", "which is not shipped")
     project.write("lib/__init__.py", "")
     project.write("lib/sub/late.py", "from . import deep\nNAME = deep.NAME + '!'")
     project.write("lib/sub/deep.py", "NAME = 'deep'")
@@ -110,11 +123,18 @@ def test_files_are_found_under_the_same_path(
         places = {"in process": ["--parallel", "0"], "2 workers": ["--parallel", "2"]}
         place = places.get(where, ["--scheduler", shared_address.url])
         done = files.experiment("files", *place, env=shared_address.env)
-    assert done.stdout.strip() == "read: [{'x': 1}, {'x': 1}, {'x': 1}, 'deep!', 'later']", done.stderr
+    assert done.stdout.strip() == "read: [{'x': 1}, {'x': 1}, {'x': 1}, 'deep!', 'later'] experiment", done.stderr
     assert done.returncode == 1
     # The user's file and line, also where the worker does not have them.
     assert str(files.root / "experiments/files.py") in done.stderr
     assert 'raise ValueError("this line is shown")' in done.stderr
+    shown = [line for line in done.stderr.splitlines() if "UserWarning: the data look odd" in line]
+    prefix = "" if where == "in process" else "[only read] "
+    source = '    warnings.warn("the data look odd")'
+    at = f"{files.root}/experiments/files.py:{FILES.splitlines().index(source) + 1}"
+    assert shown == [f"{prefix}{at}: UserWarning: the data look odd"]
+    assert prefix + source[2:] in done.stderr.splitlines()
+    assert ("`ship` in the configuration names: add 'project/other.txt'" in done.stderr) == (where == "hosts")
 
 
 def test_patterns_that_ship_nothing_or_too_far_are_mistakes(files: Project, shared_hosts: Hosts) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -209,6 +210,30 @@ def test_what_workers_log_to_a_handler_that_raises() -> None:
             Audience(Graph()).hear(Spoken(0, LOG, "text", logger="tests.telling", level=logging.ERROR))
     logger.removeFilter(broken)
     assert len(told) == 2  # one for each session
+
+
+def test_what_workers_log_reaches_the_handlers_that_have_not_had_it_there(tmp_path: Path) -> None:
+    kind, texts = "logging.StreamHandler", [io.StringIO() for _ in range(2)]
+    logger = logging.getLogger("tests.telling.relayed")
+    logger.propagate = False
+    handlers = [*map(logging.StreamHandler, texts), logging.FileHandler(tmp_path / "here.log")]
+    logger.handlers[:] = handlers
+    for text, had in (
+        ("by neither", []),
+        ("by the first", [[logger.name, kind, ""]]),
+        ("by both", [[logger.name, kind, ""]] * 2),
+        ("by another logger's", [["", kind, ""]]),
+        ("into another file", [[logger.name, "logging.FileHandler", "/there.log"]]),
+        ("into the file", [[logger.name, "logging.FileHandler", str(tmp_path / "here.log")]]),
+    ):
+        Audience(Graph()).hear(Spoken(0, LOG, text, logger=logger.name, level=logging.ERROR, had=had))
+    logger.handlers.clear()
+    handlers[-1].close()
+    got = [text.getvalue().splitlines() for text in texts] + [(tmp_path / "here.log").read_text().splitlines()]
+    others = ["by another logger's", "into another file"]
+    assert got[0] == ["by neither", *others, "into the file"]
+    assert got[1] == ["by neither", "by the first", *others, "into the file"]
+    assert got[2] == ["by neither", "by the first", "by both", *others]
 
 
 def test_a_live_session_with_a_listener_that_raises(in_project: Project) -> None:

@@ -415,23 +415,67 @@ def test_what_a_script_imported_under_the_name_of_a_package_is_what_its_stages_i
 @pytest.mark.parametrize("parallel", ["0", "1"])
 @pytest.mark.parametrize("handler", ["StreamHandler()", "FileHandler('its.log')"])
 def test_a_project_that_sets_up_logging_hears_all_once(project: Project, parallel: str, handler: str) -> None:
-    project.write("experiments/exp.py", LOGGING.format(handler=handler) + ONE_STAGE.format(does="talk()"))
+    path = project.write("experiments/exp.py", LOGGING.replace("HANDLER", handler))
     done = project.experiment("exp", "--parallel", parallel)
     assert done.returncode == 0, done.stderr
-    said = done.stdout + done.stderr
-    assert said.count("it printed") == 1, said
-    assert said.count("it logged") == handler.count("Stream"), said
-    log = next(iter((project.root / "logs").glob("*.log"))).read_text()
-    assert [log.count(text) for text in ("it printed", "it logged")] == [1, 1], log
+    said = (done.stdout + done.stderr).splitlines()
+    log = next(iter((project.root / "logs").glob("*.log"))).read_text().splitlines()
+
+    def count(text: str, lines: list[str]) -> int:
+        return sum(line.endswith(text) for line in lines)
+
+    assert count("said by run()", said) == 1, said
+    for name in "ab":
+        assert count(f"{name} printed", said) == 1, said
+        assert count(f"{name} logged", said) == handler.count("Stream"), said
+        assert [count(f"{name} {text}", log) for text in ("printed", "logged")] == [1, 1], log
+        assert count(f"own: {name} logged by its own", said) == 1, said
+        for file in ("own.log", "of the run.log"):
+            assert count(f"{name} logged by its own", (project.root / file).read_text().splitlines()) == 1
+        for text, times in (("is odd", 1), ("is odd twice", 2)):
+            line = next(n for n, line in enumerate(LOGGING.splitlines(), 1) if f'{text}")' in line)
+            warned = f"{path}:{line}: UserWarning: a number {text}"
+            prefix = "" if parallel == "0" else f"[{name} talk] "
+            assert said.count(prefix + warned) == times * (2 if parallel == "0" else 1), said
+            assert count(f"curidask.stderr: [{name} talk] {warned}", log) == times, log
 
 
 LOGGING = """
-import logging
-logging.basicConfig(level=logging.WARNING, handlers=[logging.{handler}], force=True)
+import logging, os, warnings
+from dataclasses import dataclass
+import curidask as cf
 
-def talk():
-    print("it printed")
-    logging.getLogger("library").warning("it logged")
+logging.basicConfig(level=logging.WARNING, handlers=[logging.HANDLER], force=True)
+own = logging.getLogger("own")
+own.setLevel(logging.DEBUG)
+own.addHandler(logging.StreamHandler())
+own.handlers[0].setFormatter(logging.Formatter("own: %(message)s"))
+own.addHandler(logging.FileHandler("own.log"))
+
+@dataclass
+class Params(cf.ExperimentParameters):
+    x: int = 0
+
+@cf.stage(None, ["nothing"])
+def talk(record):
+    print(f"{record.name} printed")
+    logging.getLogger("library").warning(f"{record.name} logged")
+    own.debug(f"{record.name} logged by its own")
+    for _ in range(2):
+        warnings.warn("a number is odd")
+    warnings.simplefilter("always")
+    for _ in range(2):
+        warnings.warn("a number is odd twice")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # as to silence a library
+
+def get_params():
+    return [Params("a", x=1), Params("b", x=2)]
+
+def run(param_sets, manager):
+    print("said by run()")
+    own.addHandler(logging.FileHandler("of the run.log"))
+    for params in param_sets:
+        talk(cf.Record(manager, params))
 """
 
 
