@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from curidask.errors import ExecutingWithSkippedInputError, MissingInputError, StageDefinitionError
+from curidask.copies import private_copy
+from curidask.errors import ExecutingWithSkippedInputError, MissingInputError, StageDefinitionError, WrongTypeError
 from curidask.executors.describe import levels_to_user
 from curidask.graph import (
     ArtifactRef,
@@ -95,11 +96,13 @@ class Tracer:
             self._checked[id(spec)] = spec
         if kwargs:
             spec.check_call(kwargs)
+        by_record = {name: value for name, value in kwargs.items() if _is_by_record(spec, name, value)}
+        kwargs = {name: value for name, value in kwargs.items() if name not in by_record}
         given = self._given(record, spec, kwargs)
         if spec.is_aggregate:
             members = list(records) if isinstance(records, Iterable) else records
             record.set_aggregate(members)  # which refuses what are no records
-            gathered, inputs, names = self._gather(spec, members, kwargs), {}, list(spec.inputs or ())
+            gathered, inputs, names = self._gather(spec, members, kwargs, by_record), {}, list(spec.inputs or ())
         else:
             gathered, inputs, names = (), self._inputs(record, spec, kwargs), list(spec.inputs or ())
         force = record.params is not None and record.params.overwrite
@@ -155,22 +158,46 @@ class Tracer:
                 )
         return found
 
-    def _gather(self, spec: StageSpec, records: Sequence[Record], kwargs: Mapping[str, Any]) -> tuple[Gathered, ...]:
-        gathered = []
+    def _gather(
+        self,
+        spec: StageSpec,
+        records: Sequence[Record],
+        kwargs: Mapping[str, Any],
+        by_record: Mapping[str, Mapping[Record, Any]],
+    ) -> tuple[Gathered, ...]:
+        """What an aggregate may read of each record; one may be given twice. `by_record` has inputs given by hand."""
+        for name, values in by_record.items():
+            _check_members(spec, name, values, records)
+        gathered: dict[int, Gathered] = {}
         lacking: dict[tuple[str, ...], list[str]] = {}
-        for record in records:
-            wanted = list(record.state) if spec.inputs is None else [n for n in spec.inputs if n not in kwargs]
+        for record in {id(record): record for record in records}.values():
+            elsewhere = {*kwargs, *by_record}
+            wanted = list(record.state) if spec.inputs is None else [n for n in spec.inputs if n not in elsewhere]
             missing = [name for name in wanted if name not in record.state]
             if missing:
                 lacking.setdefault(tuple(missing), []).append(record.get_reference_name())
             artifacts = {name: self._held(record, name) for name in wanted if name not in missing}
-            gathered.append(Gathered(self.info(record, alone=True), artifacts))
+            for name, values in by_record.items():
+                if record in values:
+                    what = f"{name!r}, given to the stage {spec.name!r} for {record.get_reference_name()},"
+                    artifacts[name] = self._snapshots.of_value(values[record], what, literal_digest, what)
+            info = self.info(record, alone=True)
+            if not self._is_own(record):  # the tasks that it went through are none of this graph
+                info = replace(info, history=(), n_stages=0)
+            gathered[id(record)] = Gathered(info, artifacts)
         for names, labels in lacking.items():
             _warn_of_lacking(spec, names, labels)
-        return tuple(gathered)
+        return tuple(gathered[id(record)] for record in records)
+
+    def _is_own(self, record: Record) -> bool:
+        """Whether a record is one of this session."""
+        return record.manager.graph is self.graph
 
     def _held(self, record: Record, name: str) -> ArtifactRef | Literal:
         held = record.state.held_now(name)
+        if isinstance(held, ArtifactRef) and not self._is_own(record):  # its task is one of the other session
+            value, _ = record.manager.reader.value(held)
+            return Literal(private_copy(value), held.key)
         if isinstance(held, ArtifactRef):
             return self.current(held)
         if isinstance(held, SkippedOutput):
@@ -334,7 +361,8 @@ class _Remade:
 
     def gathered(self, task: Task) -> tuple[Gathered, ...]:
         """What an aggregate gathers then."""
-        return tuple(Gathered(self._known(g.record), self.refs(g.artifacts)) for g in task.gathered)
+        made = {id(g): Gathered(self._known(g.record), self.refs(g.artifacts)) for g in task.gathered}
+        return tuple(made[id(g)] for g in task.gathered)
 
     def info(self, record: RecordInfo, gathered: tuple[Gathered, ...]) -> RecordInfo:
         """The record of a task, which has another hash when it starts with an aggregate over others."""
@@ -355,6 +383,23 @@ class _Remade:
 
     def _past(self, stage: PastStage) -> PastStage:
         return self.graph[self.tasks[stage.task]].as_past if stage.task in self.tasks else stage
+
+
+def _is_by_record(spec: StageSpec, name: str, value: Any) -> bool:
+    """Whether an argument of an aggregate stands for one of its inputs, with a value for each of some records."""
+    is_input = spec.is_aggregate and name in (spec.inputs or ())
+    return is_input and isinstance(value, Mapping) and any(hasattr(key, "apply_stage") for key in value)
+
+
+def _check_members(spec: StageSpec, name: str, values: Mapping[Any, Any], records: Sequence[Record]) -> None:
+    known = set(map(id, records))
+    other = next((key for key in values if id(key) not in known), None)
+    if other is not None:
+        raise WrongTypeError(
+            f"The input {name!r} was given to the stage {spec.name!r} for {other!r}, which is none of its records.",
+            where=spec.where,
+            fix="give values for records among those that it gathers only",
+        )
 
 
 def _used(info: RecordInfo, spec: StageSpec) -> RecordInfo:

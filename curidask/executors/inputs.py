@@ -108,11 +108,15 @@ class Inputs:
         if not self.job.spec.is_aggregate:
             self._own = {name: self.load(source) for name, source in self.job.inputs.items()}
             return [], {**self._defaults(), **self._own, **given}
-        self._gathered = [self._member(i, info, sources) for i, (info, sources) in enumerate(self.job.gathered)]
+        members: dict[int, StageRecord] = {}
+        for place, (info, sources) in enumerate(self.job.gathered):
+            if id(info) not in members:  # a record that was given twice is one record
+                members[id(info)] = self._member(place, info, sources)
+        self._gathered = [members[id(info)] for info, _ in self.job.gathered]
         named = {}
         for name in self.job.spec.inputs or ():
             if name not in self.job.kwargs:
-                having = [record for record in self._gathered if name in record.state.names]
+                having = [record for record in members.values() if name in record.state.names]
                 named[name] = GatheredInputs(partial(_read_state, name), having)
         return [list(self._gathered)], {**self._defaults(), **named, **given}
 
