@@ -9,7 +9,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from curidask.keywords import keywords
+from curidask.keywords import CheckedCalls, keywords
 
 if TYPE_CHECKING:
     from curidask.notebook import Display
@@ -23,7 +23,7 @@ def face(name: str) -> Any:
     return importlib.import_module(f"curidask.{name}")
 
 
-class RecordDisplay:
+class RecordDisplay(CheckedCalls):
     """How a record shows itself in a notebook."""
 
     def _repr_html_(self) -> str:
@@ -31,7 +31,7 @@ class RecordDisplay:
         return markup
 
 
-class Displays:
+class Displays(CheckedCalls):
     """The manager's displays and its report.
 
     A display is an object that a notebook shows as HTML when it is the last line of a cell; printed, it is text.

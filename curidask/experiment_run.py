@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from curidask import history, keeping, queries, run_folder
 from curidask.config import Config
@@ -17,6 +17,7 @@ from curidask.errors import ConfigurationError, CuridaskError, StageFailedError
 from curidask.executors.describe import first_line, user_traceback
 from curidask.history import RunRecord
 from curidask.keeping import Keeping
+from curidask.keywords import CheckedCalls
 from curidask.listening import Listener, show_warning
 from curidask.loading import load_experiment, load_param_groups
 from curidask.logs import FOR_FILE, RunLog, log_file
@@ -38,7 +39,7 @@ SAME_ON_BOTH = ("dry", "prefix")
 
 
 @dataclass(frozen=True, slots=True)
-class ExperimentResult:
+class ExperimentResult(CheckedCalls):
     """What `run_experiment` gives when the manager is asked for; ``value, manager = result`` takes it apart.
 
     Attributes
@@ -57,6 +58,16 @@ class ExperimentResult:
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.value, self.manager))
+
+    def __len__(self) -> int:
+        return 2
+
+    @overload
+    def __getitem__(self, place: int) -> Any: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Any, ...]: ...
+    def __getitem__(self, place: int | slice) -> Any:
+        return (self.value, self.manager)[place]
 
 
 class ExperimentRun:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, TypeVar
 
-from curidask.errors import UnknownKeywordError, WrongTypeError
+from curidask.errors import CuridaskError, UnknownKeywordError, WrongTypeError
 from curidask.expected_types import Kind, expected, is_one_of, refuse
 from curidask.near_names import near_name
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_PACKAGE = __name__.partition(".")[0]
 
 
 def keywords(check_types: bool = True, /, **synonyms: str) -> Callable[[F], F]:
@@ -40,22 +43,21 @@ def keywords(check_types: bool = True, /, **synonyms: str) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         takes = _Parameters.of(function)
-        kinds: dict[str, list[Kind]] | None = None
+        kinds: dict[str, list[Kind]] | None = None if check_types else {}
+        enough = range(0) if check_types else takes.enough
 
         @functools.wraps(function)
         def checked(*args: Any, **given: Any) -> Any:
             nonlocal kinds
+            if not given and len(args) in enough:  # what is called for each stage is called so
+                return function(*args)
             if not given.keys() <= takes.named:
-                call = _call_text(function, args)
-                given = _renamed(given, synonyms, takes.positional[: len(args)], call)
-                if not takes.any_keyword:
-                    check_keywords(given, takes.named, call, {**synonyms, **_of_subclasses(function, args)})
-            takes.check_number(function, args, given)
+                given = takes.by_own_names(function, args, given, synonyms)
+            takes.check_number(function, args, given.keys())
             if kinds is None:  # at the first call, since what annotations name is loaded then
-                kinds = expected(function) if check_types else {}
-            for name, value in (*zip(takes.positional, args, strict=False), *given.items()):
-                if name in kinds and not is_one_of(value, kinds[name]):
-                    raise refuse(value, kinds[name], *_argument(function, args, name))
+                kinds = expected(function)
+            if kinds:
+                takes.check_types(kinds, function, args, given)
             return function(*args, **given)
 
         checked.__synonyms__ = synonyms  # type: ignore[attr-defined]  # the type checker has no type for such functions
@@ -76,6 +78,8 @@ class _Parameters:
         Those that can be given by keyword.
     any_number, any_keyword : bool
         Whether it takes any others by position or by keyword.
+    enough : range
+        The numbers of arguments by position that are enough for a call without keywords.
     """
 
     positional: tuple[str, ...]
@@ -83,37 +87,99 @@ class _Parameters:
     named: frozenset[str]
     any_number: bool
     any_keyword: bool
+    enough: range
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> _Parameters:
         parameters = inspect.signature(function).parameters.values()
         kinds = {p.kind for p in parameters}
         by_name = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        positional = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
+        required = tuple(p.name for p in by_name if p.default is p.empty)
         return cls(
-            tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)),
-            tuple(p.name for p in by_name if p.default is p.empty),
+            positional,
+            required,
             frozenset(p.name for p in by_name if p.name != "self"),
             inspect.Parameter.VAR_POSITIONAL in kinds,
             inspect.Parameter.VAR_KEYWORD in kinds,
+            range(len(required), len(positional) + 1) if set(required) <= set(positional) else range(0),
         )
 
-    def check_number(self, function: Callable[..., Any], args: tuple[Any, ...], given: Collection[str]) -> None:
-        """Refuse a call that has too few arguments, or too many by position."""
-        n_args = len(args)
-        may_be = n_args + len(given) >= len(self.required) and (n_args <= len(self.positional) or self.any_number)
-        if may_be:
-            return
+    def by_own_names(
+        self, function: Callable[..., Any], args: tuple[Any, ...], given: Mapping[str, Any], synonyms: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """The keywords of a call with synonyms replaced; those that are not there are refused."""
         call = _call_text(function, args)
-        names = [name for name in self.positional if name != "self"]
-        taken = f"it takes {', '.join(names) or 'none'} by position"
-        lacking = [name for name in self.required if name not in self.positional[:n_args] and name not in given]
+        renamed = _renamed(given, synonyms, self.positional[: len(args)], call)
+        if not self.any_keyword:
+            check_keywords(renamed, self.named, call, {**synonyms, **_of_subclasses(function, args)})
+        return renamed
+
+    def check_number(self, function: Callable[..., Any], args: tuple[Any, ...], given: Set[str]) -> None:
+        """Refuse a call that has too few arguments, too many by position, or one of them twice."""
+        by_place = self.positional[: len(args)]
+        if len(args) in self.enough and given.isdisjoint(by_place):
+            return
+        lacking = [name for name in self.required if name not in given and name not in by_place]
+        twice = [name for name in given if name in by_place and name in self.named]
+        n_more = 0 if self.any_number else len(args) - len(self.positional)
         if lacking:
-            raise WrongTypeError(f"{call} was called without {lacking[0]!r}.", fix=f"give it; {taken}, or by keyword")
-        if n_args > len(self.positional):
-            raise WrongTypeError(
-                f"{call} was given {n_args - len(self.positional)} more arguments by position than it takes.",
-                fix=f"{taken}; give others by keyword",
+            raise self._without(lacking, _call_text(function, args), given)
+        if twice:
+            raise UnknownKeywordError(
+                f"{_call_text(function, args)} was given {twice[0]!r} by position and by keyword.", fix="give it once"
             )
+        if n_more > 0:
+            raise WrongTypeError(
+                f"{_call_text(function, args)} was given {n_more} more arguments by position than it takes.",
+                fix=f"{self._taken}; give others by keyword",
+            )
+
+    def check_types(
+        self,
+        kinds: Mapping[str, list[Kind]],
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        given: Mapping[str, Any],
+    ) -> None:
+        """Refuse an argument of another type than is expected, where that is known."""
+        for name, value in (*zip(self.positional, args, strict=False), *given.items()):
+            if name in kinds and not is_one_of(value, kinds[name]):
+                raise refuse(value, kinds[name], *_argument(function, args, name))
+
+    def _without(self, lacking: Sequence[str], call: str, given: Collection[str]) -> CuridaskError:
+        others = [name for name in given if name not in self.named]  # of a function that takes any keyword
+        for other in others:
+            if near := near_name(other, lacking):
+                return UnknownKeywordError(
+                    f"{call} was called without {near!r}, but with {other!r}.", fix=f"did you mean {near!r}?"
+                )
+        return WrongTypeError(
+            f"{call} was called without {lacking[0]!r}.", fix=f"give it; {self._taken}, or by keyword"
+        )
+
+    @property
+    def _taken(self) -> str:
+        names = [name for name in self.positional if name != "self"]
+        return f"it takes {', '.join(names) or 'none'} by position"
+
+
+class CheckedCalls:
+    """A class of ours whose public methods check the keywords of their calls as `keywords` does; so do its subclasses.
+
+    Those of users' subclasses stay as they are.
+    """
+
+    __slots__ = ()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__module__.partition(".")[0] != _PACKAGE:
+            return
+        for name, held in list(vars(cls).items()):
+            is_public = name == "__init__" or not name.startswith("_")
+            if is_public and isinstance(held, FunctionType) and not hasattr(held, "__synonyms__"):
+                setattr(cls, name, keywords(False)(held))
 
 
 def check_keywords(

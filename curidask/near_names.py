@@ -14,6 +14,9 @@ ALIKE = 0.6
 IN_PART = 0.9
 """What it counts to be like a word of a name, or like it in another case."""
 
+SWITCHED_OFF = 0.97
+"""What it counts to be like a name but for ``no_`` before it."""
+
 NEARLY = 0.8
 """How alike two names are of which one may be meant although the other can be, too."""
 
@@ -23,7 +26,8 @@ def near_name(name: str, there: Iterable[str]) -> str:
 
     Notes
     -----
-    A word of a name counts, too: ``stge`` is meant to be ``stage_name`` rather than ``store``. So does another case.
+    A word of a name counts, too: ``stge`` is meant to be ``stage_name`` rather than ``store``. So does another case,
+    and what is switched off: ``no_reports`` is meant to be ``report``.
     """
     if name.startswith("_"):
         return ""
@@ -42,7 +46,8 @@ def nearly(name: str, there: Iterable[str]) -> str:
 def _likeness(name: str, other: str) -> float:
     parts = [word for word in other.split("_") if len(word) >= SHORTEST_WORD and word != other]
     in_part = max(_ratio(name.lower(), part) for part in (other.lower(), *parts))
-    return max(_ratio(name, other), IN_PART * in_part)
+    switched = SWITCHED_OFF * _ratio(name.removeprefix("no_"), other) if name.startswith("no_") else 0.0
+    return max(_ratio(name, other), IN_PART * in_part, switched)
 
 
 SHORTEST_WORD = 3

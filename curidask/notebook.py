@@ -16,6 +16,7 @@ from pathlib import Path
 
 from curidask.errors import ProjectError, SelectionError
 from curidask.graph import RecordInfo
+from curidask.keywords import CheckedCalls
 from curidask.manager import ArtifactManager
 from curidask.record import Record
 from curidask.reported import ReportCollector
@@ -35,7 +36,7 @@ MOST_REPORTABLES = 100
 LARGEST_EMBEDDED_BYTES = 5_000_000
 
 
-class Display:
+class Display(CheckedCalls):
     """Something to show: HTML for notebooks, text for terminals.
 
     Attributes

@@ -13,7 +13,7 @@ from curidask import hashing
 from curidask.errors import ParameterError, SelectionError
 from curidask.hash_fields import is_pydantic
 from curidask.hashing import set_hash_functions
-from curidask.keywords import keywords
+from curidask.keywords import CheckedCalls, keywords
 from curidask.param_classes import EitherFrozen, check_call, keep_keyword_only
 
 EMPTY_HASH = hashlib.sha256(b"no parameters").hexdigest()[:32]
@@ -125,11 +125,13 @@ ExperimentParameters.__dataclass_params__ = EitherFrozen(ExperimentParameters.__
 
 
 # --- hashing ---------------------------------------------------------------------------------------------------------
+@keywords(False)
 def values_hash(params: ExperimentParameters) -> str:
     """The hash of the values of a set, whatever hash it was given."""
     return hashing.hash_fields_of(params, where=f"parameter set {params.name!r} ({type(params).__name__}), field ")
 
 
+@keywords(False)
 def fill_hash(params: ExperimentParameters) -> str:
     """Compute the hash of a set and write it on the set.
 
@@ -156,6 +158,7 @@ def _checked_hash(given: str, name: str) -> str:
 
 
 # --- lists of sets ---------------------------------------------------------------------------------------------------
+@keywords(False)
 def check_param_sets(value: object, source: str) -> list[ExperimentParameters]:
     """Check what ``get_params()`` returned.
 
@@ -179,6 +182,7 @@ def check_param_sets(value: object, source: str) -> list[ExperimentParameters]:
     return sets
 
 
+@keywords(False)
 def select(
     groups: Sequence[tuple[str, Sequence[ExperimentParameters]]],
     *,
@@ -283,6 +287,7 @@ def _positions(texts: Sequence[str], count: int, flag: str, what: str) -> list[i
     return list(positions)
 
 
+@keywords(False)
 def duplicate_names(sets: Iterable[ExperimentParameters]) -> dict[str, list[ExperimentParameters]]:
     """Names that stand for sets of different values, with those sets."""
     by_name: dict[str, dict[str, ExperimentParameters]] = {}
@@ -291,7 +296,7 @@ def duplicate_names(sets: Iterable[ExperimentParameters]) -> dict[str, list[Expe
     return {name: list(different.values()) for name, different in by_name.items() if len(different) > 1}
 
 
-class HashesInUse:
+class HashesInUse(CheckedCalls):
     """The hashes of the sets of one experiment, each for the values that it stands for."""
 
     def __init__(self) -> None:

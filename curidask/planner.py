@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from curidask.graph import Graph, Task
+from curidask.keywords import CheckedCalls
 
 
 class Action(Enum):
@@ -85,7 +86,7 @@ class Force:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(CheckedCalls):
     """The decisions for a set of targets, dependencies first."""
 
     decisions: Mapping[int, Decision]

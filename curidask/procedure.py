@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from curidask.errors import StageDefinitionError
-from curidask.keywords import keywords
+from curidask.keywords import CheckedCalls, keywords
 from curidask.manager import ArtifactManager
 from curidask.params import ExperimentParameters
 from curidask.record import Record
 from curidask.stage_spec import StageSpec
 
 
-class Procedure:
+class Procedure(CheckedCalls):
     """A list of stages to run in order.
 
     Parameters

@@ -8,6 +8,7 @@ from curidask.errors import ArtifactMissingError
 from curidask.executors.stage_paths import in_working_folders
 from curidask.graph import ArtifactRef
 from curidask.history import RunRecord
+from curidask.keywords import CheckedCalls
 from curidask.planner import Action
 from curidask.runner import Runner
 
@@ -20,7 +21,7 @@ class MapStop(BaseException):
         self.artifact = artifact
 
 
-class Reader:
+class Reader(CheckedCalls):
     """Gives the records of a session what their states refer to.
 
     Parameters

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from curidask.graph import ArtifactRef
-from curidask.keywords import keywords
+from curidask.keywords import CheckedCalls, keywords
 from curidask.preview import preview
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 NOT_THERE = "not computed yet"
 
 
-class ArtifactRepresentation:
+class ArtifactRepresentation(CheckedCalls):
     """A short text about an artifact in a record's state, with what is known of where it is stored.
 
     Parameters

@@ -17,7 +17,7 @@ from curidask.config import Config
 from curidask.errors import ConfigurationError, SelectionError
 from curidask.executors.describe import levels_to_user
 from curidask.files import plain_path
-from curidask.keywords import keywords
+from curidask.keywords import CheckedCalls, keywords
 from curidask.planner import Force
 from curidask.staging import DEFINED
 
@@ -73,7 +73,7 @@ class Decided(Generic[T]):
         vars(manager)[self._name] = value
 
 
-class SessionFacts:
+class SessionFacts(CheckedCalls):
     """The manager's documented attributes that follow from its parts."""
 
     experiment_name = Decided[str]()

@@ -20,7 +20,6 @@ from curidask.keywords import check_keywords
 from curidask.stage_options import NO_OPTIONS, StageOptions
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-_LEADING = {1: "record", 2: "records"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +91,11 @@ class StageSpec:
         """The place of the definition, for error messages."""
         return function_place(self.function)
 
+    @property
+    def leading(self) -> tuple[str, ...]:
+        """What its call begins with, by the names that it has there, whatever the function calls it."""
+        return ("record", "records") if self.is_aggregate else ("record",)
+
     def check(self) -> None:
         """Raise when the declaration cannot work.
 
@@ -112,9 +116,9 @@ class StageSpec:
         UnknownKeywordError
             With the near name.
         """
-        parameters = list(inspect.signature(self.function).parameters.values())[2 if self.is_aggregate else 1 :]
+        parameters = list(inspect.signature(self.function).parameters.values())[len(self.leading) :]
         if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
-            check_keywords(given, [p.name for p in parameters], self.where)
+            check_keywords(given, [*self.leading, *(p.name for p in parameters)], self.where)
 
     def by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """All arguments of a call by keyword.
@@ -130,8 +134,8 @@ class StageSpec:
         WrongTypeError
             When one of them has no parameter, or one that gets something else.
         """
-        leading = 2 if self.is_aggregate else 1
-        parameters = list(inspect.signature(self.function).parameters.values())[leading:]
+        leading = self.leading
+        parameters = list(inspect.signature(self.function).parameters.values())[len(leading) :]
         free = [p.name for p in parameters if p.kind in _BY_NAME and p.name not in (self.inputs or ())]
         # An aggregate of the documented API takes none by position.
         places = [] if self.is_aggregate else [p.name for p in parameters if p.kind is _BY_NAME[0]]
@@ -140,12 +144,12 @@ class StageSpec:
         if taken is None and len(args) <= len(places):
             return {**named, **kwargs}
         if taken is None:
-            what = f"{self.name}() takes {_counted(len(places))} by position after the {_LEADING[leading]}"
+            what = f"{self.name}() takes {_counted(len(places))} by position after the {leading[-1]}"
         elif taken in kwargs:
             what = f"{self.name}() was given {taken!r} by position and by keyword"
         else:
             what = f"The argument of {self.name}() at the place of {taken!r} is for an input, which the state gives"
-        call = ", ".join(["record", "records"][:leading] + [f"{name}=..." for name in free])
+        call = ", ".join([*leading, *(f"{name}=..." for name in free)])
         raise WrongTypeError(
             f"{what}.",
             where=self.where,

@@ -14,13 +14,16 @@ from typing import Any, Protocol, runtime_checkable
 
 from curidask.errors import (
     CachersMismatchError,
+    CuridaskError,
     EmptyCachersError,
     ExecutingWithSkippedInputError,
     InputSignatureError,
     OutputSignatureError,
     StageDefinitionError,
+    UnknownKeywordError,
+    WrongTypeError,
 )
-from curidask.keywords import keywords
+from curidask.keywords import CheckedCalls, keywords
 from curidask.stage_options import read_options
 from curidask.stage_spec import OutputSpec, StageSpec, function_name, function_place
 
@@ -37,7 +40,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SkippedOutput:
+class SkippedOutput(CheckedCalls):
     """What a state that does not resolve holds for an output whose stage was not run since nothing needs it.
 
     Attributes
@@ -234,19 +237,36 @@ def _output_specs(outputs: Sequence[Any], cachers: Sequence[Any] | None) -> tupl
 
 def _traced(spec: StageSpec) -> Callable[..., Any]:
     """The function that takes the user's place: it adds a task to the record instead of computing."""
-    if spec.is_aggregate:
+    names = spec.leading
 
-        @functools.wraps(spec.function)
-        def call(record: Any, records: Any = None, *args: Any, **kwargs: Any) -> Any:
-            return _apply(spec, record, records, args, kwargs)
-    else:
-
-        @functools.wraps(spec.function)
-        def call(record: Any, *args: Any, **kwargs: Any) -> Any:
-            return _apply(spec, record, None, args, kwargs)
+    @functools.wraps(spec.function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        leading = dict(zip(names, args, strict=False))
+        leading |= {name: kwargs.pop(name) for name in names[len(args) :] if name in kwargs}
+        if "record" not in leading or (kwargs and any(name in kwargs for name in names)):
+            raise _misplaced(spec, leading, kwargs)
+        return _apply(spec, leading["record"], leading.get("records"), args[len(names) :], kwargs)
 
     call.spec = spec  # type: ignore[attr-defined]  # functions take attributes; the type checker has no type for that
     return call
+
+
+def _misplaced(spec: StageSpec, leading: Mapping[str, Any], kwargs: Mapping[str, Any]) -> CuridaskError:
+    """The error for a call without a record, or with what leads in it twice; to be raised."""
+    if "record" not in leading:
+        spec.check_call(kwargs)
+        return WrongTypeError(
+            f"{spec.name}() was called without 'record'.",
+            where=spec.where,
+            fix=f"write `{spec.name}({', '.join(spec.leading)})` with `record = Record(manager, param_set)`",
+        )
+    twice = next(name for name in spec.leading if name in kwargs)
+    other = next((name for name in spec.leading if name not in leading), None)
+    return UnknownKeywordError(
+        f"{spec.name}() was given {twice!r} by position and by keyword.",
+        where=spec.where,
+        fix=f"did you mean {other!r}?" if other else "give it once",
+    )
 
 
 def _apply(spec: StageSpec, record: Any, records: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ from curidask.changes import Given
 from curidask.copies import private_copy
 from curidask.errors import BoundToSessionError, MissingInputError
 from curidask.graph import ArtifactRef
+from curidask.keywords import CheckedCalls
 from curidask.representation import represent
 from curidask.staging import SkippedOutput
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _NO_DEFAULT = object()
 
 
-class CacheAwareDict(dict[str, Any]):
+class CacheAwareDict(CheckedCalls, dict[str, Any]):
     """A record's state: artifacts by name, each resolved to its value when it is accessed.
 
     Resolving an artifact that is not there yet executes what it needs. Values stay in memory once resolved, those of

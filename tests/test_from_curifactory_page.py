@@ -177,6 +177,10 @@ def test_results_come_with_their_manager(in_project: Project, monkeypatch: pytes
     names: dict[str, Any] = {"cf": cf}
     exec(line, names)
     assert (names["results"], names["manager"].experiment_name) == (SIZES, "demo")
+    pair = cf.run_experiment("demo", mngr=True)
+    assert (pair[0], pair[-1].experiment_name, len(pair)) == (SIZES, "demo", 2)
+    with pytest.raises(ValueError, match="unpack"):
+        _one, _two, _three = cf.run_experiment("demo")
 
 
 def test_a_project_is_set_up_by_curidask_init(tmp_path: Path) -> None:

@@ -25,9 +25,6 @@ PAGE = Path(__file__).parents[1] / "docs" / "reference.md"
 THERE = ("as documented", "goes beyond", "another thing")
 NOT_HERE = "not here"
 
-MADE_OR_CALLED_BY_CURIDASK = ("staging.SkippedOutput", "caching.Cacheable.save", "caching.FileReferenceCacher.save")
-"""What a project does not call with keywords."""
-
 Names = tuple[str, ...]
 """Names of one parameter, the one of curifactory first."""
 
@@ -165,7 +162,7 @@ def test_each_name_is_there_with_its_parameters(row: Row, instances: dict[str, A
     assert not set(row.refused) & set(accepted.by_keyword)
 
 
-CALLED = [row for row in ALL if (row.positional or row.named) and row.full_name not in MADE_OR_CALLED_BY_CURIDASK]
+CALLED = [row for row in ALL if row.positional or row.named]
 
 
 @pytest.mark.parametrize("row", CALLED, ids=lambda row: row.full_name)

@@ -154,6 +154,10 @@ def test_a_result_with_its_manager_can_be_taken_apart(in_project: Project) -> No
     value, manager = result
     assert isinstance(result, ExperimentResult)
     assert (value, len(manager.records)) == (TABLE, 5)
+    assert (len(result), result[0], result[1], result[-1]) == (2, TABLE, manager, manager)
+    assert (result[:], result[1:], list(result)) == ((TABLE, manager), (manager,), [TABLE, manager])
+    with pytest.raises(IndexError):
+        result[2]
 
 
 def test_what_a_given_manager_decides_is_not_passed_over(in_project: Project) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,52 @@ def test_what_arguments_leave_out_is_no_difference_but_it_must_load(tmp_path: Pa
     assert_same(found, frame.reset_index(drop=True))
     with pytest.raises(CacheError, match="cannot be loaded: "):
         PandasCsvCacher(tmp_path / "a.csv", read_args={"usecols": ["c"]}).save(frame)
+
+
+TIMES = pd.DataFrame(
+    {
+        "when": pd.to_datetime(["2024-01-31", "2024-02-01T12:34:56.789123456"], format="ISO8601"),
+        "zoned": pd.to_datetime(["2024-01-31", "2024-02-01"], utc=True).tz_convert("Europe/Paris"),
+        "date": pd.to_datetime(["2024-01-31", None]),
+        "n": [1.5, 2.5],
+    }
+)
+
+
+@pytest.mark.parametrize("given", [{}, {"date_format": "iso"}, {"force_ascii": False}], ids=str)
+@pytest.mark.parametrize("orient", ["split", "records", "index", "columns"])
+def test_times_come_back_from_json_of_any_form(tmp_path: Path, orient: str, given: dict[str, Any]) -> None:
+    for read_args in ({"orient": orient}, None):
+        cacher = PandasJsonCacher(to_json_args={"orient": orient, **given}, read_json_args=read_args)
+        for frame in (TIMES, TIMES.set_axis(range(4), axis="columns")):
+            found = come_back(cacher, frame, tmp_path)
+            assert str(found.dtypes.iloc[1]).endswith(", Europe/Paris]")
+            assert [each.kind for each in found.dtypes] == ["M", "M", "M", "f"]
+            pd.testing.assert_frame_equal(found.astype(frame.dtypes.to_dict()), frame)
+
+
+def test_times_are_written_and_read_as_arguments_say(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what pandas will leave out
+        numbers = PandasJsonCacher(to_json_args={"orient": "split", "date_format": "epoch"})
+        found = come_back(numbers, TIMES[["when"]], tmp_path)
+        assert found["when"].tolist() == TIMES["when"].astype("datetime64[ns]").astype("int64").tolist()
+        texts = PandasJsonCacher(to_json_args={"orient": "split"}, read_json_args={"convert_dates": False})
+        assert come_back(texts, TIMES[["when"]], tmp_path)["when"][0].startswith("2024-01-31T00:00:00")
+        PandasJsonCacher(tmp_path / "a.json", to_json_args={"orient": "split"}).save(TIMES)
+        by_hand = PandasJsonCacher(tmp_path / "a.json", read_json_args={"orient": "split"}).load()
+        assert by_hand["when"][0].startswith("2024-01-31T00:00:00")
+        assert by_hand["date"].dtype.kind == "M"
+    whole = PandasJsonCacher(to_json_args={"orient": "table"})
+    pd.testing.assert_frame_equal(come_back(whole, TIMES[["when"]], tmp_path), TIMES[["when"]], check_dtype=False)
+
+
+def test_types_of_json_of_another_form_are_told_from_the_values(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"f": [1.0, 2.0], "t": ["007", "8"]})
+    found = come_back(PandasJsonCacher(to_json_args={"orient": "split"}), frame, tmp_path)
+    assert found.to_dict("list") == {"f": [1, 2], "t": [7, 8]}
+    found = come_back(PandasJsonCacher(to_json_args={"orient": "table"}), frame, tmp_path)
+    assert found.to_dict("list") == {"f": [1.0, 2.0], "t": ["007", "8"]}
 
 
 def test_a_cacher_of_ones_own_may_give_something_else(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from curidask.caching import describing
 from curidask.caching.values import json_bytes
 from curidask.errors import CacheError, CacherPathError, IncompleteCacherError, WrongTypeError
 from curidask.expected_types import described
-from curidask.keywords import keywords
+from curidask.keywords import CheckedCalls, keywords
 from curidask.store.names import ArtifactName, payload_name, suffixed
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ PACKAGE = "curidask.caching"
 METADATA_SUFFIX = "_metadata.json"
 
 
-class Cacheable:
+class Cacheable(CheckedCalls):
     """Writes a value to files and reads it back.
 
     A subclass overrides `save` and `load` only. Both work on local paths that `get_path` and `get_dir` give; where
@@ -126,11 +126,11 @@ class Cacheable:
             self.set_record(record)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
         if cls.__module__.startswith(f"{PACKAGE}."):
             cls.__module__ = PACKAGE  # where it is documented, whichever module it lies in
         if "save" in cls.__dict__ and not hasattr(cls.__dict__["save"], "__wrapped__"):
             cls.save = _making_folder(cls.__dict__["save"])  # type: ignore[method-assign]
+        super().__init_subclass__(**kwargs)
 
     # --- what a subclass overrides -----------------------------------------------------------------------------------
     def save(self, obj: Any) -> Any:
@@ -465,7 +465,7 @@ class _Fields(dict[str, Any]):
         return ArtifactName(prefix, self["hash"], cacher.stage, cacher.name, "").readable + cacher.extension
 
 
-class Lazy:
+class Lazy(CheckedCalls):
     """An output that is loaded when it is looked at, each time, instead of staying in memory.
 
     Parameters

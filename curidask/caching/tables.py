@@ -225,6 +225,9 @@ class PandasCacher(Cacheable):
         if not self.to_args:
             return json_tables.write(frame, path)
         arguments = {**self._format.to_args, "orient": "table", **self.to_args}
+        dates = cell_arguments.described(frame, {})["dates"]
+        if dates and arguments["orient"] != "table" and arguments.setdefault("date_format", "iso") == "iso":
+            self.extra_metadata["json"] = {"dates": dates}  # of which the file says that they are texts
         if arguments["orient"] == "table" and frame.columns.nlevels == 1:
             frame = frame.set_axis(labels.texts_of(frame.columns), axis="columns")  # pandas loses values under others
         frame.to_json(path, **arguments)
@@ -243,7 +246,12 @@ class PandasCacher(Cacheable):
             arguments["orient"] = self.to_args["orient"]
         elif start.startswith(b'{"schema"') or start[:1] not in (b"{", b"["):  # it may be compressed
             arguments["orient"] = "table"
-        return pandas.read_json(path, **{**arguments, **self.read_args})
+        frame = pandas.read_json(path, **{**arguments, **self.read_args})
+        facts = self.extra_metadata.get("json")
+        if facts is None or "convert_dates" in self.read_args or not isinstance(frame, pandas.DataFrame):
+            return frame
+        dates = facts["dates"]
+        return cell_arguments.with_dates(frame, {label: dates[str(label)] for label in frame if str(label) in dates})
 
     # --- what it takes -----------------------------------------------------------------------------------------------
     @property

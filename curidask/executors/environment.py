@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from curidask.errors import StageAccessError
-from curidask.keywords import keywords
+from curidask.keywords import CheckedCalls, keywords
 from curidask.near_names import nearly
 from curidask.store.base import Store
 from curidask.store.claims import Claims
@@ -16,7 +16,7 @@ from curidask.store.names import safe_part
 
 
 @dataclass(frozen=True, slots=True)
-class ManagerFacts:
+class ManagerFacts(CheckedCalls):
     """What a stage sees of the manager: facts of the session, as they were when its first stage ran.
 
     They hold wherever the stage runs; paths are those of the machine where the run was started.

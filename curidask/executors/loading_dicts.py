@@ -7,11 +7,12 @@ from functools import partial
 from typing import Any, NoReturn
 
 from curidask.errors import MissingInputError, StageAccessError, UndeclaredInputError
+from curidask.keywords import CheckedCalls
 
 _NOT_LOADED = object()
 
 
-class LoadingDict(dict[Any, Any]):
+class LoadingDict(CheckedCalls, dict[Any, Any]):
     """A dict each of whose values is loaded when it is looked at, and not kept.
 
     What is assigned is kept in the dict itself.

@@ -19,7 +19,7 @@ from curidask.executors.loading_dicts import StageState
 from curidask.executors.stage_paths import Paths
 from curidask.expected_types import described
 from curidask.graph import RecordInfo
-from curidask.keywords import keywords
+from curidask.keywords import CheckedCalls, keywords
 from curidask.near_names import nearly
 from curidask.representation import ArtifactRepresentation
 from curidask.used_params import only_used
@@ -37,7 +37,7 @@ def kept_as(output: str) -> Iterator[None]:
         _kept_as.reset(token)
 
 
-class StageRecord:
+class StageRecord(CheckedCalls):
     """What the worker gives a stage as ``record`` (and an aggregate as each of its ``records``).
 
     Parameters

@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote
 
 from curidask.errors import ReportableError
 from curidask.executors.base import FILES_PREFIX, Reported
-from curidask.keywords import keywords
+from curidask.keywords import CheckedCalls, keywords
 from curidask.reporting.fragments import safe
 
 IMAGE_SUFFIXES = (".png", ".svg", ".jpg", ".jpeg", ".gif", ".webp", ".avif", ".bmp")
@@ -60,7 +60,7 @@ new ResizeObserver(() => parent.postMessage(
 """
 
 
-class Reportable:
+class Reportable(CheckedCalls):
     """Something that a stage shows in the run's report.
 
     Subclass it and override `html`, `render`, or both. Both are called where ``record.report(...)`` is called, at once,
