@@ -42,7 +42,7 @@ GROUPS = [
         "run_events",
         "runstate",
     ],
-    ["copies", "interrupts", "caching", "store"],
+    ["copies", "interrupts", "standing", "standing_pickler", "caching", "store"],
     ["executors", "clusters"],
     [
         "at_exit",

@@ -1,4 +1,4 @@
-"""Pickles of values: classes and functions are references, and what has no name goes by value.
+"""Pickles of values: classes and functions are references, and what stands in no module goes by value.
 
 What is written loads with plain ``pickle.load`` too.
 """
@@ -31,12 +31,12 @@ def dump(obj: Any, file: IO[bytes]) -> None:
     try:
         pickle.dump(obj, file, protocol=pickle.HIGHEST_PROTOCOL)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        import cloudpickle
+        from curidask.standing_pickler import StandingPickler
 
         file.seek(start)
         file.truncate()
         try:
-            cloudpickle.dump(obj, file, protocol=pickle.HIGHEST_PROTOCOL)
+            StandingPickler(file, protocol=pickle.HIGHEST_PROTOCOL).dump(obj)
         except Exception as second:
             raise second from error
 

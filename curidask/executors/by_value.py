@@ -1,7 +1,7 @@
 """What of a run's code travels by value: only what has no file, since the rest is named and imported there.
 
-That is what a script or a notebook defines, which becomes the worker's ``__main__``, and functions that no name leads
-to, such as lambdas among the parameters. Those have the namespace of their module there, as here.
+That is what a script or a notebook defines, which becomes the worker's ``__main__``, and functions that stand in no
+module, such as lambdas among the parameters. Those have the namespace of their module there, as here.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import cloudpickle
 from curidask.executors import project_imports
 from curidask.executors.project_files import moved_code
 from curidask.stage_spec import StageSpec
+from curidask.standing import SCRIPTS, is_named, look_up
+from curidask.standing_pickler import CLASS_PARTS, StandingPickler
 
-SPAWNED = "__mp_main__"
-"""What ``__main__`` is called in a child process that multiprocessing spawned; it has both names there."""
-
-MAIN = ("__main__", SPAWNED)
+MAIN = SCRIPTS
+_, SPAWNED = SCRIPTS
 
 
 def namespace_of_script(main: types.ModuleType) -> dict[str, Any]:
@@ -49,22 +49,25 @@ def pickled(pickler: type[Any], value: Any, **attributes: Any) -> bytes:
     return buffer.getvalue()
 
 
-class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """Pickles by reference what has a name in a module with a file, and by value what has none."""
+class CodePickler(StandingPickler):
+    """Pickles by reference what has a name or stands in a module with a file, and by value what does not."""
 
-    def reducer_override(self, obj: Any) -> Any:
-        """See `pickle.Pickler.reducer_override`."""
+    names: set[str] | None = None
+    """Gets what the script's functions name that go by value."""
+
+    def by_value(self, obj: Any) -> Any:
+        """See `StandingPickler.by_value`."""
         if isinstance(obj, StageSpec):
             name = _name_of_stage(obj)
             return NotImplemented if name is None else (_named_stage, name)
         if isinstance(obj, types.FunctionType):
-            return NotImplemented if _is_named(obj) else self._reduced_function(obj)
+            return NotImplemented if is_named(obj) else self._reduced_function(obj)
         if isinstance(obj, type):
             if obj.__module__ == SPAWNED:
                 cloudpickle.register_pickle_by_value(sys.modules[SPAWNED])  # as it does with __main__
-            return _reduced_class(obj, super().reducer_override(obj))
+            return _reduced_class(obj, super().by_value(obj))
         reduce = _KINDS.get(type(obj))
-        if reduce is not None and not _is_named(obj):
+        if reduce is not None and not is_named(obj):
             return reduce(obj)
         _check_reference(obj, self.dispatch_table)
         return NotImplemented
@@ -73,29 +76,24 @@ class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
         if hasattr(function, "registry") and function.__globals__ is vars(functools):
             return _reduced_dispatcher(function)
         module = _namespace_of(function)
-        return super().reducer_override(function) if module is None else _reduced_function(function, module)
+        if module == MAIN[0] and self.names is not None:
+            self.names |= names_of(function.__code__)
+        return super().by_value(function) if module is None else _reduced_function(function, module)
+
+
+def names_of(code: types.CodeType) -> set[str]:
+    """The names that code looks up, and those in it."""
+    inner = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
+    said = {c for c in code.co_consts if c == MAIN[0]} if MAIN[0] in code.co_consts else set()
+    return set(code.co_names).union(said, *map(names_of, inner))
 
 
 # --- what has a name -------------------------------------------------------------------------------------------------
 def _name_of_stage(spec: StageSpec) -> tuple[str, str] | None:
     """Module and qualified name under which a worker that imports the module finds the stage."""
     module, qualname = getattr(spec.function, "__module__", ""), getattr(spec.function, "__qualname__", "")
-    found = _look_up(module, qualname)
+    found = look_up(module, qualname)
     return (module, qualname) if getattr(found, "spec", None) is spec else None
-
-
-def _is_named(obj: Any) -> bool:
-    name = getattr(obj, "__qualname__", getattr(obj, "__name__", ""))
-    return bool(name) and _look_up(getattr(obj, "__module__", None), name) is obj
-
-
-def _look_up(module: str | None, qualname: str) -> Any:
-    found: Any = sys.modules.get(module or "")
-    if found is None or module in MAIN or getattr(found, "__file__", None) is None:
-        return None
-    for part in qualname.split("."):
-        found = getattr(found, part, None)
-    return found
 
 
 def _named_stage(module: str, qualname: str) -> StageSpec:
@@ -169,7 +167,7 @@ HOOKS = ("__init_subclass__", "__new__", "__init__", "__prepare__")
 
 def _reduced_class(cls: type[Any], reduced: Any) -> Any:
     """What cloudpickle makes of a class, with its slots, and without what making it does: that was done here."""
-    if reduced is NotImplemented or len(reduced) < 6 or issubclass(cls, enum.Enum):  # named, or None's
+    if reduced is NotImplemented or len(reduced) < CLASS_PARTS or issubclass(cls, enum.Enum):  # named, or None's
         return reduced
     make, (kind, name, bases, contents, *more), (state, slot_state), *rest = reduced
     if "__slots__" in vars(cls):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from dask._task_spec import DataNode, TaskRef
@@ -44,7 +44,7 @@ class Cargo:
     code_id : str
         Digest of the stages that were sent last.
     places : dict of int to int
-        The places of the stages among them, by ``id(spec)``.
+        The places of the stages in the code, by ``id(spec)``.
     """
 
     def __init__(self, run: str, env: Environment, files: ProjectFiles, admission: Admission | None) -> None:
@@ -55,6 +55,8 @@ class Cargo:
         self._files = files
         self._place = HERE if admission is None else Place(admission.sees_project, cache_id=admission.cache_id)
         self._specs: list[StageSpec] = []
+        self._n_sent = 0
+        self._names: set[str] = set()
         self._watch = Watch()
         self._sent: set[str] = set()
         self._project_key = ""
@@ -68,19 +70,24 @@ class Cargo:
         """The project's code as an argument of a task."""
         return TaskRef(self._project_key)
 
-    def add(self, jobs: Sequence[Job], graph: dict[str, Any]) -> None:
-        """Let the graph have the code of these jobs, if it was not sent as it is now."""
-        unknown = {id(job.spec): job.spec for job in jobs if id(job.spec) not in self.places}
-        specs = [*self._specs, *unknown.values()]
-        if not self._watch.has_changed(specs) and not unknown:
+    def assign(self, jobs: Sequence[Job]) -> None:
+        """Give the stages of these jobs places."""
+        for job in jobs:
+            if id(job.spec) not in self.places:
+                self.places[id(job.spec)] = len(self._specs)
+                self._specs.append(job.spec)
+
+    def add(self, names: Collection[str], graph: dict[str, Any]) -> None:
+        """Let the graph have the code, with these names of the script, if it was not sent as it is now."""
+        self._names.update(names)
+        if not self._watch.has_changed(self._specs, self._names) and self._n_sent == len(self._specs):
             return
-        self._specs = specs
-        self.places = {id(spec): place for place, spec in enumerate(self._specs)}
         project = pickle.dumps(self._files.code(with_files=not self._place.sees_project))
         self._project_key = f"curidask_project-{hex32(self._run, hashlib.sha256(project).hexdigest())}"
         self._put(self._project_key, project, graph)
-        self.code_id, data = shipping.pack_code(self._specs, self._env, self._place)
+        self.code_id, data = shipping.pack_code(self._specs, self._env, self._place, self._names)
         self._put(self.code_key(self.code_id), data, graph)
+        self._n_sent = len(self._specs)
 
     def _put(self, key: str, data: bytes, graph: dict[str, Any]) -> None:
         if key not in self._sent:

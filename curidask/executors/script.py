@@ -13,14 +13,14 @@ import pickle
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
 from curidask.executors import left_out, project_imports
-from curidask.executors.by_value import MAIN, CodePickler, namespace_of_script, pickled
+from curidask.executors.by_value import MAIN, CodePickler, names_of, namespace_of_script, pickled
 from curidask.executors.project_files import is_tool, moved
 from curidask.stage_spec import StageSpec
 
@@ -60,11 +60,11 @@ class Script:
 
 
 # --- on the driver ---------------------------------------------------------------------------------------------------
-def script_of(specs: Iterable[StageSpec]) -> Script:
-    """What of ``__main__`` stages may need."""
+def script_of(specs: Iterable[StageSpec], names: Collection[str] = ()) -> Script:
+    """What of ``__main__`` stages may need, and these names."""
     values: dict[str, Any] = {}
     left_out: dict[str, str] = {}
-    for name, value in _with_stand_ins(_reachable(specs)).items():
+    for name, value in _with_stand_ins(_reachable(specs, names)).items():
         try:
             pickled(CodePickler, value)
             values[name] = value
@@ -82,9 +82,9 @@ class Watch:
     def __init__(self) -> None:
         self._marks: list[Any] = []
 
-    def has_changed(self, specs: Iterable[StageSpec]) -> bool:
+    def has_changed(self, specs: Iterable[StageSpec], names: Collection[str] = ()) -> bool:
         """Whether it has since the last call."""
-        marks = list(_marks(_reachable(specs)))
+        marks = list(_marks(_reachable(specs, names)))
         is_same = len(marks) == len(self._marks) and all(
             a is b or (type(a) is bytes and a == b) for a, b in zip(marks, self._marks, strict=True)
         )
@@ -92,23 +92,31 @@ class Watch:
         return not is_same
 
 
-def _reachable(specs: Iterable[StageSpec]) -> dict[str, Any]:
-    """The functions and classes of ``__main__``, and what they and the stages name."""
+def script_namespace() -> Mapping[str, Any]:
+    """What ``__main__`` holds, where it is a script or a notebook."""
     main = sys.modules["__main__"]
-    held = {} if is_tool(main) else namespace_of_script(main)
+    return {} if is_tool(main) else namespace_of_script(main)
+
+
+def _reachable(specs: Iterable[StageSpec], names: Collection[str]) -> dict[str, Any]:
+    """The functions and classes of ``__main__``, and what they and the stages name."""
+    held = script_namespace()
     found = {n: v for n, v in held.items() if getattr(v, "__module__", None) in MAIN and _is_code(v)}
     pending: list[Any] = [*found.values(), *(spec.function for spec in specs)]
     seen: dict[int, Any] = {}
-    while pending:
-        value = pending.pop()
-        if id(value) in seen:
-            continue
-        seen[id(value)] = value
-        names = _names_in(value)
+
+    def add(names: Collection[str]) -> None:
         for name in names if BY_NAME.isdisjoint(names) else [*names, *held]:
             if name in held and name not in found and (not name.startswith("__") or name in KEPT):
                 found[name] = held[name]
-                pending += _code_in(held[name])
+                pending.extend(_code_in(held[name]))
+
+    add(sorted(names))
+    while pending:
+        value = pending.pop()
+        if id(value) not in seen:
+            seen[id(value)] = value
+            add(_names_in(value))
     if found:
         found |= {name: held[name] for name in KEPT if name in held}
     return found
@@ -136,7 +144,7 @@ def _names_in(value: Any) -> set[str]:
         if isinstance(inner, types.FunctionType) and inner is not value:
             names |= _names_in(inner)
     code = getattr(value, "__code__", None)
-    return names | _names_of(code) if isinstance(code, types.CodeType) else names
+    return names | names_of(code) if isinstance(code, types.CodeType) else names
 
 
 def _attribute(value: Any, name: str) -> Any:
@@ -144,12 +152,6 @@ def _attribute(value: Any, name: str) -> Any:
         return getattr(value, name, None)
     except Exception:  # an object that is made when it is first looked at
         return None
-
-
-def _names_of(code: types.CodeType) -> set[str]:
-    inner = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
-    said = {c for c in code.co_consts if c == "__main__"} if "__main__" in code.co_consts else set()
-    return set(code.co_names).union(said, *map(_names_of, inner))
 
 
 def _marks(found: Mapping[str, Any]) -> Iterator[Any]:

@@ -75,9 +75,10 @@ class Sender:
     def send(self, jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> None:
         """Send a batch as one graph."""
         graph: dict[str, Any] = {}
-        self._cargo.add(jobs, graph)
+        self._cargo.assign(jobs)
+        packed, names = shipping.pack_jobs(jobs, after, self._cargo.places)
+        self._cargo.add(names, graph)
         batch_key = f"curidask_batch-{uuid.uuid4().hex}"
-        packed = shipping.pack_jobs(jobs, after, self._cargo.code_id, self._cargo.places)
         graph[batch_key] = DataNode(batch_key, packed)
         places = {job.id: place for place, job in enumerate(jobs)}
         chains = []

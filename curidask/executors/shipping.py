@@ -10,7 +10,7 @@ import hashlib
 import pickle
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +24,7 @@ from curidask.executors.describe import user_traceback
 from curidask.executors.environment import Environment
 from curidask.executors.gate import Gate
 from curidask.executors.project_files import Place
-from curidask.executors.script import Script, give_to_children, script_of, set_up
+from curidask.executors.script import Script, give_to_children, script_namespace, script_of, set_up
 from curidask.executors.stay import Stay
 from curidask.hash_fields import field_values
 from curidask.stage_spec import StageSpec
@@ -59,7 +59,9 @@ class Code:
 
 
 # --- driver ----------------------------------------------------------------------------------------------------------
-def pack_code(specs: Sequence[StageSpec], env: Environment, place: Place) -> tuple[str, bytes]:
+def pack_code(
+    specs: Sequence[StageSpec], env: Environment, place: Place, names: Collection[str] = ()
+) -> tuple[str, bytes]:
     """Pack stages.
 
     Parameters
@@ -68,6 +70,8 @@ def pack_code(specs: Sequence[StageSpec], env: Environment, place: Place) -> tup
     env : Environment
     place : Place
         Where the workers are to have the project.
+    names : collection of str
+        What jobs need of the script beyond that, see `pack_jobs`.
 
     Returns
     -------
@@ -80,7 +84,7 @@ def pack_code(specs: Sequence[StageSpec], env: Environment, place: Place) -> tup
         Naming the stage whose code cannot travel.
     """
     try:
-        stages = pickled(CodePickler, (script_of(specs), tuple(specs)))
+        stages = pickled(CodePickler, (script_of(specs, names), tuple(specs)))
     except Exception as error:
         _explain(specs, error)
         raise
@@ -89,9 +93,14 @@ def pack_code(specs: Sequence[StageSpec], env: Environment, place: Place) -> tup
 
 
 def pack_jobs(
-    jobs: Sequence[Job], after: Mapping[int, Sequence[int]], code_id: str, places: Mapping[int, int]
-) -> bytes:
+    jobs: Sequence[Job], after: Mapping[int, Sequence[int]], places: Mapping[int, int]
+) -> tuple[bytes, set[str]]:
     """Pack jobs with what each waits for; their stages are named by their places (by ``id(spec)``) in the code.
+
+    Returns
+    -------
+    bytes and set of str
+        And what they need of the script: what functions name that travel with them by value.
 
     Raises
     ------
@@ -99,11 +108,12 @@ def pack_jobs(
         Naming the job whose parameters or keyword arguments cannot travel.
     """
     rows = tuple((job, tuple(after.get(job.id, ()))) for job in jobs)
+    names: set[str] = set()
     try:
-        return pickled(_JobPickler, rows, code_id=code_id, places=places)
+        return pickled(_JobPickler, rows, places=places), names
     except Exception:  # a lambda among the parameters, for one
         try:
-            return pickled(_CloudJobPickler, rows, code_id=code_id, places=places)
+            return pickled(_CloudJobPickler, rows, places=places, script=script_namespace(), names=names), names
         except Exception as error:
             for job in jobs:
                 _check_job(job, error)
@@ -113,25 +123,23 @@ def pack_jobs(
 class _JobPickler(pickle.Pickler):
     """Pickles by reference, stages by their place in the code."""
 
-    code_id: str
     places: Mapping[int, int]
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, StageSpec):
-            return _spec_at, (self.code_id, self.places[id(obj)])
+            return _spec_at, (self.places[id(obj)],)
         return NotImplemented
 
 
 class _CloudJobPickler(CodePickler):
     """The same for jobs."""
 
-    code_id: str
     places: Mapping[int, int]
 
-    def reducer_override(self, obj: Any) -> Any:
+    def by_value(self, obj: Any) -> Any:
         if isinstance(obj, StageSpec):
-            return _spec_at, (self.code_id, self.places[id(obj)])
-        return super().reducer_override(obj)
+            return _spec_at, (self.places[id(obj)],)
+        return super().by_value(obj)
 
 
 def _explain(specs: Sequence[StageSpec], error: Exception) -> None:
@@ -277,5 +285,6 @@ def load_jobs(batch_id: str, data: bytes) -> tuple[Row, ...]:
     return jobs
 
 
-def _spec_at(code_id: str, place: int) -> StageSpec:
-    return _codes[code_id].specs[place]
+def _spec_at(place: int) -> StageSpec:
+    """A stage of the code that is the current one, which is that of the batch."""
+    return _codes[_active[0]].specs[place]

@@ -257,6 +257,18 @@ HERE = pathlib.Path(__file__).name
 ONLY_BY_NAME = 7
 TABLE = {"f": lambda: BEHIND}
 BEHIND = 8
+GIVEN, FURTHER, OF_SETS, SCALE, RENAMED = 9, 10, 11, 12, {"own": lambda x: x}
+TABLES = [RENAMED]
+def further(x): return x * FURTHER
+class Op:
+    def __init__(self, f): self.f = f
+def scaled():
+    class Scaled:
+        def of(self, x): return x * SCALE
+    return Scaled()
+@dataclass
+class Params(cf.ExperimentParameters):
+    op: object = None
 
 def by_name(): return globals()["ONLY_BY_NAME"] + eval("ONLY_BY_NAME")
 
@@ -284,10 +296,22 @@ def use(record):
     }
     return seen, Slotted(3), Private()
 
+@cf.stage(None, ["called"], [PickleCacher])
+def call(record, given=None, own=None, plain=None):
+    op = record.params.op
+    return {
+        "lambdas of arguments": [given[0](1), given[1](1), given[2].of(1)] == [9, 10, 12],
+        "lambdas of parameters": op.f(1) == 11 and type(op) is Op and type(record.params) is Params,
+        "the same lambda": own is RENAMED["own"] and plain is further and TABLES[0] is RENAMED,
+    }
+
 def go(parallel):
     with cf.ArtifactManager("defining", parallel=parallel) as manager:
         state = use(cf.Record(manager, None)).state
-        print(json.dumps(state["seen"] | {"stored": (state["slotted"].a, state["private"].both()) == (3, 2)}))
+        given = [lambda x: x * GIVEN, functools.partial(lambda f, x: f(x), lambda x: further(x)), scaled()]
+        record = cf.Record(manager, Params("a", op=Op(lambda x: x * OF_SETS)))
+        seen = call(record, given=given, own=RENAMED["own"], plain=further).output
+        print(json.dumps(state["seen"] | seen | {"stored": (state["slotted"].a, state["private"].both()) == (3, 2)}))
 """
 
 
