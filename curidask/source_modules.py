@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,9 @@ from curidask.source_identity import Function, acting, canonical
 from curidask.source_names import Import, Names, Use, bound_by, bound_in, imported, names_of
 
 Definition = Function | ast.ClassDef
+
+HOOKS = ("__init_subclass__",)
+STAGES = ("stage", "aggregate")
 
 _QUIET = frozenset(("print", "logging", "warnings"))
 """What is called for what it tells."""
@@ -82,11 +85,34 @@ class Statement:
 
     @functools.cached_property
     def calls(self) -> tuple[Use, ...]:
-        """What it calls for its effects, and what it decorates with."""
+        """What it calls for its effects: what it decorates with, and the bases that a class is made known to."""
         if isinstance(self.node, Definition):
-            return tuple(use for decorator, _ in self.decorators for use in chain_of(decorator))
+            parts = [*self.node.decorator_list, *self.bases]
+            return tuple(use for part in parts for use in chain_of(part))
         is_quiet = self.is_cell or isinstance(self.node, ast.Assign | ast.AnnAssign) or is_main_guard(self.node)
         return () if is_quiet else self.names.calls
+
+    @property
+    def bases(self) -> list[ast.expr]:
+        """Those of a class, with its metaclass."""
+        node = self.node
+        return [*node.bases, *(k.value for k in node.keywords)] if isinstance(node, ast.ClassDef) else []
+
+    @functools.cached_property
+    def sees_subclasses(self) -> bool:
+        """Whether it is a class that does something when another is derived from it."""
+        hooks = ("__init_subclass__", "__new__", "__init__", "__prepare__") if self._is_metaclass() else HOOKS
+        body = self.node.body if isinstance(self.node, ast.ClassDef) else []
+        return any(getattr(part, "name", "") in hooks for part in body)
+
+    @property
+    def is_stage(self) -> bool:
+        """Whether it looks like a stage, which does nothing where it is called but to be noted."""
+        names = (use.label.rpartition(".")[2] for decorator, _ in self.decorators for use in chain_of(decorator))
+        return any(name in STAGES for name in names)
+
+    def _is_metaclass(self) -> bool:
+        return any(getattr(base, "id", "") == "type" for base in self.bases)
 
     @functools.cached_property
     def imports(self) -> tuple[str, ...]:
@@ -167,7 +193,6 @@ class Table:
         for statement in self.statements:
             roots = {use.root for use in statement.changes if isinstance(use.root, str)}
             roots |= {use.root for use in statement.filled if isinstance(use.root, str) and self.is_constant(use.root)}
-            roots |= {use.root for call in statement.calls for use in self.effects(call) if isinstance(use.root, str)}
             for root in roots & self.entries.keys():
                 if not (isinstance(statement.node, Definition) and not self.is_changeable(root)):
                     found.setdefault(root, []).append(statement)
@@ -181,17 +206,6 @@ class Table:
     def is_changeable(self, name: str) -> bool:
         """Whether a decorator that is asked of a name may change it: not where it is imported."""
         return not any(statement.bound.get(name) for statement in self.entries.get(name, ()))
-
-    def effects(self, call: Use, seen: tuple[str, ...] = ()) -> Iterator[Use]:
-        """What of the names around it a function of this table changes when it is called."""
-        name = call.root
-        if not isinstance(name, str) or name in seen:
-            return
-        for statement in self.entries.get(name, ()):
-            if isinstance(statement.node, Function) and name in statement.bound:
-                yield from statement.names.changes
-                for inner in statement.names.calls:
-                    yield from self.effects(inner, (*seen, name))
 
     @functools.cached_property
     def stars(self) -> tuple[Import, ...]:

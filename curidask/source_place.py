@@ -40,6 +40,16 @@ class Place:
     title: str
     around: Key | None = None
 
+    @property
+    def parameters(self) -> frozenset[str]:
+        """Those of the functions that it is within."""
+        scope: Scope | None = self.key[0]
+        found: frozenset[str] = frozenset()
+        while scope is not None:
+            found |= scope.table.parameters - scope.table.entries.keys()
+            scope = scope.around
+        return found
+
 
 def layers(value: Any) -> list[Any]:
     """The functions and classes that a value is made of, the innermost of what was decorated first."""
@@ -62,7 +72,7 @@ def layers(value: Any) -> list[Any]:
 
 def find(value: Any, resolver: Resolver) -> Place | None:
     """The place of a function or class; None where it is not the project's, and where there is no source."""
-    module = _module_of(value)
+    module = module_of(value)
     scope = resolver.module(module)
     if scope is None:
         return None
@@ -70,7 +80,8 @@ def find(value: Any, resolver: Resolver) -> Place | None:
     return _from_name(value, module, scope) if path is None else _from_path(path, module, scope)
 
 
-def _module_of(value: Any) -> str:
+def module_of(value: Any) -> str:
+    """The module that a function or class is defined in."""
     own = value.__globals__.get("__name__") if isinstance(value, types.FunctionType) else None
     return str(own or getattr(value, "__module__", None) or "")
 
@@ -78,11 +89,6 @@ def _module_of(value: Any) -> str:
 def name_of(value: Any) -> str:
     """The qualified name of a function or class."""
     return str(getattr(value, "__qualname__", type(value).__qualname__))
-
-
-def is_lost(value: Any, resolver: Resolver) -> bool:
-    """Whether something of the project has no source."""
-    return resolver.is_local(_module_of(value)) and find(value, resolver) is None
 
 
 def _texts(value: Any, module: str, resolver: Resolver) -> Iterator[tuple[str, bool]]:
@@ -106,15 +112,16 @@ def _code(value: Any) -> types.CodeType | None:
 
 
 # --- in a tree -------------------------------------------------------------------------------------------------------
-def _path_to(value: Any, text: tuple[str, bool]) -> list[Statement | ast.AST] | None:
+def _path_to(value: Any, text: tuple[str, bool]) -> list[Any] | None:
     """The way to a definition: the statement of the module, and what it is within in that."""
-    statements = statements_of(*text) or ()
     code = _code(value)
-    tree = ast.Module([statement.node for statement in statements], [])
-    node: Any = node_of(code, tree) if isinstance(value, types.FunctionType) and code is not None else None
-    for statement in reversed(statements):
-        ways = list(_ways(statement.node, []))
-        known = [way for way in ways if way[-1] is node] if node is not None else _named(ways, value, code)
+    for statement in reversed(statements_of(*text) or ()):
+        if isinstance(value, types.FunctionType) and code is not None:
+            node = node_of(code, statement.node) if has_line(statement.node, code.co_firstlineno) else None
+            known = [way for way in _ways(statement.node) if way[-1] is node] if node is not None else []
+        else:
+            is_near = value.__qualname__.partition(".")[0] in statement.bound
+            known = _named(list(_ways(statement.node)), value, code) if is_near else []
         if known:
             return [statement, *known[-1]]
     return None
@@ -127,21 +134,25 @@ def _named(ways: list[list[ast.AST]], value: Any, code: types.CodeType | None) -
     if isinstance(value, type):
         known = [way for way in known if isinstance(way[-1], ast.ClassDef)]
         line = getattr(value, "__firstlineno__", None) or (code.co_firstlineno if code is not None else None)
-        return [way for way in known if line is not None and _has_line(way[-1], line)] or known
+        return [way for way in known if line is not None and has_line(way[-1], line)] or known
     return known
 
 
-def _has_line(node: Any, line: int) -> bool:
-    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+def has_line(node: Any, line: int) -> bool:
+    """Whether a statement, with its decorators, covers a line."""
+    first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
     return bool(first <= line <= node.end_lineno)
 
 
-def _ways(node: ast.AST, way: list[ast.AST]) -> Iterator[list[ast.AST]]:
-    if isinstance(node, Function | ast.ClassDef | ast.Lambda):
-        way = [*way, node]
-        yield way
-    for child in ast.iter_child_nodes(node):
-        yield from _ways(child, way)
+def _ways(top: ast.AST) -> Iterator[list[ast.AST]]:
+    """The definitions in a statement, each with those around it."""
+    pending: list[tuple[ast.AST, list[ast.AST]]] = [(top, [])]
+    while pending:
+        node, way = pending.pop()
+        if isinstance(node, Function | ast.ClassDef | ast.Lambda):
+            way = [*way, node]
+            yield way
+        pending += [(child, way) for child in reversed(list(ast.iter_child_nodes(node)))]
 
 
 def _from_path(path: list[Any], module: str, scope: Scope) -> Place:
@@ -235,7 +246,7 @@ def _stored(code: types.CodeType) -> Iterator[str]:
 def _declared_around(function: types.FunctionType, sources: Sources) -> set[str]:
     """The names that are assigned to as ``nonlocal`` by any function within the one that it was made in."""
     resolver = Resolver(sources)
-    texts = _texts(function, _module_of(function), resolver)
+    texts = _texts(function, module_of(function), resolver)
     path = next((path for text in texts if (path := _path_to(function, text))), None)
-    parts = ast.walk(path[1]) if path else iter(())  # type: ignore[arg-type]  # after the statement follow nodes
+    parts = ast.walk(path[1]) if path else iter(())
     return {name for part in parts if isinstance(part, ast.Nonlocal) for name in part.names}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,8 +16,8 @@ from typing import Any
 from curidask import source_place
 from curidask.source_files import FRAMEWORK, LoadedSources, Sources
 from curidask.source_identity import Function
-from curidask.source_modules import Statement, chain_of, digest
-from curidask.source_names import WHOLE, Names, Use, imported, names_of
+from curidask.source_modules import STAGES, Statement, chain_of, digest
+from curidask.source_names import WHOLE, Names, Unseen, Use, imported, names_of
 from curidask.source_scopes import ALL_OF_OTHERS, Key, Outside, Resolver, Scope, changes_between
 
 
@@ -105,6 +106,7 @@ class Reach:
     found: dict[Key, Definition] = field(default_factory=dict)
     unfollowed: dict[str, None] = field(default_factory=dict)
     packages: set[str] = field(default_factory=set)
+    told: set[tuple[Scope, Unseen]] = field(default_factory=set)
 
     def follow(self, start: Key) -> None:
         """Add a definition and all that it reaches, each once, in an order that the names in the sources give."""
@@ -152,6 +154,8 @@ class Reach:
         scope, what = key
         if isinstance(what, Statement):
             return self.titles[what]
+        if what == ALL_OF_OTHERS:
+            return f"{scope.title}*"
         return f"{scope.title}{what}" if what != WHOLE else scope.title.rstrip(".") or "notebook"
 
     def _pieces(self, key: Key) -> list[tuple[Scope, Statement]]:
@@ -192,7 +196,7 @@ class Reach:
     def _is_stage(self, scope: Scope, decorator: ast.expr) -> bool:
         targets = [target for use in chain_of(decorator) for target in self.resolver.resolve(scope, use)]
         names = [target.name.split(".") for target in targets if isinstance(target, Outside)]
-        return any(name[0] == FRAMEWORK and name[-1] in ("stage", "aggregate") for name in names)
+        return any(name[0] == FRAMEWORK and name[-1] in STAGES for name in names)
 
     def _leads(
         self, names: list[tuple[Scope, Names]], title: str, own: set[int], key: Key
@@ -208,7 +212,9 @@ class Reach:
                         keys[target] = None
             for unseen in used.unseen:
                 of = [] if unseen.of is None else self.resolver.resolve(scope, unseen.of)
-                if unseen.of is None or any(isinstance(t, tuple) and t[1] == WHOLE for t in of):
+                is_module = any(isinstance(target, tuple) and target[1] == WHOLE for target in of)
+                if (unseen.of is None or is_module) and (scope, unseen) not in self.told:
+                    self.told.add((scope, unseen))
                     self.unfollowed[f"{unseen.what} in {title} (line {unseen.line})"] = None
         yield from ((label, list(targets[label])) for label in sorted(targets))
 
@@ -268,23 +274,34 @@ def code_of(value: Any, sources: Sources | None = None) -> CodeOf:
     CodeOf
         What a function's closure holds counts by its source only; see `curidask.source_place.closure_values`.
     """
-    return _code_of(source_place.layers(value), sources or LoadedSources())
-
-
-def _code_of(layers: list[Any], sources: Sources) -> CodeOf:
-    resolver = Resolver(sources)
-    places = [place for layer in layers if (place := source_place.find(layer, resolver)) is not None]
-    given = frozenset(name for layer in layers for name in source_place.closure_values(layer, sources))
+    resolver = Resolver(sources or LoadedSources())
+    found = list(_placed(value, resolver, []))
+    places = [place for _, place in found if place is not None]
+    given = frozenset(name for layer, _ in found for name in source_place.closure_values(layer, resolver.sources))
     reach = Reach(resolver, tuple(place.module for place in places), given)
-    for place in places:  # the innermost first, which names its decorators
-        if place.around not in reach.found:
+    for place in places:
+        if place.around not in reach.found:  # as a decorator that what it decorates has led to
             reach.titles[place.statement] = place.title
             reach.follow(place.key)
-    for layer in layers:
-        if source_place.is_lost(layer, resolver):
+    for layer, lost in found:
+        if lost is None and resolver.is_local(source_place.module_of(layer)):
             reach.unfollowed[f"{source_place.name_of(layer)}, which has no source"] = None
             reach.named.append(source_place.name_of(layer))
     return reach.result()
+
+
+def _placed(value: Any, resolver: Resolver, seen: list[Any]) -> Iterator[tuple[Any, source_place.Place | None]]:
+    """The functions and classes that a value is made of, after those that they were given when they were made."""
+    for layer in source_place.layers(value):
+        if any(layer is known for known in seen):
+            continue
+        seen.append(layer)
+        place = source_place.find(layer, resolver)
+        held = source_place.closure_values(layer, resolver.sources) if place is not None else {}
+        for name in sorted(held.keys() & (place.parameters if place is not None else ())):
+            if isinstance(held[name], types.FunctionType | type):
+                yield from _placed(held[name], resolver, seen)
+        yield layer, place
 
 
 def methods_of(cls: type, sources: Sources | None = None) -> CodeOf:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from curidask.source_files import MAIN, Sources
-from curidask.source_modules import Statement, Table, table_of
+from curidask.source_identity import Function
+from curidask.source_modules import Statement, Table, chain_of, table_of
 from curidask.source_names import WHOLE, Import, Use
 
 ALL_OF_OTHERS = "*import"
@@ -119,7 +121,10 @@ class Resolver:
         statements = scope.table.entries[name]
         found = [t for s in statements for what in s.bound.get(name, ()) for t in self.follow(scope, what, steps, seen)]
         is_own = any(name in s.bound and not s.is_import for s in statements)
-        is_own = is_own or (any(isinstance(t, Outside) for t in found) and any(s.is_import for s in statements))
+        is_own = is_own or (
+            any(isinstance(t, Outside) and t.kind == "installed" for t in found)
+            and any(s.is_import for s in statements)
+        )
         return [(scope, name), *found] if is_own else found
 
     def _from_stars(self, scope: Scope, name: str, steps: tuple[str, ...], seen: set[Any]) -> list[Target]:
@@ -181,7 +186,7 @@ _KEPT_CHANGES = 64
 
 
 def changes_between(resolver: Resolver, modules: Iterable[str]) -> Changes:
-    """Statements that change a name of another module: of these modules, and of all that they import."""
+    """Statements that change names of other modules, or by what they call: of these modules, and of all they import."""
     scopes = tuple(_imported_scopes(resolver, modules))
     if scopes not in _CHANGES:
         if len(_CHANGES) >= _KEPT_CHANGES:
@@ -191,7 +196,7 @@ def changes_between(resolver: Resolver, modules: Iterable[str]) -> Changes:
         for scope in scopes:
             for statement in scope.table.statements:
                 for key in dict.fromkeys(_changed_by(resolver, scope, statement)):
-                    if key[0] is not scope:
+                    if statement not in key[0].table.entries.get(str(key[1]), ()):
                         found.setdefault(key, []).append((scope, statement))
     return _CHANGES[scopes]
 
@@ -215,14 +220,35 @@ def _imported_scopes(resolver: Resolver, modules: Iterable[str]) -> Iterator[Sco
 
 
 def _changed_by(resolver: Resolver, scope: Scope, statement: Statement) -> Iterator[Key]:
+    """What a statement changes: of other modules, and by what it calls."""
     for use in statement.changes:
-        yield from _keys(resolver.resolve(scope, use))
+        yield from (key for key in _keys(resolver.resolve(scope, use)) if key[0] is not scope)
     for use in statement.filled:
         yield from (k for k in _keys(resolver.resolve(scope, use)) if k[0].table.is_constant(str(k[1])))
     for call in statement.calls:
-        for owner, name in _keys(resolver.resolve(scope, call)):
-            for use in owner.table.effects(Use(str(name), (), "")):
-                yield from _keys(resolver.resolve(owner, use))
+        for key in _keys(resolver.resolve(scope, call)):
+            yield from _effects(resolver, key, isinstance(statement.node, ast.ClassDef), set())
+
+
+def _effects(resolver: Resolver, key: Key, is_derived: bool, seen: set[Key]) -> Iterator[Key]:
+    """What a function changes when it is called, or a class when another is derived from it."""
+    if key in seen:
+        return
+    seen.add(key)
+    scope, name = key
+    for statement in scope.table.entries.get(str(name), ()):
+        is_class = isinstance(statement.node, ast.ClassDef)
+        is_run = not statement.is_stage if isinstance(statement.node, Function) else is_class and is_derived
+        if name not in statement.bound or not is_run:
+            continue
+        if statement.sees_subclasses:
+            yield key
+        uses = statement.names.changes if not is_class or statement.sees_subclasses else ()
+        inner = [use for base in statement.bases for use in chain_of(base)] if is_class else statement.names.calls
+        yield from (changed for use in uses for changed in _keys(resolver.resolve(scope, use)))
+        for use in inner:
+            for other in _keys(resolver.resolve(scope, use)):
+                yield from _effects(resolver, other, is_class, seen)
 
 
 def _keys(targets: Iterable[Target]) -> Iterator[Key]:
