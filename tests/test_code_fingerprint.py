@@ -721,7 +721,7 @@ def test_what_is_moved_is_the_same(kind: str) -> None:
 
 
 RUNTIME = {
-    "values": '''
+    "values": """
         import collections
         import logging
         import random
@@ -759,7 +759,7 @@ RUNTIME = {
                 LOG.info("%s", RNG.random())
             FILE.read()
             return x
-        ''',
+        """,
 }
 
 
