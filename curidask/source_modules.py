@@ -11,7 +11,7 @@ from typing import Any
 
 from curidask.parsing import parse
 from curidask.source_identity import Function, acting, canonical
-from curidask.source_names import Import, Names, Use, bound_by, bound_in, imported, names_of
+from curidask.source_names import Import, Names, Use, bound_by, bound_in, import_of_call, imported, names_of
 
 Definition = Function | ast.ClassDef
 
@@ -227,9 +227,13 @@ class Table:
     def imports(self) -> tuple[Import, ...]:
         """All that is imported, within functions too."""
         parts = (part for statement in self.statements for part in ast.walk(statement.node))
-        nodes = [part for part in parts if isinstance(part, ast.Import | ast.ImportFrom)]
+        nodes: list[Any] = []
+        called: list[Import] = []
+        for part in parts:
+            nodes += [part] if isinstance(part, ast.Import | ast.ImportFrom) else []
+            called += [what] if (what := import_of_call(part)) is not None else []
         whole = [Import(alias.name) for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-        return tuple(dict.fromkeys([*whole, *(what for node in nodes for _, what in imported(node))]))
+        return tuple(dict.fromkeys([*whole, *called, *(what for node in nodes for _, what in imported(node))]))
 
 
 def _last(name: str, statements: list[Statement]) -> list[Statement]:

@@ -261,7 +261,7 @@ class _Reader:
                 node = node.args[0]
             else:
                 break
-        imported = _imported_by_call(node)
+        imported = import_of_call(node)
         if imported is None and not isinstance(node, ast.Name):
             return None
         name = node.id if imported is None else f"import_module({imported.module})"
@@ -318,10 +318,10 @@ def _assigned(node: Any) -> Any:
 
 def import_by_call(node: ast.Assign) -> Import | None:
     """What ``import_module`` gives to the one name that is assigned to."""
-    return _imported_by_call(node.value) if len(node.targets) == 1 and isinstance(node.targets[0], ast.Name) else None
+    return import_of_call(node.value) if len(node.targets) == 1 and isinstance(node.targets[0], ast.Name) else None
 
 
-def _imported_by_call(node: Any) -> Import | None:
+def import_of_call(node: Any) -> Import | None:
     """What ``import_module`` gives by a name that is written."""
     if not isinstance(node, ast.Call) or not node.args or not isinstance(node.args[0], ast.Constant):
         return None

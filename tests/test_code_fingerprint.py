@@ -1023,7 +1023,9 @@ def test_methods_count_and_fields_do_not() -> None:
         ("import compiled\n            return compiled.f(x)", "C extension compiled"),
         ("import compiled\n            return compiled", "C extension compiled"),
         ("from compiled import f\n            return f", "C extension compiled"),
-        ("import broken\n            return broken.f", "the source of broken, which cannot be read"),
+        ("return unbound(x)", "unknown name unbound"),
+        ("return other.unbound(x)", "unknown name other.unbound"),
+        ("import broken\n            return broken.f", "syntax error in broken"),
     ],
 )
 def test_what_cannot_be_followed_is_told(body: str, told: str) -> None:
