@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from curidask.source_files import FRAMEWORK
-from curidask.source_identity import Function
+from curidask.source_identity import Function, canonical
 from curidask.source_modules import STAGES, Statement, chain_of, digest
 from curidask.source_names import WHOLE, Names, Unseen, Use, imported, names_of
 from curidask.source_scopes import (
@@ -21,6 +21,9 @@ from curidask.source_scopes import (
     find_changes,
     imported_scopes,
 )
+
+HINT_READERS = frozenset(("pydantic", "pydantic_settings", "sqlmodel", "msgspec", "beartype", "typeguard", "typer"))
+"""Packages for which type hints are more than hints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,9 @@ class Definitions:
                 without, used = self._used(scope, statement)
                 names.append((scope, used))
                 texts.append(statement.canonical(without, self.resolver.is_local))
+                if self._reads_hints(scope, statement, set()):
+                    names.append((scope, names_of(*statement.hints)))
+                    texts += map(canonical, statement.hints)
         source = "\n".join(statement.source for _, statement in pieces)
         made = Definition(Part(self._title(key), _kind(key, pieces), digest(*sorted(imports), *texts), source))
         self._add_leads(made, names, key, {id(statement) for _, statement in pieces})
@@ -186,6 +192,20 @@ class Definitions:
         targets = [target for use in chain_of(decorator) for target in self.resolver.resolve(scope, use)]
         names = [target.name.split(".") for target in targets if isinstance(target, Outside)]
         return any(name[0] == FRAMEWORK and name[-1] in STAGES for name in names)
+
+    def _reads_hints(self, scope: Scope, statement: Statement, seen: set[Statement]) -> bool:
+        """Whether a package makes something of the type hints of a definition, as pydantic does."""
+        seen.add(statement)
+        parts = [*statement.bases, *(decorator for decorator, _ in statement.decorators)]
+        for target in (t for part in parts for use in chain_of(part) for t in self.resolver.resolve(scope, use)):
+            if isinstance(target, Outside):
+                if target.name.partition(".")[0] in HINT_READERS:
+                    return True
+            elif isinstance(target[1], str) and target[1] in target[0].table.entries:
+                around = [s for s in target[0].table.entries[target[1]] if isinstance(s.node, ast.ClassDef)]
+                if any(self._reads_hints(target[0], s, seen) for s in around if s not in seen):
+                    return True
+        return False
 
     def _add_leads(self, made: Definition, names: list[tuple[Scope, Names]], key: Key, own: set[int]) -> None:
         leads: dict[str, dict[Key, None]] = {}

@@ -96,7 +96,15 @@ class Statement:
     def bases(self) -> list[ast.expr]:
         """Those of a class, with its metaclass."""
         node = self.node
-        return [*node.bases, *(k.value for k in node.keywords)] if isinstance(node, ast.ClassDef) else []
+        parts = [*node.bases, *(k.value for k in node.keywords)] if isinstance(node, ast.ClassDef) else []
+        return [part.value if isinstance(part, ast.Subscript) else part for part in parts]
+
+    @functools.cached_property
+    def hints(self) -> list[ast.expr]:
+        """The type hints in it."""
+        parts = ast.walk(self.node)
+        found = (getattr(part, name, None) for part in parts for name in ("annotation", "returns"))
+        return [hint for hint in found if hint is not None]
 
     @functools.cached_property
     def sees_subclasses(self) -> bool:
@@ -115,11 +123,16 @@ class Statement:
         return any(getattr(base, "id", "") == "type" for base in self.bases)
 
     @functools.cached_property
-    def imports(self) -> tuple[str, ...]:
-        """The modules that are imported by their full names anywhere in it."""
-        parts = [part for part in ast.walk(self.node) if isinstance(part, ast.Import | ast.ImportFrom)]
-        names = {part.module if isinstance(part, ast.ImportFrom) else a.name for part in parts for a in part.names}
-        return tuple(sorted(filter(None, names)))
+    def imports(self) -> tuple[Import, ...]:
+        """All that is imported anywhere in it; a module that is imported by its full name comes as that, too."""
+        found: dict[Import, None] = {}
+        for part in ast.walk(self.node) if self.is_import or "import" in self.source else ():
+            if isinstance(part, ast.Import | ast.ImportFrom):
+                found |= {Import(alias.name): None for alias in part.names if isinstance(part, ast.Import)}
+                found |= {what: None for _, what in imported(part)}
+            elif (what := import_of_call(part)) is not None:
+                found[what] = None
+        return tuple(found)
 
     @property
     def source(self) -> str:
@@ -129,7 +142,7 @@ class Statement:
 
     def canonical(self, without: tuple[ast.expr, ...], is_local: Callable[[str], bool]) -> str:
         """Its text, see `curidask.source_identity.canonical`."""
-        own = tuple(module for module in self.imports if is_local(module))
+        own = frozenset(what.module for what in self.imports if not what.level and is_local(what.module))
         key = (without, own)
         if key not in self._texts:
             self._texts[key] = canonical(self.node, without, own.__contains__)
@@ -226,14 +239,7 @@ class Table:
     @functools.cached_property
     def imports(self) -> tuple[Import, ...]:
         """All that is imported, within functions too."""
-        parts = (part for statement in self.statements for part in ast.walk(statement.node))
-        nodes: list[Any] = []
-        called: list[Import] = []
-        for part in parts:
-            nodes += [part] if isinstance(part, ast.Import | ast.ImportFrom) else []
-            called += [what] if (what := import_of_call(part)) is not None else []
-        whole = [Import(alias.name) for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-        return tuple(dict.fromkeys([*whole, *called, *(what for node in nodes for _, what in imported(node))]))
+        return tuple(dict.fromkeys(what for statement in self.statements for what in statement.imports))
 
 
 def _last(name: str, statements: list[Statement]) -> list[Statement]:

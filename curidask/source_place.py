@@ -55,7 +55,10 @@ def layers(value: Any) -> list[Any]:
     """The functions and classes that a value is made of, the innermost of what was decorated first."""
     if isinstance(value, functools.partial | functools.partialmethod):
         return layers(value.func)
-    if isinstance(value, types.MethodType | staticmethod | classmethod):
+    if isinstance(value, types.MethodType):
+        owner = value.__self__
+        return [*layers(value.__func__), owner if isinstance(owner, type) else type(owner)]
+    if isinstance(value, staticmethod | classmethod):
         return layers(value.__func__)
     if isinstance(value, property):
         return [layer for part in (value.fget, value.fset, value.fdel) if part is not None for layer in layers(part)]

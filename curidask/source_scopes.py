@@ -14,6 +14,8 @@ from curidask.source_identity import Function
 from curidask.source_modules import Statement, Table, chain_of, table_of
 from curidask.source_names import WHOLE, Import, Use
 
+UNKNOWN = "unknown name"
+
 _BUILTINS = frozenset(dir(builtins))
 
 ALL_OF_OTHERS = "*import"
@@ -120,7 +122,8 @@ class Resolver:
         if use.root == WHOLE:
             return [(_outermost(scope), WHOLE)]
         if isinstance(use.root, str):
-            return self._look_up(scope, use.root, use.steps, seen)
+            found = self._look_up(scope, use.root, use.steps, seen)
+            return found if use.is_sure else [t for t in found if isinstance(t, tuple) or t.kind != UNKNOWN]
         return [target for what in use.root for target in self.follow(scope, what, use.steps, seen)]
 
     def _look_up(self, scope: Scope, name: str, steps: tuple[str, ...], seen: set[Any]) -> list[Target]:
@@ -132,7 +135,7 @@ class Resolver:
             return self._look_up(scope.around, name, steps, seen)
         found = self._from_stars(scope, name, steps, seen)
         is_known = found or name in _BUILTINS or (name.startswith("__") and name.endswith("__"))
-        return found if is_known else [Outside(name, "unknown name")]
+        return found if is_known else [Outside(name, UNKNOWN)]
 
     def _entry(self, scope: Scope, name: str, steps: tuple[str, ...], seen: set[Any]) -> list[Target]:
         if (scope, name, steps) in seen:
@@ -149,6 +152,9 @@ class Resolver:
 
     def _from_stars(self, scope: Scope, name: str, steps: tuple[str, ...], seen: set[Any]) -> list[Target]:
         found: list[Target] = []
+        if (scope, name, "*") in seen:
+            return found
+        seen.add((scope, name, "*"))
         for what in scope.table.stars:
             module = scope.absolute(what)
             other = self.module(module)
@@ -187,7 +193,7 @@ class Resolver:
             return found
         if "__getattr__" in scope.table.entries or name == "__dict__":
             return [(scope, WHOLE)]
-        return [] if name.startswith("__") else [Outside(f"{module}.{name}", "unknown name")]
+        return [] if name.startswith("__") else [Outside(f"{module}.{name}", UNKNOWN)]
 
 
 def _outermost(scope: Scope) -> Scope:

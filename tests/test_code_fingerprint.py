@@ -607,6 +607,25 @@ ONE_OF_A_KIND: dict[str, tuple[dict[str, str | None], str, str, str, set[str]]] 
          "class Config:\n    a: Annotated[int, Field(gt=1)]\ndef train(x): return Config()\n"},
         "train", "gt=1", "gt=2", {"train.Config"},
     ),
+    "a type that pydantic reads": (
+        {"train": "from pydantic import BaseModel\nclass Base(BaseModel): pass\nclass Config(Base):\n    a: int = 1\n"
+         "def train(x): return Config(a=x)\n"},
+        "train", "a: int", "a: float", {"train.Config"},
+    ),
+    "a class that pydantic makes": (
+        {"train": "import pydantic\nclass Inner(pydantic.BaseModel):\n    a: int = 1\n"
+         "class Config(pydantic.BaseModel):\n    inner: Inner\ndef train(x): return Config(**x)\n"},
+        "train", "a: int = 1", "a: int = 2", {"train.Inner"},
+    ),
+    "names of two imports within a function": (
+        {
+            "train": "def train(x):\n    def a():\n        from fast import f\n        return f()\n"
+            "    def b():\n        from slow import f\n        return f()\n    return a() + b() + f()\ndef f(): return 3\n",
+            "fast": "def f(): return 1\n",
+            "slow": "def f(): return 2\n",
+        },
+        "fast", "return 1", "return 4", {"fast.f"},
+    ),
     "a named tuple": (
         {"train": "from collections import namedtuple\nPoint = namedtuple('Point', 'x y')\n"
          "def train(x): return Point(1, 2)\n"},
@@ -1052,11 +1071,21 @@ def test_what_cannot_be_followed_is_told(body: str, told: str) -> None:
         "import numpy as np\n    return getattr(np, name)",
         "def eval(x): return x\n    return eval(x)",
         "return x.eval('a + b')",
+        "class Own:\n        size = 1\n        twice = size * 2\n    return Own, __file__",
+        "return [y for y in x if (z := y)] + [z]",
     ],
 )
 def test_what_can_be_followed_is_not_told(body: str) -> None:
     text = f"import importlib\nimport other\nname = 'f'\ndef train(x):\n    {body}\n"
     assert fingerprint({"train": text, "other": "def f(x): return 1\n"}).unfollowed == ()
+
+
+def test_modules_that_import_all_of_each_other_are_read() -> None:
+    texts = {"train": "from a import *\ndef train(x): return f(x), g(x)\n",
+             "a": "from b import *\ndef f(x): return 1\n", "b": "from a import *\ndef g(x): return f(x)\n"}  # fmt: skip
+    code = fingerprint(texts)
+    assert [part.name for part in code.parts] == ["train.train", "a.f", "b.g"]
+    assert code.unfollowed == ()
 
 
 def test_packages_are_those_that_are_reached() -> None:
