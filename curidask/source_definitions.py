@@ -183,10 +183,16 @@ class Definitions:
         for decorator, used in statement.decorators:
             if self._is_stage(scope, decorator):
                 without.append(decorator)
-                names += _cachers(decorator)
+                names += Names(tuple(use for use in _cachers(decorator) if self._is_own(scope, use)))
             else:
                 names += used
         return tuple(without), names
+
+    def _is_own(self, scope: Scope, use: Use) -> bool:
+        """Whether a name leads to something that the project defines, and does not only import."""
+        found = [target for target in self.resolver.resolve(scope, use) if isinstance(target, tuple)]
+        entries = [owner.table.entries.get(what, ()) for owner, what in found if isinstance(what, str)]
+        return any(not statement.is_import for statements in entries for statement in statements)
 
     def _is_stage(self, scope: Scope, decorator: ast.expr) -> bool:
         targets = [target for use in chain_of(decorator) for target in self.resolver.resolve(scope, use)]
@@ -239,11 +245,11 @@ def _is_within(target: Key, own: set[int]) -> bool:
     return bool(statements) and all(id(statement) in own for statement in statements)
 
 
-def _cachers(decorator: ast.expr) -> Names:
+def _cachers(decorator: ast.expr) -> tuple[Use, ...]:
     if not isinstance(decorator, ast.Call):
-        return Names()
+        return ()
     named = [keyword.value for keyword in decorator.keywords if keyword.arg == "cachers"]
-    return names_of(*decorator.args[2:3], *named)
+    return names_of(*decorator.args[2:3], *named).uses
 
 
 def _is_registered(statement: Statement, what: str | Statement) -> bool:

@@ -181,12 +181,15 @@ class Table:
         Whether the last statement that binds a name is the one that counts.
     entries : dict of str to list of Statement
         Those that bind a name, in order, and between them those that change it.
+    scopes : dict
+        What was made of the table and is kept with it.
     """
 
     statements: list[Statement]
     parameters: frozenset[str] = frozenset()
     is_cells: bool = False
     entries: dict[str, list[Statement]] = field(default_factory=dict)
+    scopes: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         for statement in self.statements:
@@ -273,13 +276,18 @@ def statements_of(text: str, is_cell: bool = False) -> tuple[Statement, ...] | N
     return tuple(Statement(node, lines, is_cell) for node in acting(tree.body))
 
 
-@functools.lru_cache(maxsize=1024)
-def table_of(texts: tuple[str, ...], is_cells: bool = False) -> Table | None:
-    """The table of a module's source, or of all cells; None where the source is none."""
-    parts = [statements_of(text, is_cells) for text in texts]
-    if None in parts and not is_cells:
-        return None
-    return Table([statement for part in parts if part for statement in part], is_cells=is_cells)
+@functools.lru_cache(maxsize=4096)
+def table_of(texts: tuple[str, ...]) -> Table | None:
+    """The table of a module's source; None where the source is none."""
+    parts = [statements_of(text) for text in texts]
+    return None if None in parts else Table([statement for part in parts if part for statement in part])
+
+
+@functools.lru_cache(maxsize=4)
+def table_of_cells(texts: tuple[str, ...]) -> Table:
+    """The table of all cells, without those whose source is none."""
+    parts = [statements_of(text, is_cell=True) for text in texts]
+    return Table([statement for part in parts if part for statement in part], is_cells=True)
 
 
 def table_of_function(node: Any, lines: list[str]) -> Table:

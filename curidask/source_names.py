@@ -226,7 +226,8 @@ class _Reader:
         if self._is_builtin(called, "globals", scopes) and isinstance(node.slice, ast.Constant):
             yield ast.Name(str(node.slice.value), ast.Load())
         else:
-            if isinstance(node.value, ast.Attribute) and ast.unparse(node.value) == "sys.modules":
+            of = node.value
+            if isinstance(of, ast.Attribute) and of.attr == "modules" and getattr(of.value, "id", "") == "sys":
                 self.unseen.append(Unseen("sys.modules", node.lineno))
             yield from ast.iter_child_nodes(node)
 

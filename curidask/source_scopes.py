@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from curidask.source_files import MAIN, Sources
 from curidask.source_identity import Function
-from curidask.source_modules import Statement, Table, chain_of, table_of
+from curidask.source_modules import Statement, Table, chain_of, table_of, table_of_cells
 from curidask.source_names import WHOLE, Import, Use
 
 UNKNOWN = "unknown name"
@@ -83,9 +83,9 @@ class Outside:
 Target: TypeAlias = "Key | Outside"
 
 
-@functools.lru_cache(maxsize=4096)
-def _module_scope(title: str, package: str, table: Table | None, problem: str) -> Scope:
-    return Scope(title, package, table or Table([]), problem=problem)
+@functools.lru_cache(maxsize=256)
+def _without_source(name: str) -> Table:
+    return Table([])
 
 
 # --- from a name to a definition -------------------------------------------------------------------------------------
@@ -110,11 +110,16 @@ class Resolver:
         source = self.sources.module(name) if name else None
         if source is None:
             return None
-        table = table_of(source.texts, source.is_cells)
+        table = (table_of_cells if source.is_cells else table_of)(source.texts)
         problem = "" if table is not None else "syntax error in"
         if not source.texts and not source.is_cells:
             problem = "C extension"
-        return _module_scope("" if name in MAIN else f"{name}.", source.package, table, problem)
+        table = table or _without_source(name)
+        key = ("" if name in MAIN else f"{name}.", source.package, problem)
+        if key not in table.scopes:  # the same one as long as the source is
+            table.scopes[key] = Scope(key[0], source.package, table, problem=problem)
+        scope: Scope = table.scopes[key]
+        return scope
 
     def resolve(self, scope: Scope, use: Use) -> list[Target]:
         """The definitions that a name with attributes may lead to, in order."""
@@ -162,7 +167,7 @@ class Resolver:
                 found.append((scope, ALL_OF_OTHERS))
             elif name in (other.table.exported or (name,)) and (other.table.exported or not name.startswith("_")):
                 found += self._member(module, name, steps, seen)
-        return list(dict.fromkeys(found))
+        return [target for target in dict.fromkeys(found) if isinstance(target, tuple) or target.kind != UNKNOWN]
 
     def follow(self, scope: Scope, what: Import, steps: tuple[str, ...], seen: set[Any]) -> list[Target]:
         """The definitions that an import, with the attributes asked of it, leads to."""

@@ -620,7 +620,8 @@ ONE_OF_A_KIND: dict[str, tuple[dict[str, str | None], str, str, str, set[str]]] 
     "names of two imports within a function": (
         {
             "train": "def train(x):\n    def a():\n        from fast import f\n        return f()\n"
-            "    def b():\n        from slow import f\n        return f()\n    return a() + b() + f()\ndef f(): return 3\n",
+            "    def b():\n        from slow import f\n        return f()\n"
+            "    return a() + b() + f()\ndef f(): return 3\n",
             "fast": "def f(): return 1\n",
             "slow": "def f(): return 2\n",
         },
@@ -811,6 +812,14 @@ def test_calls_of_a_stage_in_a_script_do_not_change_what_it_uses() -> None:
         """
     after = text.replace("train(1)", "train(2)").replace('CACHE["b"] = 1', 'CACHE["b"] = 2')
     assert fingerprint({"train": text}).digest == fingerprint({"train": after}).digest
+
+
+def test_cachers_count_where_they_are_the_project_s() -> None:
+    text = "import curidask as cf\nfrom curidask.caching import JsonCacher, PickleCacher\n"
+    text += "@cf.stage(None, ['x'], cachers=[JsonCacher])\ndef train(record): return 1\n"
+    before, after = (fingerprint({"train": t}) for t in (text, text.replace("=[JsonCacher]", "=[PickleCacher]")))
+    assert before.digest == after.digest
+    assert [part.name for part in before.parts] == ["train.train"]
 
 
 # --- factories, classes, other values --------------------------------------------------------------------------------
