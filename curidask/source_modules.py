@@ -134,6 +134,15 @@ class Statement:
                 found[what] = None
         return tuple(found)
 
+    @functools.cached_property
+    def renewed(self) -> frozenset[str]:
+        """The names that it binds whatever they were before."""
+        if isinstance(self.node, Definition) or self.is_import:
+            return frozenset(self.bound)
+        value = self.node.value if isinstance(self.node, ast.Assign | ast.AnnAssign) else None
+        used = {use.root for use in names_of(value).uses} if value is not None else self.bound.keys()
+        return frozenset(name for name in self.bound if name not in used)
+
     @property
     def source(self) -> str:
         """Its source as it stands."""
@@ -249,19 +258,14 @@ def _last(name: str, statements: list[Statement]) -> list[Statement]:
     """What a name is in cells that were run in this order: what bound it last, and changed it since, each once."""
     start = 0
     for index, statement in enumerate(statements):
-        if name in statement.bound and _renews(statement, name):
+        if name in statement.renewed:
             start = index
+    if start == len(statements) - 1:
+        return statements[start:]
     kept: dict[str, Statement] = {}
     for statement in statements[start:]:
         kept.setdefault(statement.canonical((), lambda module: False), statement)
     return list(kept.values())
-
-
-def _renews(statement: Statement, name: str) -> bool:
-    if isinstance(statement.node, Definition | ast.Import | ast.ImportFrom):
-        return True
-    value = statement.node.value if isinstance(statement.node, ast.Assign | ast.AnnAssign) else None
-    return value is not None and all(use.root != name for use in names_of(value).uses)
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------
