@@ -66,7 +66,7 @@ class LoadedSources:
     owns : callable, optional
         Whether a file is the project's. Without it, each is that is neither installed nor Python's.
     read : callable, optional
-        Gives the source of a file; without it, see `read_loaded`.
+        Gives the source of a file, None for one that it does not have; without it, see `read_loaded`.
     """
 
     owns: Callable[[str], bool] = lambda file: not is_installed_file(file)
@@ -87,7 +87,9 @@ class LoadedSources:
 
     def text(self, filename: str) -> str | None:
         """See `Sources`."""
-        return self.read(filename)
+        entry = linecache.cache.get(filename, ())
+        is_cell = len(entry) == 4 and entry[1] is None  # what is there without a file
+        return read_loaded(filename) if is_cell else self.read(filename)
 
     def _found(self, name: str) -> ModuleSource | None:
         spec = None if name.partition(".")[0] == FRAMEWORK else _spec_of(name)

@@ -21,6 +21,9 @@ STAGES = ("stage", "aggregate")
 _QUIET = frozenset(("print", "logging", "warnings"))
 """What is called for what it tells."""
 
+_TELLING = frozenset(("debug", "info", "warning", "error", "exception", "critical", "log", "setLevel", "addHandler"))
+"""Methods of a logger."""
+
 
 @dataclass(eq=False)
 class Statement:
@@ -72,7 +75,8 @@ class Statement:
             return tuple(_owner(use) for decorator, _ in self.decorators for use in chain_of(decorator) if use.steps)
         called = self.node.value if isinstance(self.node, ast.Expr) and not self.is_cell else None
         owners = [_owner(use) for use in chain_of(called) if use.steps] if isinstance(called, ast.Call) else []
-        return (*self.names.changes, *(use for use in owners if use.root not in _QUIET))
+        is_telling = any(use.steps and use.steps[-1] in _TELLING for use in chain_of(called)) if called else False
+        return (*self.names.changes, *(use for use in owners if use.root not in _QUIET and not is_telling))
 
     @functools.cached_property
     def filled(self) -> tuple[Use, ...]:

@@ -262,6 +262,8 @@ class _Reader:
         use = self._use(node, scopes)
         if use is not None and use.root:
             noted[use] = None
+            if noted is self.uses and "__subclasses__" in use.steps:
+                self.unseen.append(Unseen("__subclasses__", getattr(node, "lineno", 0)))
         return use
 
     def _use(self, node: Any, scopes: tuple[Scope, ...]) -> Use | None:

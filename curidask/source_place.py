@@ -169,9 +169,9 @@ def _from_path(path: list[Any], module: str, scope: Scope) -> Place:
         title = f"{title}{node.name}."
         scope = Scope(title, scope.package, table_of_function(node, top.lines), scope)
     name = getattr(node, "name", "<lambda>")
-    known = scope.table.entries.get(name, [])
-    if len(known) == 1 and known[0].node is node:
-        return Place(module, (scope, name), known[0], f"{title}{name}", around)
+    bound = [statement for statement in scope.table.entries.get(name, ()) if name in statement.bound]
+    if len(bound) == 1 and bound[0].node is node:  # with what is changed of it later on
+        return Place(module, (scope, name), bound[0], f"{title}{name}", around)
     statement = top if top.node is node else Statement(node, top.lines, top.is_cell)
     return Place(module, (scope, statement), statement, f"{title}{name}", around)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
+from curidask.code_identity import public_name
 from curidask.source_definitions import Definition, Definitions, Part, world_of
 from curidask.source_files import LoadedSources, Sources
 from curidask.source_modules import digest
@@ -60,9 +61,11 @@ def code_of(value: Any, sources: Sources | None = None) -> CodeOf:
     """
     resolver = Resolver(sources or LoadedSources())
     found = list(_placed(value, resolver, []))
+    places = [place for _, place in found if place is not None]
     lost = [name_of(v) for v, place in found if place is None and resolver.is_local(module_of(v))]
+    named = lost if places or lost else [public_name(v) for v, _ in found]
     given = {name for v, _ in found for name in closure_values(v, resolver.sources)}
-    return _reached([place for _, place in found if place is not None], resolver, given, lost)
+    return _reached(places, resolver, given, lost, named)
 
 
 def methods_of(cls: type, sources: Sources | None = None) -> CodeOf:
@@ -90,7 +93,11 @@ def _placed(value: Any, resolver: Resolver, seen: list[Any]) -> Iterator[tuple[A
 
 
 def _reached(
-    places: list[Place], resolver: Resolver, given: Set[str] = frozenset(), lost: Sequence[str] = ()
+    places: list[Place],
+    resolver: Resolver,
+    given: Set[str] = frozenset(),
+    lost: Sequence[str] = (),
+    named: Sequence[str] = (),
 ) -> CodeOf:
     titles = {place.statement: place.title for place in places}
     definitions = Definitions(resolver, world_of(resolver, tuple(place.module for place in places)), titles)
@@ -104,7 +111,7 @@ def _reached(
         leads = [f"{label} {' '.join(numbers[key] for key in keys)}" for label, keys in made.leads]
         told.append("\n".join((made.part.digest, *leads)))
     return CodeOf(
-        digest(*lost, *told),
+        digest(*named, *told),
         tuple(made.part for made in found.values()),
         tuple(dict.fromkeys(_unfollowed(found, given, lost))),
         tuple(sorted({name for made in found.values() for name in made.packages})),

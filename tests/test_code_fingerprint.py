@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import json
 import os
@@ -384,6 +385,42 @@ def test_an_edit_that_matters_is_seen_and_named(module: str, old: str, new: str,
     assert changed(whole, after) == {name}
 
 
+def constants(tree: ast.Module) -> Iterator[tuple[ast.stmt, ast.Constant]]:
+    """The numbers and texts in a module that count, with the statements that they are in."""
+    for statement in tree.body:
+        parts = list(ast.walk(statement))
+        hints = [getattr(part, name, None) for part in parts for name in ("annotation", "returns")]
+        skipped = [part for part in parts if isinstance(part, ast.JoinedStr | ast.Expr) and not calls(part)]
+        skipped += [d for d in getattr(statement, "decorator_list", []) if "stage" in ast.unparse(d)]
+        inside = {part for top in (*skipped, *hints) if top is not None for part in ast.walk(top)}
+        for part in parts:
+            if isinstance(part, ast.Constant) and type(part.value) in (int, float, str) and part not in inside:
+                yield statement, part
+
+
+def calls(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+
+
+def test_each_constant_counts_where_it_is_reached_and_nowhere_else(whole: CodeOf) -> None:
+    reached, seen = "\n".join(part.source for part in whole.parts), {True: 0, False: 0}
+    with imported(PROJECT, "train") as (module, project):
+        for name, text in list(project.texts.items()):
+            lines = (text or "").splitlines(keepends=True)
+            for statement, constant in constants(ast.parse(text or "")):
+                line = constant.lineno - 1
+                other = "(98765)" if type(constant.value) is not str else repr(f"{constant.value}z")
+                edited_line = f"{lines[line][: constant.col_offset]}{other}{lines[line][constant.end_col_offset :]}"
+                project.texts[name] = "".join([*lines[:line], edited_line, *lines[line + 1 :]])
+                source = "".join(lines[statement.lineno - 1 : statement.end_lineno]).strip()
+                is_reached = source in reached or source.startswith("__all__")
+                assert (code_of(module.train, project).digest != whole.digest) == is_reached, (name, edited_line)
+                seen[is_reached] += 1
+            project.texts[name] = text
+    assert seen[True] > 60
+    assert seen[False] > 5
+
+
 COSMETIC = {
     "nothing": ("train", "return total\n", "return total\n"),
     "a comment": ("train", "return total\n", "return total  # the sum\n"),
@@ -526,6 +563,10 @@ ONE_OF_A_KIND: dict[str, tuple[dict[str, str | None], str, str, str, set[str]]] 
     "an attribute of a function": (
         {"train": "def f(x): return f.by * x\nf.by = 2\ndef train(x): return f(x)\n"},
         "train", "f.by = 2", "f.by = 3", {"train.f"},
+    ),
+    "an attribute of what is asked for": (
+        {"train": "def train(x): return train.by * x\ntrain.by = 2\n"},
+        "train", "train.by = 2", "train.by = 3", {"train.train"},
     ),
     "a module that is passed on": (
         {
@@ -740,8 +781,7 @@ def test_what_is_moved_is_the_same(kind: str) -> None:
     assert fingerprint(before).digest == fingerprint(after).digest
 
 
-RUNTIME = {
-    "values": '''
+RUNTIME = """
         import collections
         import logging
         import random
@@ -779,12 +819,11 @@ RUNTIME = {
                 LOG.info("%s", RNG.random())
             FILE.read()
             return x
-        ''',
-}
+        """
 
 
 def test_values_that_change_while_it_runs_do_not_count() -> None:
-    texts = {"train": RUNTIME["values"]}
+    texts = {"train": RUNTIME}
     with imported(texts, "train") as (module, project):
         before = [code_of(function, project) for function in (module.train, module.counted)]
         held = [closure_values(function, project) for function in (module.train, module.counted)]
@@ -800,17 +839,22 @@ def test_values_that_change_while_it_runs_do_not_count() -> None:
 def test_calls_of_a_stage_in_a_script_do_not_change_what_it_uses() -> None:
     text = """
         import curidask as cf
+        import logging
         CACHE = {}
+        LOG = logging.getLogger(__name__)
+        LOG.info("begun")
+        print("begun", CACHE)
 
         @cf.stage(None, ["x"])
         def train(record):
             CACHE["a"] = 1
+            LOG.info("done")
 
         if __name__ == "__main__":
             train(1)
             CACHE["b"] = 1
         """
-    after = text.replace("train(1)", "train(2)").replace('CACHE["b"] = 1', 'CACHE["b"] = 2')
+    after = text.replace("train(1)", "train(2)").replace('CACHE["b"] = 1', 'CACHE["b"] = 2').replace("begun", "on")
     assert fingerprint({"train": text}).digest == fingerprint({"train": after}).digest
 
 
@@ -959,6 +1003,12 @@ def test_other_values_than_functions(expression: str, parts: set[str]) -> None:
     assert not code.unfollowed
 
 
+def test_functions_of_packages_count_by_their_names() -> None:
+    codes = [code_of(value) for value in (len, functools.reduce, functools.partial(json.dumps, 1), json.JSONDecoder)]
+    assert len({code.digest for code in codes}) == 4
+    assert not any(code.parts or code.unfollowed for code in codes)
+
+
 def test_lambdas_on_one_line_are_told_apart() -> None:
     with imported({"values": VALUES}, "values") as (module, project):
         assert len({code_of(function, project).digest for function in (*module.pair, module.small)}) == 3
@@ -1051,6 +1101,7 @@ def test_methods_count_and_fields_do_not() -> None:
         ("import compiled\n            return compiled.f(x)", "C extension compiled"),
         ("import compiled\n            return compiled", "C extension compiled"),
         ("from compiled import f\n            return f", "C extension compiled"),
+        ("return other.Base.__subclasses__()", "__subclasses__ in train.train (line 4)"),
         ("return unbound(x)", "unknown name unbound"),
         ("return other.unbound(x)", "unknown name other.unbound"),
         ("import broken\n            return broken.f", "syntax error in broken"),
@@ -1063,7 +1114,8 @@ def test_what_cannot_be_followed_is_told(body: str, told: str) -> None:
             {body}
         """
     texts: dict[str, str | None] = {
-        "train": text.replace("\n        ", "\n"), "other": "def f(x): return 1\n", "compiled": None, "broken": "def",
+        "train": text.replace("\n        ", "\n"), "other": "def f(x): return 1\nclass Base: pass\n",
+        "compiled": None, "broken": "def",
     }  # fmt: skip
     code = fingerprint(texts)
     assert code.unfollowed == (told,)
