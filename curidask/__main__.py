@@ -1,6 +1,6 @@
 """``python -m curidask`` is ``curidask``."""
 
-from curidask.cli.curidask import main
+from curidask.cli import curidask_main
 
 if __name__ == "__main__":
-    main()
+    curidask_main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache
 from typing import Protocol
@@ -28,6 +29,22 @@ def close_at_exit(session: Session) -> None:
     """Have a session closed when the interpreter ends, unless it is gone by then."""
     _register()
     _open.add(session)
+
+
+class Ending:
+    """What is to be done when the interpreter ends, of a session that was closed before.
+
+    Parameters
+    ----------
+    end : callable
+    """
+
+    def __init__(self, end: Callable[[], None]) -> None:
+        self._end = end
+
+    def close(self, *, status: str = "done") -> None:
+        """Do it."""
+        self._end()
 
 
 def close_later(session: Session) -> None:

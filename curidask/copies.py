@@ -9,10 +9,11 @@ import math
 import pickle
 import types
 from collections.abc import Iterator, MutableSet, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from curidask.errors import ReadOnceError
+from curidask.errors import BoundToSessionError, ReadOnceError
 
 MAX_SMALL_BYTES = 1 << 20
 """What takes more than that is not copied for each call that it is given to."""
@@ -73,7 +74,9 @@ def _copied(view: memoryview) -> bytes | bytearray:
 def is_plain(value: Any) -> bool:
     """Whether a value, without a look into it, is known to be one that cannot be changed."""
     kind = type(value)
-    return kind in _PLAIN or (kind is tuple and all(type(part) in _PLAIN for part in value))
+    if kind is types.FunctionType:
+        return not holds_values(value)
+    return kind in _PLAIN or (kind is tuple and all(map(is_plain, value)))
 
 
 def is_container(value: Any) -> bool:
@@ -87,10 +90,8 @@ def private_copy(value: Any) -> Any:
         return value
     try:
         return Copy.of(value).value(shared=False)
-    except Exception:  # what pickle cannot copy, deepcopy may
-        with contextlib.suppress(Exception):
-            return copy.deepcopy(value)
-        return value
+    except Exception:
+        return other_copy(value)
 
 
 def small_pickle(value: Any) -> bytes | None:
@@ -109,14 +110,116 @@ def small_pickle(value: Any) -> bytes | None:
 
 
 # --- what cannot be pickled ------------------------------------------------------------------------------------------
-def is_small(value: Any) -> bool:
-    """Whether a value that cannot be pickled is known to be small."""
-    return _Survey(value).size_bytes <= MAX_SMALL_BYTES
+def other_copy(value: Any, most_bytes: float = math.inf) -> Any:
+    """A copy of what pickle cannot copy; the value itself where that cannot be, or would be large.
+
+    Functions keep their code and the module that they are in, and get what they hold of the variables and defaults
+    around them as that is now.
+    """
+    with contextlib.suppress(Exception):
+        return _Copier.copied(value, most_bytes)
+    with contextlib.suppress(Exception):  # there is what only deepcopy can
+        return copy.deepcopy(value) if _Survey(value).size_bytes <= most_bytes else value
+    return value
 
 
+def holds_values(function: types.FunctionType) -> bool:
+    """Whether a function is one of its own, with variables or defaults that are not those of a module."""
+    if "<" not in function.__qualname__:  # found by its name
+        return False
+    return bool(function.__closure__ or function.__defaults__ or function.__kwdefaults__)
+
+
+class _Copier(pickle.Pickler):
+    """Writes a pickle for this process only: what has no name is left out of it, and put back as it is."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        self.kept: list[Any] = []
+        self.size_bytes = 0
+        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=self._count)
+        self.buffers: list[pickle.PickleBuffer] = []
+
+    @classmethod
+    def copied(cls, value: Any, most_bytes: float) -> Any:
+        """A copy; the value itself when it is larger."""
+        file = io.BytesIO()
+        copier = cls(file)
+        copier.dump(value)
+        if copier.size_bytes + len(file.getbuffer()) > most_bytes:
+            return value
+        buffers = [_copied(buffer.raw()) for buffer in copier.buffers]
+        token = _kept.set(copier.kept)
+        try:
+            return pickle.loads(file.getbuffer(), buffers=buffers)
+        finally:
+            _kept.reset(token)
+
+    def _count(self, buffer: pickle.PickleBuffer) -> None:
+        self.size_bytes += buffer.raw().nbytes
+        self.buffers.append(buffer)
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Write a function with what it holds, and a number for what has no name and is not to be copied."""
+        if isinstance(obj, types.FunctionType):
+            if obj.__globals__ is globals():  # what this pickle itself is read with
+                return NotImplemented
+            if not holds_values(obj):
+                return self._left_out(obj)
+            index = self._left_out(obj)[1]
+            held = (obj.__defaults__, obj.__kwdefaults__, obj.__dict__)
+            return _function_like, (*index, obj.__closure__), held, None, None, _fill_function
+        if isinstance(obj, types.CellType):
+            return types.CellType, (), _contents(obj), None, None, _fill_cell  # several functions may share one
+        if isinstance(obj, type | types.ModuleType):
+            return self._left_out(obj)
+        return NotImplemented
+
+    def _left_out(self, obj: Any) -> tuple[Any, ...]:
+        self.kept.append(obj)
+        return _take, (len(self.kept) - 1,)
+
+
+_kept: ContextVar[list[Any]] = ContextVar("kept")
+
+
+def _take(index: int) -> Any:
+    return _kept.get()[index]
+
+
+def _function_like(index: int, cells: tuple[types.CellType, ...] | None) -> types.FunctionType:
+    function = _take(index)
+    made = types.FunctionType(function.__code__, function.__globals__, function.__name__, None, cells)
+    for name in ("__qualname__", "__module__", "__doc__", "__annotations__"):
+        setattr(made, name, getattr(function, name))
+    return made
+
+
+def _fill_function(function: types.FunctionType, held: tuple[Any, Any, dict[str, Any]]) -> None:
+    function.__defaults__, function.__kwdefaults__, attributes = held
+    function.__dict__.update(attributes)
+
+
+def _contents(cell: types.CellType) -> list[Any]:
+    try:
+        return [cell.cell_contents]
+    except ValueError:  # not filled yet
+        return []
+
+
+def _fill_cell(cell: types.CellType, contents: list[Any]) -> None:
+    if contents:
+        cell.cell_contents = contents[0]
+
+
+# --- what is known without a copy -------------------------------------------------------------------------------------
 def read_once_part(value: Any) -> str | None:
     """What in a value that cannot be pickled can be read only once, by its class; None when nothing is found."""
     return _Survey(value).read_once
+
+
+def bound_error(value: Any) -> BoundToSessionError | None:
+    """What speaks against copying something in a value that cannot be pickled, if it belongs to a session."""
+    return _Survey(value).bound
 
 
 def read_once_error(what: str, value: Any, part: str, *, where: str, fix: str) -> ReadOnceError:
@@ -147,16 +250,20 @@ class _Survey(pickle.Pickler):
         What pickle would write, about; infinite when it came to no end.
     read_once : str or None
         The class of the first thing that can be read only once.
+    bound : BoundToSessionError or None
+        What something said that belongs to a session.
     """
 
     def __init__(self, value: Any) -> None:
         self.size_bytes = 0.0
         self.read_once: str | None = None
+        self.bound: BoundToSessionError | None = None
         super().__init__(_Counter(self), protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=self._count_buffer)
         try:
             self.dump(value)
-        except Exception:  # of the value
+        except Exception as error:  # of the value
             self.size_bytes = math.inf
+            self.bound = error if isinstance(error, BoundToSessionError) else None
 
     def reducer_override(self, obj: Any) -> Any:
         """Write a number in place of what pickle could not write."""

@@ -22,6 +22,8 @@ class StageCount:
         Of those that are done: what somebody else had made meanwhile.
     seconds : float
         Sum over the tasks that ran.
+    sets : int
+        The records for which tasks are to run; more than tasks when some share one.
     """
 
     to_run: int = 0
@@ -32,6 +34,7 @@ class StageCount:
     pruned: int = 0
     found: int = 0
     seconds: float = 0.0
+    sets: int = 0
 
     @property
     def ran(self) -> int:
@@ -79,6 +82,8 @@ class Counts:
             if before is not None:
                 count.count(before.action, -1)
             count.count(decision.action, 1)
+            if decision.action is Action.RUN and before is None:
+                count.sets += graph.n_sharing(task)
             self.decisions[task] = decision
 
     def ended(self, task: Task, outcome: Outcome) -> StageCount:

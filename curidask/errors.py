@@ -113,6 +113,10 @@ class UndeclaredInputError(MissingInputError):
     """A stage read something from ``record.state`` that it does not declare as an input."""
 
 
+class UndeclaredParameterError(ParameterError):
+    """A stage read a parameter that its ``params`` does not name."""
+
+
 class StageAccessError(CuridaskError, AttributeError):
     """A stage asked its record for something that only the session has, which may be on another machine."""
 

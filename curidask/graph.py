@@ -152,7 +152,7 @@ class PastStage(NamedTuple):
     needs : tuple of int
         The tasks that it depends on.
     params_hash : str
-        Hash of its record then.
+        Hash of the parameters that it used.
     holder : tuple of (str, str or None, str or None), or None
         The output that the files go with: its name, and prefix and subdir of its cacher. None when none is stored.
     """
@@ -195,6 +195,8 @@ class RecordInfo:
         As that of a `Literal`, of the parameter set.
     n_held : int
         How many artifacts its state holds.
+    uses : tuple of (str, tuple of str), or None
+        Of the record of a stage that says which parameters it uses: their hash, and their names. None for all.
     """
 
     index: int
@@ -211,6 +213,17 @@ class RecordInfo:
     inputs: tuple[RecordInfo, ...] | None = ()
     watch: Watch | None = None
     n_held: int = 0
+    uses: tuple[str, tuple[str, ...]] | None = None
+
+    @property
+    def used_hash(self) -> str:
+        """Hash of the parameters that the stage uses."""
+        return self.params_hash if self.uses is None else self.uses[0]
+
+    @property
+    def used_names(self) -> tuple[str, ...] | None:
+        """Their names; None for all."""
+        return None if self.uses is None else self.uses[1]
 
     @property
     def past(self) -> Sequence[PastStage]:
@@ -340,7 +353,7 @@ class Task:
         """What later stages of the record know of it."""
         stored = next((output for output, stem in zip(self.outputs, self.stems, strict=True) if stem is not None), None)
         holder = None if stored is None else (stored.name, *stored.place)
-        return PastStage(self.spec.name, self.id, self.key, tuple(self.dependencies), self.record.params_hash, holder)
+        return PastStage(self.spec.name, self.id, self.key, tuple(self.dependencies), self.record.used_hash, holder)
 
     @property
     def marker_key(self) -> str:
@@ -370,6 +383,7 @@ class Graph:
         self.tasks: list[Task] = []
         self.dependencies: list[list[int]] = []
         self.dependents: list[list[int]] = []
+        self._sharing: dict[int, set[int]] = {}
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -399,6 +413,15 @@ class Graph:
         for other in dependencies:
             self.dependents[other].append(task.id)
         return task
+
+    def share(self, task: Task, record: int) -> None:
+        """Note that a record, by its place, needs what a task makes, which may be there for another one."""
+        if record != task.record.index:
+            self._sharing.setdefault(task.id, {task.record.index}).add(record)
+
+    def n_sharing(self, task: int) -> int:
+        """How many records share a task."""
+        return len(self._sharing.get(task, (0,)))
 
     def targets(self) -> list[int]:
         """The tasks that nothing depends on: the ends of a run."""

@@ -139,6 +139,11 @@ _METHODS = (
 )
 
 
+def hashed_field(value: Any, name: str) -> HashedField:
+    """One of the fields that `hashed_fields` gives, which are not bookkeeping."""
+    return _field(value, name, _representations(value))
+
+
 def _field(value: Any, name: str, representations: Mapping[str, Any]) -> HashedField:
     held = getattr(value, name, None)
     if held is None:

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from curidask import history, run_folder
-from curidask.at_exit import close_abandoned, close_at_exit, close_later
+from curidask.at_exit import Ending, close_abandoned, close_at_exit, close_later
 from curidask.config import Config, load_config
 from curidask.displays import Displays
 from curidask.errors import BoundToSessionError
@@ -281,6 +281,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         self.reader = Reader(self.runner, self.run_record, map_only=map_only, work=self._cache.work)
         self._known_facts: ManagerFacts | None = None
         self._closed = False
+        self._ending: Ending | None = None
         self._ends_as = ""
         self._log = ExitStack()
         if live:
@@ -472,6 +473,9 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         return told
 
     def _make_executor(self) -> Executor:
+        if self._closed and self._ending is None:  # somebody goes on with a session that is over
+            self._ending = Ending(self._close_runner)
+            close_at_exit(self._ending)
         if not self.live:
             self.check_stages_to_overwrite()
         env = Environment(

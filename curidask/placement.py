@@ -17,6 +17,7 @@ from curidask.executors.inprocess import InProcessExecutor
 from curidask.executors.project_files import ProjectFiles
 from curidask.executors.surroundings import NOTHING
 from curidask.executors.talk import Overheard
+from curidask.interrupts import held_back
 from curidask.listening import Audience
 from curidask.stage_options import resources_problem
 from curidask.store.base import Store
@@ -123,7 +124,8 @@ class Placement:
         project_path = files.project().path()
         if self._open_cluster is None:
             begin_to_start(project_path)  # before dask is imported here
-        from curidask.executors.dask import DaskExecutor
+        with held_back():  # in a session the next cell needs dask whole
+            from curidask.executors.dask import DaskExecutor
 
         audience.print_if_nobody_does()
         start = partial(

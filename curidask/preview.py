@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 from curidask.hash_fields import field_values
@@ -30,12 +31,25 @@ def _preview(value: Any, limit: int) -> str:
     return f"{kind} of length {len(value)}"
 
 
-def describe_params(params: Any) -> dict[str, Any]:
-    """The fields of a parameter set as plain JSON values, for people to read."""
+def describe_params(params: Any, names: Sequence[str] | None = None) -> dict[str, Any]:
+    """The fields of a parameter set as plain JSON values, for people to read.
+
+    Parameters
+    ----------
+    params : ExperimentParameters or None
+    names : sequence of str, optional
+        Only those, with dots for parts of fields.
+    """
     if params is None:
         return {}
+    if names is not None:
+        return {name: _plain(reduce(_part, name.split("."), params)) for name in names}
     hidden = ("hash", "hash_representations", "overwrite")
     return {name: _plain(value) for name, value in field_values(params).items() if name not in hidden}
+
+
+def _part(value: Any, name: str) -> Any:
+    return getattr(value, name, None)
 
 
 def _plain(value: Any) -> Any:

@@ -189,6 +189,7 @@ def stage_line(stage: str, count: StageCount, seconds: float) -> str:
     """How far a stage is after so many seconds."""
     ended = count.done + count.failed + count.blocked
     parts = [f"  {stage:<24} {ended:>6}/{count.to_run}"]
+    parts += [f"shared by {count.sets} sets"] if count.sets > count.to_run else []
     parts += [f"{value} {name}" for name, value in (("failed", count.failed), ("reused", count.reused)) if value]
     if ended:
         rate = ended / max(seconds, 1e-3)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from curidask import param_registry
 from curidask.config import Config
-from curidask.graph import ArtifactRef, Task
+from curidask.graph import ArtifactRef, Graph
 from curidask.manager import ArtifactManager
 from curidask.param_registry import ParamSet
 from curidask.params import ExperimentParameters
@@ -81,7 +81,7 @@ def map_lines(manager: ArtifactManager, plan: Plan, stopped_at: str) -> Iterator
         for task in record.tasks:
             decision = plan.decisions.get(task)
             if decision is not None:
-                yield from _task_lines(manager.graph[task], decision, runs, is_leaf=task in targets)
+                yield from _task_lines(manager.graph, task, decision, runs, is_leaf=task in targets)
         yield ""
     counts = {action: len(plan.ids(action)) for action in Action}
     yield f"{counts[Action.RUN]} to run, {counts[Action.REUSE]} to reuse, {counts[Action.PRUNE]} not needed"
@@ -92,9 +92,11 @@ def map_lines(manager: ArtifactManager, plan: Plan, stopped_at: str) -> Iterator
         )
 
 
-def _task_lines(task: Task, decision: Decision, runs: dict[str, str], *, is_leaf: bool) -> Iterator[str]:
+def _task_lines(graph: Graph, number: int, decision: Decision, runs: dict[str, str], *, is_leaf: bool) -> Iterator[str]:
+    task, n_sharing = graph[number], graph.n_sharing(number)
     leaf = " (leaf)" if is_leaf else ""
-    yield f"  {task.spec.name}{leaf}: {decision.action.value}, {decision.reason}"
+    shared = f" (shared by {n_sharing} sets)" if n_sharing > 1 else ""
+    yield f"  {task.spec.name}{leaf}: {decision.action.value}, {decision.reason}{shared}"
     names = list(task.inputs) or sorted({name for g in task.gathered for name in g.artifacts})
     for name in names:
         ref = task.inputs.get(name)

@@ -142,7 +142,7 @@ class RunKeeper:
             "name": record.name,
             "hash": record.get_hash(),
             "aggregate": record.is_aggregate,
-            "inputs": [other.index for other in record.input_records],
+            "inputs": [other.index for other in record.input_records if other.manager is record.manager],
             "tasks": list(dict.fromkeys(t for task in record.tasks for t in (task, self._now(task)))),
         }
 

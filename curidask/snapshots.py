@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import hashlib
 import pickle
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from curidask.copies import is_plain, is_small, read_once_error, read_once_part, small_pickle
+from curidask.copies import MAX_SMALL_BYTES, is_plain, other_copy, read_once_error, read_once_part, small_pickle
 from curidask.errors import ParametersChangedError, UnstableHashError, ValueChangedError
 from curidask.graph import Literal, Watch
 from curidask.hashing import digest
@@ -110,10 +109,8 @@ class Snapshots:
             if place not in self._copies:
                 self._copies[place] = pickle.loads(data)
             return self._copies[place]
-        except Exception:  # what pickle cannot copy, deepcopy may
-            with contextlib.suppress(Exception):
-                return copy.deepcopy(value) if is_small(value) else value
-            return value
+        except Exception:
+            return other_copy(value, MAX_SMALL_BYTES)
 
 
 def _place(key: str, data: bytes) -> tuple[str, bytes]:

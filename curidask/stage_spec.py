@@ -68,6 +68,8 @@ class StageSpec:
         Declared outputs, in the order in which the function returns them.
     suppress_missing_inputs : bool
         Pass None (or the function's own default) for inputs that the state lacks.
+    params : tuple of str, or None
+        The parameters that the function reads; None for all.
     fingerprint : str
         Identity of the stage's code in its keys; empty while code does not count.
     options : StageOptions
@@ -81,6 +83,7 @@ class StageSpec:
     outputs: tuple[OutputSpec, ...]
     cachers: tuple[Any, ...] | None
     suppress_missing_inputs: bool = False
+    params: tuple[str, ...] | None = None
     fingerprint: str = ""
     options: StageOptions = NO_OPTIONS
 
@@ -98,6 +101,7 @@ class StageSpec:
         """
         self._check_cachers()
         self._check_names()
+        self._check_params()
         self._check_signature()
 
     def check_call(self, given: Mapping[str, Any]) -> None:
@@ -201,6 +205,15 @@ class StageSpec:
             if twice:
                 raise StageDefinitionError(
                     f"The {kind} {sorted(twice)[0]!r} is listed twice.", where=self.where, fix=f"name each {kind} once"
+                )
+
+    def _check_params(self) -> None:
+        for name in self.params or ():
+            if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+                raise StageDefinitionError(
+                    f"`params` names {name!r}, which cannot be a field.",
+                    where=self.where,
+                    fix='name fields of the parameter set, as in `params=["learning_rate", "data.seed"]`',
                 )
 
     def _check_signature(self) -> None:

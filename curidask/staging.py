@@ -75,6 +75,7 @@ def stage(
     cachers: Sequence[Any] | None = None,
     suppress_missing_inputs: bool = False,
     *,
+    params: Sequence[str] | None = None,
     retries: int = 0,
     resources: Mapping[str, float] | None = None,
     memory: str | int | None = None,
@@ -93,6 +94,10 @@ def stage(
         One `Cacheable` class or instance an output. The stage is reused only when all its outputs are stored.
     suppress_missing_inputs : bool
         Pass None (or the function's own default) for inputs that are not in the state instead of raising.
+    params : sequence of str, optional
+        The fields of the parameter set that the stage reads, those of a dataclass in a field as ``"data.seed"``. Only
+        they enter the key, so that sets which differ elsewhere share what the stage computes, and reading another field
+        is an error. Without it all fields count.
     retries : int
         How often an exception is followed by another attempt, after a short pause, on the same worker.
     resources : mapping of str to number, optional
@@ -124,7 +129,7 @@ def stage(
         "retries": retries, "resources": resources, "memory": memory, "timeout_seconds": timeout_seconds,
         "priority": priority,
     }  # fmt: skip
-    return _decorator("stage", inputs, outputs, cachers, options, suppress_missing_inputs)
+    return _decorator("stage", inputs, outputs, cachers, options, params, suppress_missing_inputs)
 
 
 @keywords(False)
@@ -133,6 +138,7 @@ def aggregate(
     outputs: Sequence[str | LazyOutput] | None = None,
     cachers: Sequence[Any] | None = None,
     *,
+    params: Sequence[str] | None = None,
     retries: int = 0,
     resources: Mapping[str, float] | None = None,
     memory: str | int | None = None,
@@ -148,6 +154,8 @@ def aggregate(
         Without inputs the aggregate depends on everything that its records hold.
     outputs, cachers, retries, resources, memory, timeout_seconds, priority
         As for `stage`.
+    params : sequence of str, optional
+        As for `stage`, of the aggregate's own parameter set; those of the gathered records always count.
 
     Returns
     -------
@@ -166,7 +174,7 @@ def aggregate(
         "retries": retries, "resources": resources, "memory": memory, "timeout_seconds": timeout_seconds,
         "priority": priority,
     }  # fmt: skip
-    return _decorator("aggregate", inputs, outputs, cachers, options)
+    return _decorator("aggregate", inputs, outputs, cachers, options, params)
 
 
 def _decorator(
@@ -175,6 +183,7 @@ def _decorator(
     outputs: Any,
     cachers: Any,
     options: Mapping[str, Any],
+    params: Any,
     suppress_missing_inputs: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     if callable(inputs):
@@ -183,7 +192,7 @@ def _decorator(
             where=f"function {getattr(inputs, '__name__', inputs)!r}",
             fix=f"write @{kind}() or @{kind}([inputs], [outputs])",
         )
-    for name, value in (("inputs", inputs), ("outputs", outputs), ("cachers", cachers)):
+    for name, value in (("inputs", inputs), ("outputs", outputs), ("cachers", cachers), ("params", params)):
         if isinstance(value, str | Mapping) or (value is not None and not isinstance(value, Sequence)):
             raise StageDefinitionError(
                 f"`{name}` of @{kind} is {value!r}, not a list.", fix=f"write `{name}=[...]`, also for a single entry"
@@ -200,6 +209,7 @@ def _decorator(
             outputs=_output_specs(outputs or (), cachers),
             cachers=None if cachers is None else tuple(cachers),
             suppress_missing_inputs=suppress_missing_inputs,
+            params=None if params is None else tuple(params),
             options=read_options(options, function_place(function)),
         )
         return _traced(spec)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from curidask.errors import ExecutingWithSkippedInputError, MissingInputError, StageDefinitionError
+from curidask.copies import private_copy
+from curidask.errors import ExecutingWithSkippedInputError, MissingInputError, StageDefinitionError, WrongTypeError
 from curidask.executors.describe import levels_to_user
 from curidask.graph import (
     ArtifactRef,
@@ -30,6 +31,7 @@ from curidask.snapshots import Snapshots, literal_digest
 from curidask.stage_spec import OutputSpec, StageSpec, check_name
 from curidask.staging import SkippedOutput
 from curidask.store.names import files_stem, output_stem
+from curidask.used_params import used_hash
 
 if TYPE_CHECKING:
     from curidask.record import Record
@@ -94,15 +96,19 @@ class Tracer:
             self._checked[id(spec)] = spec
         if kwargs:
             spec.check_call(kwargs)
+        by_record = {name: value for name, value in kwargs.items() if _is_by_record(spec, name, value)}
+        kwargs = {name: value for name, value in kwargs.items() if name not in by_record}
         given = self._given(record, spec, kwargs)
         if spec.is_aggregate:
             members = list(records) if isinstance(records, Iterable) else records
             record.set_aggregate(members)  # which refuses what are no records
-            gathered, inputs, names = self._gather(spec, members, kwargs), {}, list(spec.inputs or ())
+            gathered, inputs, names = self._gather(spec, members, kwargs, by_record), {}, list(spec.inputs or ())
         else:
             gathered, inputs, names = (), self._inputs(record, spec, kwargs), list(spec.inputs or ())
         force = record.params is not None and record.params.overwrite
-        task = self._add(self.info(record), spec, inputs, gathered, given, force=force)
+        info = self.info(record)
+        task = self._add(info, spec, inputs, gathered, given, force=force)
+        self.graph.share(task, info.index)
         if spec.is_aggregate:  # for the stages after it; its own job has them all
             record.input_infos = tuple(member.record for member in gathered)
         refs = [task.ref(index) for index in range(len(task.outputs))]
@@ -152,22 +158,46 @@ class Tracer:
                 )
         return found
 
-    def _gather(self, spec: StageSpec, records: Sequence[Record], kwargs: Mapping[str, Any]) -> tuple[Gathered, ...]:
-        gathered = []
+    def _gather(
+        self,
+        spec: StageSpec,
+        records: Sequence[Record],
+        kwargs: Mapping[str, Any],
+        by_record: Mapping[str, Mapping[Record, Any]],
+    ) -> tuple[Gathered, ...]:
+        """What an aggregate may read of each record; one may be given twice. `by_record` has inputs given by hand."""
+        for name, values in by_record.items():
+            _check_members(spec, name, values, records)
+        gathered: dict[int, Gathered] = {}
         lacking: dict[tuple[str, ...], list[str]] = {}
-        for record in records:
-            wanted = list(record.state) if spec.inputs is None else [n for n in spec.inputs if n not in kwargs]
+        for record in {id(record): record for record in records}.values():
+            elsewhere = {*kwargs, *by_record}
+            wanted = list(record.state) if spec.inputs is None else [n for n in spec.inputs if n not in elsewhere]
             missing = [name for name in wanted if name not in record.state]
             if missing:
                 lacking.setdefault(tuple(missing), []).append(record.get_reference_name())
             artifacts = {name: self._held(record, name) for name in wanted if name not in missing}
-            gathered.append(Gathered(self.info(record, alone=True), artifacts))
+            for name, values in by_record.items():
+                if record in values:
+                    what = f"{name!r}, given to the stage {spec.name!r} for {record.get_reference_name()},"
+                    artifacts[name] = self._snapshots.of_value(values[record], what, literal_digest, what)
+            info = self.info(record, alone=True)
+            if not self._is_own(record):  # the tasks that it went through are none of this graph
+                info = replace(info, history=(), n_stages=0)
+            gathered[id(record)] = Gathered(info, artifacts)
         for names, labels in lacking.items():
             _warn_of_lacking(spec, names, labels)
-        return tuple(gathered)
+        return tuple(gathered[id(record)] for record in records)
+
+    def _is_own(self, record: Record) -> bool:
+        """Whether a record is one of this session."""
+        return record.manager.graph is self.graph
 
     def _held(self, record: Record, name: str) -> ArtifactRef | Literal:
         held = record.state.held_now(name)
+        if isinstance(held, ArtifactRef) and not self._is_own(record):  # its task is one of the other session
+            value, _ = record.manager.reader.value(held)
+            return Literal(private_copy(value), held.key)
         if isinstance(held, ArtifactRef):
             return self.current(held)
         if isinstance(held, SkippedOutput):
@@ -192,16 +222,17 @@ class Tracer:
     ) -> Task:
         outputs = self._outputs(spec)
         given = self.find_given(spec, outputs, info)
+        info = _used(info, spec)
         components = _components(info, spec, inputs, gathered, kwargs)
         if given:
             components["files"] = {output.name: file.digest for output, file in zip(outputs, given, strict=True)}
         key = digest(("task", *components.items()), where=f"stage {spec.name!r} of {info.label}")
-        stems = tuple(self._stem(info.params_hash, spec, o, artifact_key(key, o.name)) for o in outputs)
+        stems = tuple(self._stem(info.used_hash, spec, o, artifact_key(key, o.name)) for o in outputs)
         known = self._known(spec, key, stems, info.label)
         anew = force or self.is_anew(spec.name)
         if known is not None and not anew and not self._is_older(known, inputs, gathered):
             return self.graph[known]
-        marker = files_stem(self.prefix, info.params_hash, spec.name, artifact_key(key, ""))
+        marker = files_stem(self.prefix, info.used_hash, spec.name, artifact_key(key, ""))
         task = Task(
             id=len(self.graph),
             key=key,
@@ -330,7 +361,8 @@ class _Remade:
 
     def gathered(self, task: Task) -> tuple[Gathered, ...]:
         """What an aggregate gathers then."""
-        return tuple(Gathered(self._known(g.record), self.refs(g.artifacts)) for g in task.gathered)
+        made = {id(g): Gathered(self._known(g.record), self.refs(g.artifacts)) for g in task.gathered}
+        return tuple(made[id(g)] for g in task.gathered)
 
     def info(self, record: RecordInfo, gathered: tuple[Gathered, ...]) -> RecordInfo:
         """The record of a task, which has another hash when it starts with an aggregate over others."""
@@ -353,13 +385,42 @@ class _Remade:
         return self.graph[self.tasks[stage.task]].as_past if stage.task in self.tasks else stage
 
 
+def _is_by_record(spec: StageSpec, name: str, value: Any) -> bool:
+    """Whether an argument of an aggregate stands for one of its inputs, with a value for each of some records."""
+    is_input = spec.is_aggregate and name in (spec.inputs or ())
+    return is_input and isinstance(value, Mapping) and any(hasattr(key, "apply_stage") for key in value)
+
+
+def _check_members(spec: StageSpec, name: str, values: Mapping[Any, Any], records: Sequence[Record]) -> None:
+    known = set(map(id, records))
+    other = next((key for key in values if id(key) not in known), None)
+    if other is not None:
+        raise WrongTypeError(
+            f"The input {name!r} was given to the stage {spec.name!r} for {other!r}, which is none of its records.",
+            where=spec.where,
+            fix="give values for records among those that it gathers only",
+        )
+
+
+def _used(info: RecordInfo, spec: StageSpec) -> RecordInfo:
+    if spec.params is None:
+        return info if info.uses is None else replace(info, uses=None)
+    if info.params is None:
+        raise StageDefinitionError(
+            f"The stage {spec.name!r} names the `params` that it uses, but its record has no parameter set.",
+            where=f"{info.label}; {spec.where}",
+            fix="give the record a parameter set, or leave `params` out",
+        )
+    return replace(info, uses=(used_hash(info.params, spec.params, spec.where), spec.params))
+
+
 def _components(
     info: RecordInfo, spec: StageSpec, inputs: Inputs, gathered: tuple[Gathered, ...], kwargs: Mapping[str, Literal]
 ) -> dict[str, Any]:
     """What decides the result, by name: the key is made of it, and the manifest keeps it to explain differences."""
     components: dict[str, Any] = {
         "stage": spec.name,
-        "params": info.params_hash,
+        "params": info.used_hash,
         "kwargs": {name: given.key for name, given in kwargs.items()},
         "inputs": {name: ref.key for name, ref in inputs.items()},
         "code": spec.fingerprint,

@@ -23,6 +23,7 @@ GROUPS = [
         "near_names",
         "hash_fields",
         "param_classes",
+        "used_params",
         "params",
         "args",
         "parsing",
@@ -49,7 +50,7 @@ GROUPS = [
         "run_events",
         "runstate",
     ],
-    ["copies", "caching", "store"],
+    ["copies", "interrupts", "caching", "store"],
     ["executors", "clusters"],
     [
         "at_exit",

@@ -25,7 +25,9 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 EXAMPLES = REPOSITORY / "examples"
 WALK_THROUGH = REPOSITORY / "docs" / "getting_started.py"
-SET_STAGES = ("split", "scale", "train", "evaluate")
+SHARED_STAGES = ("split", "scale")
+"""Sets of one size and seed share what these make."""
+SET_STAGES = ("train", "evaluate")
 AGGREGATES = ("compare", "inspect_best")
 
 
@@ -106,6 +108,7 @@ def test_digits_runs_on_worker_processes_to_the_leaderboard(first_run: tuple[Pro
     tasks = project.last_run()["tasks"]
     assert Counter(task["stage"] for task in tasks) == {
         "load": 1,
+        **dict.fromkeys(SHARED_STAGES, 1),
         **dict.fromkeys(SET_STAGES, 4),
         "compare": 1,
         "inspect_best": 1,

@@ -15,6 +15,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "parameters.md"
 
 
 def test_every_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     page = ModuleType("page")
     monkeypatch.setitem(sys.modules, "page", page)  # where dataclasses look for what their types are
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)):

@@ -262,6 +262,76 @@ def _measure_anew() -> str:
     return "new"
 
 
+class _Holder:
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+
+FORMS: dict[str, Callable[[Any], tuple[Any, Callable[[Any], Any]]]] = {
+    "itself": lambda f: (f, lambda given: given(2)),
+    "in a dict": lambda f: ({"f": f, "n": [1]}, lambda given: given["f"](2)),
+    "partial": lambda f: (functools.partial(f, 2), lambda given: given()),
+    "attribute": lambda f: (_Holder(f), lambda given: given.function(2)),
+    "in a tuple": lambda f: ((f,), lambda given: given[0](2)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_functions_hold_what_they_held_at_the_call(manager: cf.ArtifactManager, form: str) -> None:
+    factors = {"all": 1}
+
+    @cf.stage(None, ["n"], [JsonCacher])
+    def call(record: Any, given: Any) -> Any:
+        return FORMS[form](abs)[1](given)
+
+    def made(plus: int) -> Any:
+        return lambda x, more=factors: (x * k + plus) * factors["all"] + more["all"] - 1
+
+    records = []
+    for k in (1, 2, 3):
+        records.append(call(cf.Record(manager, None), given=FORMS[form](made(plus=k))[0]))
+        factors["all"] += 1
+    assert [record.state["n"] for record in records] == [3, 13, 29]
+
+
+def test_functions_that_share_a_variable_share_it_in_the_copy() -> None:
+    def pair() -> tuple[Callable[[], int], Callable[[int], None]]:
+        held = 1
+
+        def put(value: int) -> None:
+            nonlocal held
+            held = value
+
+        return (lambda: held), put
+
+    get, put = copies.private_copy(original := pair())
+    put(5)
+    assert (get(), original[0]()) == (5, 1)
+
+
+def test_functions_that_call_themselves_are_copied() -> None:
+    base = [0]
+
+    def factorial(n: int) -> int:
+        return base[0] + 1 if n < 2 else n * factorial(n - 1)
+
+    copied = copies.private_copy(factorial)
+    base[0] = 100
+    assert copied(5) == 120
+    assert copied.__qualname__.endswith("factorial")
+
+
+def test_what_is_large_in_a_function_is_watched(in_process: cf.ArtifactManager) -> None:
+    @cf.stage(None, ["n"], [JsonCacher])
+    def call(record: Any, given: Any) -> Any:
+        return float(given())
+
+    data = big(1.0)
+    call(cf.Record(in_process, None), given=lambda: data.sum())
+    data[0] = 5.0
+    assert "was changed after the call" in failure(in_process)
+
+
 # --- what is too large to be copied ----------------------------------------------------------------------------------
 @pytest.fixture
 def total() -> Any:

@@ -21,7 +21,7 @@ def info_of(record: Any) -> Any:
 def hash_of(record: Any) -> str:
     """The hash of a record's parameter set."""
     info = info_of(record)
-    found: str = info.get_hash() if hasattr(info, "get_hash") else getattr(info, "params_hash", "")
+    found: str = info.get_hash() if hasattr(info, "get_hash") else getattr(info, "used_hash", "")
     return found
 
 
@@ -35,7 +35,7 @@ def of_record(record: Any, stage: str | None) -> dict[str, Any]:
         "params_name": getattr(info.params, "name", None),
         "record_name": getattr(info, "label", None),
         "stage": stage or (stages[-1] if stages else None),
-        "params": describe_params(info.params) or None,
+        "params": describe_params(info.params, getattr(info, "used_names", None)) or None,
         "manager_run_info": _run_info(getattr(info, "run", ""), socket.gethostname()),
     }
     if hasattr(record, "stages"):

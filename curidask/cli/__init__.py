@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import sys
 
 
 def main() -> None:
     """Run ``experiment`` with the arguments of this process, for scripts that start experiments from an editor."""
-    importlib.import_module("curidask.cli.experiment").main()
+    _run("experiment")
+
+
+def curidask_main() -> None:
+    """Run ``curidask`` with the arguments of this process."""
+    _run("curidask")
+
+
+def _run(command: str) -> None:
+    try:
+        module = importlib.import_module(f"curidask.cli.{command}")
+    except KeyboardInterrupt:  # nothing has begun that could say more
+        sys.exit(130)
+    module.main()

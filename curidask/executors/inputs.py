@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -108,11 +108,15 @@ class Inputs:
         if not self.job.spec.is_aggregate:
             self._own = {name: self.load(source) for name, source in self.job.inputs.items()}
             return [], {**self._defaults(), **self._own, **given}
-        self._gathered = [self._member(i, info, sources) for i, (info, sources) in enumerate(self.job.gathered)]
+        members: dict[int, StageRecord] = {}
+        for place, (info, sources) in enumerate(self.job.gathered):
+            if id(info) not in members:  # a record that was given twice is one record
+                members[id(info)] = self._member(place, info, sources)
+        self._gathered = [members[id(info)] for info, _ in self.job.gathered]
         named = {}
         for name in self.job.spec.inputs or ():
             if name not in self.job.kwargs:
-                having = [record for record in self._gathered if name in record.state.names]
+                having = [record for record in members.values() if name in record.state.names]
                 named[name] = GatheredInputs(partial(_read_state, name), having)
         return [list(self._gathered)], {**self._defaults(), **named, **given}
 
@@ -127,7 +131,10 @@ class Inputs:
     def _input_records(self) -> list[StageRecord]:
         if self.job.spec.is_aggregate:
             return list(self._gathered)
-        return [self._member(i, info, {}) for i, info in enumerate(self.job.record.inputs or ())]
+        members = self.job.record.inputs or ()
+        if self.job.record.uses is not None:  # of parameters the own set's count, and no others
+            members = tuple(replace(info, uses=(info.params_hash, ())) for info in members)
+        return [self._member(i, info, {}) for i, info in enumerate(members)]
 
     def _member(self, place: int, info: RecordInfo, sources: Mapping[str, Source]) -> StageRecord:
         """A record that went into that of the stage."""

@@ -13,13 +13,13 @@ from typing import Any
 from curidask.caching.base import Cacheable
 from curidask.caching.references import StageFiles
 from curidask.copies import read_once_error, read_once_part
-from curidask.errors import CacheError, CuridaskError, OutputSignatureError, UnpicklableError
+from curidask.errors import BoundToSessionError, CacheError, CuridaskError, OutputSignatureError, UnpicklableError
 from curidask.executors import kept_reports
 from curidask.executors.base import ArtifactInfo, Job, JobOutput, Keep, Reported
 from curidask.executors.describe import loaded_packages, user_name
 from curidask.executors.environment import Environment
 from curidask.executors.returned_paths import ReturnedPaths
-from curidask.executors.stage_record import StageRecord
+from curidask.executors.stage_record import StageRecord, kept_as
 from curidask.executors.stored import artifact_info, bind, cacher_name
 from curidask.executors.tokens import NOTE, Holder, with_paths
 from curidask.executors.values import Referring, pack
@@ -119,10 +119,11 @@ class OutputKeeper:
         # All are written before one is committed: an output may refer to the stage's files, which move then.
         for index, (making, value) in enumerate(zip(self._making, split_outputs(self.job, returned), strict=True)):
             output = self.job.outputs[index]
+            with kept_as(output.name):
+                kept = self._pass(output, value, paths) if making is None else self._save(making, value, paths)
             if making is None:
-                self.values[index] = self._pass(output, value, paths)
+                self.values[index] = kept
                 continue
-            kept = self._save(making, value, paths)
             if output.keep is Keep.ROUND_TRIP:
                 self.values[index] = self._round_trip(making, paths)
             else:
@@ -224,7 +225,11 @@ class OutputKeeper:
             making.workspace.mend()
             cacher.save(value)
         except CuridaskError as error:
-            error.where = error.where or f"output {output.name!r} of {self.job.label}"
+            bound = error.__cause__
+            told = bound if isinstance(bound, BoundToSessionError) else error  # it says more than what came of it
+            told.where = told.where or f"output {output.name!r} of {self.job.label}"
+            if told is not error:
+                raise told from None
             raise
         except OSError as error:
             raise CacheError(
@@ -236,6 +241,9 @@ class OutputKeeper:
     def _pack(self, output: JobOutput, value: Any) -> Any:
         try:
             return pack(value, portable=self.env.portable, shared=output.shared)
+        except BoundToSessionError as error:
+            error.where = error.where or self.job.label
+            raise
         except Exception as error:
             part = read_once_part(value)
             if part is not None:
@@ -260,12 +268,12 @@ class OutputKeeper:
             prefix=job.prefix,
             stage=job.spec.name,
             output=output.name,
-            params_hash=job.record.params_hash,
+            params_hash=job.record.used_hash,
             set_name=job.record.name,
             components=dict(job.components),
             cacher=cacher_name(making and making.cacher),
             preview=text,
-            params=describe_params(job.record.params),
+            params=describe_params(job.record.params, job.record.used_names),
             inputs=tuple(self._describe_inputs()),
             call=self._call,
             run=self.env.run,

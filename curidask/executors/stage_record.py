@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, SupportsIndex
 
 from curidask.caching.base import Cacheable
 from curidask.copies import private_copy
-from curidask.errors import CuridaskError, ReportableError, StageAccessError
+from curidask.errors import BoundToSessionError, CuridaskError, ReportableError, StageAccessError
 from curidask.executors.base import Reported
 from curidask.executors.environment import ManagerFacts
 from curidask.executors.loading_dicts import StageState
@@ -20,6 +22,19 @@ from curidask.graph import RecordInfo
 from curidask.keywords import keywords
 from curidask.near_names import nearly
 from curidask.representation import ArtifactRepresentation
+from curidask.used_params import only_used
+
+_kept_as: ContextVar[str] = ContextVar("kept as", default="")
+
+
+@contextmanager
+def kept_as(output: str) -> Iterator[None]:
+    """Let no record be part of what is written in the block, which is an output of that name."""
+    token = _kept_as.set(output)
+    try:
+        yield
+    finally:
+        _kept_as.reset(token)
 
 
 class StageRecord:
@@ -78,7 +93,9 @@ class StageRecord:
     @cached_property
     def params(self) -> Any:
         """The parameter set: a copy of its own for each stage."""
-        return private_copy(self._info.params)
+        params = private_copy(self._info.params)
+        names = self._info.used_names
+        return params if names is None else only_used(params, names, f"stage {self._stage!r}")
 
     @property
     def args(self) -> Any:
@@ -88,6 +105,8 @@ class StageRecord:
     @property
     def name(self) -> str:
         """The name of the parameter set."""
+        if self._info.uses is not None and self._info.params is not None:
+            return str(self.params.name)  # an error: sets of several names may share what the stage makes
         return self._info.name
 
     @property
@@ -121,6 +140,16 @@ class StageRecord:
     def __repr__(self) -> str:
         return f"<{self._info.label}>"
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        output = _kept_as.get()
+        if output:
+            raise BoundToSessionError(
+                f"The output {output!r} holds a record, which is the stage's own and cannot be an output.",
+                fix="return what is wanted of it, such as `record.params` or the name of its set; run() can find the "
+                "record by that",
+            )
+        return super().__reduce_ex__(protocol)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
@@ -136,7 +165,7 @@ class StageRecord:
 
     def get_hash(self) -> str:
         """The hash of the parameter set, or the combined hash of an aggregate's record."""
-        return self._info.params_hash
+        return self._info.used_hash
 
     @keywords()
     def get_reference_name(self, map: bool = False) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from curidask.copies import Copy, is_open_file, private_copy, read_once_part
+from curidask.copies import Copy, bound_error, is_open_file, private_copy, read_once_part
 from curidask.executors.tokens import Holder, local_paths, with_paths
 from curidask.store.base import Store
 
@@ -98,6 +98,8 @@ def pack(value: Any, *, portable: bool, shared: bool) -> Made:
     try:
         return Copy.of(value)
     except Exception:
+        if (bound := bound_error(value)) is not None:
+            raise bound from None
         if shared and read_once_part(value) is not None:
             raise
         return Unpicklable(private_copy(value))

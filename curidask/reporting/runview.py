@@ -87,12 +87,13 @@ class Artifact:
 
 @dataclass(eq=False)
 class TaskView:
-    """A stage on a record."""
+    """A stage on a record, or on several that share it."""
 
     row: Mapping[str, Any]
     cache: str = ""
     reference: str = ""
     cachers: Mapping[str, str] = field(default_factory=dict)
+    n_sharing: int = 1
 
     @property
     def id(self) -> int:
@@ -129,8 +130,8 @@ class TaskView:
         """Why it was to run or not, and what came of it."""
         text = str(self.row.get("reason", ""))
         extra = {"blocked": "a stage before it failed", "found": "made elsewhere meanwhile"}
-        also = extra.get(self.row.get("status", ""))
-        return f"{text}; {also}" if text and also else also or text
+        shared = f"shared by {self.n_sharing} sets" if self.n_sharing > 1 else ""
+        return "; ".join(filter(None, (text, extra.get(self.row.get("status", "")), shared)))
 
     @property
     def inputs(self) -> list[tuple[str, list[int]]]:
@@ -237,8 +238,15 @@ class RunView:
         """By number."""
         stages = self.data.get("stages", {})
         cache = self.data.get("cache", "")
+        sharing = Counter(task for record in self.data.get("records", ()) for task in set(record["tasks"]))
         return {
-            row["id"]: TaskView(row, cache, self.reference, stages.get(row["stage"], {}).get("cachers", {}))
+            row["id"]: TaskView(
+                row,
+                cache,
+                self.reference,
+                stages.get(row["stage"], {}).get("cachers", {}),
+                max(1, sharing[row["id"]]),
+            )
             for row in self.data.get("tasks", ())
         }
 

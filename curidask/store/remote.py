@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from curidask.errors import CacheError, ObjectMissingError
+from curidask.interrupts import held_back
 from curidask.store import exclusive as exclusively
 from curidask.store.addresses import check_address
 from curidask.store.entries import Entry, Stored
@@ -70,7 +71,9 @@ class RemoteObjects:
 
     def _requests(self) -> Requests:
         if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = (os.getpid(), Requests(self._make_client(), self.options, self.url, self._make_other))
+            with held_back():  # it imports what the next try needs whole
+                client = self._make_client()
+            self._opened = (os.getpid(), Requests(client, self.options, self.url, self._make_other))
         return self._opened[1]
 
     # --- looking -----------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ scheduler_service_type = "LoadBalancer"
 def test_cluster_is_created_used_and_deleted(demo: Project, calls: Path, tmp_path: Path) -> None:
     demo.write("curidask.toml", CLUSTER)
     with kubernetes(tmp_path / "k8s") as (operator, env):
-        done = demo.experiment("demo", "--cluster", "k8s", env=env)
+        done = demo.experiment("demo", "--cluster", "k8s", env=env, timeout=150)
         assert done.returncode == 0, done.stderr
         assert "cluster 'k8s' (kubernetes, 2 workers)" in done.stderr
         assert len(counted(calls)) == 13
@@ -35,7 +35,7 @@ def test_cluster_is_created_used_and_deleted(demo: Project, calls: Path, tmp_pat
 def test_operator_that_does_nothing(demo: Project, calls: Path, tmp_path: Path) -> None:
     demo.write("curidask.toml", CLUSTER + "wait_seconds = 3")
     with kubernetes(tmp_path / "k8s", is_broken=True) as (operator, env):
-        refused = demo.experiment("demo", "--cluster", "k8s", env=env)
+        refused = demo.experiment("demo", "--cluster", "k8s", env=env, timeout=150)
         assert refused.returncode == 1, refused.stderr
         assert "did not come up within 3 s" in refused.stderr
         assert "kubectl" in refused.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -9,13 +10,14 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 import curidask as cf
-from curidask import history
+from curidask import cli, history
 from curidask.at_exit import close_abandoned
 from curidask.clusters.fork_server import METHOD
 from curidask.run_cache import RunCache
@@ -239,3 +241,17 @@ def test_workers_leave_no_folder_and_remove_those_of_the_dead(project: Project, 
     _, errors = run.communicate(timeout=90)
     assert run.returncode == 0, errors
     assert list(folders.iterdir()) == []
+
+
+@pytest.mark.parametrize("start", [cli.main, cli.curidask_main])
+def test_an_interrupt_before_anything_has_begun_is_no_traceback(
+    start: Callable[[], None], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(name: str) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib, "import_module", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        start()
+    assert ended.value.code == 130
+    assert capfd.readouterr().err == ""

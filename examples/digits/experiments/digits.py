@@ -13,33 +13,39 @@ from digits_lib.parameters import MODELS, Params, grid
 
 
 # A stage is a function with named inputs and outputs. `record.params` is the parameter set it works for; the inputs
-# come from the record's state, and what it returns goes there. A cacher for each output says how it is stored.
+# come from the record's state, and what it returns goes there. A cacher for each output says how it is stored, and
+# `params` which parameters the stage reads: sets that differ in others share what it computes.
 @cf.stage(inputs=None, outputs=["scans"], cachers=[PickleCacher])
 def load(record: cf.Record) -> data.Scans:
     """Read the scans."""
     return data.read_scans()
 
 
-@cf.stage(inputs=["scans"], outputs=["train_scans", "test_scans"], cachers=[PickleCacher, PickleCacher])
+@cf.stage(
+    inputs=["scans"],
+    outputs=["train_scans", "test_scans"],
+    cachers=[PickleCacher, PickleCacher],
+    params=["n_train", "n_test", "seed"],
+)
 def split(record: cf.Record, scans: data.Scans) -> tuple[data.Scans, data.Scans]:
     """Draw scans to train on and scans to test on."""
     params = record.params
     return data.divide(scans, params.n_train, params.n_test, params.seed)
 
 
-@cf.stage(["train_scans", "test_scans"], ["scaled_train", "scaled_test"], [PickleCacher, PickleCacher])
+@cf.stage(["train_scans", "test_scans"], ["scaled_train", "scaled_test"], [PickleCacher, PickleCacher], params=[])
 def scale(record: cf.Record, train_scans: data.Scans, test_scans: data.Scans) -> tuple[data.Scans, data.Scans]:
     """Bring all pixels to the same scale."""
     return data.standardise(train_scans, test_scans)
 
 
-@cf.stage(["scaled_train"], ["classifier"], [PickleCacher])
+@cf.stage(["scaled_train"], ["classifier"], [PickleCacher], params=["model", "seed"])
 def train(record: cf.Record, scaled_train: data.Scans) -> Any:
     """Train the model."""
     return models.fit(record.params.model, scaled_train, record.params.seed)
 
 
-@cf.stage(["classifier", "scaled_test"], ["accuracy", "confusion"], [JsonCacher, JsonCacher])
+@cf.stage(["classifier", "scaled_test"], ["accuracy", "confusion"], [JsonCacher, JsonCacher], params=[])
 def evaluate(record: cf.Record, classifier: Any, scaled_test: data.Scans) -> tuple[float, scores.Matrix]:
     """Let the model read the test scans."""
     confusion = scores.confusion(scaled_test.digits, models.predict(classifier, scaled_test))
