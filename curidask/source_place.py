@@ -249,7 +249,8 @@ def _stored(code: types.CodeType) -> Iterator[str]:
 def _declared_around(function: types.FunctionType, sources: Sources) -> set[str]:
     """The names that are assigned to as ``nonlocal`` by any function within the one that it was made in."""
     resolver = Resolver(sources)
-    texts = _texts(function, module_of(function), resolver)
+    is_own = resolver.is_local(module_of(function))
+    texts = _texts(function, module_of(function), resolver) if is_own else ()
     path = next((path for text in texts if (path := _path_to(function, text))), None)
     parts = ast.walk(path[1]) if path else iter(())
     return {name for part in parts if isinstance(part, ast.Nonlocal) for name in part.names}
