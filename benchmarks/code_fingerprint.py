@@ -1,4 +1,4 @@
-"""Print how long the fingerprint of a stage's code takes: the first in a process, and each after it.
+"""Print how much processor time the fingerprint of a stage's code takes: the first in a process, and each after it.
 
 The project is made for it: packages of modules whose functions, classes and tables use those of others, and an
 experiment of many stages. ``--folder`` measures the functions of a module that is there, named by ``--module``.
@@ -95,15 +95,15 @@ def measure(module: types.ModuleType) -> None:
     for title in ("first time", "again"):
         seconds, parts = [], []
         for stage in stages:
-            began = time.perf_counter()
+            began = time.process_time()
             code = code_of(stage, sources)
-            seconds.append(time.perf_counter() - began)
+            seconds.append(time.process_time() - began)
             parts.append(len(code.parts))
         first, *others = (1000 * value for value in seconds)
         others = others or [first]
         print(
-            f"{title}: {len(stages)} stages, {statistics.mean(parts):.0f} parts each on average; the first {first:.1f} ms, "
-            f"then median {statistics.median(others):.2f} ms, at most {max(others):.2f} ms"
+            f"{title}: {len(stages)} stages, {statistics.mean(parts):.0f} parts each; the first {first:.1f} ms, then "
+            f" median {statistics.median(others):.2f} ms, at most {max(others):.2f} ms"
         )
 
 

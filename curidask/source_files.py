@@ -66,12 +66,13 @@ class LoadedSources:
     owns : callable, optional
         Whether a file is the project's. Without it, each is that is neither installed nor Python's.
     read : callable, optional
-        Gives the source of a file; without it, see `read_loaded`.
+        Gives the source of a file, None for one that it does not have; without it, see `read_loaded`.
     """
 
     owns: Callable[[str], bool] = lambda file: not is_installed_file(file)
     read: Callable[[str], str | None] = read_loaded
     _installed: set[str] = field(default_factory=set, repr=False)
+    _owned: dict[str, bool] = field(default_factory=dict, repr=False)
 
     def module(self, name: str) -> ModuleSource | None:
         """See `Sources`; nothing is imported to find a module."""
@@ -87,7 +88,14 @@ class LoadedSources:
 
     def text(self, filename: str) -> str | None:
         """See `Sources`."""
-        return self.read(filename)
+        entry = linecache.cache.get(filename, ())
+        is_cell = len(entry) == 4 and entry[1] is None  # what is there without a file
+        return read_loaded(filename) if is_cell else self.read(filename)
+
+    def _owns(self, file: str) -> bool:
+        if file not in self._owned:
+            self._owned[file] = self.owns(file)
+        return self._owned[file]
 
     def _found(self, name: str) -> ModuleSource | None:
         spec = None if name.partition(".")[0] == FRAMEWORK else _spec_of(name)
@@ -96,8 +104,8 @@ class LoadedSources:
         inside = spec.submodule_search_locations
         if spec.origin is None or not spec.has_location:  # a package without an `__init__.py`
             places = [f"{place}/__init__.py" for place in inside or ()]
-            return ModuleSource(("",), name) if places and all(map(self.owns, places)) else None
-        if not self.owns(spec.origin):
+            return ModuleSource(("",), name) if places and all(map(self._owns, places)) else None
+        if not self._owns(spec.origin):
             return None
         text = None if spec.origin.endswith(tuple(_COMPILED)) else self.read(spec.origin)
         texts = () if spec.origin.endswith(tuple(_COMPILED)) else (text or "",)

@@ -11,7 +11,7 @@ from typing import Any
 
 from curidask.parsing import parse
 from curidask.source_identity import Function, acting, canonical
-from curidask.source_names import Import, Names, Use, bound_by, bound_in, imported, names_of
+from curidask.source_names import Import, Names, Use, bound_by, bound_in, import_of_call, imported, names_of
 
 Definition = Function | ast.ClassDef
 
@@ -20,6 +20,9 @@ STAGES = ("stage", "aggregate")
 
 _QUIET = frozenset(("print", "logging", "warnings"))
 """What is called for what it tells."""
+
+_TELLING = frozenset(("debug", "info", "warning", "error", "exception", "critical", "log", "setLevel", "addHandler"))
+"""Methods of a logger."""
 
 
 @dataclass(eq=False)
@@ -72,7 +75,8 @@ class Statement:
             return tuple(_owner(use) for decorator, _ in self.decorators for use in chain_of(decorator) if use.steps)
         called = self.node.value if isinstance(self.node, ast.Expr) and not self.is_cell else None
         owners = [_owner(use) for use in chain_of(called) if use.steps] if isinstance(called, ast.Call) else []
-        return (*self.names.changes, *(use for use in owners if use.root not in _QUIET))
+        is_telling = any(use.steps and use.steps[-1] in _TELLING for use in chain_of(called)) if called else False
+        return (*self.names.changes, *(use for use in owners if use.root not in _QUIET and not is_telling))
 
     @functools.cached_property
     def filled(self) -> tuple[Use, ...]:
@@ -96,7 +100,15 @@ class Statement:
     def bases(self) -> list[ast.expr]:
         """Those of a class, with its metaclass."""
         node = self.node
-        return [*node.bases, *(k.value for k in node.keywords)] if isinstance(node, ast.ClassDef) else []
+        parts = [*node.bases, *(k.value for k in node.keywords)] if isinstance(node, ast.ClassDef) else []
+        return [part.value if isinstance(part, ast.Subscript) else part for part in parts]
+
+    @functools.cached_property
+    def hints(self) -> list[ast.expr]:
+        """The type hints in it."""
+        parts = ast.walk(self.node)
+        found = (getattr(part, name, None) for part in parts for name in ("annotation", "returns"))
+        return [hint for hint in found if hint is not None]
 
     @functools.cached_property
     def sees_subclasses(self) -> bool:
@@ -115,11 +127,25 @@ class Statement:
         return any(getattr(base, "id", "") == "type" for base in self.bases)
 
     @functools.cached_property
-    def imports(self) -> tuple[str, ...]:
-        """The modules that are imported by their full names anywhere in it."""
-        parts = [part for part in ast.walk(self.node) if isinstance(part, ast.Import | ast.ImportFrom)]
-        names = {part.module if isinstance(part, ast.ImportFrom) else a.name for part in parts for a in part.names}
-        return tuple(sorted(filter(None, names)))
+    def imports(self) -> tuple[Import, ...]:
+        """All that is imported anywhere in it; a module that is imported by its full name comes as that, too."""
+        found: dict[Import, None] = {}
+        for part in ast.walk(self.node) if self.is_import or "import" in self.source else ():
+            if isinstance(part, ast.Import | ast.ImportFrom):
+                found |= {Import(alias.name): None for alias in part.names if isinstance(part, ast.Import)}
+                found |= {what: None for _, what in imported(part)}
+            elif (what := import_of_call(part)) is not None:
+                found[what] = None
+        return tuple(found)
+
+    @functools.cached_property
+    def renewed(self) -> frozenset[str]:
+        """The names that it binds whatever they were before."""
+        if isinstance(self.node, Definition) or self.is_import:
+            return frozenset(self.bound)
+        value = self.node.value if isinstance(self.node, ast.Assign | ast.AnnAssign) else None
+        used = {use.root for use in names_of(value).uses} if value is not None else self.bound.keys()
+        return frozenset(name for name in self.bound if name not in used)
 
     @property
     def source(self) -> str:
@@ -129,7 +155,7 @@ class Statement:
 
     def canonical(self, without: tuple[ast.expr, ...], is_local: Callable[[str], bool]) -> str:
         """Its text, see `curidask.source_identity.canonical`."""
-        own = tuple(module for module in self.imports if is_local(module))
+        own = frozenset(what.module for what in self.imports if not what.level and is_local(what.module))
         key = (without, own)
         if key not in self._texts:
             self._texts[key] = canonical(self.node, without, own.__contains__)
@@ -168,12 +194,15 @@ class Table:
         Whether the last statement that binds a name is the one that counts.
     entries : dict of str to list of Statement
         Those that bind a name, in order, and between them those that change it.
+    scopes : dict
+        What was made of the table and is kept with it.
     """
 
     statements: list[Statement]
     parameters: frozenset[str] = frozenset()
     is_cells: bool = False
     entries: dict[str, list[Statement]] = field(default_factory=dict)
+    scopes: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         for statement in self.statements:
@@ -226,29 +255,21 @@ class Table:
     @functools.cached_property
     def imports(self) -> tuple[Import, ...]:
         """All that is imported, within functions too."""
-        parts = (part for statement in self.statements for part in ast.walk(statement.node))
-        nodes = [part for part in parts if isinstance(part, ast.Import | ast.ImportFrom)]
-        whole = [Import(alias.name) for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-        return tuple(dict.fromkeys([*whole, *(what for node in nodes for _, what in imported(node))]))
+        return tuple(dict.fromkeys(what for statement in self.statements for what in statement.imports))
 
 
 def _last(name: str, statements: list[Statement]) -> list[Statement]:
     """What a name is in cells that were run in this order: what bound it last, and changed it since, each once."""
     start = 0
     for index, statement in enumerate(statements):
-        if name in statement.bound and _renews(statement, name):
+        if name in statement.renewed:
             start = index
+    if start == len(statements) - 1:
+        return statements[start:]
     kept: dict[str, Statement] = {}
     for statement in statements[start:]:
         kept.setdefault(statement.canonical((), lambda module: False), statement)
     return list(kept.values())
-
-
-def _renews(statement: Statement, name: str) -> bool:
-    if isinstance(statement.node, Definition | ast.Import | ast.ImportFrom):
-        return True
-    value = statement.node.value if isinstance(statement.node, ast.Assign | ast.AnnAssign) else None
-    return value is not None and all(use.root != name for use in names_of(value).uses)
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------
@@ -263,13 +284,18 @@ def statements_of(text: str, is_cell: bool = False) -> tuple[Statement, ...] | N
     return tuple(Statement(node, lines, is_cell) for node in acting(tree.body))
 
 
-@functools.lru_cache(maxsize=1024)
-def table_of(texts: tuple[str, ...], is_cells: bool = False) -> Table | None:
-    """The table of a module's source, or of all cells; None where the source is none."""
-    parts = [statements_of(text, is_cells) for text in texts]
-    if None in parts and not is_cells:
-        return None
-    return Table([statement for part in parts if part for statement in part], is_cells=is_cells)
+@functools.lru_cache(maxsize=4096)
+def table_of(texts: tuple[str, ...]) -> Table | None:
+    """The table of a module's source; None where the source is none."""
+    parts = [statements_of(text) for text in texts]
+    return None if None in parts else Table([statement for part in parts if part for statement in part])
+
+
+@functools.lru_cache(maxsize=4)
+def table_of_cells(texts: tuple[str, ...]) -> Table:
+    """The table of all cells, without those whose source is none."""
+    parts = [statements_of(text, is_cell=True) for text in texts]
+    return Table([statement for part in parts if part for statement in part], is_cells=True)
 
 
 def table_of_function(node: Any, lines: list[str]) -> Table:

@@ -40,11 +40,14 @@ class Use:
         The attributes.
     label : str
         All of it as it is written.
+    is_sure : bool
+        Whether it can be no name of the class whose body it is in.
     """
 
     root: str | tuple[Import, ...]
     steps: tuple[str, ...]
     label: str
+    is_sure: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +87,16 @@ class Names:
     unseen: tuple[Unseen, ...] = ()
 
     def __add__(self, other: Names) -> Names:
-        uses = {use.label: use for use in (*other.uses, *self.uses)}
         return Names(
-            tuple(uses[label] for label in sorted(uses)),
+            _ordered(dict.fromkeys((*self.uses, *other.uses))),
             self.changes + other.changes,
             self.calls + other.calls,
             self.unseen + other.unseen,
         )
+
+
+def _ordered(uses: Iterable[Use]) -> tuple[Use, ...]:
+    return tuple(sorted(uses, key=lambda use: use.label))
 
 
 CHANGING = (
@@ -109,6 +115,11 @@ Binding: TypeAlias = Import | str | None
 Scope: TypeAlias = Mapping[str, tuple[Import, ...] | str]
 """What is bound in a function, by name: "global", or what imports give, if it is imported."""
 
+
+class _Body(dict[str, "tuple[Import, ...] | str"]):
+    """What is bound in the body of a class, which functions within it do not see."""
+
+
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
@@ -122,9 +133,9 @@ def names_of(*nodes: ast.AST) -> Names:
             reader.pending.append((node, ()))
     reader.read()
     return Names(
-        tuple(reader.uses[label] for label in sorted(reader.uses)),
-        tuple(reader.changes.values()),
-        tuple(reader.calls.values()),
+        _ordered(reader.uses),
+        tuple(reader.changes),
+        tuple(reader.calls),
         tuple(reader.unseen),
     )
 
@@ -133,9 +144,9 @@ def names_of(*nodes: ast.AST) -> Names:
 class _Reader:
     """One pass; a stack, since code may be nested more deeply than Python calls."""
 
-    uses: dict[str, Use] = field(default_factory=dict)
-    changes: dict[str, Use] = field(default_factory=dict)
-    calls: dict[str, Use] = field(default_factory=dict)
+    uses: dict[Use, None] = field(default_factory=dict)
+    changes: dict[Use, None] = field(default_factory=dict)
+    calls: dict[Use, None] = field(default_factory=dict)
     unseen: list[Unseen] = field(default_factory=list)
     pending: list[tuple[ast.AST, tuple[Scope, ...]]] = field(default_factory=list)
 
@@ -149,11 +160,14 @@ class _Reader:
     # --- definitions: what is evaluated around them, and what in them ------------------------------------------------
     def of_definition(self, node: Any, scopes: tuple[Scope, ...]) -> Iterator[Any]:
         if isinstance(node, ast.ClassDef):
-            yield from ((part, scopes) for part in (*node.bases, *node.keywords, *node.body))
+            body = _Body((name, "class") for name, _ in bound_by(node.body))
+            around = (*scopes, {parameter.name: () for parameter in getattr(node, "type_params", ())})
+            yield from ((part, around) for part in (*node.bases, *node.keywords))
+            yield from ((part, (*around, body)) for part in node.body)
             return
         arguments = node.args
         yield from ((part, scopes) for part in (*arguments.defaults, *filter(None, arguments.kw_defaults)))
-        inside = (*scopes, bound_in(node))
+        inside = (*_seen_within(scopes), bound_in(node))
         if isinstance(node, ast.Lambda):
             yield node.body, inside
             return
@@ -167,7 +181,7 @@ class _Reader:
         yield from self.of_definition(node, scopes)
 
     def comprehension(self, node: Any, scopes: tuple[Scope, ...]) -> Iterator[Any]:
-        inside = (*scopes, bound_in(node))
+        inside = (*_seen_within(scopes), bound_in(node))
         first, *others = node.generators
         yield first.iter, scopes
         yield from ((part, inside) for part in (first.target, *first.ifs, *others))
@@ -212,7 +226,8 @@ class _Reader:
         if self._is_builtin(called, "globals", scopes) and isinstance(node.slice, ast.Constant):
             yield ast.Name(str(node.slice.value), ast.Load())
         else:
-            if isinstance(node.value, ast.Attribute) and ast.unparse(node.value) == "sys.modules":
+            of = node.value
+            if isinstance(of, ast.Attribute) and of.attr == "modules" and getattr(of.value, "id", "") == "sys":
                 self.unseen.append(Unseen("sys.modules", node.lineno))
             yield from ast.iter_child_nodes(node)
 
@@ -235,7 +250,7 @@ class _Reader:
         if name in ("eval", "exec", "globals") and self._is_builtin(node.func, name, scopes):
             self.unseen.append(Unseen(name, node.lineno))
             if name == "globals":
-                self.uses[WHOLE] = Use(WHOLE, (), WHOLE)
+                self.uses[Use(WHOLE, (), WHOLE)] = None
         if self._is_builtin(node.func, "getattr", scopes) and len(node.args) > 1:
             of = self._use(node.args[0], scopes)
             self.unseen += [Unseen("getattr by a computed name", node.lineno, of)] if of and of.root else []
@@ -243,10 +258,12 @@ class _Reader:
     def _is_builtin(self, node: Any, name: str, scopes: tuple[Scope, ...]) -> bool:
         return isinstance(node, ast.Name) and node.id == name and self._look_up(name, scopes) == "global"
 
-    def _note(self, noted: dict[str, Use], node: ast.AST, scopes: tuple[Scope, ...]) -> Use | None:
+    def _note(self, noted: dict[Use, None], node: ast.AST, scopes: tuple[Scope, ...]) -> Use | None:
         use = self._use(node, scopes)
         if use is not None and use.root:
-            noted[use.label] = use
+            noted[use] = None
+            if noted is self.uses and "__subclasses__" in use.steps:
+                self.unseen.append(Unseen("__subclasses__", getattr(node, "lineno", 0)))
         return use
 
     def _use(self, node: Any, scopes: tuple[Scope, ...]) -> Use | None:
@@ -261,13 +278,14 @@ class _Reader:
                 node = node.args[0]
             else:
                 break
-        imported = _imported_by_call(node)
+        imported = import_of_call(node)
         if imported is None and not isinstance(node, ast.Name):
             return None
         name = node.id if imported is None else f"import_module({imported.module})"
         found = self._look_up(name, scopes) if imported is None else (imported,)
         steps.reverse()
-        return Use(name if found == "global" else found, tuple(steps), ".".join((name, *steps)))
+        root = name if found in ("global", "class") else found
+        return Use(root, tuple(steps), ".".join((name, *steps)), is_sure=found != "class")
 
     def _asked_of(self, node: Any, scopes: tuple[Scope, ...]) -> str | None:
         """The attribute of ``getattr`` by a name that is written."""
@@ -277,10 +295,16 @@ class _Reader:
         return name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else None
 
     def _look_up(self, name: str, scopes: tuple[Scope, ...]) -> tuple[Import, ...] | str:
+        in_class = False
         for scope in reversed(scopes):
-            if name in scope:
+            if name in scope and not isinstance(scope, _Body):
                 return scope[name]
-        return "global"
+            in_class = in_class or name in scope
+        return "class" if in_class else "global"
+
+
+def _seen_within(scopes: tuple[Scope, ...]) -> tuple[Scope, ...]:
+    return tuple(scope for scope in scopes if not isinstance(scope, _Body))
 
 
 _HANDLERS: dict[type, Any] = {
@@ -318,10 +342,10 @@ def _assigned(node: Any) -> Any:
 
 def import_by_call(node: ast.Assign) -> Import | None:
     """What ``import_module`` gives to the one name that is assigned to."""
-    return _imported_by_call(node.value) if len(node.targets) == 1 and isinstance(node.targets[0], ast.Name) else None
+    return import_of_call(node.value) if len(node.targets) == 1 and isinstance(node.targets[0], ast.Name) else None
 
 
-def _imported_by_call(node: Any) -> Import | None:
+def import_of_call(node: Any) -> Import | None:
     """What ``import_module`` gives by a name that is written."""
     if not isinstance(node, ast.Call) or not node.args or not isinstance(node.args[0], ast.Constant):
         return None
@@ -341,6 +365,7 @@ def bound_in(node: Any) -> Scope:
     arguments = node.args
     own = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg)
     given: dict[str, list[Binding]] = {arg.arg: [] for arg in own if arg is not None}
+    given |= {parameter.name: [] for parameter in getattr(node, "type_params", ())}
     for name, what in bound_by(node.body if isinstance(node.body, list) else [node.body]):
         given.setdefault(name, []).append(what)
     return {

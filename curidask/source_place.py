@@ -55,7 +55,10 @@ def layers(value: Any) -> list[Any]:
     """The functions and classes that a value is made of, the innermost of what was decorated first."""
     if isinstance(value, functools.partial | functools.partialmethod):
         return layers(value.func)
-    if isinstance(value, types.MethodType | staticmethod | classmethod):
+    if isinstance(value, types.MethodType):
+        owner = value.__self__
+        return [*layers(value.__func__), owner if isinstance(owner, type) else type(owner)]
+    if isinstance(value, staticmethod | classmethod):
         return layers(value.__func__)
     if isinstance(value, property):
         return [layer for part in (value.fget, value.fset, value.fdel) if part is not None for layer in layers(part)]
@@ -166,9 +169,9 @@ def _from_path(path: list[Any], module: str, scope: Scope) -> Place:
         title = f"{title}{node.name}."
         scope = Scope(title, scope.package, table_of_function(node, top.lines), scope)
     name = getattr(node, "name", "<lambda>")
-    known = scope.table.entries.get(name, [])
-    if len(known) == 1 and known[0].node is node:
-        return Place(module, (scope, name), known[0], f"{title}{name}", around)
+    bound = [statement for statement in scope.table.entries.get(name, ()) if name in statement.bound]
+    if len(bound) == 1 and bound[0].node is node:  # with what is changed of it later on
+        return Place(module, (scope, name), bound[0], f"{title}{name}", around)
     statement = top if top.node is node else Statement(node, top.lines, top.is_cell)
     return Place(module, (scope, statement), statement, f"{title}{name}", around)
 
@@ -246,7 +249,8 @@ def _stored(code: types.CodeType) -> Iterator[str]:
 def _declared_around(function: types.FunctionType, sources: Sources) -> set[str]:
     """The names that are assigned to as ``nonlocal`` by any function within the one that it was made in."""
     resolver = Resolver(sources)
-    texts = _texts(function, module_of(function), resolver)
+    is_own = resolver.is_local(module_of(function))
+    texts = _texts(function, module_of(function), resolver) if is_own else ()
     path = next((path for text in texts if (path := _path_to(function, text))), None)
     parts = ast.walk(path[1]) if path else iter(())
     return {name for part in parts if isinstance(part, ast.Nonlocal) for name in part.names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -10,8 +11,12 @@ from typing import Any, TypeAlias
 
 from curidask.source_files import MAIN, Sources
 from curidask.source_identity import Function
-from curidask.source_modules import Statement, Table, chain_of, table_of
+from curidask.source_modules import Statement, Table, chain_of, table_of, table_of_cells
 from curidask.source_names import WHOLE, Import, Use
+
+UNKNOWN = "unknown name"
+
+_BUILTINS = frozenset(dir(builtins))
 
 ALL_OF_OTHERS = "*import"
 """Stands for what a module takes with a star from installed packages."""
@@ -29,15 +34,31 @@ class Scope:
         What relative imports start from.
     table : Table
     around : Scope or None
-    is_compiled : bool
-        Whether it has no source.
+    problem : str
+        Why its source cannot be followed; empty if it can.
     """
 
     title: str
     package: str
     table: Table
     around: Scope | None = None
-    is_compiled: bool = False
+    problem: str = ""
+
+    def absolute(self, what: Import) -> str:
+        """The full name of the module that is imported from."""
+        package = self.package.split(".") if what.level else []
+        return ".".join(filter(None, [*package[: len(package) - what.level + 1], what.module]))
+
+    @functools.cached_property
+    def imports(self) -> list[tuple[str, list[str]]]:
+        """The modules that are imported, each after those that it is in, and what is taken from them."""
+        found: dict[str, list[str]] = {}
+        for what in self.table.imports:
+            parts = self.absolute(what).split(".")
+            for end in range(1, len(parts) + 1):
+                found.setdefault(".".join(parts[:end]), [])
+            found[".".join(parts)] += [what.name] if what.name else []
+        return list(found.items())
 
 
 Key: TypeAlias = "tuple[Scope, str | Statement]"
@@ -52,7 +73,7 @@ class Outside:
     ----------
     name : str
     kind : str
-        "installed", "C extension" or "parameter".
+        "installed", "parameter" (of a function around), or why it cannot be followed.
     """
 
     name: str
@@ -62,9 +83,9 @@ class Outside:
 Target: TypeAlias = "Key | Outside"
 
 
-@functools.lru_cache(maxsize=4096)
-def _module_scope(title: str, package: str, table: Table | None, is_compiled: bool) -> Scope:
-    return Scope(title, package, table or Table([]), is_compiled=is_compiled)
+@functools.lru_cache(maxsize=256)
+def _without_source(name: str) -> Table:
+    return Table([])
 
 
 # --- from a name to a definition -------------------------------------------------------------------------------------
@@ -73,7 +94,6 @@ class Resolver:
     """Follows names through the modules of a project."""
 
     sources: Sources
-    unreadable: set[str] = field(default_factory=set)
     _modules: dict[str, Scope | None] = field(default_factory=dict)
 
     def module(self, name: str) -> Scope | None:
@@ -90,11 +110,16 @@ class Resolver:
         source = self.sources.module(name) if name else None
         if source is None:
             return None
-        table = table_of(source.texts, source.is_cells)
-        if table is None:
-            self.unreadable.add(name)
-        is_compiled = not source.texts and not source.is_cells
-        return _module_scope("" if name in MAIN else f"{name}.", source.package, table, is_compiled)
+        table = (table_of_cells if source.is_cells else table_of)(source.texts)
+        problem = "" if table is not None else "syntax error in"
+        if not source.texts and not source.is_cells:
+            problem = "C extension"
+        table = table or _without_source(name)
+        key = ("" if name in MAIN else f"{name}.", source.package, problem)
+        if key not in table.scopes:  # the same one as long as the source is
+            table.scopes[key] = Scope(key[0], source.package, table, problem=problem)
+        scope: Scope = table.scopes[key]
+        return scope
 
     def resolve(self, scope: Scope, use: Use) -> list[Target]:
         """The definitions that a name with attributes may lead to, in order."""
@@ -102,7 +127,8 @@ class Resolver:
         if use.root == WHOLE:
             return [(_outermost(scope), WHOLE)]
         if isinstance(use.root, str):
-            return self._look_up(scope, use.root, use.steps, seen)
+            found = self._look_up(scope, use.root, use.steps, seen)
+            return found if use.is_sure else [t for t in found if isinstance(t, tuple) or t.kind != UNKNOWN]
         return [target for what in use.root for target in self.follow(scope, what, use.steps, seen)]
 
     def _look_up(self, scope: Scope, name: str, steps: tuple[str, ...], seen: set[Any]) -> list[Target]:
@@ -112,7 +138,9 @@ class Resolver:
             return [Outside(name, "parameter")]
         if scope.around is not None:
             return self._look_up(scope.around, name, steps, seen)
-        return self._from_stars(scope, name, steps, seen)
+        found = self._from_stars(scope, name, steps, seen)
+        is_known = found or name in _BUILTINS or (name.startswith("__") and name.endswith("__"))
+        return found if is_known else [Outside(name, UNKNOWN)]
 
     def _entry(self, scope: Scope, name: str, steps: tuple[str, ...], seen: set[Any]) -> list[Target]:
         if (scope, name, steps) in seen:
@@ -129,24 +157,22 @@ class Resolver:
 
     def _from_stars(self, scope: Scope, name: str, steps: tuple[str, ...], seen: set[Any]) -> list[Target]:
         found: list[Target] = []
+        if (scope, name, "*") in seen:
+            return found
+        seen.add((scope, name, "*"))
         for what in scope.table.stars:
-            module = self.absolute(scope, what)
+            module = scope.absolute(what)
             other = self.module(module)
             if other is None:
                 found.append((scope, ALL_OF_OTHERS))
             elif name in (other.table.exported or (name,)) and (other.table.exported or not name.startswith("_")):
                 found += self._member(module, name, steps, seen)
-        return list(dict.fromkeys(found))
+        return [target for target in dict.fromkeys(found) if isinstance(target, tuple) or target.kind != UNKNOWN]
 
     def follow(self, scope: Scope, what: Import, steps: tuple[str, ...], seen: set[Any]) -> list[Target]:
         """The definitions that an import, with the attributes asked of it, leads to."""
-        module = self.absolute(scope, what)
+        module = scope.absolute(what)
         return self._member(module, what.name, steps, seen) if what.name else self._of_module(module, steps, seen)
-
-    def absolute(self, scope: Scope, what: Import) -> str:
-        """The full name of the module that is imported from."""
-        package = _outermost(scope).package.split(".") if what.level else []
-        return ".".join(filter(None, [*package[: len(package) - what.level + 1], what.module]))
 
     def _of_module(self, module: str, steps: tuple[str, ...], seen: set[Any]) -> list[Target]:
         if steps:
@@ -154,22 +180,25 @@ class Resolver:
         scope = self.module(module)
         if scope is None:
             return [Outside(module)]
-        return [Outside(module, "C extension")] if scope.is_compiled else [(scope, WHOLE)]
+        return [Outside(module, scope.problem)] if scope.problem else [(scope, WHOLE)]
 
     def _member(self, module: str, name: str, steps: tuple[str, ...], seen: set[Any]) -> list[Target]:
         scope = self.module(module)
         if scope is None:
             return [Outside(f"{module}.{name}")]
-        if scope.is_compiled:
-            return [Outside(module, "C extension")]
+        if scope.problem:
+            return [Outside(module, scope.problem)]
         found: list[Target] = []
         if name in scope.table.entries:
             found = self._entry(scope, name, steps, seen)
         if not found and self.is_local(f"{module}.{name}"):
             return self._of_module(f"{module}.{name}", steps, seen)
         found = found or self._from_stars(scope, name, steps, seen)
-        is_whole = not found and ("__getattr__" in scope.table.entries or name == "__dict__")
-        return [(scope, WHOLE)] if is_whole else found
+        if found or name in scope.table.entries:
+            return found
+        if "__getattr__" in scope.table.entries or name == "__dict__":
+            return [(scope, WHOLE)]
+        return [] if name.startswith("__") else [Outside(f"{module}.{name}", UNKNOWN)]
 
 
 def _outermost(scope: Scope) -> Scope:
@@ -178,30 +207,12 @@ def _outermost(scope: Scope) -> Scope:
     return scope
 
 
-# --- what other modules change ---------------------------------------------------------------------------------------
+# --- what modules change of each other -------------------------------------------------------------------------------
 Changes: TypeAlias = dict[Key, list[tuple[Scope, Statement]]]
 
-_CHANGES: dict[tuple[Scope, ...], Changes] = {}
-_KEPT_CHANGES = 64
 
-
-def changes_between(resolver: Resolver, modules: Iterable[str]) -> Changes:
-    """Statements that change names of other modules, or by what they call: of these modules, and of all they import."""
-    scopes = tuple(_imported_scopes(resolver, modules))
-    if scopes not in _CHANGES:
-        if len(_CHANGES) >= _KEPT_CHANGES:
-            _CHANGES.clear()
-        found: Changes = {}
-        _CHANGES[scopes] = found
-        for scope in scopes:
-            for statement in scope.table.statements:
-                for key in dict.fromkeys(_changed_by(resolver, scope, statement)):
-                    if statement not in key[0].table.entries.get(str(key[1]), ()):
-                        found.setdefault(key, []).append((scope, statement))
-    return _CHANGES[scopes]
-
-
-def _imported_scopes(resolver: Resolver, modules: Iterable[str]) -> Iterator[Scope]:
+def imported_scopes(resolver: Resolver, modules: Iterable[str]) -> Iterator[Scope]:
+    """These modules and all that they import, directly or not, of the project."""
     pending = list(modules)
     seen: set[str] = set()
     while pending:
@@ -211,12 +222,22 @@ def _imported_scopes(resolver: Resolver, modules: Iterable[str]) -> Iterator[Sco
         if scope is None:
             continue
         yield scope
-        for what in scope.table.imports:
-            parts = resolver.absolute(scope, what).split(".")
-            pending += [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
-            module = resolver.module(".".join(parts))
-            if what.name and module is not None and what.name not in module.table.entries:
-                pending.append(".".join((*parts, what.name)))
+        for module, names in scope.imports:
+            pending.append(module)
+            found = resolver.module(module)
+            # What is imported from a package may be a module.
+            pending += [f"{module}.{n}" for n in names if found is not None and n not in found.table.entries]
+
+
+def find_changes(resolver: Resolver, scopes: Iterable[Scope]) -> Changes:
+    """Statements that change names of other modules, and those that do so by what they call."""
+    found: Changes = {}
+    for scope in scopes:
+        for statement in scope.table.statements:
+            for key in dict.fromkeys(_changed_by(resolver, scope, statement)):
+                if statement not in key[0].table.entries.get(str(key[1]), ()):
+                    found.setdefault(key, []).append((scope, statement))
+    return found
 
 
 def _changed_by(resolver: Resolver, scope: Scope, statement: Statement) -> Iterator[Key]:

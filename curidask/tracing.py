@@ -432,6 +432,7 @@ def _components(
     """What decides the result, by name: the key is made of it, and the manifest keeps it to explain differences."""
     components: dict[str, Any] = {
         "stage": spec.name,
+        "outputs": [output.name for output in spec.outputs],  # their order tells which value is which
         "params": info.used_hash,
         "kwargs": {name: given.key for name, given in kwargs.items()},
         "inputs": {name: ref.key for name, ref in inputs.items()},

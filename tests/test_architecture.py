@@ -34,6 +34,7 @@ GROUPS = [
         "code_identity",
         "source_files",
         "source_scopes",
+        "source_definitions",
         "source_place",
         "source_reach",
         "encoding",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import json
 import os
@@ -384,6 +385,42 @@ def test_an_edit_that_matters_is_seen_and_named(module: str, old: str, new: str,
     assert changed(whole, after) == {name}
 
 
+def constants(tree: ast.Module) -> Iterator[tuple[ast.stmt, ast.Constant]]:
+    """The numbers and texts in a module that count, with the statements that they are in."""
+    for statement in tree.body:
+        parts = list(ast.walk(statement))
+        hints = [getattr(part, name, None) for part in parts for name in ("annotation", "returns")]
+        skipped = [part for part in parts if isinstance(part, ast.JoinedStr | ast.Expr) and not calls(part)]
+        skipped += [d for d in getattr(statement, "decorator_list", []) if "stage" in ast.unparse(d)]
+        inside = {part for top in (*skipped, *hints) if top is not None for part in ast.walk(top)}
+        for part in parts:
+            if isinstance(part, ast.Constant) and type(part.value) in (int, float, str) and part not in inside:
+                yield statement, part
+
+
+def calls(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+
+
+def test_each_constant_counts_where_it_is_reached_and_nowhere_else(whole: CodeOf) -> None:
+    reached, seen = "\n".join(part.source for part in whole.parts), {True: 0, False: 0}
+    with imported(PROJECT, "train") as (module, project):
+        for name, text in list(project.texts.items()):
+            lines = (text or "").splitlines(keepends=True)
+            for statement, constant in constants(ast.parse(text or "")):
+                line = constant.lineno - 1
+                other = "(98765)" if type(constant.value) is not str else repr(f"{constant.value}z")
+                edited_line = f"{lines[line][: constant.col_offset]}{other}{lines[line][constant.end_col_offset :]}"
+                project.texts[name] = "".join([*lines[:line], edited_line, *lines[line + 1 :]])
+                source = "".join(lines[statement.lineno - 1 : statement.end_lineno]).strip()
+                is_reached = source in reached or source.startswith("__all__")
+                assert (code_of(module.train, project).digest != whole.digest) == is_reached, (name, edited_line)
+                seen[is_reached] += 1
+            project.texts[name] = text
+    assert seen[True] > 60
+    assert seen[False] > 5
+
+
 COSMETIC = {
     "nothing": ("train", "return total\n", "return total\n"),
     "a comment": ("train", "return total\n", "return total  # the sum\n"),
@@ -527,6 +564,10 @@ ONE_OF_A_KIND: dict[str, tuple[dict[str, str | None], str, str, str, set[str]]] 
         {"train": "def f(x): return f.by * x\nf.by = 2\ndef train(x): return f(x)\n"},
         "train", "f.by = 2", "f.by = 3", {"train.f"},
     ),
+    "an attribute of what is asked for": (
+        {"train": "def train(x): return train.by * x\ntrain.by = 2\n"},
+        "train", "train.by = 2", "train.by = 3", {"train.train"},
+    ),
     "a module that is passed on": (
         {
             "train": "import tools\ndef use(module, x): return module.f(x)\ndef train(x): return use(tools, x)\n",
@@ -606,6 +647,26 @@ ONE_OF_A_KIND: dict[str, tuple[dict[str, str | None], str, str, str, set[str]]] 
         {"train": "from typing import Annotated\ndef Field(gt): pass\n"
          "class Config:\n    a: Annotated[int, Field(gt=1)]\ndef train(x): return Config()\n"},
         "train", "gt=1", "gt=2", {"train.Config"},
+    ),
+    "a type that pydantic reads": (
+        {"train": "from pydantic import BaseModel\nclass Base(BaseModel): pass\nclass Config(Base):\n    a: int = 1\n"
+         "def train(x): return Config(a=x)\n"},
+        "train", "a: int", "a: float", {"train.Config"},
+    ),
+    "a class that pydantic makes": (
+        {"train": "import pydantic\nclass Inner(pydantic.BaseModel):\n    a: int = 1\n"
+         "class Config(pydantic.BaseModel):\n    inner: Inner\ndef train(x): return Config(**x)\n"},
+        "train", "a: int = 1", "a: int = 2", {"train.Inner"},
+    ),
+    "names of two imports within a function": (
+        {
+            "train": "def train(x):\n    def a():\n        from fast import f\n        return f()\n"
+            "    def b():\n        from slow import f\n        return f()\n"
+            "    return a() + b() + f()\ndef f(): return 3\n",
+            "fast": "def f(): return 1\n",
+            "slow": "def f(): return 2\n",
+        },
+        "fast", "return 1", "return 4", {"fast.f"},
     ),
     "a named tuple": (
         {"train": "from collections import namedtuple\nPoint = namedtuple('Point', 'x y')\n"
@@ -720,8 +781,7 @@ def test_what_is_moved_is_the_same(kind: str) -> None:
     assert fingerprint(before).digest == fingerprint(after).digest
 
 
-RUNTIME = {
-    "values": """
+RUNTIME = """
         import collections
         import logging
         import random
@@ -759,12 +819,11 @@ RUNTIME = {
                 LOG.info("%s", RNG.random())
             FILE.read()
             return x
-        """,
-}
+        """
 
 
 def test_values_that_change_while_it_runs_do_not_count() -> None:
-    texts = {"train": RUNTIME["values"]}
+    texts = {"train": RUNTIME}
     with imported(texts, "train") as (module, project):
         before = [code_of(function, project) for function in (module.train, module.counted)]
         held = [closure_values(function, project) for function in (module.train, module.counted)]
@@ -780,18 +839,31 @@ def test_values_that_change_while_it_runs_do_not_count() -> None:
 def test_calls_of_a_stage_in_a_script_do_not_change_what_it_uses() -> None:
     text = """
         import curidask as cf
+        import logging
         CACHE = {}
+        LOG = logging.getLogger(__name__)
+        LOG.info("begun")
+        print("begun", CACHE)
 
         @cf.stage(None, ["x"])
         def train(record):
             CACHE["a"] = 1
+            LOG.info("done")
 
         if __name__ == "__main__":
             train(1)
             CACHE["b"] = 1
         """
-    after = text.replace("train(1)", "train(2)").replace('CACHE["b"] = 1', 'CACHE["b"] = 2')
+    after = text.replace("train(1)", "train(2)").replace('CACHE["b"] = 1', 'CACHE["b"] = 2').replace("begun", "on")
     assert fingerprint({"train": text}).digest == fingerprint({"train": after}).digest
+
+
+def test_cachers_count_where_they_are_the_project_s() -> None:
+    text = "import curidask as cf\nfrom curidask.caching import JsonCacher, PickleCacher\n"
+    text += "@cf.stage(None, ['x'], cachers=[JsonCacher])\ndef train(record): return 1\n"
+    before, after = (fingerprint({"train": t}) for t in (text, text.replace("=[JsonCacher]", "=[PickleCacher]")))
+    assert before.digest == after.digest
+    assert [part.name for part in before.parts] == ["train.train"]
 
 
 # --- factories, classes, other values --------------------------------------------------------------------------------
@@ -931,6 +1003,12 @@ def test_other_values_than_functions(expression: str, parts: set[str]) -> None:
     assert not code.unfollowed
 
 
+def test_functions_of_packages_count_by_their_names() -> None:
+    codes = [code_of(value) for value in (len, functools.reduce, functools.partial(json.dumps, 1), json.JSONDecoder)]
+    assert len({code.digest for code in codes}) == 4
+    assert not any(code.parts or code.unfollowed for code in codes)
+
+
 def test_lambdas_on_one_line_are_told_apart() -> None:
     with imported({"values": VALUES}, "values") as (module, project):
         assert len({code_of(function, project).digest for function in (*module.pair, module.small)}) == 3
@@ -1023,7 +1101,10 @@ def test_methods_count_and_fields_do_not() -> None:
         ("import compiled\n            return compiled.f(x)", "C extension compiled"),
         ("import compiled\n            return compiled", "C extension compiled"),
         ("from compiled import f\n            return f", "C extension compiled"),
-        ("import broken\n            return broken.f", "the source of broken, which cannot be read"),
+        ("return other.Base.__subclasses__()", "__subclasses__ in train.train (line 4)"),
+        ("return unbound(x)", "unknown name unbound"),
+        ("return other.unbound(x)", "unknown name other.unbound"),
+        ("import broken\n            return broken.f", "syntax error in broken"),
     ],
 )
 def test_what_cannot_be_followed_is_told(body: str, told: str) -> None:
@@ -1033,7 +1114,8 @@ def test_what_cannot_be_followed_is_told(body: str, told: str) -> None:
             {body}
         """
     texts: dict[str, str | None] = {
-        "train": text.replace("\n        ", "\n"), "other": "def f(x): return 1\n", "compiled": None, "broken": "def",
+        "train": text.replace("\n        ", "\n"), "other": "def f(x): return 1\nclass Base: pass\n",
+        "compiled": None, "broken": "def",
     }  # fmt: skip
     code = fingerprint(texts)
     assert code.unfollowed == (told,)
@@ -1050,11 +1132,21 @@ def test_what_cannot_be_followed_is_told(body: str, told: str) -> None:
         "import numpy as np\n    return getattr(np, name)",
         "def eval(x): return x\n    return eval(x)",
         "return x.eval('a + b')",
+        "class Own:\n        size = 1\n        twice = size * 2\n    return Own, __file__",
+        "return [y for y in x if (z := y)] + [z]",
     ],
 )
 def test_what_can_be_followed_is_not_told(body: str) -> None:
     text = f"import importlib\nimport other\nname = 'f'\ndef train(x):\n    {body}\n"
     assert fingerprint({"train": text, "other": "def f(x): return 1\n"}).unfollowed == ()
+
+
+def test_modules_that_import_all_of_each_other_are_read() -> None:
+    texts = {"train": "from a import *\ndef train(x): return f(x), g(x)\n",
+             "a": "from b import *\ndef f(x): return 1\n", "b": "from a import *\ndef g(x): return f(x)\n"}  # fmt: skip
+    code = fingerprint(texts)
+    assert [part.name for part in code.parts] == ["train.train", "a.f", "b.g"]
+    assert code.unfollowed == ()
 
 
 def test_packages_are_those_that_are_reached() -> None:

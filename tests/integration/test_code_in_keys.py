@@ -288,6 +288,15 @@ def test_what_a_stage_says_of_its_code(project: Project) -> None:
     assert value(project, extra) == ("4", "first second")
 
 
+def test_outputs_in_another_order_are_others(project: Project) -> None:
+    text = LATER.replace("{options}", "").replace('["a"], [JsonCacher])', '["a", "c"], [JsonCacher] * 2)')
+    text = text.replace("return words.count(record.params.twice())", "return 1, 2")
+    project.write("words.py", OTHER)
+    for outputs, value in (('["a", "c"]', "2"), ('["c", "a"]', "3"), ('["a", "c"]', "2")):
+        project.write("experiments/later.py", text.replace('["a", "c"]', outputs))
+        assert project.experiment("later", "--parallel", "0", "--no-report").stdout.strip() == value
+
+
 def test_methods_of_the_parameters_count(project: Project) -> None:
     assert value(project, "") == ("4", "first second")
     text = LATER.replace("self.x * 2", "self.x * 3")
