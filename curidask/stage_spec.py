@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike
+from pathlib import PurePath
 from typing import Any
 
 from curidask.errors import (
@@ -224,7 +224,7 @@ class StageSpec:
                 f"`code` is {self.code!r}.", where=self.where, fix=f"use one of {', '.join(map(repr, CODE_MODES))}"
             )
         wrong = next(
-            (item for item in self.extra_code if not (callable(item) or isinstance(item, str | PathLike))), None
+            (item for item in self.extra_code if not (callable(item) or isinstance(item, str | PurePath))), None
         )
         if wrong is not None:
             raise StageDefinitionError(

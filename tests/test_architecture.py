@@ -64,6 +64,8 @@ GROUPS = [
         "module_files",
         "recorded",
         "history",
+        "stage_code",
+        "code_changes",
         "snapshots",
         "tracing",
         "waiting",
