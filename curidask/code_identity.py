@@ -13,9 +13,12 @@ import sys
 import sysconfig
 import types
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 from curidask.parsing import parse
+from curidask.source_identity import canonical, literal
+
+FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
@@ -28,10 +31,11 @@ def is_installed(value: Any) -> bool:
     file = getattr(module, "__file__", None)
     if file is None:
         return module.__name__ in sys.stdlib_module_names or module.__name__ == "builtins"
-    return _is_installed_file(file)
+    return is_installed_file(file)
 
 
-def _is_installed_file(file: str) -> bool:
+def is_installed_file(file: str) -> bool:
+    """Whether a file is the standard library's or that of an installed package."""
     return "site-packages" in file or file.startswith(_INSTALLED)
 
 
@@ -68,7 +72,7 @@ def of_function(function: types.FunctionType) -> str:
 
 def is_wrapper(function: types.FunctionType) -> bool:
     """Whether its code is that of an installed package, whatever module and name it bears: a decorator made it."""
-    return _is_installed_file(function.__code__.co_filename)
+    return is_installed_file(function.__code__.co_filename)
 
 
 def of_class(cls: type) -> str:
@@ -114,7 +118,7 @@ def _global_names(code: types.CodeType) -> set[str]:
 @functools.lru_cache(maxsize=4096)
 def _function_text(code: types.CodeType) -> str:
     node = _find_node(code)
-    return _dump(node) if node is not None else _byte_code(code)
+    return canonical(node) if node is not None else _byte_code(code)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -124,7 +128,7 @@ def _class_text(cls: type) -> str:
     except (OSError, TypeError, SyntaxError):
         functions = [(n, f.__code__) for n, f in sorted(vars(cls).items()) if isinstance(f, types.FunctionType)]
         return "\n".join(f"{name}:{_function_text(code)}" for name, code in functions)
-    return _dump(tree.body[0])
+    return canonical(tree.body[0])
 
 
 def _dedented(source: str) -> str:
@@ -132,13 +136,18 @@ def _dedented(source: str) -> str:
 
 
 def _find_node(code: types.CodeType) -> ast.AST | None:
-    """The function or lambda of a code object in its file; several lambdas on a line are told apart by their column."""
     try:
         lines, _ = inspect.findsource(code)
         tree = _parsed("".join(lines))
     except (OSError, TypeError, SyntaxError, IndexError):
         return None
+    return node_of(code, tree)
+
+
+def node_of(code: types.CodeType, tree: ast.AST) -> FunctionNode | None:
+    """The function or lambda of a code object in its file; several lambdas on a line are told apart by their column."""
     nodes = [node for node in _functions(tree) if _first_line(node) == code.co_firstlineno]
+    nodes = [node for node in nodes if getattr(node, "name", "<lambda>") == code.co_name]
     if len(nodes) > 1:
         spans = {p[:4] for p in code.co_positions() if p[2] is not None and p[0] is not None}
         nodes = [node for node in nodes if _covers(node, spans)]
@@ -153,76 +162,30 @@ def _parsed(source: str) -> ast.Module:
     return parse(source)
 
 
-def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda]:
+def _functions(tree: ast.AST) -> Iterator[FunctionNode]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        if isinstance(node, FunctionNode):
             yield node
 
 
-def _first_line(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> int:
+def _first_line(node: FunctionNode) -> int:
     decorators = getattr(node, "decorator_list", [])
     lines: list[int] = [node.lineno, *(decorator.lineno for decorator in decorators)]
     return min(lines)
 
 
-def _covers(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, spans: set[Any]) -> bool:
+def _covers(node: FunctionNode, spans: set[Any]) -> bool:
     body = node.body if isinstance(node.body, ast.expr) else node
     start, end = (body.lineno, body.col_offset), (body.end_lineno or 0, body.end_col_offset or 0)
     inside = [s for s in spans if start <= (s[0], s[2]) and (s[1], s[3]) <= end]
     return bool(inside) and any((s[0], s[2]) == start or (s[1], s[3]) == end for s in inside)
 
 
-# --- one text for one piece of code, whatever the version of Python --------------------------------------------------
-_NO_CODE = ("ctx", "kind", "type_comment", "type_ignores")
-"""Fields of a syntax tree that follow from others or do nothing."""
-
-
-def _dump(node: Any) -> str:
-    """A syntax tree as text: empty fields are left out, so those that a newer Python added do not count."""
-    if isinstance(node, list):
-        return f"[{','.join(map(_dump, node))}]"
-    if not isinstance(node, ast.AST):
-        return _literal(node)
-    fields = {name: value for name, value in _fields(node).items() if value is not None and value != []}
-    return f"{type(node).__name__}({','.join(f'{name}={_dump(fields[name])}' for name in sorted(fields))})"
-
-
-_DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-
-
-def _fields(node: ast.AST) -> dict[str, Any]:
-    fields = {name: getattr(node, name, None) for name in node._fields if name not in _NO_CODE}
-    if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-        fields["body"] = node.body[1:]
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.arg):
-        fields = {name: value for name, value in fields.items() if name not in ("returns", "annotation")}
-    if isinstance(node, ast.JoinedStr):
-        fields["values"] = _joined(node.values)
-    return fields
-
-
-def _joined(values: list[ast.expr]) -> list[Any]:
-    """The parts of a formatted string; how its fixed text is cut up differs between versions."""
-    joined: list[Any] = []
-    for value in values:
-        part = value.value if isinstance(value, ast.Constant) else value
-        if isinstance(part, str) and joined and isinstance(joined[-1], str):
-            joined[-1] += part
-        elif part != "":
-            joined.append(part)
-    return joined
-
-
-def _literal(value: Any) -> str:
-    """A constant as text: not `repr`, whose order of sets and escaped characters differ."""
-    kind = type(value).__name__
+# --- functions without a source --------------------------------------------------------------------------------------
+def _constant(value: Any) -> str:
     if isinstance(value, types.CodeType):
         return _byte_code(value)
-    if isinstance(value, frozenset):
-        return f"{kind}({','.join(sorted(map(_literal, value)))})"
-    if isinstance(value, tuple):
-        return f"{kind}({','.join(map(_literal, value))})"
-    return f"{kind}:{value:x}" if isinstance(value, int) else f"{kind}:{value!a}"
+    return f"tuple({','.join(map(_constant, value))})" if isinstance(value, tuple) else literal(value)
 
 
 def _byte_code(code: types.CodeType) -> str:
@@ -230,4 +193,4 @@ def _byte_code(code: types.CodeType) -> str:
     version = ".".join(map(str, sys.version_info[:2]))
     counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
     names = code.co_names, code.co_varnames, code.co_freevars
-    return f"{version}|{code.co_code.hex()}|{counts}|{_literal(names)}|{_literal(code.co_consts)}"
+    return f"{version}|{code.co_code.hex()}|{counts}|{_constant(names)}|{_constant(code.co_consts)}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from curidask.errors import ConfigurationError
 from curidask.stage_options import resources_problem
+from curidask.stage_spec import CODE_MODES
 from curidask.store.storage_options import CLIENTS, check_storage_table, options_for
 
 if TYPE_CHECKING:
@@ -80,6 +81,9 @@ class Config:
         ``auto`` for that where the folder is one for its group to work in (writable for it, and set-group-id).
     lease_seconds : int
         How long the claim of a process that has died keeps others waiting; 0 for no claims.
+    code : str
+        Whether an edit of a stage's code makes other artifacts of what it computes: ``track``; ``warn`` to be told
+        instead, ``ignore`` for neither.
     verify : str
         What is checked before an artifact is loaded: ``digest``, ``size`` or ``off``.
     object_client : str
@@ -115,6 +119,7 @@ class Config:
     parallel: int | None = None
     shared: str = "auto"
     lease_seconds: int = 60
+    code: str = "track"
     verify: str = "digest"
     object_client: str = "auto"
     storage: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -352,7 +357,7 @@ def _checked(values: Mapping[str, Any], source: str) -> dict[str, Any]:
 
 def problem(key: str, value: Any) -> str:
     """What to write instead of a value that cannot be used; empty for one that can."""
-    choices = {"verify": VERIFY, "object_client": CLIENTS, "shared": SHARED}.get(key)
+    choices = {"verify": VERIFY, "object_client": CLIENTS, "shared": SHARED, "code": CODE_MODES}.get(key)
     if choices is not None:
         return "" if value in choices else f"use one of {', '.join(choices)}"
     if key in WHOLE_NUMBERS:

@@ -17,6 +17,7 @@ from typing import Any, NoReturn, Self
 
 from curidask import history, run_folder
 from curidask.at_exit import Ending, close_abandoned, close_at_exit, close_later
+from curidask.code_changes import CodeChanges
 from curidask.config import Config, load_config
 from curidask.displays import Displays
 from curidask.errors import BoundToSessionError
@@ -42,6 +43,7 @@ from curidask.run_keeping import RunKeeper
 from curidask.run_status import StatusKeeper
 from curidask.runner import Runner
 from curidask.session_facts import SessionFacts
+from curidask.stage_code import StageCodes
 from curidask.stage_spec import StageSpec, check_name
 from curidask.store.base import Store
 from curidask.store.claims import Claims
@@ -276,6 +278,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             current=self.runner.current,
             find_given=GivenFiles(self.config.root).find,
             is_anew=lambda stage: live and self.runner.policy.force.names_stage(stage),
+            code=StageCodes(self.config.code, self.config.root).of,
         )
         self.runner.reduce = self._tracer.reduce
         self.runner.find_record = self._find_record
@@ -475,6 +478,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             told.append(RunLog())
         if self._status is not None:
             told.append(self._status)
+        told.append(CodeChanges(self.store, lambda text: self.runner.audience.warned(text)))
         if self.writable:
             told.append(Publisher(self.store, self.config.root, lambda text: self.runner.audience.warned(text)))
         return told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from curidask.errors import (
@@ -18,6 +19,9 @@ from curidask.errors import (
 from curidask.expected_types import described
 from curidask.keywords import check_keywords
 from curidask.stage_options import NO_OPTIONS, StageOptions
+
+CODE_MODES = TRACK, WARN, IGNORE = ("track", "warn", "ignore")
+"""What becomes of code: it is part of the keys; it is not, and a change is told; it is not."""
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -69,8 +73,12 @@ class StageSpec:
         Pass None (or the function's own default) for inputs that the state lacks.
     params : tuple of str, or None
         The parameters that the function reads; None for all.
-    fingerprint : str
-        Identity of the stage's code in its keys; empty while code does not count.
+    version : str
+        Stands for its code in its keys; empty for the code itself.
+    code : str
+        What becomes of its code, see `curidask.stage_code`; empty for what holds for the project.
+    extra_code : tuple
+        Functions, classes and paths of files that count as code of it.
     options : StageOptions
         What it asks for of the workers; not part of its keys.
     """
@@ -83,7 +91,9 @@ class StageSpec:
     cachers: tuple[Any, ...] | None
     suppress_missing_inputs: bool = False
     params: tuple[str, ...] | None = None
-    fingerprint: str = ""
+    version: str = ""
+    code: str = ""
+    extra_code: tuple[Any, ...] = ()
     options: StageOptions = NO_OPTIONS
 
     @property
@@ -106,6 +116,7 @@ class StageSpec:
         self._check_cachers()
         self._check_names()
         self._check_params()
+        self._check_code()
         self._check_signature()
 
     def check_call(self, given: Mapping[str, Any]) -> None:
@@ -210,6 +221,21 @@ class StageSpec:
                 raise StageDefinitionError(
                     f"The {kind} {sorted(twice)[0]!r} is listed twice.", where=self.where, fix=f"name each {kind} once"
                 )
+
+    def _check_code(self) -> None:
+        if self.code not in ("", *CODE_MODES):
+            raise StageDefinitionError(
+                f"`code` is {self.code!r}.", where=self.where, fix=f"use one of {', '.join(map(repr, CODE_MODES))}"
+            )
+        wrong = next(
+            (item for item in self.extra_code if not (callable(item) or isinstance(item, str | PurePath))), None
+        )
+        if wrong is not None:
+            raise StageDefinitionError(
+                f"`extra_code` holds {described(wrong)}.",
+                where=self.where,
+                fix='list functions, classes and paths of files, as in `extra_code=[helper, "data/words.txt"]`',
+            )
 
     def _check_params(self) -> None:
         for name in self.params or ():

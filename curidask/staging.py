@@ -79,6 +79,9 @@ def stage(
     suppress_missing_inputs: bool = False,
     *,
     params: Sequence[str] | None = None,
+    version: str | int | None = None,
+    code: str | None = None,
+    extra_code: Sequence[Any] | None = None,
     retries: int = 0,
     resources: Mapping[str, float] | None = None,
     memory: str | int | None = None,
@@ -101,6 +104,14 @@ def stage(
         The fields of the parameter set that the stage reads, those of a dataclass in a field as ``"data.seed"``. Only
         they enter the key, so that sets which differ elsewhere share what the stage computes, and reading another field
         is an error. Without it all fields count.
+    version : str or int, optional
+        Stands for the stage's code in its keys: what it made stays good until another version is given.
+    code : {"track", "warn", "ignore"}, optional
+        Whether an edit of the stage's code, or of the project's code that it reaches, makes other artifacts of what it
+        computes; or is only told; or does not count. By default what the setting `code` says.
+    extra_code : sequence, optional
+        What counts as code besides: functions and classes that it reaches in a way that cannot be seen, and paths of
+        files, from the project's folder.
     retries : int
         How often an exception is followed by another attempt, after a short pause, on the same worker.
     resources : mapping of str to number, optional
@@ -132,7 +143,8 @@ def stage(
         "retries": retries, "resources": resources, "memory": memory, "timeout_seconds": timeout_seconds,
         "priority": priority,
     }  # fmt: skip
-    return _decorator("stage", inputs, outputs, cachers, options, params, suppress_missing_inputs)
+    counting = {"params": params, "version": version, "code": code, "extra_code": extra_code}
+    return _decorator("stage", inputs, outputs, cachers, options, counting, suppress_missing_inputs)
 
 
 @keywords(False)
@@ -142,6 +154,9 @@ def aggregate(
     cachers: Sequence[Any] | None = None,
     *,
     params: Sequence[str] | None = None,
+    version: str | int | None = None,
+    code: str | None = None,
+    extra_code: Sequence[Any] | None = None,
     retries: int = 0,
     resources: Mapping[str, float] | None = None,
     memory: str | int | None = None,
@@ -155,7 +170,7 @@ def aggregate(
     inputs : sequence of str, optional
         Artifacts taken from each gathered record; the function gets one mapping from record to value for each.
         Without inputs the aggregate depends on everything that its records hold.
-    outputs, cachers, retries, resources, memory, timeout_seconds, priority
+    outputs, cachers, version, code, extra_code, retries, resources, memory, timeout_seconds, priority
         As for `stage`.
     params : sequence of str, optional
         As for `stage`, of the aggregate's own parameter set; those of the gathered records always count.
@@ -177,7 +192,8 @@ def aggregate(
         "retries": retries, "resources": resources, "memory": memory, "timeout_seconds": timeout_seconds,
         "priority": priority,
     }  # fmt: skip
-    return _decorator("aggregate", inputs, outputs, cachers, options, params)
+    counting = {"params": params, "version": version, "code": code, "extra_code": extra_code}
+    return _decorator("aggregate", inputs, outputs, cachers, options, counting)
 
 
 def _decorator(
@@ -186,7 +202,7 @@ def _decorator(
     outputs: Any,
     cachers: Any,
     options: Mapping[str, Any],
-    params: Any,
+    counting: Mapping[str, Any],
     suppress_missing_inputs: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     if callable(inputs):
@@ -195,7 +211,8 @@ def _decorator(
             where=f"function {getattr(inputs, '__name__', inputs)!r}",
             fix=f"write @{kind}() or @{kind}([inputs], [outputs])",
         )
-    for name, value in (("inputs", inputs), ("outputs", outputs), ("cachers", cachers), ("params", params)):
+    lists = {name: counting[name] for name in ("params", "extra_code")}
+    for name, value in {"inputs": inputs, "outputs": outputs, "cachers": cachers, **lists}.items():
         if isinstance(value, str | Mapping) or (value is not None and not isinstance(value, Sequence)):
             raise StageDefinitionError(
                 f"`{name}` of @{kind} is {value!r}, not a list.", fix=f"write `{name}=[...]`, also for a single entry"
@@ -212,7 +229,10 @@ def _decorator(
             outputs=_output_specs(outputs or (), cachers),
             cachers=None if cachers is None else tuple(cachers),
             suppress_missing_inputs=suppress_missing_inputs,
-            params=None if params is None else tuple(params),
+            params=None if counting["params"] is None else tuple(counting["params"]),
+            version="" if counting["version"] is None else str(counting["version"]),
+            code=counting["code"] or "",
+            extra_code=tuple(counting["extra_code"] or ()),
             options=read_options(options, function_place(function)),
         )
         return _traced(spec)

@@ -28,6 +28,7 @@ from curidask.hashing import digest
 from curidask.logs import FOR_FILE
 from curidask.params import EMPTY_HASH
 from curidask.snapshots import Snapshots, literal_digest
+from curidask.stage_code import WATCHED_CODE, CodeOfStage, no_code
 from curidask.stage_spec import OutputSpec, StageSpec, check_name
 from curidask.staging import SkippedOutput
 from curidask.store.names import files_stem, output_stem
@@ -67,6 +68,8 @@ class Tracer:
         Gives the files of the user's own that serve as the outputs of a stage on a record, one for each or none.
     is_anew : callable
         Tells of a stage, by name, whether each call of it is computed anew, as in a live session that overwrites.
+    code : callable
+        Gives the code of a stage that gets a parameter set.
     """
 
     graph: Graph
@@ -77,6 +80,7 @@ class Tracer:
     current: Callable[[ArtifactRef], ArtifactRef] = lambda ref: ref
     find_given: FindGiven = lambda spec, outputs, record: ()
     is_anew: Callable[[str], bool] = lambda stage: False
+    code: CodeOfStage = no_code
     _anew: set[int] = field(default_factory=set)
     _checked: dict[int, StageSpec] = field(default_factory=dict)
     _by_key: dict[tuple[str, tuple[str | None, ...]], int] = field(default_factory=dict)
@@ -223,10 +227,13 @@ class Tracer:
         outputs = self._outputs(spec)
         given = self.find_given(spec, outputs, info)
         info = _used(info, spec)
-        components = _components(info, spec, inputs, gathered, kwargs)
+        code = self.code(spec, info.params)
+        components = _components(info, spec, inputs, gathered, kwargs, code.key)
         if given:
             components["files"] = {output.name: file.digest for output, file in zip(outputs, given, strict=True)}
         key = digest(("task", *components.items()), where=f"stage {spec.name!r} of {info.label}")
+        if code.watched:
+            components[WATCHED_CODE] = code.watched
         stems = tuple(self._stem(info.used_hash, spec, o, artifact_key(key, o.name)) for o in outputs)
         known = self._known(spec, key, stems, info.label)
         anew = force or self.is_anew(spec.name)
@@ -415,15 +422,21 @@ def _used(info: RecordInfo, spec: StageSpec) -> RecordInfo:
 
 
 def _components(
-    info: RecordInfo, spec: StageSpec, inputs: Inputs, gathered: tuple[Gathered, ...], kwargs: Mapping[str, Literal]
+    info: RecordInfo,
+    spec: StageSpec,
+    inputs: Inputs,
+    gathered: tuple[Gathered, ...],
+    kwargs: Mapping[str, Literal],
+    code: str,
 ) -> dict[str, Any]:
     """What decides the result, by name: the key is made of it, and the manifest keeps it to explain differences."""
     components: dict[str, Any] = {
         "stage": spec.name,
+        "outputs": [output.name for output in spec.outputs],  # their order tells which value is which
         "params": info.used_hash,
         "kwargs": {name: given.key for name, given in kwargs.items()},
         "inputs": {name: ref.key for name, ref in inputs.items()},
-        "code": spec.fingerprint,
+        "code": code,
     }
     if spec.is_aggregate:
         components["records"] = [

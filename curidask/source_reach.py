@@ -1,0 +1,139 @@
+"""What a function or class reaches: the code of a stage, read from the source without running anything.
+
+The rule is that of R's targets: functions and globals, found by their names, and what these reach in turn, as long as
+it is the project's. Only the source counts, never a value.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+from curidask.code_identity import public_name
+from curidask.source_definitions import Definition, Definitions, Part, world_of
+from curidask.source_files import LoadedSources, Sources
+from curidask.source_modules import digest
+from curidask.source_names import Unseen
+from curidask.source_place import Place, closure_values, find, layers, members, module_of, name_of
+from curidask.source_scopes import Key, Resolver, Scope
+
+__all__ = ["CodeOf", "Part", "closure_values", "code_of", "methods_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class CodeOf:
+    """All code of the project that a function or class reaches.
+
+    Attributes
+    ----------
+    digest : str
+        The same in each process, folder and version of Python.
+    parts : tuple of Part
+        What was asked for, and what it reaches.
+    unfollowed : tuple of str
+        What may lead to more code and cannot be followed.
+    packages : tuple of str
+        The installed packages that are used, by their top-level names, without the standard library.
+    """
+
+    digest: str
+    parts: tuple[Part, ...]
+    unfollowed: tuple[str, ...]
+    packages: tuple[str, ...]
+
+
+def code_of(value: Any, sources: Sources | None = None) -> CodeOf:
+    """The code of a function or class.
+
+    Parameters
+    ----------
+    value : callable
+        A function, method, class or `functools.partial`, or an object that is called, which counts by its class.
+    sources : Sources, optional
+        Where sources are read; by default as they were loaded.
+
+    Returns
+    -------
+    CodeOf
+        What a function's closure holds counts by its source only; see `closure_values`.
+    """
+    resolver = Resolver(sources or LoadedSources())
+    found = list(_placed(value, resolver, []))
+    places = [place for _, place in found if place is not None]
+    lost = [name_of(v) for v, place in found if place is None and resolver.is_local(module_of(v))]
+    named = lost if places or lost else [public_name(v) for v, _ in found]
+    given = {name for v, _ in found for name in closure_values(v, resolver.sources)}
+    return _reached(places, resolver, given, lost, named)
+
+
+def methods_of(cls: type, sources: Sources | None = None) -> CodeOf:
+    """The code of a class without its fields: for objects whose fields are told elsewhere, such as parameter sets.
+
+    Methods, properties and what else its body binds without a type hint count, its bases' too; so a class with nothing
+    but fields has no parts. See `code_of`.
+    """
+    resolver = Resolver(sources or LoadedSources())
+    return _reached([place for kind in cls.__mro__ for place in members(kind, resolver)], resolver)
+
+
+def _placed(value: Any, resolver: Resolver, seen: list[Any]) -> Iterator[tuple[Any, Place | None]]:
+    """The functions and classes that a value is made of, after those that they were given when they were made."""
+    for layer in layers(value):
+        if any(layer is known for known in seen):
+            continue
+        seen.append(layer)
+        place = find(layer, resolver)
+        held = closure_values(layer, resolver.sources) if place is not None and place.parameters else {}
+        for name in sorted(held.keys() & (place.parameters if place is not None else ())):
+            if isinstance(held[name], types.FunctionType | type):
+                yield from _placed(held[name], resolver, seen)
+        yield layer, place
+
+
+def _reached(
+    places: list[Place],
+    resolver: Resolver,
+    given: Set[str] = frozenset(),
+    lost: Sequence[str] = (),
+    named: Sequence[str] = (),
+) -> CodeOf:
+    titles = {place.statement: place.title for place in places}
+    definitions = Definitions(resolver, world_of(resolver, tuple(place.module for place in places)), titles)
+    found: dict[Key, Definition] = {}
+    for place in places:
+        if place.around not in found:  # as a decorator is to which what it decorates has led
+            _follow(place.key, definitions, found)
+    numbers = {key: str(number) for number, key in enumerate(found)}
+    told = []
+    for made in found.values():
+        leads = [f"{label} {' '.join(numbers[key] for key in keys)}" for label, keys in made.leads]
+        told.append("\n".join((made.part.digest, *leads)))
+    return CodeOf(
+        digest(*named, *told),
+        tuple(made.part for made in found.values()),
+        tuple(dict.fromkeys(_unfollowed(found, given, lost))),
+        tuple(sorted({name for made in found.values() for name in made.packages})),
+    )
+
+
+def _follow(start: Key, definitions: Definitions, found: dict[Key, Definition]) -> None:
+    """Add a definition and all that it reaches, each once, in an order that the names in the sources give."""
+    pending = [start]
+    while pending:
+        key = pending.pop()
+        if key not in found:
+            found[key] = made = definitions.of(key)
+            pending += reversed([other for _, keys in made.leads for other in keys])
+
+
+def _unfollowed(found: dict[Key, Definition], given: Set[str], lost: Sequence[str]) -> Iterator[str]:
+    told: dict[tuple[Scope, Unseen], str] = {}
+    for made in found.values():
+        for seen, text in made.unseen.items():
+            told.setdefault(seen, text)  # all of a module has what a function of it has
+        yield from (f"the value of {name} in {made.part.name}" for name in sorted(made.parameters - given))
+        yield from sorted(made.blind)
+    yield from told.values()
+    yield from (f"{name}, which has no source" for name in lost)

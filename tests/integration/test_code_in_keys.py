@@ -1,0 +1,322 @@
+"""Code counts: edits of each kind make what they decide anew, through the command, in this process and on workers."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+
+import pytest
+
+from tests.conftest import Project
+
+KINDS: dict[str, tuple[str, str, str, str]] = {
+    "body": ("def f(): return 1", "m.f()", "return 1", "return 2"),
+    "constant": ("K = 1\ndef f(): return K", "m.f()", "K = 1", "K = 2"),
+    "constant_here": ("K = 1", "m.K", "K = 1", "K = 2"),
+    "default": ("def f(x=1): return x", "m.f()", "x=1", "x=2"),
+    "keyword_default": ("def f(*, x=1): return x", "m.f()", "x=1", "x=2"),
+    "helper_of_helper": ("def g(): return 1\ndef f(): return g()", "m.f()", "return 1", "return 2"),
+    "nested_function": ("def f():\n    def g(): return 1\n    return g()", "m.f()", "return 1", "return 2"),
+    "lambda_in_table": ("T = {'a': lambda: 1}\ndef f(): return T['a']()", "m.f()", "lambda: 1", "lambda: 2"),
+    "function_in_table": ("def g(): return 1\nT = [g]\ndef f(): return T[0]()", "m.f()", "return 1", "return 2"),
+    "table_filled_later": ("T = {}\nT['a'] = 1\ndef f(): return T['a']", "m.f()", "= 1", "= 2"),
+    "table_updated": ("T = {}\nT.update(a=1)\ndef f(): return T['a']", "m.f()", "a=1", "a=2"),
+    "augmented": ("K = 1\nK += 1\ndef f(): return K", "m.f()", "+= 1", "+= 2"),
+    "unpacked": ("A, (B, C) = 1, (2, 3)\ndef f(): return C", "m.f()", "(2, 3)", "(2, 4)"),
+    "conditional": (
+        "import sys\nif sys.version_info > (3,):\n    K = 1\nelse:\n    K = 0\ndef f(): return K",
+        "m.f()",
+        "K = 1",
+        "K = 2",
+    ),
+    "tried": ("try:\n    K = 1\nexcept ValueError:\n    K = 0\ndef f(): return K", "m.f()", "K = 1", "K = 2"),
+    "looped": ("T = []\nfor i in range(1):\n    T.append(i)\ndef f(): return T", "m.f()", "range(1)", "range(2)"),
+    "method": ("class A:\n    def g(self): return 1\ndef f(): return A().g()", "m.f()", "return 1", "return 2"),
+    "class_here": ("class A:\n    def g(self): return 1", "m.A().g()", "return 1", "return 2"),
+    "class_attribute": ("class A:\n    k = 1\ndef f(): return A.k", "m.f()", "k = 1", "k = 2"),
+    "base_class": (
+        "class B:\n    def g(self): return 1\nclass A(B): pass\ndef f(): return A().g()",
+        "m.f()",
+        "return 1",
+        "return 2",
+    ),
+    "metaclass": (
+        "class M(type):\n    k = 1\nclass A(metaclass=M): pass\ndef f(): return A.k",
+        "m.f()",
+        "k = 1",
+        "k = 2",
+    ),
+    "property": (
+        "class A:\n    @property\n    def g(self): return 1\ndef f(): return A().g",
+        "m.f()",
+        "return 1",
+        "return 2",
+    ),
+    "static": (
+        "class A:\n    @staticmethod\n    def g(): return 1\ndef f(): return A.g()",
+        "m.f()",
+        "return 1",
+        "return 2",
+    ),
+    "dataclass_default": (
+        "from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int = 1\ndef f(): return A().x",
+        "m.f()",
+        "= 1",
+        "= 2",
+    ),
+    "dataclass_order": (
+        "from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int\n    y: int\ndef f(): return A(1, 2).x",
+        "m.f()",
+        "    x: int\n    y: int",
+        "    y: int\n    x: int",
+    ),
+    "enum": ("import enum\nclass E(enum.Enum):\n    A = 1\ndef f(): return E.A.value", "m.f()", "A = 1", "A = 2"),
+    "named_tuple": (
+        "from collections import namedtuple\nN = namedtuple('N', 'x y')\ndef f(): return N(1, 2).x",
+        "m.f()",
+        "'x y'",
+        "'y x'",
+    ),
+    "decorator": ("def d(g):\n    return lambda: g() + 1\n@d\ndef f(): return 1", "m.f()", "g() + 1", "g() + 2"),
+    "decorator_argument": (
+        "def d(n):\n    return lambda g: lambda: g() + n\n@d(1)\ndef f(): return 1",
+        "m.f()",
+        "@d(1)",
+        "@d(2)",
+    ),
+    "partial": ("import functools\ndef g(x): return x\nf = functools.partial(g, 1)", "m.f()", "g, 1", "g, 2"),
+    "partial_function": (
+        "import functools\ndef g(x): return x + 1\nf = functools.partial(g, 1)",
+        "m.f()",
+        "x + 1",
+        "x + 2",
+    ),
+    "alias": ("def g(): return 1\nf = g", "m.f()", "return 1", "return 2"),
+    "closure_made": ("def make(n):\n    return lambda: n\nf = make(1)", "m.f()", "make(1)", "make(2)"),
+    "closure_maker": ("def make(n):\n    return lambda: n + 1\nf = make(1)", "m.f()", "n + 1", "n + 2"),
+    "passed": ("def g(): return 1\ndef h(x): return x()\ndef f(): return h(g)", "m.f()", "return 1", "return 2"),
+    "default_function": ("def g(): return 1\ndef f(h=g): return h()", "m.f()", "return 1", "return 2"),
+    "comprehension": ("def g(x): return x + 1\ndef f(): return [g(x) for x in (1, 2)]", "m.f()", "x + 1", "x + 2"),
+    "generator": ("def g(): yield 1\ndef f(): return list(g())", "m.f()", "yield 1", "yield 2"),
+    "f_string": ("def g(): return 1\ndef f(): return f'{g()}'", "m.f()", "return 1", "return 2"),
+    "match": (
+        "def f(x=1):\n    match x:\n        case 1: return 'one'\n        case _: return 'other'",
+        "m.f()",
+        "case 1",
+        "case 3",
+    ),
+    "recursion": ("def f(n=3): return 1 if n < 1 else n * f(n - 1)", "m.f()", "return 1", "return 2"),
+    "import_in_function": ("def f():\n    import k_other as o\n    return o.K", "m.f()", "o.K", "o.L"),
+    "import_conditional": (
+        "try:\n    import k_other as o\nexcept ImportError:\n    o = None\ndef f(): return o.K",
+        "m.f()",
+        "o.K",
+        "o.L",
+    ),
+    "from_import": ("from k_other import K\ndef f(): return K", "m.f()", "import K", "import L as K"),
+    "star_import": ("from k_other import *\ndef f(): return K", "m.f()", "return K", "return L"),
+    "attribute_chain": ("import package.inner\ndef f(): return package.inner.K", "m.f()", "inner.K", "inner.L"),
+    "module_function": ("import package.inner as i\ndef f(): return i.g()", "m.f()", "i.g()", "i.h()"),
+    "augmented_in_function": (
+        "K = 0\ndef g():\n    global K\n    K = 1\ndef f():\n    g()\n    return K",
+        "m.f()",
+        "K = 1",
+        "K = 2",
+    ),
+    "string": ("K = 'a'\ndef f(): return K", "m.f()", "'a'", "'b'"),
+    "operator": ("def f(): return 3 + 2", "m.f()", "3 + 2", "3 - 2"),
+    "getattr": ("class A:\n    k = 1\ndef f(): return getattr(A, 'k')", "m.f()", "k = 1", "k = 2"),
+}
+"""Text of a module, what the stage computes with it, and an edit."""
+
+ELSEWHERE = {
+    "k_other.py": ("K = 1\nL = 2\n", "", ""),
+    "package/__init__.py": ("", "", ""),
+    "package/inner.py": ("K = 1\nL = 2\ndef g(): return 1\ndef h(): return 2\n", "", ""),
+}
+
+COSMETIC = (
+    lambda text: f'"""What this module is for."""\n{text}',
+    lambda text: f"# a comment\n\n\n{text}\n\n# another\n",
+    lambda text: text.replace("    ", "        "),
+    lambda text: text + "\n\nUNUSED = 5\n\n\ndef unused():\n    return UNUSED\n",
+    lambda text: text.replace("'", '"'),
+    lambda text: text.replace("(): return", "() -> object: return"),
+    lambda text: "from __future__ import annotations\n" + text,
+    lambda text: "import json, os\n" + text,
+)
+
+HEAD = """
+import curidask as cf
+from curidask.caching import JsonCacher
+"""
+
+STAGE = """
+import k_{name}
+
+@cf.stage(None, ["{name}"], [JsonCacher])
+def s_{name}(record):
+    with open("ran", "a") as file:
+        file.write("{name}\\n")
+    return {expression}
+"""
+
+RUN = """
+def get_params():
+    return [cf.ExperimentParameters("a")]
+
+def run(param_sets, manager):
+    record = cf.Record(manager, param_sets[0])
+    for stage in ({stages}):
+        stage(record)
+    if not manager.map_mode:
+        print(dict(record.state))
+"""
+
+
+def write(project: Project, modules: dict[str, str]) -> None:
+    for name, text in modules.items():
+        project.write(f"k_{name}.py", text + "\n")
+    for path, (text, _, _) in ELSEWHERE.items():
+        project.write(path, text)
+    stages = [STAGE.format(name=name, expression=KINDS[name][1].replace("m.", f"k_{name}.", 1)) for name in KINDS]
+    stages.append(RUN.format(stages=", ".join(f"s_{name}" for name in KINDS)))
+    project.write("experiments/e.py", HEAD + "".join(stages))
+
+
+def ran(project: Project, *arguments: str) -> tuple[set[str], dict[str, object]]:
+    """The stages that a run computed, and all values."""
+    (project.root / "ran").write_text("")
+    done = project.experiment("e", *arguments, "--no-report")
+    assert done.returncode == 0, done.stderr
+    computed = (project.root / "ran").read_text().split()
+    assert len(computed) == len(set(computed))
+    return set(computed), eval(done.stdout.strip().splitlines()[-1])
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_each_kind_of_edit_is_noticed_and_what_does_not_matter_is_not(project: Project, workers: str) -> None:
+    before = {name: text for name, (text, *_) in KINDS.items()}
+    after = {name: text.replace(old, new) for name, (text, _, old, new) in KINDS.items()}
+    assert [name for name in KINDS if before[name] == after[name]] == []
+    write(project, before)
+    computed, first = ran(project, "--parallel", workers)
+    assert computed == set(KINDS)
+    write(project, {name: COSMETIC[i % len(COSMETIC)](text) for i, (name, text) in enumerate(before.items())})
+    assert ran(project, "--parallel", workers) == (set(), first)
+    write(project, after)
+    computed, second = ran(project, "--parallel", workers)
+    assert set(KINDS) - computed == set()
+    assert [name for name in KINDS if first[name] == second[name]] == []
+    write(project, before)
+    assert ran(project, "--parallel", "2" if workers == "0" else "0") == (set(), first)
+
+
+LATER = """
+import curidask as cf
+from curidask.caching import JsonCacher
+from dataclasses import dataclass
+import words
+
+@dataclass
+class Params(cf.ExperimentParameters):
+    x: int = 1
+
+    def twice(self):
+        return self.x * 2
+
+@cf.stage(None, ["a"], [JsonCacher]{options})
+def first(record):
+    with open("ran", "a") as file:
+        file.write("first ")
+    return words.count(record.params.twice())
+
+@cf.stage(["a"], ["b"], [JsonCacher])
+def second(record, a):
+    with open("ran", "a") as file:
+        file.write("second ")
+    return a + 1
+
+def get_params():
+    return [Params("p")]
+
+def run(param_sets, manager):
+    print(second(first(cf.Record(manager, param_sets[0]))).state["b"])
+"""
+
+
+def value(project: Project, options: str, words: str = "def count(x): return x + 1\n", **env: str) -> tuple[str, str]:
+    """The value of the experiment after an edit, and the stages that ran."""
+    project.write("experiments/later.py", dedent(LATER).replace("{options}", options))
+    project.write("words.py", words)
+    (project.root / "ran").write_text("")
+    done = project.experiment("later", "--parallel", "0", "--no-report", env=env)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip(), (project.root / "ran").read_text().strip()
+
+
+OTHER = "def count(x): return x + 100\n"
+
+
+def test_what_a_stage_says_of_its_code(project: Project) -> None:
+    project.write("words.txt", "a b")
+    assert value(project, "") == ("4", "first second")
+    assert value(project, ", retries=1, timeout_seconds=50, priority=2") == ("4", "")
+    assert value(project, "", OTHER) == ("103", "first second")
+    assert value(project, ', version="1"') == ("4", "first second")
+    assert value(project, ', version="1"', OTHER) == ("4", "")
+    assert value(project, ", version=2", OTHER) == ("103", "first second")
+    assert value(project, ', code="ignore"') == ("4", "first second")
+    assert value(project, ', code="ignore"', OTHER) == ("4", "")
+    done = project.experiment("later", "--parallel", "0", "--no-report")
+    assert "was edited" not in done.stderr
+    assert value(project, ', code="warn"') == ("4", "")
+    assert value(project, ', code="warn"', OTHER) == ("4", "")
+    done = project.experiment("later", "--parallel", "0", "--no-report", "--overwrite-stage", "first")
+    assert done.stdout.strip() == "103"
+    assert "was edited" not in project.experiment("later", "--parallel", "0", "--no-report").stderr
+    project.write("words.py", "def count(x): return x + 7\n")
+    done = project.experiment("later", "--parallel", "0", "--no-report", "--no-dag")
+    assert "the code of the stage 'first' was edited since 1 result of it were made" in done.stderr
+    assert value(project, ', code="ignore"', OTHER) == ("103", "")
+    assert value(project, "", OTHER, CURIDASK_CODE="ignore") == ("103", "second")  # which counted until now
+    assert value(project, "", OTHER, CURIDASK_CODE="ignore") == ("103", "")
+    assert value(project, ', code="track"', OTHER, CURIDASK_CODE="ignore")[0] == "103"
+    extra = ', extra_code=["words.txt", words.count]'
+    assert value(project, extra) == ("4", "first second")
+    assert value(project, extra) == ("4", "")
+    project.write("words.txt", "a b c")
+    assert value(project, extra) == ("4", "first second")
+
+
+def test_outputs_in_another_order_are_others(project: Project) -> None:
+    text = LATER.replace("{options}", "").replace('["a"], [JsonCacher])', '["a", "c"], [JsonCacher] * 2)')
+    text = text.replace("return words.count(record.params.twice())", "return 1, 2")
+    project.write("words.py", OTHER)
+    for outputs, value in (('["a", "c"]', "2"), ('["c", "a"]', "3"), ('["a", "c"]', "2")):
+        project.write("experiments/later.py", text.replace('["a", "c"]', outputs))
+        assert project.experiment("later", "--parallel", "0", "--no-report").stdout.strip() == value
+
+
+def test_methods_of_the_parameters_count(project: Project) -> None:
+    assert value(project, "") == ("4", "first second")
+    text = LATER.replace("self.x * 2", "self.x * 3")
+    project.write("experiments/later.py", text.replace("{options}", ""))
+    assert project.experiment("later", "--parallel", "0", "--no-report").stdout.strip() == "5"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (', code="trak"', "`code` is 'trak'"),
+        (", extra_code=[1]", "`extra_code` holds"),
+        (', extra_code=["none.txt"]', "cannot be read"),
+        (', extra_code="none.txt"', "not a list"),
+    ],
+)
+def test_mistakes_are_told(project: Project, options: str, said: str) -> None:
+    project.write("experiments/later.py", LATER.replace("{options}", options))
+    project.write("words.py", OTHER)
+    done = project.experiment("later", "--parallel", "0")
+    assert said in done.stderr
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
