@@ -18,6 +18,7 @@ from typing import Any, NoReturn, Self
 from curidask import history, run_folder
 from curidask.at_exit import Ending, close_abandoned, close_at_exit, close_later
 from curidask.code_changes import CodeChanges
+from curidask.code_store import CodeKeeper
 from curidask.config import Config, load_config
 from curidask.displays import Displays
 from curidask.errors import BoundToSessionError
@@ -143,6 +144,8 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         The folder that gets a copy of all that the run uses, for a store-full run.
     is_recorded : bool
         Whether the run has a record.
+    codes : StageCodes
+        The code of the stages that were called.
     """
 
     @keywords(cache_path="cache", overwrite_stage="overwrite_stages")
@@ -269,6 +272,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             facts=self._facts,
         )
         self.runner.audience.warned_once(self._cache.notices)
+        self.codes = StageCodes(self.config.code, self.config.root)
         self._tracer = Tracer(
             self.graph,
             self.prefix,
@@ -278,7 +282,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             current=self.runner.current,
             find_given=GivenFiles(self.config.root).find,
             is_anew=lambda stage: live and self.runner.policy.force.names_stage(stage),
-            code=StageCodes(self.config.code, self.config.root).of,
+            code=self.codes.of,
         )
         self.runner.reduce = self._tracer.reduce
         self.runner.find_record = self._find_record
@@ -480,6 +484,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             told.append(self._status)
         told.append(CodeChanges(self.store, lambda text: self.runner.audience.warned(text)))
         if self.writable:
+            told.append(CodeKeeper(self.store, lambda: self.codes.by_key))
             told.append(Publisher(self.store, self.config.root, lambda text: self.runner.audience.warned(text)))
         return told
 

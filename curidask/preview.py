@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
-from curidask.hash_fields import field_values
+from curidask.hash_fields import field_values, has_fields
 from curidask.redaction import hide_secrets
+
+HIDDEN = ("hash", "hash_representations", "overwrite")
+LONGEST = 200
 
 
 def preview(value: Any, limit: int = 80) -> str:
@@ -44,8 +47,7 @@ def describe_params(params: Any, names: Sequence[str] | None = None) -> dict[str
         return {}
     if names is not None:
         return {name: _plain(reduce(_part, name.split("."), params)) for name in names}
-    hidden = ("hash", "hash_representations", "overwrite")
-    return {name: _plain(value) for name, value in field_values(params).items() if name not in hidden}
+    return {name: _plain(value) for name, value in field_values(params).items() if name not in HIDDEN}
 
 
 def _part(value: Any, name: str) -> Any:
@@ -59,7 +61,20 @@ def _plain(value: Any) -> Any:
         return hide_secrets(value)
     if isinstance(value, list | tuple):
         return _plain_list(value)
+    if has_fields(type(value)):
+        return _fields_text(value)
     return getattr(value, "__qualname__", None) or preview(value)
+
+
+def _fields_text(value: Any, depth: int = 3) -> str:
+    """A dataclass as its ``repr`` would be, shortened."""
+    inner = (
+        f"{name}={_fields_text(held, depth - 1) if depth and has_fields(type(held)) else _plain(held)}"
+        for name, held in field_values(value).items()
+        if name not in HIDDEN
+    )
+    text = f"{type(value).__qualname__}({', '.join(inner)})" if depth else type(value).__qualname__
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _plain_list(value: Sequence[Any]) -> Any:

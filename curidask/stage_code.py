@@ -40,6 +40,11 @@ class StageCodes:
     _known: dict[tuple[int, tuple[type, ...]], StageCode] = field(default_factory=dict)
     _specs: list[StageSpec] = field(default_factory=list)
 
+    @property
+    def by_key(self) -> dict[str, StageCode]:
+        """The code of all stages that were called, by what enters their keys."""
+        return {code.key: code for code in self._known.values()}
+
     def of(self, spec: StageSpec, params: Any) -> StageCode:
         """The code of a stage that gets such a parameter set.
 

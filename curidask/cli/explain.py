@@ -1,0 +1,46 @@
+"""``curidask explain``: why the stages of an experiment run, or do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from curidask.cli import completion
+from curidask.terminal import say
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+@click.command("explain", context_settings=SETTINGS)
+@click.argument("name", metavar="EXPERIMENT", shell_complete=completion.experiments)
+@click.option("-p", "--params", "param_files", multiple=True, metavar="NAME", help="Parameter modules, as for a run.")
+@click.option("-n", "--names", multiple=True, metavar="SET", help="Only these parameter sets.")
+@click.option("--stage", default="", metavar="NAME", help="Only this stage.")
+@click.option("--prefix", metavar="TEXT", help="How the names of artifacts begin, as for a run.")
+@click.option("-c", "--cache", metavar="PLACE", help="The cache, as for a run.")
+def explain_command(name: str, param_files: tuple[str, ...], names: tuple[str, ...], stage: str, **how: Any) -> None:
+    """Say why the stages of EXPERIMENT would run: what changed since they last did. Nothing is computed.
+
+    Each stage that runs is compared with the nearest artifact of it in the cache: parameters with old and new value,
+    code with a diff, arguments, and what comes from stages before it.
+    """
+    from curidask.evidence import evidence_of
+    from curidask.experiment import run_experiment
+    from curidask.explaining import explain
+
+    given = {key: value for key, value in how.items() if value is not None}
+    result = run_experiment(
+        name, list(param_files) or None, names=list(names) or None, map_only=True, quiet=True, **given
+    )
+    manager = result.manager
+    plan = manager.plan()
+    known = {task.spec.name for task in manager.graph}
+    if stage and stage not in known:
+        raise click.UsageError(f"There is no stage {stage!r}; the experiment calls: {', '.join(sorted(known))}.")
+    found = evidence_of(manager.graph, plan, manager.store, manager.prefix, manager.codes.by_key)
+    for told in explain(manager.graph, plan, found, stage):
+        for line in told.lines():
+            say(line, err=False)
+    if result.stopped_at:
+        say(f"run() reads {result.stopped_at!r} here; what it does after that is not known yet")

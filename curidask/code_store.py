@@ -1,0 +1,108 @@
+"""The code that made artifacts, kept once beside them: what `curidask explain` compares with today's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from curidask.errors import CacheError
+from curidask.executors.base import Outcome
+from curidask.graph import Graph, Task
+from curidask.planner import Action, Plan
+from curidask.stage_code import StageCode
+from curidask.store.base import Store
+from curidask.store.untrusted import LARGE_BYTES, is_digest, is_texts, parse_object
+
+FOLDER = ".code/"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPart:
+    """A definition that a stage reached.
+
+    Attributes
+    ----------
+    kind, digest, source : str
+        See `curidask.source_reach.Part`.
+    """
+
+    kind: str
+    digest: str
+    source: str
+
+
+class CodeKeeper:
+    """Keeps the code of the stages that run in the cache; it listens to the runner.
+
+    Parameters
+    ----------
+    store : Store
+    codes : callable
+        Gives the code of all stages that were called, by what stands for it in keys.
+    """
+
+    told_as = "the keeping of code"
+
+    def __init__(self, store: Store, codes: Callable[[], Mapping[str, StageCode]]) -> None:
+        self._store = store
+        self._codes = codes
+        self._kept: set[str] = set()
+
+    def planned(self, graph: Graph, plan: Plan) -> None:
+        """Keep what is not there yet: one question for all, and an object for each that is new."""
+        wanted = {str(graph[task].components.get("code")) for task in plan.ids(Action.RUN)} - self._kept
+        codes = self._codes()
+        new = {digest: codes[digest] for digest in sorted(wanted) if digest in codes and codes[digest].parts}
+        self._kept.update(wanted)
+        for place in self._store.places if new else ():
+            names = {_name(digest): digest for digest in new}
+            there = place.exists(names)
+            for name in names.keys() - there:
+                place.write(name, _encoded(new[names[name]]))
+
+    def started_executor(self, description: str) -> None:
+        """Nothing."""
+
+    def ended(self, task: Task, outcome: Outcome) -> None:
+        """Nothing."""
+
+    def blocked(self, task: Task) -> None:
+        """Nothing."""
+
+    def waiting(self, task: Task, holder: str) -> None:
+        """Nothing."""
+
+    def warned(self, text: str) -> None:
+        """Nothing."""
+
+
+def read_code(store: Store, digests: Iterable[str]) -> dict[str, dict[str, KeptPart]]:
+    """The definitions behind what stands for code in keys, by name; what was not kept, or is damaged, is left out."""
+    wanted = {_name(digest): digest for digest in digests if is_digest(digest)}
+    found: dict[str, dict[str, KeptPart]] = {}
+    for source in store.sources:
+        data: Mapping[str, bytes] = {}
+        with suppress(CacheError):  # that tier tells nothing
+            data = source.objects.read_many(name for name, digest in wanted.items() if digest not in found)
+        for name, content in data.items():
+            with suppress(ValueError):
+                found[wanted[name]] = _decoded(content)
+    return found
+
+
+def _name(digest: str) -> str:
+    return f"{FOLDER}{digest}.json"
+
+
+def _encoded(code: StageCode) -> bytes:
+    parts = [[part.name, part.kind, part.digest, part.source] for part in code.parts]
+    return json.dumps({"version": 1, "parts": parts, "unfollowed": list(code.unfollowed)}).encode()
+
+
+def _decoded(content: bytes) -> dict[str, KeptPart]:
+    rows = parse_object(content, LARGE_BYTES).get("parts", ())
+    if not isinstance(rows, list) or not all(is_texts(row) and len(row) == 4 for row in rows):
+        raise ValueError("it has another form")
+    return {name: KeptPart(kind, digest, source) for name, kind, digest, source in rows}

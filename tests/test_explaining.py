@@ -1,0 +1,184 @@
+"""``curidask explain`` names what changed: parameter, code, argument, upstream, records; and nothing that did not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import curidask as cf
+from curidask.cli.curidask import cli
+from curidask.code_store import FOLDER, read_code
+from curidask.store.artifacts import ArtifactStore
+from tests.conftest import Project
+
+EXPERIMENT = """
+from dataclasses import dataclass
+import curidask as cf
+from curidask.caching import JsonCacher
+import text.clean
+
+@dataclass
+class Params(cf.ExperimentParameters):
+    lr: float = 0.1
+    seed: int = 0
+
+@cf.stage(None, ["rows"], [JsonCacher], params=["seed"])
+def load(record):
+    return text.clean.strip([record.params.seed])
+
+@cf.stage(["rows"], ["model"], [JsonCacher])
+def fit(record, rows, depth=1):
+    return [rows, record.params.lr, depth]
+
+@cf.aggregate(["model"], ["table"], [JsonCacher])
+def table(record, records, model):
+    return len(model)
+
+def get_params():
+    return [Params(f"set{i}", seed=i) for i in range(3)]
+
+def run(param_sets, manager):
+    records = [fit(load(cf.Record(manager, p)), depth=2) for p in param_sets]
+    table(cf.Record(manager, None), records)
+"""
+
+CLEAN = "LIMIT = 10\n\n\ndef strip(rows):\n    return rows[:LIMIT]\n"
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project after a run."""
+    project = Project(tmp_path_factory.mktemp("explain") / "project")
+    project.write("curidask.toml", "")
+    project.write("experiments/e.py", EXPERIMENT)
+    project.write("text/__init__.py", "")
+    project.write("text/clean.py", CLEAN)
+    assert project.experiment("e", "--parallel", "0", "--no-report").returncode == 0
+    return project.root
+
+
+@pytest.fixture
+def made(first: Path, tmp_path: Path) -> Project:
+    return Project(Path(shutil.copytree(first, tmp_path / "project")))
+
+
+def explained(project: Project, *arguments: str) -> str:
+    done = project.command("curidask", "explain", "e", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def edit(project: Project, path: str, old: str, new: str) -> None:
+    text = (project.root / path).read_text()
+    assert text.count(old) == 1
+    project.write(path, text.replace(old, new))
+
+
+def test_what_is_in_the_cache_needs_no_reason(made: Project) -> None:
+    assert explained(made).splitlines() == ["load: 3 not needed", "fit: 3 not needed", "table: 1 reused"]
+
+
+AGAIN = ["  input rows, which load makes, is another: set0, set1, set2"]
+TABLE = ["table: 1 to run", "  input model, which fit makes, is another: None"]
+
+
+def test_an_edit_of_code_is_named_with_its_diff(made: Project) -> None:
+    edit(made, "text/clean.py", "LIMIT = 10", "LIMIT = 20  # more")
+    assert explained(made).splitlines() == [
+        "load: 3 to run",
+        "  constant text.clean.LIMIT changed: set0, set1, set2",
+        "      @@ -1 +1 @@",
+        "      -LIMIT = 10",
+        "      +LIMIT = 20  # more",
+        "fit: 3 to run",
+        *AGAIN,
+        *TABLE,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "said"),
+    [
+        ("text/clean.py", "rows[:LIMIT]", "rows[1:LIMIT]", "function text.clean.strip changed: set0, set1, set2"),
+        ("experiments/e.py", "return text.clean", "return text . clean", ""),
+        ("text/clean.py", "def strip", "# why\ndef strip", ""),
+        ("experiments/e.py", "lr: float = 0.1", "lr: float = 0.5", "parameter lr: 0.1 -> 0.5: set0, set1, set2"),
+        ("experiments/e.py", "depth=2", "depth=3", "argument depth is another: set0, set1, set2"),
+        ("experiments/e.py", "seed=i", "seed=i + 10", "parameter seed: 2 -> 10: set0"),
+        ("experiments/e.py", "return len(model)", "return -len(model)", "function experiments.e.table changed: None"),
+        (
+            "experiments/e.py",
+            "records, model):",
+            "records, model, more=1):",
+            "function experiments.e.table changed: None",
+        ),
+        ("experiments/e.py", "range(3)", "range(4)", "1 more records (set3): None"),
+        ("experiments/e.py", '["seed"])', '["seed"], version=3)', "its code -> version 3: set0, set1, set2"),
+        ("experiments/e.py", '["seed"])', '["seed"], code="ignore")', "code counted, and does not now: set0"),
+        (
+            "experiments/e.py",
+            '"rows"], [JsonCacher]',
+            '"rows", "x"], [JsonCacher] * 2',
+            "its outputs are listed otherwise",
+        ),
+    ],
+)
+def test_each_kind_of_change_is_named(made: Project, path: str, old: str, new: str, said: str) -> None:
+    edit(made, path, old, new)
+    lines = explained(made)
+    assert said in lines
+    assert ("to run" in lines) == bool(said)
+
+
+def test_one_stage_and_some_sets(made: Project) -> None:
+    edit(made, "experiments/e.py", "depth=2", "depth=3")
+    assert explained(made, "--stage", "fit", "-n", "set1").splitlines() == [
+        "fit: 1 to run",
+        "  argument depth is another: set1",
+    ]
+    wrong = made.command("curidask", "explain", "e", "--stage", "fti")
+    assert wrong.returncode == 2
+    assert "the experiment calls: fit, load, table" in wrong.stderr
+
+
+def test_what_was_never_computed_and_what_is_gone(made: Project) -> None:
+    (artifact,) = [p for p in (made.root / "data" / "cache").glob("*_table_*.json") if "metadata" not in p.name]
+    artifact.unlink()
+    assert "never computed" in explained(made, "--prefix", "other")
+    assert "table: 1 to run" in explained(made)
+
+
+def test_code_is_kept_once(made: Project) -> None:
+    folder = made.root / "data" / "cache" / FOLDER
+    assert len(list(folder.iterdir())) == 3
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    edit(made, "experiments/e.py", "range(3)", "range(5)")
+    made.experiment("e", "--parallel", "0", "--no-report")
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"parts": 1}', b'{"parts": [[1, 2, 3, 4]]}', b'{"parts": [["a"]]}'])
+def test_kept_code_of_another_form_is_none(tmp_path: Path, content: bytes) -> None:
+    store = ArtifactStore.open(tmp_path)
+    store.objects.write(f"{FOLDER}{'0' * 64}.json", content)
+    assert read_code(store, ["0" * 64, "../../x", "", "version 1"]) == {}
+
+
+def test_kept_code_does_not_control_the_terminal(made: Project) -> None:
+    for path in (made.root / "data" / "cache" / FOLDER).iterdir():
+        kept = json.loads(path.read_text())
+        kept["parts"] = [[name, kind, "0" * 64, source + "\x1b[2J"] for name, kind, _, source in kept["parts"]]
+        path.write_text(json.dumps(kept))
+    edit(made, "text/clean.py", "LIMIT = 10", "LIMIT = 20")
+    edit(made, "experiments/e.py", "return len(model)", "return -len(model)")
+    assert "\x1b" not in explained(made)
+
+
+def test_help_says_what_it_does() -> None:
+    shown = CliRunner().invoke(cli, ["explain", "--help"]).output
+    assert "Nothing is computed" in shown
+    assert cf.__version__
