@@ -17,6 +17,7 @@ from curidask.executors.stage_record import StageRecord
 from curidask.executors.stored import check_one_call, load_stored
 from curidask.executors.values import resolved, unpack
 from curidask.graph import Literal, RecordInfo, is_suppressed
+from curidask.hashing import digest
 from curidask.representation import ArtifactRepresentation
 from curidask.store.manifests import Manifest
 from curidask.store.workspaces import Workspace
@@ -93,7 +94,15 @@ class Inputs:
         reported : list of Reported
         """
         self._reported = reported
-        return self._record(self.job.record, self.job.inputs, self._input_records, files)
+        record = self._record(self.job.record, self.job.inputs, self._input_records, files)
+        record.seed = self._seed()
+        return record
+
+    def _seed(self) -> int:
+        """What the stage may draw from: of all that decides its result but its code and its inputs."""
+        job = self.job
+        given = {name: literal.key for name, literal in job.kwargs.items()}
+        return int(digest(("seed", job.spec.name, job.record.used_hash, given))[:16], 16)
 
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:
         """What the function gets beside its record: an aggregate its records, and both their inputs by name.

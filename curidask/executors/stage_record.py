@@ -82,6 +82,10 @@ class StageRecord(CheckedCalls):
         What a stage may know of the session, wherever it runs.
     give_cachers : callable
         Gives the `stage_cachers`.
+    seed : int
+        To draw from: made of the stage's name, the parameters that it uses and the arguments of its call, so the same
+        on each machine and in each run, and another for each stage and set. Code is no part of it, so a stage that is
+        rewritten draws the same. 0 for a record that went into the stage's own.
     """
 
     def __init__(
@@ -106,6 +110,7 @@ class StageRecord(CheckedCalls):
         self._reported = reported
         self._inputs = inputs
         self._place = place
+        self.seed = 0
 
     @cached_property
     def params(self) -> Any:
@@ -118,6 +123,13 @@ class StageRecord(CheckedCalls):
     def args(self) -> Any:
         """The parameter set, under its old name."""
         return self.params
+
+    @cached_property
+    def rng(self) -> Any:
+        """A generator of numpy's (``numpy.random.Generator``) that begins with `seed`; one for the stage."""
+        import numpy as np
+
+        return np.random.default_rng(self.seed)
 
     @property
     def name(self) -> str:
