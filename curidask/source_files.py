@@ -6,8 +6,9 @@ import importlib.machinery
 import linecache
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from curidask.code_identity import is_installed_file
@@ -126,6 +127,18 @@ class LoadedSources:
 _COMPILED = [*importlib.machinery.EXTENSION_SUFFIXES, *importlib.machinery.BYTECODE_SUFFIXES]
 
 
+def _of_folders(name: str, path: Iterable[str]) -> importlib.machinery.ModuleSpec:
+    spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+    folders = (Path(place, name.rpartition(".")[2]) for place in path)
+    spec.submodule_search_locations = [str(folder) for folder in folders if folder.is_dir()]
+    return spec
+
+
+def _places(locations: Any) -> list[str]:
+    """The folders of a package; of one without an `__init__.py` as they were found, since it need not be imported."""
+    return list(getattr(locations, "_path", locations) or ())
+
+
 def _spec_of(name: str) -> importlib.machinery.ModuleSpec | None:
     module = sys.modules.get(name)
     if module is not None:
@@ -134,10 +147,13 @@ def _spec_of(name: str) -> importlib.machinery.ModuleSpec | None:
     around = _spec_of(parent) if parent else None
     if parent and (around is None or around.submodule_search_locations is None):
         return None
-    path = list(around.submodule_search_locations or ()) if around is not None else None
+    path = None if around is None else _places(around.submodule_search_locations)
     for finder in sys.meta_path:
         find: Any = getattr(finder, "find_spec", None)
-        spec: importlib.machinery.ModuleSpec | None = None if find is None else find(name, path, None)
+        try:
+            spec: importlib.machinery.ModuleSpec | None = None if find is None else find(name, path, None)
+        except KeyError:  # a folder in a package that is not imported, neither with an `__init__.py`
+            spec = _of_folders(name, path or ())
         if spec is not None:
             return spec
     return None

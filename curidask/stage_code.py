@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,8 @@ class StageCodes:
         """The code of all stages that were called, by what enters their keys."""
         return {code.key: code for code in self._known.values()}
 
-    def of(self, spec: StageSpec, params: Any) -> StageCode:
-        """The code of a stage that gets such a parameter set.
+    def of(self, spec: StageSpec, params: Any, gathered: Iterable[Any] = ()) -> StageCode:
+        """The code of a stage that gets such a parameter set, and gathers records with such ones.
 
         Raises
         ------
@@ -55,7 +55,7 @@ class StageCodes:
         UnstableHashError
             For a value in the stage's closure.
         """
-        kinds = tuple(_kinds(params))
+        kinds = tuple(_kinds(spec, params, gathered))
         known = self._known.get((id(spec), kinds))
         if known is None:
             self._specs.append(spec)  # or another might get its address
@@ -123,24 +123,37 @@ class StageCode:
     packages: tuple[str, ...] = ()
 
 
-CodeOfStage = Callable[[StageSpec, Any], StageCode]
+CodeOfStage = Callable[[StageSpec, Any, Iterable[Any]], StageCode]
 
 
-def no_code(spec: StageSpec, params: Any) -> StageCode:
+def no_code(spec: StageSpec, params: Any, gathered: Iterable[Any]) -> StageCode:
     """Nothing, for a graph in which code does not count."""
     return StageCode()
 
 
-def _kinds(params: Any) -> Iterator[type]:
-    """The class of a parameter set, and those of the sets and dataclasses in it, by their names."""
-    if params is None:
-        return
+def _kinds(spec: StageSpec, params: Any, gathered: Iterable[Any]) -> Iterator[type]:
+    """The classes of the parameter sets that a stage gets, and of what it uses of them, by their names."""
     found: dict[type, None] = {}
-    pending = [params]
+    if spec.params is None:
+        _add_kinds([params], found)
+    elif params is not None:
+        found[type(params)] = None
+        _add_kinds([_at(params, name) for name in spec.params], found)
+    _add_kinds(gathered, found)
+    yield from sorted(found, key=lambda kind: kind.__qualname__)
+
+
+def _add_kinds(values: Iterable[Any], found: dict[type, None]) -> None:
+    """Add the classes of what has fields, and of what is in these."""
+    pending = list(values)
     while pending:
         value = pending.pop()
-        if type(value) in found or not has_fields(type(value)):
-            continue
-        found[type(value)] = None
-        pending += field_values(value).values()
-    yield from sorted(found, key=lambda kind: kind.__qualname__)
+        if has_fields(type(value)):
+            found[type(value)] = None
+            pending += [held for held in field_values(value).values() if has_fields(type(held))]
+
+
+def _at(params: Any, path: str) -> Any:
+    for name in path.split("."):
+        params = getattr(params, name, None)
+    return params

@@ -224,9 +224,9 @@ for file in sorted(Path("data/cache").glob("*simulate*")):
 # => throws_HASH_simulate_path.KEY_metadata.json
 
 # %% [markdown]
-# Other parameters have other artifacts. So has other code: edit a stage, or a function of the project that it calls, and
-# it is computed anew (comments and docstrings do not count). `overwrite=True` in a set computes anew whatever the cache
-# holds.
+# Other parameters have other artifacts. So has other code: edit a stage, or a function of the project that it calls,
+# and it is computed anew (comments and docstrings do not count). `overwrite=True` in a set computes anew whatever the
+# cache holds.
 
 # %%
 strong_record = simulate(throw(cf.Record(manager, Throw("stronger wind", angle=45.0, drag=0.05))))

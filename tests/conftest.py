@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -115,6 +116,11 @@ def end_group(process: subprocess.Popen[str]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # it leads a session of its own, so this is its group's number
         process.communicate()
+
+
+def without_key(name: str) -> str:
+    """The name of an artifact's file without what stands for its key, which the code of its stage enters."""
+    return re.sub(r"\.[0-9a-f]{12}(?=\.|$)", "", name)
 
 
 @dataclass

@@ -46,6 +46,7 @@ class Project(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
 @contextmanager
 def imported(texts: Mapping[str, str | None], name: str) -> Iterator[tuple[ModuleType, Project]]:
     project = Project(texts)
+    hidden = {other: sys.modules.pop(other) for other in list(sys.modules) if project.module(other) is not None}
     before = dict(sys.modules)
     sys.meta_path.insert(0, project)
     try:
@@ -55,3 +56,4 @@ def imported(texts: Mapping[str, str | None], name: str) -> Iterator[tuple[Modul
         for other in set(sys.modules) - set(before):
             if project.module(other) is not None:
                 del sys.modules[other]
+        sys.modules.update(hidden)

@@ -136,7 +136,7 @@ def test_a_misspelt_variable_is_warned_of_and_others_are_left_alone(tmp_path: Pa
 
 def test_each_setting_has_its_variable(tmp_path: Path) -> None:
     numbers = {"parallel": "2", "lease_seconds": "20"}
-    choices = {"verify": "off", "object_client": "fsspec", "shared": "group"}
+    choices = {"verify": "off", "object_client": "fsspec", "shared": "group", "code": "warn"}
     plain = [name for name in SETTINGS if name not in TABLES | {"storage"}]
     values = {name: f"some/{name}" for name in plain} | numbers | choices
     config = read(tmp_path, **values)

@@ -213,6 +213,7 @@ def test_duplicate_names_warn_and_run(project: Project) -> None:
 
 
 def test_two_functions_of_one_name(project: Project) -> None:
+    project.write("curidask.toml", 'code = "ignore"')  # else they make different artifacts
     extra = "    other = [cf.stage(None, ['v'], [JsonCacher])(f) for f in (lambda record: 1, lambda record: 2)]\n"
     replaced(
         project,
@@ -231,12 +232,12 @@ def test_cache_that_cannot_be_written(project: Project) -> None:
 
 
 def test_full_disk_keeps_what_is_committed(project: Project) -> None:
-    project.experiment("demo", "-n", "set0", *GOOD)
-    project.calls()
     replaced(
         project,
         ('return {"x": record.params.x}', 'return {"x": record.params.x, "big": b"0" * (record.params.x * 300_000)}'),
     )
+    project.experiment("demo", "-n", "set0", *GOOD)
+    project.calls()
     limit = (200_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     project.started = True  # a started command has the limits of this process

@@ -304,6 +304,56 @@ def test_methods_of_the_parameters_count(project: Project) -> None:
     assert project.experiment("later", "--parallel", "0", "--no-report").stdout.strip() == "5"
 
 
+def test_of_what_is_in_parameters_only_what_is_used_counts(project: Project) -> None:
+    text = """
+        from dataclasses import dataclass
+        import curidask as cf
+        from curidask.caching import JsonCacher
+
+        @dataclass
+        class A:
+            k: int = 1
+            def get(self):
+                return self.k
+
+        @dataclass
+        class B(A):
+            def get(self):
+                return -self.k
+
+        @dataclass
+        class Params(cf.ExperimentParameters):
+            model: object = None
+            n: int = 1
+
+        @cf.stage(None, ["size"], [JsonCacher], params=["n"])
+        def size(record):
+            return record.params.n
+
+        @cf.stage(["size"], ["got"], [JsonCacher], params=["model"])
+        def got(record, size):
+            return record.params.model.get() * size
+
+        @cf.aggregate(["size"], ["all"], [JsonCacher])
+        def everything(record, records, size):
+            return [r.params.model.get() for r in records]
+
+        def get_params():
+            return [Params("a", model=A()), Params("b", model=B())]
+
+        def run(param_sets, manager):
+            records = [got(size(cf.Record(manager, params))) for params in param_sets]
+            everything(cf.Record(manager, None), records)
+        """
+    project.write("experiments/parts.py", text)
+    assert project.experiment("parts", "--parallel", "0", "--no-report").returncode == 0
+    assert [t["stage"] for t in project.last_run()["tasks"]].count("size") == 1
+    project.write("experiments/parts.py", text.replace("return -self.k", "return -2 * self.k"))
+    assert project.experiment("parts", "--parallel", "0", "--no-report").returncode == 0
+    ran = [(t["stage"], t["set"]) for t in project.last_run()["tasks"] if t["status"] == "done"]
+    assert sorted(ran) == [("everything", "None"), ("got", "b")]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

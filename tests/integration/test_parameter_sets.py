@@ -133,6 +133,7 @@ def test_displays_show_the_fields_of_all_kinds(project: Project) -> None:
 
 
 def test_a_prefix_shares_between_experiments_whose_own_files_hold_the_class(project: Project) -> None:
+    project.write("curidask.toml", 'code = "ignore"')  # where its calls are counted is code
     assert project.experiment("demo", "--prefix", "shared", "--parallel", "0").returncode == 0
     project.calls()
     text = DEMO.replace("Params", "Settings").replace(".parent.parent", ".parents[2]")
