@@ -237,7 +237,7 @@ def test_every_truncation_is_noticed(store: ArtifactStore, fresh: Fresh, manifes
     commit(store, manifest, {".json": b'{"some": "value", "n": 12}', "_dir/b": b"xyz"})
     for name in store.objects.list(manifest.stem):
         whole = store.objects.read(name)
-        for length in range(len(whole)):
+        for length in range(0, len(whole), 1 if store.local_root else 7):  # over the network, of each seven one
             store.objects.write(name, whole[:length])
             with pytest.raises(ArtifactMissingError):
                 fresh().checkout(manifest.stem, manifest.key)
@@ -251,7 +251,7 @@ def test_random_bit_flips_are_noticed(store: ArtifactStore, fresh: Fresh, manife
     chance = random.Random(7)
     for name in store.objects.list(manifest.stem):
         whole = store.objects.read(name)
-        for place in chance.sample(range(len(whole) * 8), k=min(200, len(whole) * 8)):
+        for place in chance.sample(range(len(whole) * 8), k=min(200 if store.local_root else 40, len(whole) * 8)):
             changed = bytearray(whole)
             changed[place // 8] ^= 1 << place % 8
             store.objects.write(name, bytes(changed))
