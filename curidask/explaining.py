@@ -46,11 +46,14 @@ class StageExplained:
     counts : dict of Action to int
     causes : dict of Cause to list of str
         With the records that have them.
+    unfollowed : dict of str to None
+        What its code may lead to that cannot be followed, in order.
     """
 
     name: str
     counts: dict[Action, int] = field(default_factory=dict)
     causes: dict[Cause, list[str]] = field(default_factory=dict)
+    unfollowed: dict[str, None] = field(default_factory=dict)
 
     def lines(self) -> Iterator[str]:
         """It as text."""
@@ -61,6 +64,7 @@ class StageExplained:
             more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
             yield f"  {cause.text}: {shown}{more}"
             yield from (f"      {line}" for line in cause.lines)
+        yield from (f"  not followed: {printable(what)}" for what in self.unfollowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,8 @@ def explain(graph: Graph, plan: Plan, evidence: Evidence, stage: str = "") -> li
         if stage and task.spec.name != stage:
             continue
         told = found.setdefault(task.spec.name, StageExplained(task.spec.name))
+        code = evidence.now.get(str(task.components.get("code")))
+        told.unfollowed |= dict.fromkeys(code.unfollowed if code is not None else ())
         told.counts[decision.action] = told.counts.get(decision.action, 0) + 1
         if decision.action is not Action.RUN:
             continue

@@ -68,9 +68,16 @@ class StageCodes:
         mode = spec.code or self.mode
         if mode == IGNORE:
             return StageCode()
-        found: list[CodeOf] = [code_of(spec.function, self.sources)]
-        found += [methods_of(kind, self.sources) for kind in kinds]
-        held = closure_values(spec.function, self.sources)
+        try:
+            found: list[CodeOf] = [code_of(spec.function, self.sources)]
+            found += [methods_of(kind, self.sources) for kind in kinds]
+            held = closure_values(spec.function, self.sources)
+        except Exception as error:  # of ours: nothing of the project is run to read it
+            raise StageDefinitionError(
+                f"The code of the stage {spec.name!r} could not be read ({type(error).__name__}: {error}).",
+                where=spec.where,
+                fix="give it a version, as in `@stage(..., version='1')`, which then stands for its code",
+            ) from error
         where = f"{spec.where}, which was made in a function"
         given = digest(dict(held), where=where) if held else ""
         extra = [self._extra(spec, each) for each in spec.extra_code]

@@ -152,6 +152,11 @@ def test_what_was_never_computed_and_what_is_gone(made: Project) -> None:
     assert "table: 1 to run" in explained(made)
 
 
+def test_what_cannot_be_followed_is_told(made: Project) -> None:
+    edit(made, "text/clean.py", "return rows[:LIMIT]", "return eval('rows[:LIMIT]')")
+    assert "  not followed: eval in text.clean.strip" in explained(made, "--stage", "load")
+
+
 def test_code_is_kept_once(made: Project) -> None:
     folder = made.root / "data" / "cache" / FOLDER
     assert len(list(folder.iterdir())) == 3

@@ -6,6 +6,8 @@ from textwrap import dedent
 
 import pytest
 
+import curidask as cf
+from curidask.errors import StageDefinitionError
 from tests.conftest import Project
 
 KINDS: dict[str, tuple[str, str, str, str]] = {
@@ -286,6 +288,19 @@ def test_what_a_stage_says_of_its_code(project: Project) -> None:
     assert value(project, extra) == ("4", "")
     project.write("words.txt", "a b c")
     assert value(project, extra) == ("4", "first second")
+
+
+def test_code_that_cannot_be_read_is_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("of ours")
+
+    monkeypatch.setattr("curidask.stage_code.code_of", fails)
+    stage = cf.stage(None, ["x"])(lambda record: 1)
+    with (
+        cf.ArtifactManager("unread", cache=project.root / "cache") as manager,
+        pytest.raises(StageDefinitionError, match=r"(?s)could not be read \(ZeroDivisionError: of ours\).*version"),
+    ):
+        stage(cf.Record(manager, None))
 
 
 def test_outputs_in_another_order_are_others(project: Project) -> None:
