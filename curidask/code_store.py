@@ -13,9 +13,8 @@ from curidask.graph import Graph, Task
 from curidask.planner import Action, Plan
 from curidask.stage_code import StageCode
 from curidask.store.base import Store
+from curidask.store.names import CODE
 from curidask.store.untrusted import LARGE_BYTES, is_digest, is_texts, parse_object
-
-FOLDER = ".code/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +40,30 @@ class CodeKeeper:
     store : Store
     codes : callable
         Gives the code of all stages that were called, by what stands for it in keys.
+    late : bool
+        Keep it when `finish` is called: between the steps of a session its folder holds artifacts only.
     """
 
     told_as = "the keeping of code"
 
-    def __init__(self, store: Store, codes: Callable[[], Mapping[str, StageCode]]) -> None:
+    def __init__(self, store: Store, codes: Callable[[], Mapping[str, StageCode]], *, late: bool = False) -> None:
         self._store = store
         self._codes = codes
+        self._late = late
+        self._wanted: set[str] = set()
         self._kept: set[str] = set()
 
     def planned(self, graph: Graph, plan: Plan) -> None:
-        """Keep what is not there yet: one question for all, and an object for each that is new."""
-        wanted = {str(graph[task].components.get("code")) for task in plan.ids(Action.RUN)} - self._kept
-        codes = self._codes()
+        """Keep what is not there yet."""
+        self._wanted |= {str(graph[task].components.get("code")) for task in plan.ids(Action.RUN)}
+        if not self._late:
+            self.finish()
+
+    def finish(self) -> None:
+        """Keep what stages that ran reached: one question for all of it, and an object for each that is new."""
+        wanted, codes = self._wanted - self._kept, self._codes()
         new = {digest: codes[digest] for digest in sorted(wanted) if digest in codes and codes[digest].parts}
-        self._kept.update(wanted)
+        self._kept |= wanted
         for place in self._store.places if new else ():
             names = {_name(digest): digest for digest in new}
             there = place.exists(names)
@@ -93,7 +101,7 @@ def read_code(store: Store, digests: Iterable[str]) -> dict[str, dict[str, KeptP
 
 
 def _name(digest: str) -> str:
-    return f"{FOLDER}{digest}.json"
+    return f"{CODE}{digest}.json"
 
 
 def _encoded(code: StageCode) -> bytes:

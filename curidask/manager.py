@@ -17,6 +17,7 @@ from typing import Any, NoReturn, Self
 
 from curidask import history, run_folder
 from curidask.at_exit import Ending, close_abandoned, close_at_exit, close_later
+from curidask.cache_use import without_cache
 from curidask.code_changes import CodeChanges
 from curidask.code_store import CodeKeeper
 from curidask.config import Config, load_config
@@ -207,6 +208,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         self.hashes_in_use = HashesInUse()
         self.full_store: Path | None = None
         self.graph = Graph()
+        self._code_keeper: CodeKeeper | None = None
         self.live = live
         self.dry = dry or map_only
         self.dry_cache = dry_cache
@@ -333,6 +335,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             steps.callback(self._fill_full_store)
             steps.callback(self._log.close)
             steps.callback(self._save_end)
+            steps.callback(self._keep_code)
             steps.callback(self._cache.end_use, self.graph)
             for record in reversed(self.records):
                 steps.callback(record.store_tracked_paths)
@@ -349,6 +352,11 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             raise
         self._warn_of_untold_failures()
         self._warn_of_uncalled_stages()
+
+    def _keep_code(self) -> None:
+        if self._code_keeper is not None:
+            with without_cache(self.runner.audience.warned, "the code of stages was not kept"):
+                self._code_keeper.finish()
 
     def _close_runner(self) -> None:
         self.runner.close(now=self._ends_as == "interrupted")
@@ -484,7 +492,8 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             told.append(self._status)
         told.append(CodeChanges(self.store, lambda text: self.runner.audience.warned(text)))
         if self.writable:
-            told.append(CodeKeeper(self.store, lambda: self.codes.by_key))
+            self._code_keeper = CodeKeeper(self.store, lambda: self.codes.by_key, late=self.live)
+            told.append(self._code_keeper)
             told.append(Publisher(self.store, self.config.root, lambda text: self.runner.audience.warned(text)))
         return told
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from click.testing import CliRunner
 
 import curidask as cf
 from curidask.cli.curidask import cli
-from curidask.code_store import FOLDER, read_code
+from curidask.code_store import read_code
 from curidask.store.artifacts import ArtifactStore
+from curidask.store.names import CODE
 from tests.conftest import Project
 
 EXPERIMENT = """
@@ -158,7 +160,7 @@ def test_what_cannot_be_followed_is_told(made: Project) -> None:
 
 
 def test_code_is_kept_once(made: Project) -> None:
-    folder = made.root / "data" / "cache" / FOLDER
+    folder = made.root / "data" / "cache" / CODE
     assert len(list(folder.iterdir())) == 3
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     edit(made, "experiments/e.py", "range(3)", "range(5)")
@@ -169,12 +171,12 @@ def test_code_is_kept_once(made: Project) -> None:
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"parts": 1}', b'{"parts": [[1, 2, 3, 4]]}', b'{"parts": [["a"]]}'])
 def test_kept_code_of_another_form_is_none(tmp_path: Path, content: bytes) -> None:
     store = ArtifactStore.open(tmp_path)
-    store.objects.write(f"{FOLDER}{'0' * 64}.json", content)
+    store.objects.write(f"{CODE}{'0' * 64}.json", content)
     assert read_code(store, ["0" * 64, "../../x", "", "version 1"]) == {}
 
 
 def test_kept_code_does_not_control_the_terminal(made: Project) -> None:
-    for path in (made.root / "data" / "cache" / FOLDER).iterdir():
+    for path in (made.root / "data" / "cache" / CODE).iterdir():
         kept = json.loads(path.read_text())
         kept["parts"] = [[name, kind, "0" * 64, source + "\x1b[2J"] for name, kind, _, source in kept["parts"]]
         path.write_text(json.dumps(kept))
@@ -187,3 +189,16 @@ def test_help_says_what_it_does() -> None:
     shown = CliRunner().invoke(cli, ["explain", "--help"]).output
     assert "Nothing is computed" in shown
     assert cf.__version__
+
+
+def test_gc_removes_the_code_of_what_it_removed(made: Project) -> None:
+    folder = made.root / "data" / "cache" / CODE
+    edit(made, "text/clean.py", "LIMIT = 10", "LIMIT = 20")
+    made.experiment("e", "--parallel", "0", "--no-report")
+    assert len(list(folder.iterdir())) == 4
+    for path in folder.iterdir():
+        os.utime(path, (1e9, 1e9))
+    for options, n_left in ((["--unused", "1d"], 4), (["--keep-runs", "1", "--grace", "0s"], 3)):
+        done = made.command("curidask", "cache", "gc", *options)
+        assert done.returncode == 0, done.stderr
+        assert len(list(folder.iterdir())) == n_left

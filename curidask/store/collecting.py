@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.bringing import all_files
 from curidask.store.inventory import Entry, Inventory
 from curidask.store.leftovers import find_leftovers, remove_leftovers
-from curidask.store.names import manifest_name
+from curidask.store.names import CODE, manifest_name
 from curidask.store.removing import remove_each, what_stays
 from curidask.store.usage import LEASE_SECONDS, Removal, Use, Uses
 
@@ -292,7 +292,18 @@ def collect(
     done.leftovers = _remove_halves(store, plan, uses, who, done.refused)
     done.leftovers += remove_leftovers(store, found, done.refused)
     done.refused |= uses.forget(plan.runs)
+    if not any(use.is_active(time.time()) for use in uses.by_id.values()):
+        remove_each(store.objects, _unused_code(store, inventory, done.stems, time.time() - grace_seconds))
     return done
+
+
+def _unused_code(store: ArtifactStore, inventory: Inventory, removed: Collection[str], old: float) -> list[str]:
+    """What is kept of code that made none of the artifacts that are left; nothing while one of them cannot be read."""
+    left = [entry for entry in inventory.artifacts if entry.stem not in removed]
+    if any(entry.manifest is None for entry in left):
+        return []
+    used = {f"{CODE}{entry.manifest.components.get('code')}.json" for entry in left if entry.manifest is not None}
+    return [e.name for e in store.objects.entries(CODE) if e.name not in used and 0 < e.modified < old]
 
 
 def _in_use(uses: Uses, planned_with: Mapping[str, tuple[float, bool]]) -> set[str]:

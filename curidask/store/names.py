@@ -12,6 +12,10 @@ from curidask.errors import UnsafeNameError
 
 MANIFEST_SUFFIX = "_metadata.json"
 LAYOUT_SUFFIX = ".layout.json"
+
+CODE = ".code/"
+"""Begins the names of what is kept of the code that made artifacts; see `curidask.code_store`."""
+
 PART_BYTES = 48
 HASH_BYTES = 40
 SUBDIR_BYTES = 200

@@ -101,6 +101,8 @@ def make_old(place: str | Path) -> None:
         old = replace(entry.manifest, created="2020-01-01T00:00:00+00:00").to_bytes()
         assert old != data
         store.objects.write(manifest_name(entry.stem), old)
+    for name in store.objects.list(".code/") if store.local_root else ():
+        os.utime(f"{store.local_root}/{name}", (LONG_AGO, LONG_AGO))
     for name in store.objects.list(".runs/"):
         values = json.loads(store.objects.read(name)) | {"started": LONG_AGO, "seen": LONG_AGO}
         store.objects.write(name, json.dumps(values).encode())
@@ -293,7 +295,7 @@ def test_gc_removes_what_dead_runs_left(team: Project, curidask: Command) -> Non
     assert len(planned) == 5
     assert curidask("cache", "gc", "--json").json["n_leftovers"] == 5
     assert objects.list(".gc/") == [".gc/young.json"]
-    left = sorted(path.name for path in team.cache.iterdir() if path.name.startswith((".c", ".w", ".t")))
+    left = sorted(path.name for path in team.cache.iterdir() if path.name.startswith((".cl", ".w", ".t")))
     assert left == [
         ".claim-stema.0",
         ".claim-stemy.0",
