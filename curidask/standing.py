@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import types
 import typing
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -151,7 +152,8 @@ def _kept_standings(name: str, modules: Mapping[str, Any]) -> Standings:
 
     What is put into a table later is no matter: nobody else who imports the module finds it there.
     """
-    state = [(name, id(module), len(vars(module))) for name, module in modules.items()]
+    # Not by address: another module may come to lie where one was that is gone.
+    state = [(name, weakref.ref(module), len(vars(module))) for name, module in modules.items()]
     kept = _kept.get(name)
     if kept is None or kept[0] != state:
         is_whole = not any(getattr(getattr(m, "__spec__", None), "_initializing", False) for m in modules.values())

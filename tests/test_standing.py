@@ -122,6 +122,14 @@ def test_what_stands_in_a_module_is_what_is_there(models: Any, find: Find, pickl
     assert found[0] is find(imported)
 
 
+def test_a_module_in_the_place_of_one_that_is_gone_is_another(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.id", lambda obj, own=id: 1 if isinstance(obj, ModuleType) else own(obj))
+    assert standing.of_own_modules().find(models.Ridge) is not None
+    _forget()
+    again = importlib.import_module("standing_models")
+    assert standing.of_own_modules().find(again.Ridge) is not None
+
+
 def test_objects_are_of_the_classes_that_stand_there(models: Any) -> None:
     found, imported = _read(pickling.dumps([models.Ridge(), models.Mode.FAST, models.Local(5)]))
     assert [type(value) for value in found] == [imported.Ridge, imported.Mode, imported.Local]
