@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from curidask import __version__
 from curidask.errors import CacheError
-from curidask.executors.base import ArtifactInfo, Kind, Outcome
+from curidask.executors.base import MADE, ArtifactInfo, Outcome
 from curidask.executors.describe import loaded_packages, user_name
 from curidask.executors.stored import cacher_name
 from curidask.graph import ArtifactRef, Graph, Task
@@ -206,7 +206,7 @@ class RunRecord:
         """How a task stands, in one word."""
         outcome = self.results.get(task)
         if outcome is not None:
-            return {Kind.DONE: "done", Kind.FOUND: "found"}.get(outcome.kind, "failed")
+            return outcome.kind.value if outcome.kind in MADE else "failed"
         if task in self.blocked_tasks:
             return "blocked"
         action = self.decisions[task][0]

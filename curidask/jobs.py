@@ -36,6 +36,8 @@ class JobMaker:
         How the tasks stand, kept up to date by its owner.
     forced : collection of int
         The tasks that must not be reused, likewise.
+    suspects : collection of int
+        The tasks of which a worker must see whether what is there stands on the contents of now, likewise.
     may_read : callable
         Tells of a task whether `run()` may still ask for its values.
     """
@@ -47,6 +49,7 @@ class JobMaker:
         prefix: str,
         status: Mapping[int, Status],
         forced: Collection[int],
+        suspects: Collection[int],
         may_read: Callable[[int], bool],
     ) -> None:
         self._graph = graph
@@ -54,6 +57,7 @@ class JobMaker:
         self._prefix = prefix
         self._status = status
         self._forced = forced
+        self._suspects = suspects
         self._may_read = may_read
         self._superseded: dict[int, int] = {}
         self._longest: dict[str, float] = {}
@@ -90,6 +94,7 @@ class JobMaker:
             supersedes=self._superseded.pop(task.id, -1),
             expected_seconds=self._longest.get(task.spec.name, 0.0),
             given=task.given,
+            is_suspect=task.id in self._suspects,
         )
 
     def _output(self, task: Task, index: int) -> JobOutput:

@@ -29,6 +29,7 @@ from curidask.executors.environment import Environment, ManagerFacts
 from curidask.executors.given_files import GivenFiles
 from curidask.graph import Graph, RecordInfo
 from curidask.keywords import keywords
+from curidask.lineage_keeper import LineageKeeper
 from curidask.listening import Audience, Listener
 from curidask.logs import RunLog, log_file
 from curidask.near_names import NearNames
@@ -209,6 +210,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         self.full_store: Path | None = None
         self.graph = Graph()
         self._code_keeper: CodeKeeper | None = None
+        self._lineage_keeper: LineageKeeper | None = None
         self.live = live
         self.dry = dry or map_only
         self.dry_cache = dry_cache
@@ -336,6 +338,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             steps.callback(self._log.close)
             steps.callback(self._save_end)
             steps.callback(self._keep_code)
+            steps.callback(self._keep_lineage)
             steps.callback(self._cache.end_use, self.graph)
             for record in reversed(self.records):
                 steps.callback(record.store_tracked_paths)
@@ -357,6 +360,11 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         if self._code_keeper is not None:
             with without_cache(self.runner.audience.warned, "the code of stages was not kept"):
                 self._code_keeper.finish()
+
+    def _keep_lineage(self) -> None:
+        if self._lineage_keeper is not None:
+            with without_cache(self.runner.audience.warned, "what artifacts were made from was not kept for plans"):
+                self._lineage_keeper.finish()
 
     def _close_runner(self) -> None:
         self.runner.close(now=self._ends_as == "interrupted")
@@ -493,7 +501,8 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         told.append(CodeChanges(self.store, lambda text: self.runner.audience.warned(text)))
         if self.writable:
             self._code_keeper = CodeKeeper(self.store, lambda: self.codes.by_key, late=self.live)
-            told.append(self._code_keeper)
+            self._lineage_keeper = LineageKeeper(self.store, self.prefix)
+            told += [self._code_keeper, self._lineage_keeper]
             told.append(Publisher(self.store, self.config.root, lambda text: self.runner.audience.warned(text)))
         return told
 

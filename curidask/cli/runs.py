@@ -59,6 +59,7 @@ def _print_run(run: RunStatus, width: int) -> None:
         for word, number in (
             ("ran", sum(c.ran for c in counts)),
             ("found", sum(c.found for c in counts)),
+            ("unchanged", sum(c.unchanged for c in counts)),
             ("failed", sum(c.failed for c in counts)),
             ("not run", sum(c.left + c.blocked for c in counts)),
             ("reused", sum(c.reused for c in counts)),

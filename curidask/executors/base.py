@@ -127,6 +127,8 @@ class Job:
         Whether all that it makes is stored, so that others may want to make it too: it is claimed first.
     reusable : bool
         Look into the store first: somebody may have made it since the plan.
+    is_suspect : bool
+        What was there when it was planned may have been made from other contents than its inputs have now.
     supersedes : int
         The generation of a claim on it whose lease was seen to end.
     expected_seconds : float
@@ -153,6 +155,7 @@ class Job:
     supersedes: int = -1
     expected_seconds: float = 0.0
     given: tuple[GivenFile, ...] = ()
+    is_suspect: bool = False
 
     @property
     def sources(self) -> list[Source]:
@@ -196,14 +199,19 @@ class Job:
 
 
 class Kind(Enum):
-    """How a job ended."""
+    """How a job ended. With `UNCHANGED`, what was there before is what would be made, of the same contents."""
 
     DONE = "done"
     FOUND = "found"
+    UNCHANGED = "unchanged"
     FAILED = "failed"
     INPUT_LOST = "input lost"
     INPUT_UNAVAILABLE = "input unavailable"
     HELD = "held by another"
+
+
+MADE = (Kind.DONE, Kind.FOUND, Kind.UNCHANGED)
+"""How a job ends whose outputs are there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +250,12 @@ class ArtifactInfo:
         The output, and its store name.
     size_bytes : int
     digest, preview : str
+    content : str
+        What `curidask.store.manifests.Manifest.content` says.
+    made_from : mapping of str to str
+        The contents that it was made from, by their keys.
+    tags : mapping of str to str
+        How its manifest looks in the listings of the places where it was stored now, by their URLs.
     run : str
         The run that made it.
     files : tuple of str
@@ -255,6 +269,9 @@ class ArtifactInfo:
     preview: str
     run: str = ""
     files: tuple[str, ...] = ()
+    content: str = ""
+    made_from: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,9 +343,16 @@ class Outcome:
     peak_bytes: int = 0
 
 
+MADE_FROM = -1
+
+
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """An outcome with the values that are not stored (packed for travel), by place among the outputs."""
+    """An outcome with the values that are not stored (packed for travel), by place among the outputs.
+
+    Under `MADE_FROM` stand the contents that the values were made from, by key: whoever stores what is made of them
+    stands on those.
+    """
 
     outcome: Outcome
     values: Mapping[int, Any] = field(default_factory=dict)

@@ -10,8 +10,20 @@ from functools import partial
 from typing import Any
 
 from curidask.errors import ArtifactDamagedError, ArtifactMissingError, ArtifactMixedError, ArtifactRejectedError
-from curidask.executors.base import ArtifactInfo, ErrorInfo, Job, JobResult, Keep, Kind, Outcome, Reported, Stored
+from curidask.executors.base import (
+    MADE_FROM,
+    ArtifactInfo,
+    ErrorInfo,
+    Job,
+    JobResult,
+    Keep,
+    Kind,
+    Outcome,
+    Reported,
+    Stored,
+)
 from curidask.executors.calling import call_stage, with_retries
+from curidask.executors.current_contents import stands_on_current
 from curidask.executors.describe import describe_error, worker_name
 from curidask.executors.environment import Environment
 from curidask.executors.given_files import load_given
@@ -51,7 +63,8 @@ def _run(job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]], su
             if held is not None:
                 return JobResult(Outcome(job.id, Kind.HELD, worker=worker_name(), held=held))
             artifacts = result.reuse()
-            kind = Kind.DONE if artifacts is None else Kind.FOUND
+            there = Kind.UNCHANGED if job.is_suspect else Kind.FOUND
+            kind = Kind.DONE if artifacts is None else there
             if artifacts is None:
                 artifacts = result.compute()
     except ClaimLostSignal as signal:
@@ -150,6 +163,9 @@ class _Run:
                 self.replace_whole = is_whole or self._is_partly_there()
                 return None
             found.append((manifest, prefix))
+        manifests = [manifest for manifest, _ in found]
+        if not stands_on_current(manifests, job, self.inputs.passed, self.env.store):
+            return None
         return tuple(artifact_info(manifest) for manifest, _ in found) if job.outputs else ()
 
     def _is_partly_there(self) -> bool:
@@ -184,5 +200,5 @@ class _Run:
                 seconds = time.perf_counter() - started
                 process.undo()
                 artifacts = keeper.keep(returned, seconds)
-            self.values = keeper.values
+            self.values = keeper.values and {**keeper.values, MADE_FROM: dict(self.inputs.digests)}
             return artifacts

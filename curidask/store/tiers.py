@@ -14,7 +14,7 @@ When a tier cannot be written, the artifact is kept in the others, and the user 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from curidask.errors import ArtifactMissingError, CacheError
 from curidask.store.artifacts import KEEP_IT, ONLY_READ, ArtifactStore
 from curidask.store.disk_errors import is_refused
+from curidask.store.lineage import Lineage
 from curidask.store.manifests import FileEntry, Manifest
 from curidask.store.objects import ObjectStore
 from curidask.store.payload import Checkout, Prepared, duplicate, prepare, same_form
@@ -165,6 +166,23 @@ class TieredStore:
     def present(self, stems: Collection[str]) -> set[str]:
         """Those that have a manifest and payload in some tier; one listing a tier, none for what an earlier one has."""
         return self._gather(set(stems), lambda store, left: store.present(left))
+
+    def lineage(self, stems: Collection[str], prefix: str) -> dict[str, Lineage]:
+        """See `Store.lineage`: of each artifact what the first tier says in which the last look has found it."""
+        found: dict[str, Lineage] = {}
+        for tier in self._read():
+            found |= tier.store.lineage([stem for stem in stems if stem not in found], prefix)
+        return found
+
+    def keep_lineage(self, rows: Mapping[str, tuple[Lineage, Mapping[str, str]]], prefix: str) -> None:
+        """See `Store.keep_lineage`."""
+        for tier in self.tiers:
+            if tier.takes_writes:
+                tier.store.keep_lineage(rows, prefix)
+
+    def take_tags(self, stem: str) -> dict[str, str]:
+        """See `Store.take_tags`."""
+        return {url: tag for tier in self.tiers for url, tag in tier.store.take_tags(stem).items()}
 
     def having(self, names: Collection[str]) -> set[str]:
         """Those of the object names that are in some tier."""
