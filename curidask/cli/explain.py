@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from curidask.cli import completion
 from curidask.terminal import say
 
+if TYPE_CHECKING:
+    from curidask.explaining import StageExplained
+    from curidask.manager import ArtifactManager
+    from curidask.planner import Plan
+
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+def explained(manager: ArtifactManager, plan: Plan, stage: str = "") -> list[StageExplained]:
+    """What happens to each stage of what was traced, or to one, and why."""
+    from curidask.evidence import evidence_of
+    from curidask.explaining import explain
+
+    found = evidence_of(manager.graph, plan, manager.store, manager.codes.by_key, stage)
+    return explain(manager.graph, plan, found, stage)
 
 
 @click.command("explain", context_settings=SETTINGS)
@@ -25,9 +39,7 @@ def explain_command(name: str, param_files: tuple[str, ...], names: tuple[str, .
     Each stage that runs is compared with the nearest artifact of it in the cache: parameters with old and new value,
     code with a diff, arguments, and what comes from stages before it.
     """
-    from curidask.evidence import evidence_of
     from curidask.experiment import run_experiment
-    from curidask.explaining import explain
 
     given = {key: value for key, value in how.items() if value is not None}
     result = run_experiment(
@@ -38,8 +50,7 @@ def explain_command(name: str, param_files: tuple[str, ...], names: tuple[str, .
     known = {task.spec.name for task in manager.graph}
     if stage and stage not in known:
         raise click.UsageError(f"There is no stage {stage!r}; the experiment calls: {', '.join(sorted(known))}.")
-    found = evidence_of(manager.graph, plan, manager.store, manager.prefix, manager.codes.by_key)
-    for told in explain(manager.graph, plan, found, stage):
+    for told in explained(manager, plan, stage):
         for line in told.lines():
             say(line, err=False)
     if result.stopped_at:
