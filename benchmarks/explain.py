@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from curidask.cli.explain import explained
-from curidask.experiment import run_experiment
 from curidask.executors.describe import loaded_packages
+from curidask.experiment import run_experiment
 from curidask.graph import Graph
 from curidask.preview import describe_params
 from curidask.store.artifacts import ArtifactStore

@@ -69,6 +69,7 @@ GROUPS = [
         "code_store",
         "explaining",
         "evidence",
+        "lineage",
         "snapshots",
         "tracing",
         "waiting",

@@ -27,23 +27,48 @@ def explained(manager: ArtifactManager, plan: Plan, stage: str = "") -> list[Sta
 
 
 @click.command("explain", context_settings=SETTINGS)
-@click.argument("name", metavar="EXPERIMENT", shell_complete=completion.experiments)
+@click.argument("name", metavar="EXPERIMENT|ARTIFACT", shell_complete=completion.experiments)
 @click.option("-p", "--params", "param_files", multiple=True, metavar="NAME", help="Parameter modules, as for a run.")
 @click.option("-n", "--names", multiple=True, metavar="SET", help="Only these parameter sets.")
 @click.option("--stage", default="", metavar="NAME", help="Only this stage.")
 @click.option("--prefix", metavar="TEXT", help="How the names of artifacts begin, as for a run.")
 @click.option("-c", "--cache", metavar="PLACE", help="The cache, as for a run.")
-def explain_command(name: str, param_files: tuple[str, ...], names: tuple[str, ...], stage: str, **how: Any) -> None:
+def explain_command(name: str, cache: str | None, **how: Any) -> None:
     """Say why the stages of EXPERIMENT would run: what changed since they last did. Nothing is computed.
 
     Each stage that runs is compared with the nearest artifact of it in the cache: parameters with old and new value,
     code with a diff, arguments, and what comes from stages before it.
+
+    Or say what made ARTIFACT, and what that was made from, all the way up. ARTIFACT is the path of one of its files in
+    the cache, its name, or a part of its name that no other has, such as the beginning or the end. What is the name of
+    an experiment is taken for the experiment.
     """
+    from curidask.config import load_config
+    from curidask.loading import is_experiment, near_experiments
+
+    config = load_config()
+    if any(how.values()) or is_experiment(config, name):
+        _explain_experiment(name, cache, **how)
+        return
+    from curidask.cli.explain_artifact import explain_artifact
+
+    for line in explain_artifact(config, name, cache, near_experiments(config, name)):
+        say(line, err=False)
+
+
+def _explain_experiment(
+    name: str, cache: str | None, param_files: tuple[str, ...], names: tuple[str, ...], stage: str, prefix: str | None
+) -> None:
     from curidask.experiment import run_experiment
 
-    given = {key: value for key, value in how.items() if value is not None}
     result = run_experiment(
-        name, list(param_files) or None, names=list(names) or None, map_only=True, quiet=True, **given
+        name,
+        list(param_files) or None,
+        names=list(names) or None,
+        cache=cache,
+        prefix=prefix,
+        map_only=True,
+        quiet=True,
     )
     manager = result.manager
     plan = manager.plan()
