@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 from curidask.code_store import KeptPart
 from curidask.graph import ArtifactRef, Graph, Task
 from curidask.planner import Action, Plan, Why
 from curidask.preview import describe_params
-from curidask.source_reach import Part
 from curidask.stage_code import StageCode
 from curidask.store.manifests import Manifest
 from curidask.store.untrusted import printable
@@ -75,9 +74,7 @@ class StageExplained:
         words = {Action.RUN: "to run", Action.REUSE: "reused", Action.PRUNE: "not needed"}
         yield f"{self.name}: " + ", ".join(f"{n} {words[action]}" for action, n in self.counts.items())
         for cause, labels in self._folded().items():
-            shown = ", ".join(labels[:SHOWN_LABELS])
-            more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
-            yield f"  {cause.text}: {shown}{more}"
+            yield f"  {cause.text}: {shown(labels)}"
             yield from (f"      {line}" for line in cause.lines)
         yield from (f"  not followed: {printable(what)}" for what in self.unfollowed)
         yield from (f"  package {what} since then; versions do not count" for what in self.packages)
@@ -228,7 +225,7 @@ class Comparing:
         causes = [
             *_params(task, old),
             *self._code(str(now.get("code", "")), str(then.get("code", ""))),
-            *_named("argument", now["kwargs"], _mapping(then.get("kwargs"))),
+            *named_causes("argument", now["kwargs"], _mapping(then.get("kwargs"))),
             *self._inputs(task, _mapping(then.get("inputs"))),
             *self._records(task, then.get("records")),
         ]
@@ -251,7 +248,9 @@ class Comparing:
 
     def _code(self, now: str, then: str) -> list[Cause]:
         if (now, then) not in self._edits:
-            self._edits[now, then] = list(code_causes(now, then, self.evidence))
+            code = self.evidence.now.get(now)
+            parts = None if code is None else {part.name: part for part in code.parts}
+            self._edits[now, then] = list(code_causes(now, then, parts, self.evidence.codes.get(then)))
         return self._edits[now, then]
 
     def _inputs(self, task: Task, then: Mapping[str, Any]) -> Iterator[Cause]:
@@ -278,9 +277,9 @@ class Comparing:
             ("records have other parameters", more & fewer),
         ):
             if names:
-                shown = printable(", ".join(sorted(names)[:SHOWN_LABELS]))
                 others = (ref for gathered in task.gathered for ref in gathered.artifacts.values())
-                yield Cause(f"{len(names)} {word} ({shown})", follows=names <= more & fewer and self._runs(others))
+                text = f"{len(names)} {word} ({printable(shown(sorted(names)))})"
+                yield Cause(text, follows=names <= more & fewer and self._runs(others))
         yield from self._gathered(task, {key: (new[key], _mapping(old[key])) for key in new.keys() & old.keys()})
         if old.keys() == new.keys() and [row[:2] for row in rows] != [row[:2] for row in now]:
             yield Cause("its records come in another order")
@@ -316,8 +315,29 @@ def _shown(values: Mapping[str, Any], name: str) -> str:
     return printable(repr(values[name]))[:60] if name in values else "(none)"
 
 
-def code_causes(now: str, then: str, evidence: Evidence) -> Iterator[Cause]:
-    """How code differs, by what stands for it in keys."""
+class Code(Protocol):
+    """A definition of which the source is known; see `curidask.source_reach.Part`."""
+
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+    @property
+    def digest(self) -> str: ...  # noqa: D102
+    @property
+    def source(self) -> str: ...  # noqa: D102
+
+
+def code_causes(
+    now: str, then: str, parts: Mapping[str, Code] | None, kept: Mapping[str, Code] | None
+) -> Iterator[Cause]:
+    """How code differs.
+
+    Parameters
+    ----------
+    now, then : str
+        What stands for it in keys.
+    parts, kept : mapping of str to Code, or None
+        The definitions that it has now, and had then; None where they are not known.
+    """
     if now == then:
         return
     if not now or not then:
@@ -326,11 +346,9 @@ def code_causes(now: str, then: str, evidence: Evidence) -> Iterator[Cause]:
     if now.startswith("version ") or then.startswith("version "):
         yield Cause(f"{_version(then)} -> {_version(now)}")
         return
-    kept, code = evidence.codes.get(then), evidence.now.get(now)
-    if kept is None or code is None:
+    if kept is None or parts is None:
         yield Cause("its code was edited")
         return
-    parts = {part.name: part for part in code.parts}
     for name in (*parts, *(name for name in kept if name not in parts)):
         old, new = kept.get(name), parts.get(name)
         if (old and old.digest) != (new and new.digest):
@@ -341,18 +359,25 @@ def _version(component: str) -> str:
     return printable(component) if component.startswith("version ") else "its code"
 
 
-def _edit(name: str, old: KeptPart | None, new: Part | None) -> Cause:
+def _edit(name: str, old: Code | None, new: Code | None) -> Cause:
     kind = new.kind if new is not None else old.kind if old is not None else ""
     word = "is used now" if old is None else "is not used now" if new is None else "changed"
     before, after = ("" if part is None else part.source for part in (old, new))
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), "then", "now", lineterm="", n=1)
-    shown = [printable(line) for line in list(lines)[2:]]
-    if len(shown) > SHOWN_DIFF_LINES:
-        shown = [*shown[:SHOWN_DIFF_LINES], f"({len(shown) - SHOWN_DIFF_LINES} more lines)"]
-    return Cause(f"{printable(kind)} {printable(name)} {word}", tuple(shown) if old and new else ())
+    told = [printable(line) for line in list(lines)[2:]]
+    if len(told) > SHOWN_DIFF_LINES:
+        told = [*told[:SHOWN_DIFF_LINES], f"({len(told) - SHOWN_DIFF_LINES} more lines)"]
+    return Cause(f"{printable(kind)} {printable(name)} {word}", tuple(told) if old and new else ())
 
 
-def _named(what: str, now: Mapping[str, Any], then: Mapping[str, Any]) -> Iterator[Cause]:
+def shown(labels: Sequence[str]) -> str:
+    """Names, the first of them where there are many."""
+    more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
+    return ", ".join(labels[:SHOWN_LABELS]) + more
+
+
+def named_causes(what: str, now: Mapping[str, Any], then: Mapping[str, Any]) -> Iterator[Cause]:
+    """The names under which there is another value."""
     for name in (*now, *(name for name in then if name not in now)):
         if now.get(name) != then.get(name):
             yield Cause(f"{what} {printable(name)} is another")
