@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
 
 from curidask.code_store import read_code
 from curidask.executors.describe import loaded_packages
@@ -46,25 +47,24 @@ def evidence_of(graph: Graph, plan: Plan, store: Store, codes: Mapping[str, Stag
         task = graph[decision.task]
         if decision.action is Action.REUSE and len(reused[task.spec.name]) < REUSED_OF_A_STAGE:
             reused[task.spec.name].append(task)
-    found = own_manifests([task for some in reused.values() for task in some], store)
-    return evidence_for(tasks, store, codes, found)
+    own = own_manifests([task for some in reused.values() for task in some], store)
+    found = evidence_for(tasks, store, codes)
+    return replace(found, nearest={**found.nearest, **own}, packages=_versions(codes.values()))
 
 
 def evidence_for(
     tasks: Sequence[Task],
     store: Store,
     codes: Mapping[str, StageCode],
-    others: Mapping[int, Manifest] | None = None,
     *,
     most: int = MOST_OF_A_STAGE,
+    most_listed: int = 0,
 ) -> Evidence:
-    """The same for these tasks, which run; `others` has manifests to be told with them."""
-    found = nearest_of(tasks, store, most)
+    """The same for these tasks, which run, without packages; see `nearest_of`."""
+    found = nearest_of(tasks, store, most, most_listed)
     then = {str(found[t.id].components.get("code")) for t in tasks if t.id in found} - {"", "None"}
     edited = then - {str(task.components.get("code")) for task in tasks}
-    return Evidence(
-        {**found, **(others or {})}, read_code(store, then if edited else ()), codes, _versions(codes.values())
-    )
+    return Evidence(found, read_code(store, then if edited else ()), codes)
 
 
 def own_manifests(tasks: Iterable[Task], store: Store) -> dict[int, Manifest]:
@@ -73,10 +73,24 @@ def own_manifests(tasks: Iterable[Task], store: Store) -> dict[int, Manifest]:
     return {stems[stem]: manifest for stem, manifest in (store.manifests(stems) if stems else {}).items()}
 
 
-def nearest_of(tasks: Sequence[Task], store: Store, most: int) -> dict[int, Manifest]:
-    """Of each task, if there is one, the artifact that is nearest to what it would make."""
+def nearest_of(tasks: Sequence[Task], store: Store, most: int, most_listed: int = 0) -> dict[int, Manifest]:
+    """Of each task, if there is one, the artifact that is nearest to what it would make.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    store : Store
+    most : int
+        How many artifacts of other parameters are looked at for a stage.
+    most_listed : int
+        How many names are listed of a place in the network; 0 for all. There they come sorted, so of a part of them it
+        is known up to where nothing is missing. Tasks that come after that are left out.
+    """
     names = {task.id: _name_of(task) for task in tasks}
-    known = _known(store, {beginning for beginning, _, _ in names.values()})
+    known, end = _known(store, {beginning for beginning, _, _ in names.values()}, most_listed)
+    if end:
+        named = [(task, task.store_stems[0][:-12]) for task in tasks]
+        tasks = [task for task, name in named if name < end and not end.startswith(name)]
     same = {task.id: known.get(names[task.id], [])[:MOST_OF_A_SET] for task in tasks}
     alike = _of_stages(known, [task for task in tasks if not same[task.id]], most)
     manifests = store.manifests({stem for stems in (*same.values(), *alike.values()) for stem in stems})
@@ -102,17 +116,25 @@ def _name_of(task: Task) -> Name:
     return beginning, hashed, rest
 
 
-def _known(store: Store, beginnings: Iterable[str]) -> dict[Name, list[str]]:
-    """The artifacts whose names begin so, the newest of each name first."""
+def _known(store: Store, beginnings: Iterable[str], most: int) -> tuple[dict[Name, list[str]], str]:
+    """The artifacts whose names begin so, the newest of each name first; and up to which name, if not all were listed.
+
+    For a cache of several places, the first of these ends counts.
+    """
     found: dict[Name, dict[str, float]] = defaultdict(dict)
+    ends: list[str] = []
     for beginning in beginnings:
         for source in store.sources:
-            for entry in source.objects.entries(f"{beginning}_"):
+            entries = source.objects.entries(f"{beginning}_")
+            is_part = most > 0 and source.local_root is None
+            for entry in islice(entries, most) if is_part else entries:
                 if entry.name.endswith(MANIFEST_SUFFIX):
                     stem = entry.name.removesuffix(MANIFEST_SUFFIX)
                     hashed, _, rest = stem[len(beginning) + 1 : -13].partition("_")
                     found[beginning, hashed, rest][stem] = entry.modified
-    return {name: sorted(stems, key=lambda stem: -stems[stem]) for name, stems in found.items()}
+            if is_part and (following := next(entries, None)) is not None:
+                ends.append(following.name)
+    return {name: sorted(stems, key=lambda stem: -stems[stem]) for name, stems in found.items()}, min(ends, default="")
 
 
 def _of_stages(
@@ -132,6 +154,8 @@ def _of_stages(
 
 def _versions(codes: Iterable[StageCode]) -> dict[str, str]:
     """Of the packages that are loaded, and of those that stages use and that are installed under the same name."""
+    import importlib.metadata
+
     found = dict(loaded_packages())
     for name in {name for code in codes for name in code.packages} - found.keys():
         with suppress(importlib.metadata.PackageNotFoundError):

@@ -21,6 +21,9 @@ SHOWN_LABELS = 4
 SHOWN_DIFF_LINES = 40
 SHOWN_VALUES = 10
 
+NEVER = "never computed"
+GONE = "its artifact is gone"
+
 Trait = tuple[str, str, int]
 """Something that artifacts have in common: of which kind, its name, and what stands for its value here."""
 
@@ -220,7 +223,7 @@ class Comparing:
         """Why a task runs that is not in the cache."""
         old = self.evidence.nearest.get(task.id)
         if old is None:
-            return [Cause("never computed")]
+            return [Cause(NEVER)]
         now, then = task.components, old.components
         causes = [
             *_params(task, old),
@@ -233,7 +236,7 @@ class Comparing:
             causes.append(Cause("its outputs are listed otherwise"))
         if now.get("files") != then.get("files"):
             causes.append(Cause("a file at `path_override` is another"))
-        return causes or [Cause("its artifact is gone")]
+        return causes or [Cause(GONE)]
 
     def packages(self, task: Task) -> Iterator[str]:
         """The packages, and Python, whose version was another when the artifact was made."""

@@ -70,6 +70,7 @@ GROUPS = [
         "explaining",
         "evidence",
         "lineage",
+        "run_causes",
         "run_diff",
         "snapshots",
         "tracing",
