@@ -31,6 +31,12 @@ def explained(manager: ArtifactManager, plan: Plan, stage: str = "") -> list[Sta
 @click.option("-p", "--params", "param_files", multiple=True, metavar="NAME", help="Parameter modules, as for a run.")
 @click.option("-n", "--names", multiple=True, metavar="SET", help="Only these parameter sets.")
 @click.option("--stage", default="", metavar="NAME", help="Only this stage.")
+@click.option(
+    "--unused-params",
+    is_flag=True,
+    help="Say instead which fields of its parameters the code of each stage cannot be seen to read, and the `params=` "
+    "for it.",
+)
 @click.option("--prefix", metavar="TEXT", help="How the names of artifacts begin, as for a run.")
 @click.option("-c", "--cache", metavar="PLACE", help="The cache, as for a run.")
 def explain_command(name: str, cache: str | None, **how: Any) -> None:
@@ -38,6 +44,8 @@ def explain_command(name: str, cache: str | None, **how: Any) -> None:
 
     Each stage that runs is compared with the nearest artifact of it in the cache: parameters with old and new value,
     code with a diff, arguments, and what comes from stages before it.
+
+    With --unused-params nothing is compared: the source of each stage is read for what it does with `record.params`.
 
     Or say what made ARTIFACT, and what that was made from, all the way up. ARTIFACT is the path of one of its files in
     the cache, its name, or a part of its name that no other has, such as the beginning or the end. What is the name of
@@ -57,9 +65,16 @@ def explain_command(name: str, cache: str | None, **how: Any) -> None:
 
 
 def _explain_experiment(
-    name: str, cache: str | None, param_files: tuple[str, ...], names: tuple[str, ...], stage: str, prefix: str | None
+    name: str,
+    cache: str | None,
+    param_files: tuple[str, ...],
+    names: tuple[str, ...],
+    stage: str,
+    unused_params: bool,
+    prefix: str | None,
 ) -> None:
     from curidask.experiment import run_experiment
+    from curidask.unused_params import unused_lines
 
     result = run_experiment(
         name,
@@ -71,12 +86,14 @@ def _explain_experiment(
         quiet=True,
     )
     manager = result.manager
-    plan = manager.plan()
     known = {task.spec.name for task in manager.graph}
     if stage and stage not in known:
         raise click.UsageError(f"There is no stage {stage!r}; the experiment calls: {', '.join(sorted(known))}.")
-    for told in explained(manager, plan, stage):
-        for line in told.lines():
-            say(line, err=False)
+    if unused_params:
+        lines = unused_lines(manager.graph, stage)
+    else:
+        lines = (line for told in explained(manager, manager.plan(), stage) for line in told.lines())
+    for line in lines:
+        say(line, err=False)
     if result.stopped_at:
         say(f"run() reads {result.stopped_at!r} here; what it does after that is not known yet")
