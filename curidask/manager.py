@@ -41,7 +41,6 @@ from curidask.reading import Reader
 from curidask.record import Record
 from curidask.reported import ReportCollector
 from curidask.run_cache import RunCache
-from curidask.run_causes import RunCauses
 from curidask.run_keeping import RunKeeper
 from curidask.run_status import StatusKeeper
 from curidask.runner import Runner
@@ -492,6 +491,8 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         if self._status is not None:
             told.append(self._status)
         if not self.live and any(isinstance(one, CauseListener) and one.wants_causes for one in others):
+            from curidask.run_causes import RunCauses
+
             told.append(RunCauses(self.store, lambda: self.codes.by_key, self._tell_causes))
         told.append(CodeChanges(self.store, lambda text: self.runner.audience.warned(text)))
         if self.writable:

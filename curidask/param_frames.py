@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from curidask.param_shapes import Path
-from curidask.source_scopes import Scope
+from curidask.source_identity import Function
+from curidask.source_names import Use
+from curidask.source_scopes import Outside, Resolver, Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +94,26 @@ def taken_by(
     found = dict(zip(in_order, given, strict=False))
     found |= {name: values for name, values in named.items() if name in by_name}
     return {name: values for name, values in found.items() if values}
+
+
+def definitions(called: ast.expr, frame: Frame, resolver: Resolver) -> Iterator[tuple[Scope, Any] | None]:
+    """The functions that a name with attributes leads to; None for each thing that is not one."""
+    steps: list[str] = []
+    while isinstance(called, ast.Attribute):
+        steps.insert(0, called.attr)
+        called = called.value
+    found = frame.imports(called.id) if isinstance(called, ast.Name) else ()
+    if not found or not isinstance(called, ast.Name):
+        yield None
+        return
+    root = called.id if found == "global" else found
+    for target in resolver.resolve(frame.scope, Use(root, tuple(steps), called.id)):
+        yield None if isinstance(target, Outside) else _plain_function(*target)
+
+
+def _plain_function(scope: Scope, name: Any) -> tuple[Scope, Any] | None:
+    """A definition that is one function without decorators, in its module."""
+    statements = scope.table.entries.get(name, ()) if isinstance(name, str) else ()
+    nodes = [s.node for s in statements if name in s.bound and not s.is_import]
+    plain = len(nodes) == 1 and isinstance(nodes[0], Function) and not nodes[0].decorator_list
+    return (scope, nodes[0]) if plain else None

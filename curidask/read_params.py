@@ -11,18 +11,18 @@ import ast
 import functools
 import inspect
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from curidask.hash_fields import BOOKKEEPING
-from curidask.param_frames import NOTHING, Frame, Local, Method, Params, Record, Value, Values, taken_by
+from curidask.param_frames import NOTHING, Frame, Local, Method, Params, Record, Value, Values, definitions, taken_by
 from curidask.param_shapes import Path, Shapes
 from curidask.source_files import LoadedSources, Sources
 from curidask.source_identity import Function
 from curidask.source_names import Use, bound_in
 from curidask.source_place import find, has_line, layers
-from curidask.source_scopes import Outside, Resolver, Scope
+from curidask.source_scopes import Resolver, Scope
 
 MOST_PASSES = 8
 """Over the body of a function, until its names hold nothing new."""
@@ -360,7 +360,7 @@ class _Reader:
 
     def _of_project(self, node: ast.Call, given: Sequence[Values], named: Mapping[str, Values], frame: Frame) -> Values:
         """A call of a function that a name leads to; it is followed where it is a plain function of the project."""
-        functions = list(self._definitions(node.func, frame))
+        functions = list(definitions(node.func, frame, self._resolver))
         if not functions or None in functions:
             for values in (*given, *named.values()):
                 self._escape(values, frame, node, f"passed to {ast.unparse(node.func)[:60]}")
@@ -372,20 +372,6 @@ class _Reader:
                 inner = self._call(definition, scope, f"{scope.title}{definition.name}", given, named, None)
                 found |= self._returned(inner, given, named, frame, node)
         return found
-
-    def _definitions(self, called: ast.expr, frame: Frame) -> Iterator[tuple[Scope, Any] | None]:
-        """The functions that a name with attributes leads to; None for each thing that is not one."""
-        steps: list[str] = []
-        while isinstance(called, ast.Attribute):
-            steps.insert(0, called.attr)
-            called = called.value
-        found = frame.imports(called.id) if isinstance(called, ast.Name) else ()
-        if not found or not isinstance(called, ast.Name):
-            yield None
-            return
-        root = called.id if found == "global" else found
-        for target in self._resolver.resolve(frame.scope, Use(root, tuple(steps), called.id)):
-            yield None if isinstance(target, Outside) else _plain_function(*target)
 
     # --- what is lost ------------------------------------------------------------------------------------------------
     def _escape(self, values: Values, frame: Frame, node: ast.AST, how: str) -> None:
@@ -399,14 +385,6 @@ class _Reader:
                 what = "the record is " if isinstance(value, Record) else ""
                 line = f" (line {node.lineno})" if hasattr(node, "lineno") else ""
                 self._whole[f"{what}{how} in {frame.title}{line}"] = None
-
-
-def _plain_function(scope: Scope, name: Any) -> tuple[Scope, Any] | None:
-    """A definition that is one function without decorators, in its module."""
-    statements = scope.table.entries.get(name, ()) if isinstance(name, str) else ()
-    nodes = [s.node for s in statements if name in s.bound and not s.is_import]
-    plain = len(nodes) == 1 and isinstance(nodes[0], Function) and not nodes[0].decorator_list
-    return (scope, nodes[0]) if plain else None
 
 
 _BUILTINS = frozenset(("isinstance", "type", "id", "callable", "getattr", "hasattr", "super"))
