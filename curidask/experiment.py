@@ -239,7 +239,8 @@ def run_experiment(
     given = mngr if isinstance(mngr, ArtifactManager) else None
     display = None
     if quiet is not None or progress or plain or log_debug:
-        display = Progress(quiet=bool(quiet or look), plain=plain, moving=True if progress and not plain else None)
+        moving = True if progress and not plain else None
+        display = Progress(quiet=bool(quiet or look), plain=plain, moving=moving, experiment=experiment_name)
     with _shown(display, plain=plain or no_color):
         config = config or (given.config if given else load_config())
         run = ExperimentRun(

@@ -30,7 +30,7 @@ from curidask.executors.given_files import GivenFiles
 from curidask.graph import Graph, RecordInfo
 from curidask.keywords import keywords
 from curidask.lineage_keeper import LineageKeeper
-from curidask.listening import Audience, Listener
+from curidask.listening import Audience, CauseListener, Listener
 from curidask.logs import RunLog, log_file
 from curidask.near_names import NearNames
 from curidask.params import HashesInUse
@@ -498,6 +498,10 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             told.append(RunLog())
         if self._status is not None:
             told.append(self._status)
+        if not self.live and any(isinstance(one, CauseListener) and one.wants_causes for one in others):
+            from curidask.run_causes import RunCauses
+
+            told.append(RunCauses(self.store, lambda: self.codes.by_key, self._tell_causes))
         told.append(CodeChanges(self.store, lambda text: self.runner.audience.warned(text)))
         if self.writable:
             self._code_keeper = CodeKeeper(self.store, lambda: self.codes.by_key, late=self.live)
@@ -505,6 +509,9 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             told += [self._code_keeper, self._lineage_keeper]
             told.append(Publisher(self.store, self.config.root, lambda text: self.runner.audience.warned(text)))
         return told
+
+    def _tell_causes(self, lines: Sequence[str], n_more: int) -> None:
+        self.runner.audience.told_causes(lines, n_more)
 
     def _make_executor(self) -> Executor:
         if self._closed and self._ending is None:  # somebody goes on with a session that is over

@@ -37,6 +37,8 @@ class Progress:
         A line when a stage has ended, instead of moving lines.
     moving : bool, optional
         Whether lines move; by default where the output is a terminal and not `quiet`.
+    experiment : str
+        The name by which it is asked for.
     """
 
     prints: ClassVar[bool] = True
@@ -44,6 +46,7 @@ class Progress:
     quiet: bool = False
     plain: bool = False
     moving: bool | None = None
+    experiment: str = "NAME"
     counts: Counts = field(default_factory=Counts)
     started: float = field(default_factory=time.monotonic)
     running_since: float = 0.0
@@ -98,6 +101,18 @@ class Progress:
     def told_load(self, text: str) -> None:
         """Keep what the moving lines say of the workers."""
         self.load = text
+
+    @property
+    def wants_causes(self) -> bool:
+        """Whether it shows why stages run."""
+        return not self.quiet
+
+    def told_causes(self, lines: Sequence[str], n_more: int) -> None:
+        """Show why stages run of which there are other artifacts."""
+        for line in lines:
+            self._say(line, dim=True)
+        if n_more:
+            self._say(f"and {n_more} more: curidask explain {self.experiment}", dim=True)
 
     def warned(self, text: str) -> None:
         """Show a warning, each once."""
