@@ -11,7 +11,7 @@ from curidask.executors.stored import check_stored, find_stored, has_users_check
 from curidask.graph import Graph, Task
 from curidask.jobs import stored_source
 from curidask.listening import Audience
-from curidask.planner import Action, Plan, plan
+from curidask.planner import Action, Decision, Plan, Reason, Why, plan
 from curidask.policy import Policy
 from curidask.store.base import Store
 
@@ -33,6 +33,8 @@ class Decider:
     ----------
     forced : set of int
         The tasks that were recomputed by force; what depends on them follows.
+    only_checked : set of int
+        The tasks that run for the check of determinism alone, and whose stored outputs are all there.
     facts : callable
         Gives what cachers may know of the session.
     """
@@ -47,6 +49,7 @@ class Decider:
         facts: Callable[[], ManagerFacts] = ManagerFacts,
     ) -> None:
         self.forced: set[int] = set()
+        self.only_checked: set[int] = set()
         self.facts = facts
         self._damaged: set[str] = set()
         self._graph = graph
@@ -61,7 +64,8 @@ class Decider:
         tasks = [self._graph[task] for task in self._graph.order(targets, stop=done)]
         if self._before_look is not None:
             self._before_look([stem for task in tasks for stem in (*task.store_stems, task.marker)])
-        stems = [stem for task in tasks for stem in (task.store_stems if task.stored else ())]
+        looks = self._policy.check_determinism
+        stems = [stem for task in tasks for stem in (task.store_stems if task.stored or looks else ())]
         present = self._store.present(stems) - self._damaged
         self._audience.warned_once(self._store.notices())
         force = replace(self._policy.force, tasks=frozenset(self.forced))
@@ -70,8 +74,19 @@ class Decider:
             made = plan(self._graph, present, force, targets, done=done, prune=self._policy.prune)
             unusable = self._unusable(made, targets, looked_at)
             if not unusable:
-                return made
+                return self._checked(made, present) if self._policy.check_determinism else made
             present = present - unusable  # what runs then may need what was not needed before
+
+    def _checked(self, made: Plan, present: Collection[str]) -> Plan:
+        """The plan with all tasks run, since a reused one tells nothing of its stage."""
+        decisions = dict(made.decisions)
+        for number, decision in made.decisions.items():
+            self.only_checked.discard(number)
+            if decision.action is not Action.RUN:
+                decisions[number] = Decision(number, Action.RUN, Reason(Why.CHECKED))
+                if all(stem is None or stem in present for stem in self._graph[number].stems):
+                    self.only_checked.add(number)
+        return Plan(decisions)
 
     def remember_forced(self, made: Plan) -> None:
         """Keep in mind what a plan recomputes by force, when it is carried out."""

@@ -38,6 +38,8 @@ class JobMaker:
         The tasks that must not be reused, likewise.
     may_read : callable
         Tells of a task whether `run()` may still ask for its values.
+    only_checked : collection of int
+        The tasks of which nothing is stored, kept up to date by its owner.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class JobMaker:
         status: Mapping[int, Status],
         forced: Collection[int],
         may_read: Callable[[int], bool],
+        only_checked: Collection[int] = (),
     ) -> None:
         self._graph = graph
         self._policy = policy
@@ -55,6 +58,7 @@ class JobMaker:
         self._status = status
         self._forced = forced
         self._may_read = may_read
+        self._only_checked = only_checked
         self._superseded: dict[int, int] = {}
         self._longest: dict[str, float] = {}
 
@@ -90,6 +94,8 @@ class JobMaker:
             supersedes=self._superseded.pop(task.id, -1),
             expected_seconds=self._longest.get(task.spec.name, 0.0),
             given=task.given,
+            checks=self._policy.check_determinism and not task.given,
+            commits=task.id not in self._only_checked,
         )
 
     def _output(self, task: Task, index: int) -> JobOutput:
@@ -102,7 +108,7 @@ class JobMaker:
     def _is_shared(self, ref: ArtifactRef) -> bool:
         """Whether an artifact may be read more than once; only one stage that is called once is known to read once."""
         readers = self._graph.dependents[ref.task]
-        if len(readers) != 1 or self._may_read(ref.task):
+        if len(readers) != 1 or self._may_read(ref.task) or self._policy.check_determinism:
             return True
         reader = self._graph[readers[0]]
         once = list(reader.inputs.values()).count(ref) == 1

@@ -29,6 +29,7 @@ class Why(Enum):
     UPSTREAM_OVERWRITE = "a stage before it is overwritten"
     CACHED = "in the cache"
     NOT_NEEDED = "nothing that runs needs it"
+    CHECKED = "determinism is checked"
 
 
 @dataclass(frozen=True, slots=True)

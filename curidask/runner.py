@@ -86,7 +86,15 @@ class Runner:
         self.reduce: Reducer = lambda task, is_lost, is_replaced: None
         self.find_record: Callable[[RecordInfo], Any] = lambda info: None
         self._decider = Decider(graph, store, policy, audience, before_look, facts)
-        self._jobs = JobMaker(graph, policy, prefix, self.state.status, self._decider.forced, self._may_read)
+        self._jobs = JobMaker(
+            graph,
+            policy,
+            prefix,
+            self.state.status,
+            self._decider.forced,
+            self._may_read,
+            self._decider.only_checked,
+        )
         self._is_finishing = False
         self._n_called = 0
         self._make_executor = make_executor
@@ -182,7 +190,8 @@ class Runner:
             if self.state.status.get(change.task) is not Status.HELD:
                 continue
             task = self.graph[change.task]
-            if isinstance(change, Made) and task.id not in self._decider.forced:
+            must_run = task.id in self._decider.forced or self.policy.check_determinism
+            if isinstance(change, Made) and not must_run:
                 self._tell_ended(task, Outcome(task.id, Kind.FOUND))
                 events.append(run_events.Finished(task.id))
             else:

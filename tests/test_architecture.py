@@ -77,6 +77,7 @@ GROUPS = [
         "jobs",
         "deciding",
         "stage_failures",
+        "determinism",
         "announcing",
         "counting",
         "run_status",
