@@ -19,9 +19,9 @@ TEXTS = {
 }
 
 FIXES = {
-    DIFFERS: "draw from `record.rng` or seed with `record.seed`, keep times and ids out of outputs, and let nothing "
-    "depend on what an earlier call left behind",
-    CACHED: "sort sets and lists of files before their order matters (`sorted(...)`); --overwrite-stage computes anew",
+    DIFFERS: "draw from `record.rng` or seed with `record.seed`, sort sets and lists of files (`sorted(...)`), keep "
+    "times and ids out of outputs, and let nothing depend on what an earlier call left behind",
+    CACHED: "sort sets and lists of files (`sorted(...)`) before their order matters; --overwrite-stage computes anew",
     CHANGED: "work on a copy, as in `data = data.copy()` or `copy.deepcopy(data)`",
     FAILED: "leave nothing behind that the next call stumbles over: globals, files outside of `record.get_path()`",
 }

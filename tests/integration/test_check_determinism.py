@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -17,6 +19,7 @@ import itertools
 import json
 import os
 import random
+import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,6 +156,15 @@ def order(record):
     return list({f"word {i}" for i in range(50)})
 
 
+# --- waits
+@cf.stage(None, ["waited"], [JsonCacher])
+def waits(record):
+    note("waits", record)
+    while not (CALLS / "go").exists():
+        time.sleep(0.05)
+    return random.random()
+
+
 # --- of which one output is not stored
 @cf.stage(None, ["kept", "held"], [JsonCacher, None])
 def partly(record):
@@ -173,6 +185,7 @@ PARTS = {
     "once": lambda r: [once(r)],
     "order": lambda r: [order(r)],
     "partly": lambda r: [partly(r), ends(r)],
+    "waits": lambda r: [waits(r)],
     "overwrites": lambda r: [fine(r), fine_passed(r), fine_files(r), overwrites(r)],
 }
 
@@ -276,6 +289,13 @@ def test_inputs_that_are_changed_in_place_are_named(shaky: Project, parallel: st
     assert "data.copy()" in done.stderr
 
 
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
 RECORDS = ("Record 0 (p)", "Record 1 (q)")
 
 
@@ -341,3 +361,18 @@ def test_a_run_in_python_raises_what_was_found(project: Project, monkeypatch: py
     assert raised.value.where == "stages: change"  # in place, but where x is 0
     project.write("experiments/mended.py", DEMO.replace('data["x"] *= 10', 'data = {"x": 10 * data["x"]}'))
     assert run_experiment("mended", parallel=0, check_determinism=True) == TABLE
+
+
+def test_what_another_run_made_meanwhile_is_checked_too(shaky: Project) -> None:
+    flags = ("shaky", "--check-determinism", "--parallel", "0", "-n", "p")
+    first = shaky.start(*flags, env={"PART": "waits"})
+    wait_for((shaky.root / "calls" / "waits_p").exists)
+    second = shaky.start(*flags, env={"PART": "waits"})
+    assert second.stderr is not None
+    wait_for(lambda: "waiting for" in (second.stderr.readline() if second.stderr else ""))
+    (shaky.root / "calls" / "go").touch()
+    for process in (first, second):
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 1, errors
+        assert "its output 'waited' came out as" in errors
+    assert n_calls(shaky, "waits_p") == 4  # what the first run stored, once more, and twice to compare with that
