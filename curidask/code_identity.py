@@ -25,8 +25,20 @@ _INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib"
 
 def is_installed(value: Any) -> bool:
     """Whether a function or class comes from the standard library or an installed package, and can be found by name."""
-    module = sys.modules.get(getattr(value, "__module__", None) or "")
-    if module is None or "<" in getattr(value, "__qualname__", "<"):
+    return "<" not in getattr(value, "__qualname__", "<") and is_installed_module(
+        getattr(value, "__module__", "") or ""
+    )
+
+
+def is_local_class(cls: type) -> bool:
+    """Whether a class was defined in a function of a project."""
+    return "<locals>" in cls.__qualname__ and not is_installed_module(cls.__module__)
+
+
+def is_installed_module(name: str) -> bool:
+    """Whether a module that is loaded is the standard library's or that of an installed package."""
+    module = sys.modules.get(name)
+    if module is None:
         return False
     file = getattr(module, "__file__", None)
     if file is None:
@@ -82,6 +94,23 @@ def of_class(cls: type) -> str:
     return _class_text(cls)
 
 
+def computed_defaults(function: types.FunctionType) -> dict[str, Any]:
+    """The defaults of a function that its source does not tell, by argument."""
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    defaults = function.__defaults__ or ()
+    found = {**dict(zip(names[len(names) - len(defaults) :], defaults, strict=True)), **(function.__kwdefaults__ or {})}
+    node = _find_node(function.__code__) if found else None
+    if node is not None:
+        arguments = node.args
+        positional = [arg.arg for arg in (*arguments.posonlyargs, *arguments.args)]
+        written = dict(zip(reversed(positional), reversed(arguments.defaults), strict=False))
+        written |= {
+            arg.arg: value for arg, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if value
+        }
+        found = {name: value for name, value in found.items() if not isinstance(written.get(name), ast.Constant)}
+    return found
+
+
 def reached_values(function: types.FunctionType) -> dict[str, Any]:
     """What a function takes from around it: its closure, and the project's constants and functions it names."""
     names = function.__code__.co_freevars
@@ -135,7 +164,7 @@ def _dedented(source: str) -> str:
     return inspect.cleandoc("\n" + source) if source[:1].isspace() else source
 
 
-def _find_node(code: types.CodeType) -> ast.AST | None:
+def _find_node(code: types.CodeType) -> FunctionNode | None:
     try:
         lines, _ = inspect.findsource(code)
         tree = _parsed("".join(lines))

@@ -23,6 +23,7 @@ from weakref import WeakKeyDictionary
 from curidask.code_identity import is_installed, public_name
 from curidask.errors import UnstableHashError
 from curidask.hash_fields import is_memo
+from curidask.local_classes import held_by
 
 MAX_DEPTH = 100
 """Containers within containers at most; deeper ones would end in Python's own recursion limit."""
@@ -53,12 +54,15 @@ class Encoder:
         The way to the part that is being encoded.
     open : dict of int to int
         Address and depth of each container that it is in.
+    classes : list of type
+        The classes whose own contents it is in.
     """
 
     def __init__(self, where: str, find: Callable[[type], Encoding]) -> None:
         self.path = [where]
         self.find = find
         self.open: dict[int, int] = {}
+        self.classes: list[type] = []
 
     def encode(self, value: Any) -> bytes:
         """The encoding of a value, or of a part of it."""
@@ -111,7 +115,18 @@ class Encoder:
 
     def named(self, tag: bytes, cls: type, *parts: bytes) -> bytes:
         """Something identified by its class and parts."""
-        return written(tag, text(class_name(cls)) + b"".join(parts))
+        name = class_name(cls)
+        held = self.held_by(cls) if "<locals>" in name else b""
+        return written(tag, text(name) + held + b"".join(parts))
+
+    def held_by(self, cls: type) -> bytes:
+        """What a class that was defined in a function holds; nothing while that is what is being encoded."""
+        if cls in self.classes:
+            return b""
+        self.classes.append(cls)
+        held = {name: self.inner(f" (its class: {name})", value) for name, value in held_by(cls).items()}
+        self.classes.pop()
+        return b"".join(text(name) + known for name, known in held.items())
 
     def parts(self, named: Mapping[str, Any], dot: str = ".") -> bytes:
         """Encode attributes; those that are None are left out, so that adding one keeps old digests."""

@@ -41,7 +41,7 @@ def register(cls: type, representation: Callable[[Any], Any]) -> None:
 
 
 def _choose(cls: type) -> Encoding:
-    told = _representation(cls)
+    told = representation_of(cls)
     if told is not None:
         return functools.partial(_told, told)
     own = next((encoding for matches, encoding in _FAMILIES if matches(cls)), None)
@@ -57,7 +57,8 @@ def _last(cls: type) -> Encoding:
 
 
 # --- what says itself what identifies it -----------------------------------------------------------------------------
-def _representation(cls: type) -> Callable[[Any], Any] | None:
+def representation_of(cls: type) -> Callable[[Any], Any] | None:
+    """What says for the objects of a class what stands for them in hashes; None for most."""
     known = (_registered.get(kind) or vars(kind).get(HOOK) for kind in cls.__mro__)
     return next((function for function in known if function is not None), None)
 
@@ -103,7 +104,8 @@ def _function(encoder: Encoder, value: Any) -> bytes:
 
 
 def _class(encoder: Encoder, value: Any) -> bytes:
-    return written(b"cl", text(code_identity.public_name(value)) + text(code_identity.of_class(value)))
+    held = encoder.held_by(value) if code_identity.is_local_class(value) else b""
+    return written(b"cl", text(code_identity.public_name(value)) + text(code_identity.of_class(value)) + held)
 
 
 def _bound(encoder: Encoder, value: Any) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -83,9 +83,19 @@ def is_pydantic(cls: type) -> bool:
 
 def declared_fields(cls: type) -> tuple[str, ...]:
     """The fields that a class declares, in their order."""
+    known = _declared_fields.get(cls)
+    if known is None:
+        known = _declared_fields[cls] = tuple(_declared(cls))
+    return known
+
+
+_declared_fields: WeakKeyDictionary[type, tuple[str, ...]] = WeakKeyDictionary()
+
+
+def _declared(cls: type) -> Iterable[str]:
     names = [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
     names += [field.name for field in getattr(cls, "__attrs_attrs__", ())]
-    return tuple(dict.fromkeys([*names, *getattr(cls, "__pydantic_fields__", ())]))
+    return dict.fromkeys([*names, *getattr(cls, "__pydantic_fields__", ())])
 
 
 def field_values(value: Any) -> dict[str, Any]:
@@ -137,6 +147,13 @@ _METHODS = (
     classmethod,
     staticmethod,
 )
+
+
+def fields_with_code(value: Any) -> list[Any]:
+    """The fields through which a value may bring code along: not those for which something else stands in its hash."""
+    represented = {*_representations(value), "hash_representations"}
+    held = field_values(value).items()
+    return [field for name, field in held if name not in represented or has_fields(type(field))]
 
 
 def hashed_field(value: Any, name: str) -> HashedField:

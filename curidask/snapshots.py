@@ -6,8 +6,10 @@ import contextlib
 import hashlib
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from curidask.carried_code import local_values
 from curidask.copies import MAX_SMALL_BYTES, is_plain, other_copy, read_once_error, read_once_part, small_pickle
 from curidask.errors import ParametersChangedError, UnstableHashError, ValueChangedError
 from curidask.graph import Literal, Watch
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from curidask.record import Record
 
 Identify = Callable[[Any], str]
+
+SHOWN_NAMES = 5
 
 
 def literal_digest(value: Any, *, where: str = "") -> str:
@@ -93,24 +97,30 @@ class Snapshots:
         before = self._watched.get(watch.place)
         if before is not None and before.identity != key and not before.is_over:
             raise before.changed(where)
-        copied = self._copied(value, key)
-        if copied is not value:
-            return Literal(copied, key)
-        self._watched[watch.place] = watch
-        return Literal(value, key, watch)
+        with contextlib.suppress(Exception):
+            copied = self._pickled(value, key)
+            return self._watching(value, watch) if copied is None else Literal(copied, key)
+        copied = other_copy(value, MAX_SMALL_BYTES)
+        held = local_values(copied)  # which is in the classes, and not in the copy
+        if copied is value or not held:
+            return self._watching(value, watch) if copied is value else Literal(copied, key)
+        names = ", ".join(list(held)[:SHOWN_NAMES])
+        fix = f"its class was defined in a function, and holds {names}: keep what changes in attributes of the object"
+        return self._watching(copied, replace(watch, value=copied, fix=fix))
 
-    def _copied(self, value: Any, key: str) -> Any:
-        """A copy; the value itself when it is large, or cannot be copied."""
-        try:
-            data = small_pickle(value)
-            if data is None:
-                return value
-            place = _place(key, data)
-            if place not in self._copies:
-                self._copies[place] = pickle.loads(data)
-            return self._copies[place]
-        except Exception:
-            return other_copy(value, MAX_SMALL_BYTES)
+    def _watching(self, value: Any, watch: Watch) -> Literal:
+        self._watched[watch.place] = watch
+        return Literal(value, watch.identity, watch)
+
+    def _pickled(self, value: Any, key: str) -> Any:
+        """A copy, the same for all that are alike; None of what is large."""
+        data = small_pickle(value)
+        if data is None:
+            return None
+        place = _place(key, data)
+        if place not in self._copies:
+            self._copies[place] = pickle.loads(data)
+        return self._copies[place]
 
 
 def _place(key: str, data: bytes) -> tuple[str, bytes]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+import types
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from curidask.carried_code import ObjectsOf, code_in
+from curidask.code_identity import is_local_class
 from curidask.errors import StageDefinitionError
-from curidask.hash_fields import field_values, has_fields
+from curidask.hash_fields import has_fields
 from curidask.hashing import digest
 from curidask.source_files import LoadedSources, Sources
 from curidask.source_place import closure_values
@@ -37,16 +40,18 @@ class StageCodes:
     mode: str
     root: Path
     sources: Sources = field(default_factory=LoadedSources)
-    _known: dict[tuple[int, tuple[type, ...]], StageCode] = field(default_factory=dict)
-    _specs: list[StageSpec] = field(default_factory=list)
+    _known: dict[tuple[Any, ...], StageCode] = field(default_factory=dict)
+    _kept: list[Any] = field(default_factory=list)
 
     @property
     def by_key(self) -> dict[str, StageCode]:
         """The code of all stages that were called, by what enters their keys."""
         return {code.key: code for code in self._known.values()}
 
-    def of(self, spec: StageSpec, params: Any, gathered: Iterable[Any] = ()) -> StageCode:
-        """The code of a stage that gets such a parameter set, and gathers records with such ones.
+    def of(self, spec: StageSpec, params: Any, gathered: Iterable[Any] = (), values: Iterable[Any] = ()) -> StageCode:
+        """The code of a stage that gets such a parameter set and such values, and gathers records with such sets.
+
+        What values bring along counts as well: functions, and the classes of objects.
 
         Raises
         ------
@@ -55,22 +60,23 @@ class StageCodes:
         UnstableHashError
             For a value in the stage's closure.
         """
-        kinds = tuple(_kinds(spec, params, gathered))
-        known = self._known.get((id(spec), kinds))
+        given = {_same(code): code for code in _given(spec, params, gathered, values)}
+        known = self._known.get((id(spec), *given))
         if known is None:
-            self._specs.append(spec)  # or another might get its address
-            known = self._known[id(spec), kinds] = self._made(spec, kinds)
+            self._kept += [spec, *given.values()]  # or others might get their addresses
+            known = self._known[id(spec), *given] = self._made(spec, given.values())
         return known
 
-    def _made(self, spec: StageSpec, kinds: tuple[type, ...]) -> StageCode:
+    def _made(self, spec: StageSpec, given: Iterable[Any]) -> StageCode:
         if spec.version:
             return StageCode(f"version {spec.version}")
         mode = spec.code or self.mode
         if mode == IGNORE:
             return StageCode()
         try:
-            found: list[CodeOf] = [code_of(spec.function, self.sources)]
-            found += [methods_of(kind, self.sources) for kind in kinds]
+            own = code_of(spec.function, self.sources)
+            brought = sorted((self._of_value(value) for value in given), key=lambda code: code.digest)
+            found: list[CodeOf] = [own, *brought]
             held = closure_values(spec.function, self.sources)
         except Exception as error:  # of ours: nothing of the project is run to read it
             raise StageDefinitionError(
@@ -79,14 +85,20 @@ class StageCodes:
                 fix="give it a version, as in `@stage(..., version='1')`, which then stands for its code",
             ) from error
         where = f"{spec.where}, which was made in a function"
-        given = digest(dict(held), where=where) if held else ""
+        closure = digest(dict(held), where=where) if held else ""
         extra = [self._extra(spec, each) for each in spec.extra_code]
-        whole = digest(("code", [code.digest for code in found], given, [of_extra for of_extra, _ in extra]))
+        whole = digest(("code", [code.digest for code in found], closure, [of_extra for of_extra, _ in extra]))
         reached = [part for code in found for part in code.parts] + [part for _, parts in extra for part in parts]
         parts = tuple({part.name: part for part in reached}.values())
         unfollowed = tuple(dict.fromkeys(text for code in found for text in code.unfollowed))
         packages = tuple(sorted({name for code in found for name in code.packages}))
         return StageCode(whole if mode == TRACK else "", whole if mode == WARN else "", parts, unfollowed, packages)
+
+    def _of_value(self, value: Any) -> CodeOf:
+        """The code of a function or class; of one that objects are of which the fields count as values, the rest."""
+        if type(value) is not ObjectsOf:
+            return code_of(value, self.sources)
+        return (methods_of if has_fields(value.cls) else code_of)(value.cls, self.sources)
 
     def _extra(self, spec: StageSpec, item: Any) -> tuple[str, tuple[Part, ...]]:
         if not isinstance(item, str | os.PathLike):
@@ -130,34 +142,30 @@ class StageCode:
     packages: tuple[str, ...] = ()
 
 
-CodeOfStage = Callable[[StageSpec, Any, Iterable[Any]], StageCode]
+CodeOfStage = Callable[[StageSpec, Any, Iterable[Any], Iterable[Any]], StageCode]
 
 
-def no_code(spec: StageSpec, params: Any, gathered: Iterable[Any]) -> StageCode:
+def no_code(spec: StageSpec, params: Any, gathered: Iterable[Any], values: Iterable[Any]) -> StageCode:
     """Nothing, for a graph in which code does not count."""
     return StageCode()
 
 
-def _kinds(spec: StageSpec, params: Any, gathered: Iterable[Any]) -> Iterator[type]:
-    """The classes of the parameter sets that a stage gets, and of what it uses of them, by their names."""
-    found: dict[type, None] = {}
-    if spec.params is None:
-        _add_kinds([params], found)
-    elif params is not None:
-        found[type(params)] = None
-        _add_kinds([_at(params, name) for name in spec.params], found)
-    _add_kinds(gathered, found)
-    yield from sorted(found, key=lambda kind: kind.__qualname__)
+def _given(spec: StageSpec, params: Any, gathered: Iterable[Any], values: Iterable[Any]) -> list[Any]:
+    """The functions and classes that a stage is given: of what it uses of its parameters, and of what else it gets."""
+    if spec.params is None or params is None:
+        used = [params]
+    else:
+        used = [ObjectsOf(type(params)), *(_at(params, name) for name in spec.params)]
+    return code_in([*used, *gathered, *values])
 
 
-def _add_kinds(values: Iterable[Any], found: dict[type, None]) -> None:
-    """Add the classes of what has fields, and of what is in these."""
-    pending = list(values)
-    while pending:
-        value = pending.pop()
-        if has_fields(type(value)):
-            found[type(value)] = None
-            pending += [held for held in field_values(value).values() if has_fields(type(held))]
+def _same(code: Any) -> Any:
+    """Equal for functions, and for classes, that were made by the same statement."""
+    made = code.cls if type(code) is ObjectsOf else code
+    functions = [made] if isinstance(made, types.FunctionType) else vars(made).values() if is_local_class(made) else ()
+    first = next((f.__code__ for f in functions if isinstance(f, types.FunctionType)), None)
+    place = id(made) if first is None else (made.__module__, made.__qualname__, first.co_filename, first)
+    return type(code) is ObjectsOf, place
 
 
 def _at(params: Any, path: str) -> Any:

@@ -227,7 +227,9 @@ class Tracer:
         outputs = self._outputs(spec)
         given = self.find_given(spec, outputs, info)
         info = _used(info, spec)
-        code = self.code(spec, info.params, [member.record.params for member in gathered])
+        held = [*inputs.values(), *kwargs.values(), *(ref for member in gathered for ref in member.artifacts.values())]
+        values = [given.value for given in held if isinstance(given, Literal)]
+        code = self.code(spec, info.params, [member.record.params for member in gathered], values)
         components = _components(info, spec, inputs, gathered, kwargs, code.key)
         if given:
             components["files"] = {output.name: file.digest for output, file in zip(outputs, given, strict=True)}

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -319,6 +319,165 @@ def test_functions_that_call_themselves_are_copied() -> None:
     base[0] = 100
     assert copied(5) == 120
     assert copied.__qualname__.endswith("factorial")
+
+
+# --- objects whose class was defined in a function --------------------------------------------------------------------
+@cf.stage(None, ["got"], [JsonCacher])
+def ask(record: Any, obj: Any) -> Any:
+    return obj.get()
+
+
+@cf.stage(None, ["got"], [JsonCacher])
+def ask_class(record: Any, kind: type) -> Any:
+    return kind().get()
+
+
+def by_closure(k: int) -> type:
+    class Local:
+        def get(self) -> int:
+            return k
+
+    return Local
+
+
+def by_property(k: int) -> type:
+    class Local:
+        @property
+        def held(self) -> int:
+            return k
+
+        def get(self) -> int:
+            return int(self.held)
+
+    return Local
+
+
+def by_attribute(k: int) -> type:
+    class Local:
+        n: ClassVar = [k]
+
+        def get(self) -> int:
+            return self.n[0]
+
+    return Local
+
+
+def by_default(k: int) -> type:
+    class Local:
+        def get(self, n: int = k) -> int:
+            return n
+
+    return Local
+
+
+def by_base(k: int) -> type:
+    class Local(by_closure(k)):  # type: ignore[misc]
+        pass
+
+    return Local
+
+
+def by_wrapped(k: int) -> type:
+    class Local:
+        @functools.lru_cache  # noqa: B019
+        def get(self) -> int:
+            return k
+
+    return Local
+
+
+def by_fields(k: int) -> type:
+    @dataclass(frozen=True)
+    class Local:
+        x: int = 3
+
+        def get(self) -> int:
+            return k
+
+    return Local
+
+
+LOCAL = [by_closure, by_property, by_attribute, by_default, by_base, by_wrapped, by_fields]
+
+
+@pytest.mark.parametrize("make", LOCAL)
+def test_objects_of_local_classes_are_what_their_classes_hold(
+    manager: cf.ArtifactManager, make: Callable[[int], type]
+) -> None:
+    records = [ask(cf.Record(manager, Params("a")), make(k)()) for k in (1, 2, 3)]
+    records += [ask_class(cf.Record(manager, Params("b")), make(k)) for k in (4, 5)]
+    inside = ask(cf.Record(manager, Params("c", note=1, weights=[make(6)()])), make(7)())
+    manager.finish()
+    assert [record.state["got"] for record in [*records, inside]] == [1, 2, 3, 4, 5, 7]
+
+
+@pytest.mark.parametrize("make", LOCAL)
+def test_parameter_sets_with_objects_of_local_classes_are_different(make: Callable[[int], type]) -> None:
+    one, again, other = (Params("a", weights=[make(k)()]).params_hash() for k in (1, 1, 2))
+    assert one == again != other
+
+
+def test_a_local_class_that_changes_after_the_call_is_an_error(opened: Open) -> None:
+    manager = opened(live=False)
+    for k in (1, 2):
+
+        class Local:
+            def get(self) -> int:
+                return k  # noqa: B023
+
+        ask(cf.Record(manager, Params("a")), Local())
+    told = failure(manager)
+    assert "was changed after the call" in told
+    assert "Local.get.k" in told
+
+
+def test_an_attribute_of_a_local_class_that_changes_after_the_call_is_an_error(opened: Open) -> None:
+    manager = opened(live=False)
+    kind = by_attribute(1)
+    ask(cf.Record(manager, Params("a")), {"x": kind()}["x"])
+    kind.n = [7]  # type: ignore[attr-defined]
+    told = failure(manager)
+    assert "was changed after the call" in told
+    assert "Local.n" in told
+
+
+def test_local_classes_that_hold_nothing_count_as_before(manager: cf.ArtifactManager) -> None:
+    @dataclass
+    class Options:
+        lr: float = 0.1
+
+    @cf.stage(None, ["same"], None)
+    def give(record: Any, options: Any) -> Any:
+        return options
+
+    record = give(cf.Record(manager, Params("a")), Options(0.3))
+    manager.finish()
+    assert record.state["same"] == Options(0.3)
+
+
+def test_a_local_class_that_leads_to_itself_counts(manager: cf.ArtifactManager) -> None:
+    class Tree:
+        def __init__(self, depth: int = 2) -> None:
+            super().__init__()
+            self.child = Tree(depth - 1) if depth else None
+
+        def get(self) -> int:
+            return 1 + (self.child.get() if self.child else 0)
+
+    record = ask(cf.Record(manager, Params("a")), Tree())
+    manager.finish()
+    assert record.state["got"] == 3
+
+
+def test_what_a_local_class_holds_and_cannot_be_told_is_refused_by_name(manager: cf.ArtifactManager) -> None:
+    lock = object()
+
+    class Local:
+        def get(self) -> bool:
+            return lock is None
+
+    with pytest.raises(CuridaskError, match=r"Local\.get\.lock"):
+        ask(cf.Record(manager, Params("a")), Local())
 
 
 def test_what_is_large_in_a_function_is_watched(in_process: cf.ArtifactManager) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from textwrap import dedent
 
 import pytest
@@ -385,3 +387,143 @@ def test_mistakes_are_told(project: Project, options: str, said: str) -> None:
     assert said in done.stderr
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
+
+
+BY_THINGS = {
+    "method": "t.Plain(1)",
+    "inherited": "t.Heir(1)",
+    "in a list": "t.Listed([t.Plain(1)])",
+    "partial": "t.Called(functools.partial(t.shifted, 1))",
+    "bound method": "t.Called(t.Plain(1).get)",
+    "class behind": "t.Called(t.Fields().get)",
+    "class": "t.Made(t.HeirOfFields)",
+    "local class": "t.made(1)()",
+}
+BY_TEN = {
+    "helper of a method": "t.Calling(1)",
+    "function": "t.Called(t.function)",
+    "through a module": "t.Called(t.through)",
+    "member of an enum": "t.Kind.A",
+}
+"""Objects that a stage is given, by what decides what they do."""
+
+THINGS = """
+import enum, functools, dataclasses
+from dataclasses import dataclass
+import ten
+
+class Plain:
+    def __init__(self, n): self.n = n
+    def get(self): return self.n + 10
+
+class Heir(Plain): pass
+
+class Calling:
+    def __init__(self, n): self.n = n
+    def get(self): return self.n + ten.TEN
+
+class Listed:
+    def __init__(self, all): self.all = all
+    def get(self): return self.all[0].get()
+
+class Called:
+    def __init__(self, f): self.f = f
+    def get(self): return self.f()
+
+def function(): return ten.TEN
+
+def through(): return ten.function()
+
+def shifted(x): return x + 10
+
+@dataclass
+class Fields:
+    x: int = 10
+    def get(self): return Fields().x
+
+@dataclass
+class HeirOfFields(Fields): pass
+
+class Made:
+    def __init__(self, cls): self.cls = cls
+    def get(self): return self.cls().x
+
+class Kind(enum.Enum):
+    A = 1
+    def get(self): return ten.TEN
+
+def made(n):
+    class Local:
+        def get(self): return n + 10
+    return Local
+"""
+
+GIVEN_RUN = """
+import functools
+from dataclasses import dataclass
+from typing import Any
+import curidask as cf
+from curidask.caching import JsonCacher
+import things as t
+
+@dataclass
+class Params(cf.ExperimentParameters):
+    held: Any = None
+
+@cf.stage(None, ["o"], [JsonCacher])
+def by_params(record):
+    print("ran", record.name, flush=True)
+    return record.params.held.get()
+
+@cf.stage(None, ["o"], [JsonCacher])
+def by_argument(record, held):
+    print("ran", record.name, flush=True)
+    return held.get()
+
+@cf.stage(["held"], ["o"], [JsonCacher])
+def by_state(record, held):
+    print("ran", record.name, flush=True)
+    return held.get()
+
+def get_params():
+    return [{sets}]
+
+def run(param_sets, manager):
+    for params in param_sets:
+        records = [by_params(cf.Record(manager, params))]
+        records += [by_argument(cf.Record(manager, cf.ExperimentParameters(params.name)), params.held)]
+        record = cf.Record(manager, cf.ExperimentParameters(params.name))
+        record.state["held"] = params.held
+        records.append(by_state(record))
+        print("values", params.name, [record.state["o"] for record in records])
+"""
+
+
+def test_the_code_of_values_counts_for_the_stages_that_get_them(project: Project) -> None:
+    sets = [f"Params({name!r}, {held})" for name, held in {**BY_THINGS, **BY_TEN}.items()]
+    project.write("experiments/e.py", GIVEN_RUN.replace("{sets}", ", ".join(sets)))
+    project.write("ten.py", "TEN = 10\ndef function(): return TEN\n")
+    project.write("things.py", THINGS)
+
+    def results() -> tuple[Counter[str], dict[str, str]]:
+        done = project.experiment("e", "--parallel", "0", "--no-report")
+        assert done.returncode == 0, done.stderr
+        ran = Counter(line.partition("ran ")[2] for line in done.stdout.splitlines() if "ran " in line)
+        values = (line.partition("values ")[2].rpartition(" [") for line in done.stdout.splitlines())
+        return ran, {name: value for name, found, value in values if found}
+
+    def each(names: Iterable[str]) -> Counter[str]:
+        return Counter(dict.fromkeys(names, 3))
+
+    ran, first = results()
+    assert ran == each({**BY_THINGS, **BY_TEN})
+    project.write("things.py", "# moved\n\n" + THINGS.replace("import ten\n", "import ten\nUNUSED = 1\n"))
+    assert results() == (Counter(), first)
+    project.write("ten.py", "TEN = 20\ndef function(): return TEN\n")
+    ran, second = results()
+    assert ran == each(BY_TEN)
+    project.write("things.py", THINGS.replace("10", "20"))
+    ran, third = results()
+    assert ran == each(BY_THINGS)
+    assert [name for name in BY_TEN if first[name] == second[name]] == []
+    assert [name for name in BY_THINGS if first[name] == third[name]] == []

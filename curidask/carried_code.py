@@ -1,0 +1,114 @@
+"""The code that values bring along: functions and classes among them, and the classes of objects in them."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import functools
+import types
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from curidask.code_identity import is_installed, is_local_class
+from curidask.encoding import own_attributes
+from curidask.encoding_families import representation_of
+from curidask.hash_fields import fields_with_code, has_fields
+from curidask.local_classes import held_by
+
+_WITHOUT = frozenset(
+    {*(type(None), bool, int, float, complex, str, bytes, bytearray, memoryview, range, slice, types.ModuleType)}
+    | {datetime.date, datetime.datetime, datetime.time, datetime.timedelta}
+)
+
+MOST_OBJECTS = 100_000
+"""How many are looked at, so that an object which leads to very many does not hold up a call."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectsOf:
+    """The class of an object, which counts by what it does: what the object holds counts as a value."""
+
+    cls: type
+
+
+def code_in(values: Iterable[Any]) -> list[Any]:
+    """The project's functions and classes that values are or hold, and the classes of objects in them, each once.
+
+    Returns
+    -------
+    list of function, type or ObjectsOf
+        In a fixed order but for what is in sets.
+    """
+    found: dict[tuple[bool, int], Any] = {}
+    seen: dict[tuple[bool, int], Any] = {}  # with the objects, or another might get an address
+    pending = [value for value in values if type(value) not in _WITHOUT]
+    pending.reverse()
+    while pending and len(seen) < MOST_OBJECTS:
+        value = pending.pop()
+        code = value.cls if type(value) is ObjectsOf else value
+        place = type(value) is ObjectsOf, id(code)
+        if place in seen:
+            continue
+        seen[place] = value
+        if isinstance(code, type | types.FunctionType) and not is_installed(code):
+            found[place] = value
+        pending += reversed([part for part in _parts(value) if type(part) not in _WITHOUT])
+    return list(found.values())
+
+
+def local_values(value: Any) -> dict[str, Any]:
+    """What the classes that were defined in functions hold, of those that a value brings along."""
+    kinds = [code.cls if type(code) is ObjectsOf else code for code in code_in([value])]
+    return {name: held for kind in kinds if isinstance(kind, type) for name, held in held_by(kind).items()}
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    """What a value consists of, as far as it can bring code along."""
+    match value:
+        case ObjectsOf():
+            return _local(value.cls, ObjectsOf)
+        case dict():
+            return [*value.keys(), *value.values(), *_instance(value)]
+        case list() | tuple() | set() | frozenset():
+            return [*value, *_instance(value)]
+        case types.FunctionType():
+            return [*_cells(value), *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+        case types.MethodType():
+            return [value.__func__, value.__self__]
+        case functools.partial():
+            return [value.func, *value.args, *value.keywords.values()]
+        case type():
+            return _local(value, lambda base: base)
+    return _instance(value)
+
+
+def _instance(value: Any) -> Iterable[Any]:
+    """The class of an object and its attributes; what stands for others in hashes stands for them here."""
+    kind = type(value)
+    if kind in _BUILTIN or (isinstance(value, enum.Enum) and not _methods(kind)):
+        return ()
+    if has_fields(kind):
+        return [ObjectsOf(kind), *fields_with_code(value)]
+    attributes = {} if representation_of(kind) is not None else own_attributes(value)
+    return [ObjectsOf(kind), *attributes.values()]
+
+
+_BUILTIN = (dict, list, tuple, set, frozenset)
+
+
+def _methods(kind: type) -> list[Any]:
+    return [part for part in vars(kind).values() if isinstance(part, types.FunctionType | property)]
+
+
+def _local(cls: type, as_part: Callable[[type], Any]) -> Iterable[Any]:
+    """What the source of a class does not lead to: the bases that it was given, and what it holds."""
+    return [*map(as_part, cls.__mro__[1:-1]), *held_by(cls).values()] if is_local_class(cls) else ()
+
+
+def _cells(function: types.FunctionType) -> Iterator[Any]:
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
