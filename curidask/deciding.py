@@ -14,7 +14,7 @@ from curidask.executors.stored import check_stored, find_stored, has_users_check
 from curidask.graph import Graph, Task
 from curidask.jobs import stored_source
 from curidask.listening import Audience
-from curidask.planner import Action, Plan, Why, plan
+from curidask.planner import Action, Decision, Plan, Reason, Why, plan
 from curidask.policy import Policy
 from curidask.runstate import Status
 from curidask.store.base import Store
@@ -41,6 +41,8 @@ class Decider:
         The tasks that were recomputed by force; what depends on them follows.
     suspects : set of int
         The tasks of which a worker sees whether what is there stands on the contents of now.
+    only_checked : set of int
+        The tasks that run for the check of determinism alone, and whose stored outputs are all there.
     facts : callable
         Gives what cachers may know of the session.
     contents : Contents
@@ -59,6 +61,7 @@ class Decider:
         self.forced: set[int] = set()
         self.suspects: set[int] = set()
         self.contents = Contents(graph, store, prefix)
+        self.only_checked: set[int] = set()
         self.facts = facts
         self._damaged: set[str] = set()
         self._graph = graph
@@ -73,7 +76,8 @@ class Decider:
         tasks = [self._graph[task] for task in self._graph.order(targets, stop=done)]
         if self._before_look is not None:
             self._before_look([stem for task in tasks for stem in (*task.store_stems, task.marker)])
-        stems = [stem for task in tasks for stem in (task.store_stems if task.stored else ())]
+        looks = self._policy.check_determinism
+        stems = [stem for task in tasks for stem in (task.store_stems if task.stored or looks else ())]
         present = self._store.present(stems) - self._damaged
         stale = self.contents.stale(tasks, present) if self._policy.prune else {}
         self._audience.warned_once(self._store.notices())
@@ -94,7 +98,7 @@ class Decider:
             )
             unusable = self._unusable(made, targets, looked_at)
             if not unusable:
-                return made
+                return self._checked(made, present) if self._policy.check_determinism else made
             present = present - unusable  # what runs then may need what was not needed before
 
     def remember(self, made: Plan) -> None:
@@ -103,6 +107,17 @@ class Decider:
         self.forced.update(number for number, why in whys.items() if why in (Why.OVERWRITE, Why.UPSTREAM_OVERWRITE))
         self.forced.update(self.contents.certain & whys.keys())
         self.suspects.update(number for number, why in whys.items() if why in (Why.UPSTREAM_RUNS, Why.OTHER_CONTENTS))
+
+    def _checked(self, made: Plan, present: Collection[str]) -> Plan:
+        """The plan with all tasks run, since a reused one tells nothing of its stage."""
+        decisions = dict(made.decisions)
+        for number, decision in made.decisions.items():
+            self.only_checked.discard(number)
+            if decision.action is not Action.RUN:
+                decisions[number] = Decision(number, Action.RUN, Reason(Why.CHECKED))
+                if all(stem is None or stem in present for stem in self._graph[number].stems):
+                    self.only_checked.add(number)
+        return Plan(decisions)
 
     def distrust(self, stems: Iterable[str | None]) -> None:
         """Take artifacts for missing."""

@@ -240,6 +240,10 @@ class ExperimentRun:
             lines += keeping.places(manager)
             lines += reports
             lines += keeping.keep(manager, kept, quiet=self._progress is None or self._progress.quiet)
+            if manager.determinism is not None and not manager.determinism.found:
+                lines.append(f"checked: {manager.determinism.told}, nothing differed")
+        if manager.determinism is not None:
+            manager.determinism.raise_found()
         return ExperimentResult(value, manager) if self._gives_manager else value
 
     def _describe(self, record: RunRecord, notes: str, command: Sequence[str] | None) -> None:

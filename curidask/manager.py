@@ -21,6 +21,7 @@ from curidask.cache_use import without_cache
 from curidask.code_changes import CodeChanges
 from curidask.code_store import CodeKeeper
 from curidask.config import Config, load_config
+from curidask.determinism import DeterminismCheck
 from curidask.displays import Displays
 from curidask.errors import BoundToSessionError
 from curidask.executors.base import Executor
@@ -129,6 +130,9 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         Keep no record of the run and put its parameter sets into no registry: it only fills the cache.
     run_line : str, optional
         The command that the run record names; by default that of this process.
+    check_determinism : bool
+        Call every stage twice on its inputs and tell what comes out another time, and which stages change their inputs;
+        see ``--check-determinism`` in ``docs/cli.md``.
     parallel_lock, manager_cache_path, status_override
         Without effect: processes may use one cache at the same time without a lock, what is kept of runs is below
         `runs_path`, and `live` says what kind of session it is.
@@ -148,6 +152,8 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         Whether the run has a record.
     codes : StageCodes
         The code of the stages that were called.
+    determinism : DeterminismCheck or None
+        What was found, where stages are called twice.
     """
 
     @keywords(cache_path="cache", overwrite_stage="overwrite_stages")
@@ -189,6 +195,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         disable_non_cf_loggers: bool = True,
         parallel_mode: bool = False,
         run_line: str | None = None,
+        check_determinism: bool = False,
         parallel_lock: Any = None,
         manager_cache_path: str | Path | None = None,
         status_override: str | None = None,
@@ -211,6 +218,9 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         self.graph = Graph()
         self._code_keeper: CodeKeeper | None = None
         self._lineage_keeper: LineageKeeper | None = None
+        self.determinism = (
+            DeterminismCheck(lambda text: self.runner.audience.warned(text)) if check_determinism else None
+        )
         self.live = live
         self.dry = dry or map_only
         self.dry_cache = dry_cache
@@ -267,6 +277,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
                 live,
                 fail_fast,
                 keep_going_aggregates,
+                check_determinism=check_determinism,
             ),
             self.prefix,
             self._make_executor,
@@ -502,6 +513,8 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             from curidask.run_causes import RunCauses
 
             told.append(RunCauses(self.store, lambda: self.codes.by_key, self._tell_causes))
+        if self.determinism is not None:
+            told.append(self.determinism)
         told.append(CodeChanges(self.store, lambda text: self.runner.audience.warned(text)))
         if self.writable:
             self._code_keeper = CodeKeeper(self.store, lambda: self.codes.by_key, late=self.live)

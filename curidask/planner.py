@@ -34,6 +34,7 @@ class Why(Enum):
     OTHER_CONTENTS = "it was made from other contents of a stage before it"
     CACHED = "in the cache"
     NOT_NEEDED = "nothing that runs needs it"
+    CHECKED = "determinism is checked"
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,14 @@ class Runner:
         self.find_record: Callable[[RecordInfo], Any] = lambda info: None
         self._decider = Decider(graph, store, policy, prefix, audience, before_look, facts)
         self._jobs = JobMaker(
-            graph, policy, prefix, self.state.status, self._decider.forced, self._decider.suspects, self._may_read
+            graph,
+            policy,
+            prefix,
+            self.state.status,
+            self._decider.forced,
+            self._decider.suspects,
+            self._may_read,
+            self._decider.only_checked,
         )
         self._is_finishing = False
         self._n_called = 0
@@ -184,7 +191,8 @@ class Runner:
             if self.state.status.get(change.task) is not Status.HELD:
                 continue
             task = self.graph[change.task]
-            if isinstance(change, Made) and task.id not in self._decider.forced | self._decider.suspects:
+            must_run = task.id in self._decider.forced | self._decider.suspects or self.policy.check_determinism
+            if isinstance(change, Made) and not must_run:
                 self._tell_ended(task, Outcome(task.id, Kind.FOUND))
                 events.append(run_events.Finished(task.id))
             else:

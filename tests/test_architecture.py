@@ -88,6 +88,7 @@ GROUPS = [
         "deciding",
         "lineage_keeper",
         "stage_failures",
+        "determinism",
         "announcing",
         "counting",
         "run_status",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import io
@@ -18,6 +19,18 @@ def make_forgiving() -> None:
     _open_closed()
     sys.stdout = _forgiving(sys.stdout, 1, 2)
     sys.stderr = _forgiving(sys.stderr, 2, 1)
+    atexit.register(_drop_unread)
+
+
+def _drop_unread() -> None:
+    """Write what waits in standard output; when nobody reads it, Python would end with a code of its own."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except ValueError:  # closed
+        return
+    except OSError:
+        _lead_nowhere(1)
 
 
 def _open_closed() -> None:
@@ -50,6 +63,12 @@ def _forgiving(stream: TextIO | None, number: int, other: int) -> TextIO:
     )
 
 
+def _lead_nowhere(number: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
 class _Forgiving(io.FileIO):
     """Writes to a descriptor, and nowhere once that fails."""
 
@@ -69,9 +88,7 @@ class _Forgiving(io.FileIO):
             return len(memoryview(data))  # type: ignore[arg-type]
 
     def _give_up(self, error: OSError) -> None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.fileno())
-        os.close(nowhere)
+        _lead_nowhere(self.fileno())
         text = f"curidask: what goes to {self.name} is lost from here on: {error.strerror}\n"
         with contextlib.suppress(OSError):
             os.write(self._other, text.encode())

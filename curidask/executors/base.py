@@ -137,6 +137,10 @@ class Job:
         The parts of the key, for the manifest.
     given : tuple of GivenFile
         Files to load in place of calling the function.
+    checks : bool
+        Compute it once more and compare what comes out.
+    commits : bool
+        Store what it makes. False for what only a check runs, and what the store holds as far as it is stored.
     """
 
     id: int
@@ -156,6 +160,8 @@ class Job:
     expected_seconds: float = 0.0
     given: tuple[GivenFile, ...] = ()
     is_suspect: bool = False
+    checks: bool = False
+    commits: bool = True
 
     @property
     def sources(self) -> list[Source]:
@@ -302,6 +308,26 @@ class Reported:
     input_record: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a second computation showed of a stage.
+
+    Attributes
+    ----------
+    kind : str
+        ``output`` or ``file`` for what came out another time; ``cached`` for an output of which the cache holds another
+        than two computations now agree on; ``input`` for what the stage changed in place; ``error`` when it failed.
+    name : str
+        Of the output, file or input.
+    detail : str
+        The beginnings of the two digests; the error.
+    """
+
+    kind: str
+    name: str
+    detail: str = ""
+
+
 FILES_PREFIX = "curidask-files:"
 """How a reportable's fragment names its files, wherever they will lie."""
 
@@ -328,6 +354,8 @@ class Outcome:
         For HELD: who is computing it.
     peak_bytes : int
         The most memory that its process had meanwhile; 0 when it is not known, as of a job that was over too soon.
+    findings : tuple of Finding, or None
+        What its second computation showed; None when there was none.
     """
 
     task: int
@@ -341,6 +369,7 @@ class Outcome:
     reported: tuple[Reported, ...] = ()
     held: Held | None = None
     peak_bytes: int = 0
+    findings: tuple[Finding, ...] | None = None
 
 
 MADE_FROM = -1

@@ -14,6 +14,7 @@ from curidask.executors.base import (
     MADE_FROM,
     ArtifactInfo,
     ErrorInfo,
+    Finding,
     Job,
     JobResult,
     Keep,
@@ -25,6 +26,7 @@ from curidask.executors.base import (
 from curidask.executors.calling import call_stage, with_retries
 from curidask.executors.current_contents import stands_on_current
 from curidask.executors.describe import describe_error, worker_name
+from curidask.executors.determinism import SecondCall, Witness
 from curidask.executors.environment import Environment
 from curidask.executors.given_files import load_given
 from curidask.executors.inputs import Inputs
@@ -64,9 +66,11 @@ def _run(job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]], su
                 return JobResult(Outcome(job.id, Kind.HELD, worker=worker_name(), held=held))
             artifacts = result.reuse()
             there = Kind.UNCHANGED if job.is_suspect else Kind.FOUND
-            kind = Kind.DONE if artifacts is None else there
+            kind = Kind.DONE if artifacts is None or job.checks else there
             if artifacts is None:
                 artifacts = result.compute()
+            if job.checks:
+                result.check()
     except ClaimLostSignal as signal:
         text = (
             f"{job.label} was computed for nothing: {worker_name()} stood still for {signal.silent_seconds:.0f} s, and "
@@ -97,6 +101,8 @@ class _Run:
     reported: list[Reported] = field(default_factory=list)
     replace_whole: bool = True
     may_commit: Callable[[], None] = lambda: None
+    witness: Witness | None = None
+    findings: tuple[Finding, ...] | None = None
 
     def ended(
         self, kind: Kind, started: float, artifacts: tuple[ArtifactInfo, ...] = (), error: ErrorInfo | None = None
@@ -112,6 +118,7 @@ class _Run:
             warnings=(*self.warnings, *self.env.store.notices()),
             reported=tuple(self.reported),
             peak_bytes=self.surroundings.peak_bytes(),
+            findings=self.findings,
         )
 
     def warn(self, text: str) -> None:
@@ -179,26 +186,52 @@ class _Run:
         return with_retries(self._attempt, self.job, self.warn)
 
     def _attempt(self) -> tuple[ArtifactInfo, ...]:
-        job = self.job
         self.reported = []
+        with ExitStack() as folders:
+            keeper, artifacts = self.call(
+                folders, self.inputs, self.reported, Witness if self.job.checks else OutputKeeper
+            )
+            self.values = keeper.values and {**keeper.values, MADE_FROM: dict(self.inputs.digests)}
+            self.witness = keeper if isinstance(keeper, Witness) else None
+            return artifacts
+
+    def call(
+        self, folders: ExitStack, inputs: Inputs, reported: list[Reported], kind: type[OutputKeeper]
+    ) -> tuple[OutputKeeper, tuple[ArtifactInfo, ...]]:
+        """Call the stage's function once, and keep what it returns; what keeps it, and what is said of the stored ones.
+
+        Parameters
+        ----------
+        folders : ExitStack
+            Holds the working folders.
+        inputs : Inputs
+        reported : list of Reported
+            Takes what it reports.
+        kind : type
+            What keeps the outputs.
+        """
+        job = self.job
         for output in job.outputs:
             if output.keep is not Keep.PASS:
                 (output.cacher() if isinstance(output.cacher, type) else output.cacher).check_ready()
-        with ExitStack() as folders:
-            files = folders.enter_context(self.env.store.workspace(job.marker.stem, run=self.env.work))
-            keeper = OutputKeeper(
-                job, self.env, files, self.reported, self.inputs.digests, self.replace_whole, self.may_commit
-            )
-            record = self.inputs.own_record(files, self.reported)
-            keeper.prepare(record, folders)
-            record.give_cachers = keeper.show_cachers
-            arguments, named = self.inputs.arguments()
-            started = time.perf_counter()
-            call = partial(call_stage, job, [record, *arguments], named, self.surroundings)
-            with Kept() as process:
-                returned = load_given(job) if job.given else call()
-                seconds = time.perf_counter() - started
-                process.undo()
-                artifacts = keeper.keep(returned, seconds)
-            self.values = keeper.values and {**keeper.values, MADE_FROM: dict(self.inputs.digests)}
-            return artifacts
+        files = folders.enter_context(self.env.store.workspace(job.marker.stem, run=self.env.work))
+        keeper = kind(job, self.env, files, reported, inputs.digests, self.replace_whole, self.may_commit)
+        record = inputs.own_record(files, reported)
+        keeper.prepare(record, folders)
+        record.give_cachers = keeper.show_cachers
+        arguments, named = inputs.arguments()
+        started = time.perf_counter()
+        call = partial(call_stage, job, [record, *arguments], named, self.surroundings)
+        with Kept() as process:
+            returned = load_given(job) if job.given else call()
+            seconds = time.perf_counter() - started
+            process.undo()
+            return keeper, keeper.keep(returned, seconds)
+
+    # --- check -----------------------------------------------------------------------------------------------------
+    def check(self) -> None:
+        """Compute once more and compare with what was made, or with what the store holds; nothing of it is kept."""
+        second = SecondCall(self.job, self.env, self.inputs.passed, self.call, self.warn)
+        self.findings = second.compared_with(self.witness)
+        if self.witness is None:  # else what the first call reported is told
+            self.reported = second.reported
