@@ -43,6 +43,8 @@ class Decider:
         The tasks of which a worker sees whether what is there stands on the contents of now.
     only_checked : set of int
         The tasks that run for the check of determinism alone, and whose stored outputs are all there.
+    fresh_runs : frozenset of str
+        The runs whose results are not computed by force.
     facts : callable
         Gives what cachers may know of the session.
     contents : Contents
@@ -60,6 +62,9 @@ class Decider:
     ) -> None:
         self.forced: set[int] = set()
         self.suspects: set[int] = set()
+        self.fresh_runs: frozenset[str] = frozenset()
+        self._fresh: set[int] = set()
+        self._known_fresh: set[int] = set()
         self.contents = Contents(graph, store, prefix)
         self.only_checked: set[int] = set()
         self.facts = facts
@@ -81,7 +86,8 @@ class Decider:
         present = self._store.present(stems) - self._damaged
         stale = self.contents.stale(tasks, present) if self._policy.prune else {}
         self._audience.warned_once(self._store.notices())
-        force = replace(self._policy.force, tasks=frozenset(self.forced))
+        force = replace(self._policy.force, tasks=frozenset(self.forced | self._fresh))
+        fresh = self._made_by_fresh_runs(tasks, present) if self.fresh_runs else set()
         changing = functools.cache(lambda task: self.contents.is_changing(task, done))
         looked_at: set[int] = set()
         while True:
@@ -93,6 +99,7 @@ class Decider:
                 done=done,
                 prune=self._policy.prune,
                 stale=stale,
+                fresh=fresh,
                 changed=self.contents.ran,
                 changing=changing,
             )
@@ -104,6 +111,7 @@ class Decider:
     def remember(self, made: Plan) -> None:
         """Keep in mind what a plan recomputes by force, and what it has workers look at, when it is carried out."""
         whys = {number: decision.reason.why for number, decision in made.decisions.items()}
+        self._fresh.update(number for number in self._known_fresh & whys.keys() if whys[number] is Why.CACHED)
         self.forced.update(number for number, why in whys.items() if why in (Why.OVERWRITE, Why.UPSTREAM_OVERWRITE))
         self.forced.update(self.contents.certain & whys.keys())
         self.suspects.update(number for number, why in whys.items() if why in (Why.UPSTREAM_RUNS, Why.OTHER_CONTENTS))
@@ -118,6 +126,18 @@ class Decider:
                 if all(stem is None or stem in present for stem in self._graph[number].stems):
                     self.only_checked.add(number)
         return Plan(decisions)
+
+    def _made_by_fresh_runs(self, tasks: Iterable[Task], present: Collection[str]) -> set[int]:
+        """The tasks whose artifacts all come from these runs."""
+        there = {
+            task.id: task.store_stems
+            for task in tasks
+            if task.stored and all(stem in present for stem in task.store_stems)
+        }
+        manifests = self._store.manifests([stem for stems in there.values() for stem in stems])
+        runs = {stem: manifest.run for stem, manifest in manifests.items()}
+        self._known_fresh = {n for n, stems in there.items() if all(runs.get(s) in self.fresh_runs for s in stems)}
+        return self._known_fresh
 
     def distrust(self, stems: Iterable[str | None]) -> None:
         """Take artifacts for missing."""

@@ -206,6 +206,7 @@ class ExperimentRun:
         manager = self._manager(param_sets)
         manager.check_cache()
         self._describe(manager.run_record, ask(), command)
+        manager.go_on_where_broken_off()
         if kept.store_full:
             manager.full_store = run_folder.run_path(self.config, manager.reference)
             manager.run_record.reproduce = run_folder.reproduction(manager, self._name)

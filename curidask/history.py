@@ -64,6 +64,8 @@ class RunRecord:
         What the user says of the run; the first line is its title.
     options : dict
         What selects the parameter sets and decides what is computed, by the names of `run_experiment`.
+    overwrites : list of str
+        The stages that were to be computed anew; ``*`` for all.
     records : list of dict
         The manager's records: index, set's name, hash, tasks, and the records that went in.
     folder, log : str
@@ -92,6 +94,7 @@ class RunRecord:
     prefix: str = ""
     notes: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+    overwrites: list[str] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
     folder: str = field(default_factory=os.getcwd)
     log: str = ""
@@ -141,6 +144,7 @@ class RunRecord:
             "command": list(self.command),
             "prefix": self.prefix,
             "options": self.options,
+            "overwrites": self.overwrites,
             "notes": self.notes,
             "started": datetime.fromtimestamp(self.started).astimezone().isoformat(timespec="seconds"),
             "seconds": round((self.ended_at or time.time()) - self.started, 3),

@@ -42,6 +42,7 @@ from curidask.publishing import Publisher
 from curidask.reading import Reader
 from curidask.record import Record
 from curidask.reported import ReportCollector
+from curidask.resuming import broken_off
 from curidask.run_cache import RunCache
 from curidask.run_keeping import RunKeeper
 from curidask.run_status import StatusKeeper
@@ -244,6 +245,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         command = shlex.split(run_line) if run_line else sys.argv
         self.run_record = history.RunRecord(experiment_name, number, self.reference, self.store.url, command)
         self.run_record.prefix = self.prefix
+        self.run_record.overwrites = ["*"] if overwrite else sorted(overwrite_stages)
         self.notes = notes
         if store_full and not self.dry:
             self.full_store = self.run_folder
@@ -496,6 +498,15 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
     def raise_failures(self) -> None:
         """Raise when stages failed."""
         self.runner.failures.raise_all(stopped=self.runner.state.is_stopped)
+
+    def go_on_where_broken_off(self) -> None:
+        """Keep what runs have computed anew that were broken off, where this one would do it once more."""
+        references = broken_off(self.run_record, self.config.path(self.config.runs)) if self.is_recorded else []
+        if references:
+            self.runner.keep_fresh(references)
+            self.runner.audience.warned(
+                f"going on where {references[0]} was broken off: what it has computed anew is not computed once more"
+            )
 
     def plan(self) -> Plan:
         """What executing all that is traced would do."""

@@ -111,6 +111,7 @@ def plan(
     done: Collection[int] = (),
     prune: bool = True,
     stale: Mapping[int, str] = _NONE,
+    fresh: Collection[int] = (),
     changed: Collection[int] = (),
     changing: Callable[[int], bool] = lambda task: False,
 ) -> Plan:
@@ -131,6 +132,9 @@ def plan(
         False: no pruning and no forced dependents, each stage decides by its own cache alone (``--no-dag``).
     stale : mapping of int to str
         Tasks whose artifacts were made from other contents than their inputs have now, with the stage that has others.
+    fresh : collection of int
+        Tasks that are not recomputed by force unless something that they depend on is: a run that was broken off has
+        done so.
     changed : collection of int
         Those that are done whose contents may be others than before.
     changing : callable
@@ -145,6 +149,10 @@ def plan(
     targets = list(targets)
     order = graph.order(targets, stop=done)
     forced = _forced(graph, force, order, reach_dependents=prune)
+    for task_id in order if fresh else ():
+        is_fresh = task_id in fresh or not graph[task_id].stored  # which runs where it is needed
+        if is_fresh and not any(before in forced for before in graph.dependencies[task_id]):
+            forced.pop(task_id, None)
     suspects: dict[int, Reason] = {}
     while True:
         decisions = _decided(graph, order, present, {**suspects, **forced}, set(targets) if prune else set(order))

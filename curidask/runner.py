@@ -119,6 +119,10 @@ class Runner:
         """Decide on the targets and what they need, leaving out what this run has dealt with unless `from_scratch`."""
         return self._decider.decide(targets, {} if from_scratch else self.state.status)
 
+    def keep_fresh(self, runs: Iterable[str]) -> None:
+        """Do not compute by force what these runs have made, but for what depends on something else that is."""
+        self._decider.fresh_runs = frozenset(runs)
+
     def wait(self, targets: Iterable[int]) -> None:
         """Return when nothing more will happen to these tasks.
 

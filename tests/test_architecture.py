@@ -92,6 +92,7 @@ GROUPS = [
         "announcing",
         "counting",
         "run_status",
+        "resuming",
         "reported",
         "logs",
         "param_registry",

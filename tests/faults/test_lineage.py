@@ -237,3 +237,52 @@ def test_lineage_holds_in_a_bucket_and_in_tiers(lab: Lab, s3_server: S3Server, w
         assert lab.run("--parallel", workers) == Counter(["gather"])
         assert lab.worlds == ["1", "2", "1", "1"]
         assert lab.run("--parallel", workers) == Counter()
+
+
+# --- the same command again -------------------------------------------------------------------------------------------
+@WORKERS
+@pytest.mark.parametrize("flags", [OVERWRITE, ("--overwrite",)], ids=["stage", "all"])
+def test_the_same_command_finishes_a_broken_off_overwrite(lab: Lab, workers: str, flags: tuple[str, ...]) -> None:
+    first = lab.run("--parallel", workers)
+    lab.world("2")
+    calls: Counter[str] = Counter()
+    done = first.total()
+    for at in (3, 0):  # broken off twice
+        broken = lab.run("--parallel", workers, *flags, code=1, STOP_AT=str(done + at), STOP_BY="raise")
+        done += broken.total()
+        calls += broken
+    rest = lab.run("--parallel", workers, *flags)
+    assert lab.worlds == ["2"] * 4
+    assert "going on where e_3" in lab.said.stderr
+    # A stage that raised is called again, nothing else is.
+    assert {name: n for name, n in (calls + rest).items() if n > 1}.keys() <= broken_at(calls, rest)
+    assert (calls + rest).keys() == first.keys()
+    assert lab.run("--parallel", workers) == Counter()
+    assert lab.run("--parallel", workers, *flags) == first, "a run that came to its end is no reason to keep anything"
+
+
+def broken_at(calls: Counter[str], rest: Counter[str]) -> set[str]:
+    """What was called in several runs: at most the two calls that raised."""
+    twice = {name for name, n in (calls + rest).items() if n > 1}
+    assert len(twice) <= 2
+    return twice
+
+
+@pytest.mark.parametrize("at", range(0, 13, 4))
+def test_an_interrupted_overwrite_goes_on_anywhere(lab: Lab, at: int) -> None:
+    first = lab.run("--parallel", "0")
+    lab.world("2")
+    broken = lab.run("--parallel", "0", *OVERWRITE, code=-9, STOP_AT=str(first.total() + at), STOP_BY="kill")
+    rest = lab.run("--parallel", "0", *OVERWRITE)
+    assert lab.worlds == ["2"] * 4
+    assert (broken + rest).total() <= first.total() + 1
+    assert lab.run("--parallel", "0") == Counter()
+
+
+def test_another_run_in_between_ends_what_was_broken_off(lab: Lab) -> None:
+    first = lab.run("--parallel", "0")
+    lab.run("--parallel", "0", *OVERWRITE, code=1, STOP_AT=str(first.total() + 3), STOP_BY="raise")
+    lab.run("--parallel", "0")
+    assert lab.run("--parallel", "0", *OVERWRITE) == first
+    lab.run("--parallel", "0", *OVERWRITE, code=1, STOP_AT=str(3 * first.total() + 10), STOP_BY="raise")
+    assert lab.run("--parallel", "0", "--overwrite") == first
