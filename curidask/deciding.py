@@ -114,8 +114,8 @@ class Decider:
         """Keep in mind what a plan recomputes by force, and what it has workers look at, when it is carried out."""
         whys = {number: decision.reason.why for number, decision in made.decisions.items()}
         self._fresh.update(number for number in self._known_fresh & whys.keys() if whys[number] is Why.CACHED)
-        if not self._policy.live:
-            self._look_for_alike(n for n, why in whys.items() if why is Why.NOT_CACHED and self._graph[n].reads)
+        if not self._policy.live or self._policy.accept_code:
+            self._look_for_alike(n for n, why in whys.items() if why is Why.NOT_CACHED)
         self.forced.update(number for number, why in whys.items() if why in (Why.OVERWRITE, Why.UPSTREAM_OVERWRITE))
         self.forced.update(self.contents.certain & whys.keys())
         self.suspects.update(number for number, why in whys.items() if why in (Why.UPSTREAM_RUNS, Why.OTHER_CONTENTS))
@@ -128,7 +128,11 @@ class Decider:
     def alike(self, task: Task) -> tuple[tuple[str, ...], ...]:
         """What the stage of a task made for such a record under other keys: store names for each output."""
         found = [tuple(self._by_name.pop(stem[:-KEY_DIGITS], ())) for stem in task.store_stems]
-        return tuple(found) if task.stems and all(found) else ()
+        if not (task.stems and all(found)):
+            return ()
+        # What reads nothing is another only if its code is; one look shows whether that is from before code counted.
+        is_other = not task.reads and not self._policy.accepts_code(task.spec.name)
+        return tuple(stems[:1] for stems in found) if is_other else tuple(found)
 
     def _checked(self, made: Plan, present: Collection[str]) -> Plan:
         """The plan with all tasks run, since a reused one tells nothing of its stage."""

@@ -90,6 +90,7 @@ def run_experiment(
     cluster: Any = None,
     insecure: bool = False,
     restarts: int = 0,
+    accept_code: str | Iterable[str] | None = None,
     check_determinism: bool = False,
     on_report: Callable[[Path], None] | None = None,
     config: Config | None = None,
@@ -166,7 +167,8 @@ def run_experiment(
         What to keep with the run, its first line as title; an empty text opens an editor.
     all_loggers : bool
         Log what all packages log, not only curidask and the project.
-    cache_mode, fail_fast, keep_going_aggregates, cluster, insecure, restarts, check_determinism
+    cache_mode, fail_fast, keep_going_aggregates, cluster, insecure, restarts, accept_code, \
+check_determinism
         See `ArtifactManager`.
     on_report : callable, optional
         Is given the report's page when it is written.
@@ -228,6 +230,7 @@ def run_experiment(
         "ignore_lazy": ignore_lazy,
         "fail_fast": fail_fast,
         "keep_going_aggregates": keep_going_aggregates,
+        "accept_code": tuple(_listed(accept_code)),
         "check_determinism": check_determinism,
         "map_only": map_only or paths_only,
     }

@@ -173,6 +173,7 @@ class ExperimentRun:
             manager.check_stages_to_overwrite()
         else:
             _check_stage_names(self._session["overwrite_stages"], manager)
+            manager.check_accepted()
         return ExperimentResult(value, manager, stopped_at)
 
     def _looked(self, value: Any, sets: list[ExperimentParameters]) -> Any:
@@ -237,6 +238,7 @@ class ExperimentRun:
                     manager.finish()  # what does not depend on the failure finishes first; raises with all failures
                     raise failed
                 _check_stage_names(self._session["overwrite_stages"], manager)
+                manager.check_accepted()
                 manager.finish()
             lines += keeping.places(manager)
             lines += reports

@@ -103,7 +103,8 @@ class JobMaker:
             expected_seconds=self._longest.get(task.spec.name, 0.0),
             given=task.given,
             is_suspect=task.id in self._suspects,
-            alike=self._alike(task) if stored and task.reads else (),
+            alike=self._alike(task) if stored else (),
+            accepts_code=self._policy.accepts_code(task.spec.name),
             checks=self._policy.check_determinism and not task.given,
             commits=task.id not in self._only_checked,
         )

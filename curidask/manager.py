@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -37,7 +37,7 @@ from curidask.near_names import NearNames
 from curidask.params import HashesInUse
 from curidask.placement import Placement
 from curidask.planner import Force, Plan
-from curidask.policy import Policy
+from curidask.policy import ALL, Policy
 from curidask.publishing import Publisher
 from curidask.reading import Reader
 from curidask.record import Record
@@ -47,9 +47,10 @@ from curidask.run_cache import RunCache
 from curidask.run_keeping import RunKeeper
 from curidask.run_status import StatusKeeper
 from curidask.runner import Runner
-from curidask.session_facts import SessionFacts
+from curidask.session_facts import SessionFacts, no_such_stage
 from curidask.stage_code import StageCodes
 from curidask.stage_spec import StageSpec, check_name
+from curidask.staging import DEFINED
 from curidask.store.base import Store
 from curidask.store.claims import Claims
 from curidask.store.opening import open_store
@@ -131,6 +132,9 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         Keep no record of the run and put its parameter sets into no registry: it only fills the cache.
     run_line : str, optional
         The command that the run record names; by default that of this process.
+    accept_code : sequence of str
+        Stages of which the results that are cached are taken as made by today's code; ``"all"`` for all of them. See
+        ``--accept-code`` in ``docs/cli.md``.
     check_determinism : bool
         Call every stage twice on its inputs and tell what comes out another time, and which stages change their inputs;
         see ``--check-determinism`` in ``docs/cli.md``.
@@ -196,6 +200,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         disable_non_cf_loggers: bool = True,
         parallel_mode: bool = False,
         run_line: str | None = None,
+        accept_code: Sequence[str] = (),
         check_determinism: bool = False,
         parallel_lock: Any = None,
         manager_cache_path: str | Path | None = None,
@@ -279,6 +284,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
                 live,
                 fail_fast,
                 keep_going_aggregates,
+                accept_code=frozenset(accept_code),
                 check_determinism=check_determinism,
             ),
             self.prefix,
@@ -508,6 +514,17 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
                 f"going on where {references[0]} was broken off: what it has computed anew is not computed once more"
             )
 
+    def check_accepted(self, defined: Collection[str] = ()) -> None:
+        """Refuse names of stages whose code is to be accepted that were neither called nor are defined.
+
+        Raises
+        ------
+        SelectionError
+        """
+        there = list(dict.fromkeys(task.spec.name for task in self.graph))
+        for name in sorted(self.runner.policy.accept_code - {ALL, *there, *defined}):
+            raise no_such_stage(name, there, "--accept-code, or `accept_code`")
+
     def plan(self) -> Plan:
         """What executing all that is traced would do."""
         return self.runner.plan(self.graph.targets(), from_scratch=True)
@@ -543,6 +560,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             close_at_exit(self._ending)
         if not self.live:
             self.check_stages_to_overwrite()
+        self.check_accepted(defined=DEFINED)
         env = Environment(
             self.store,
             self.reference,

@@ -38,12 +38,14 @@ STATUSES = {"running": "incomplete", "interrupted": "incomplete", "done": "compl
 """How a run stands, in the words of the documented API."""
 
 
-def no_such_stage(name: str, there: Sequence[str]) -> SelectionError:
-    """The error for a stage to overwrite that is not among those that there are; to be raised."""
+def no_such_stage(
+    name: str, there: Sequence[str], where: str = "--overwrite-stage, or `overwrite_stages`"
+) -> SelectionError:
+    """The error for a stage that is named, by default to be overwritten, and not among those that there are."""
     near = difflib.get_close_matches(name, there, n=1)
     return SelectionError(
         f"The experiment has no stage {name!r}.",
-        where="--overwrite-stage, or `overwrite_stages`",
+        where=where,
         fix=f"did you mean {near[0]!r}?" if near else f"called so far: {', '.join(there) or 'none'}",
     )
 

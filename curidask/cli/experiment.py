@@ -52,7 +52,17 @@ def run_command(name: str, **options: Any) -> None:
         sys.exit(_detached(load_config(), options))
     from curidask.experiment import run_experiment
 
+    if options["accept_code"] and not options["yes"] and not options["map_only"]:
+        _ask_to_accept(options["accept_code"])
     _explained(run_experiment, name, **_run_options(options))
+
+
+def _ask_to_accept(stages: tuple[str, ...]) -> None:
+    """Ask before results are taken as made by code that did not make them."""
+    if not sys.stdin.isatty():
+        raise click.UsageError("--accept-code asks before it does so; where nobody can answer, give --yes as well.")
+    named = "all stages" if "all" in stages else ", ".join(stages)
+    click.confirm(f"Take what the cache has of {named} as made by today's code?", abort=True, err=True)
 
 
 def _detached(config: Config, options: dict[str, Any]) -> int:
@@ -85,8 +95,8 @@ def _run_options(options: dict[str, Any]) -> dict[str, Any]:
     names = (
         "params", "names", "indices", "global_indices", "overwrite", "overwrite_stages", "cache", "cache_mode",
         "prefix", "dry", "dry_cache", "lazy", "ignore_lazy", "no_dag", "fail_fast", "keep_going_aggregates", "parallel",
-        "insecure", "restarts", "check_determinism", "log_errors", "all_loggers", "map_only", "plain", "progress",
-        "no_color", "store_full",
+        "insecure", "restarts", "accept_code", "check_determinism", "log_errors", "all_loggers", "map_only", "plain",
+        "progress", "no_color", "store_full",
     )  # fmt: skip
     given = {name: options[name] for name in names}
     looks = options["map_only"] or options["hashes"] or options["paths"] or options["print_params"] is not None

@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from curidask.errors import ArtifactMissingError
-from curidask.executors.base import ArtifactInfo, Job, JobOutput, Passed, Stored
+from curidask.executors.base import ArtifactInfo, Job, JobOutput, Stored
+from curidask.executors.current_contents import contents_of
 from curidask.executors.describe import user_name
 from curidask.executors.environment import Environment
 from curidask.executors.stored import artifact_info, cacher_name
@@ -24,37 +25,49 @@ from curidask.store.names import LAYOUT_SUFFIX, stem_of
 from curidask.store.payload import Checkout
 from curidask.store.workspaces import Workspace
 
-SAME = ("stage", "outputs", "params", "kwargs", "code", "files")
+SAME = ("stage", "params", "kwargs", "files")
 """The parts of a key that must be equal. The keys of inputs may differ where their contents do not."""
 
 MOST_LOOKED_AT = 32
 """Artifacts of each output."""
 
 
-def adopt(job: Job, env: Environment) -> tuple[ArtifactInfo, ...] | None:
+ACCEPTED = "accepted code of"
+"""What a manifest says beside the parts of the key of the code that made it, where other code was accepted."""
+
+
+def adopt(
+    job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]], warn: Callable[[str], None]
+) -> tuple[ArtifactInfo, ...] | None:
     """Store again, under the key of a job, what an earlier call made of the same contents; None where there is none.
 
-    On the same disk the files are shared, as links.
+    On the same disk the files are shared, as links. What was stored before code counted is taken as made by today's.
 
     Parameters
     ----------
     job : Job
     env : Environment
+    passed : mapping of int to mapping
+        Values of earlier jobs that are held in memory, by job and place.
+    warn : callable
+        Is told where other code is accepted.
     """
-    if not job.alike or any(isinstance(source, Passed) for source in job.sources):
+    if not job.alike:
         return None
-    wanted = [stem for stems in job.alike for stem in stems[:MOST_LOOKED_AT]]
-    sources = {source.key: source.stem for source in job.sources if isinstance(source, Stored)}
-    manifests = env.store.manifests([*wanted, *sources.values()])
-    contents = {key: manifests[stem].content for key, stem in sources.items() if stem in manifests}
-    if len(contents) < len(sources):
+    manifests = env.store.manifests([stem for stems in job.alike for stem in stems[:MOST_LOOKED_AT]])
+    keys = {source.key for source in job.sources if isinstance(source, Stored)}
+    contents = contents_of(job, passed, env.store, keys) if manifests else {}
+    if not manifests or keys - contents.keys():
         return None
     for found in _calls([[manifests[s] for s in stems if s in manifests] for stems in job.alike]):
         if all(_fits(manifest, output, job, contents) for manifest, output in zip(found, job.outputs, strict=True)):
             try:
-                return _stored_again(found, job, env, contents)
+                taken = _stored_again(found, job, env, contents)
             except ArtifactMissingError:  # it is damaged, or was removed meanwhile
                 continue
+            if (text := _accepted(found[0], job)) is not None:
+                warn(text)
+            return taken
     return None
 
 
@@ -68,23 +81,40 @@ def _calls(candidates: Sequence[Sequence[Manifest]]) -> Iterator[list[Manifest]]
 
 def _fits(old: Manifest, output: JobOutput, job: Job, contents: Mapping[str, str]) -> bool:
     now, then = job.components, old.components
-    if any(now.get(name) != then.get(name) for name in SAME) or old.cacher != cacher_name(output.cacher):
+    if any(now.get(name) != then.get(name) for name in SAME) or not _is_of_code(then, job):
+        return False
+    if old.cacher != cacher_name(output.cacher):
         return False
     if NOTE in old.extra_metadata or getattr(output.cacher, "refers", False):  # names other artifacts
         return False
     if any(entry.name.endswith(LAYOUT_SUFFIX) for entry in (*old.files, *old.tracked)):
         return False
     made_from = old.made_from
-    before = _inputs(then)
-    if before is None or made_from.keys() - {key for _, key in before}:  # it got something else beside its inputs
+    before, after = _inputs(then), _inputs(now)
+    if before is None or after is None or [place for place, _ in before] != [place for place, _ in after]:
         return False
-    after = _inputs(now)
-    if after is None or [place for place, _ in before] != [place for place, _ in after]:
+    otherwise = made_from.keys() - {key for _, key in before}  # through what is not stored, or as a file
+    if any(made_from[key] != contents.get(key) for key in otherwise):
         return False
     return all(
         key == old_key or (key in contents and made_from.get(old_key) == contents[key])
         for (_, old_key), (_, key) in zip(before, after, strict=True)
     )
+
+
+def _is_of_code(then: Mapping[str, Any], job: Job) -> bool:
+    """Whether the code is the same, or may be another; before it counted, the order of outputs did not count either."""
+    names = ("outputs",) if job.accepts_code else ("code", "outputs")
+    return "code" not in then or all(job.components.get(name) == then.get(name) for name in names)
+
+
+def _accepted(old: Manifest, job: Job) -> str | None:
+    if "code" not in old.components:
+        return "results from before code counted are taken as made by today's code"
+    if old.components["code"] == job.components["code"]:
+        return None
+    what = f"results of the stage {job.spec.name!r} that other code has made"
+    return f"{what} are taken as made by today's (--accept-code)"
 
 
 def _inputs(components: Mapping[str, Any]) -> list[tuple[Any, str]] | None:
@@ -105,6 +135,7 @@ def _stored_again(
     call = uuid.uuid4().hex
     rows = [(name, source.key) for name, source in job.inputs.items()]
     rows += [(name, source.key) for _, named in job.gathered for name, source in named.items()]
+    rows += [("", key) for key in contents if key not in {key for _, key in rows}]
     inputs = tuple({"name": name, "key": key, "digest": contents.get(key, "")} for name, key in rows)
     artifacts = []
     with ExitStack() as folders:
@@ -121,7 +152,7 @@ def _stored_again(
                 stem=output.stem,
                 prefix=job.prefix,
                 set_name=job.record.name,
-                components=dict(job.components),
+                components=_components(old, job),
                 inputs=inputs,
                 files=(),
                 tracked=(),
@@ -134,6 +165,11 @@ def _stored_again(
             whole = env.store.commit(payload, manifest, tracked=beside, replace_whole=True)
             artifacts.append(artifact_info(whole, env.store.take_tags(whole.stem)))
     return tuple(artifacts)
+
+
+def _components(old: Manifest, job: Job) -> dict[str, Any]:
+    before = old.components.get("code")
+    return {**job.components, **({} if before == job.components["code"] else {ACCEPTED: before})}
 
 
 def _payload(checkout: Checkout) -> Iterator[tuple[str, Path]]:

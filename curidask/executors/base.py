@@ -129,6 +129,8 @@ class Job:
         Look into the store first: somebody may have made it since the plan.
     alike : tuple of tuple of str
         For each output the store names of what the stage made for such a record under other keys.
+    accepts_code : bool
+        Take over what other code has made, too.
     is_suspect : bool
         What was there when it was planned may have been made from other contents than its inputs have now.
     supersedes : int
@@ -163,6 +165,7 @@ class Job:
     given: tuple[GivenFile, ...] = ()
     is_suspect: bool = False
     alike: tuple[tuple[str, ...], ...] = ()
+    accepts_code: bool = False
     checks: bool = False
     commits: bool = True
 

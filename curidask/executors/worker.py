@@ -150,7 +150,7 @@ class _Run:
         artifacts = self.reuse()
         kind = Kind.UNCHANGED if self.job.is_suspect else Kind.FOUND
         if artifacts is None and self.job.reusable and not self.job.checks:
-            artifacts, kind = adopt(self.job, self.env), Kind.UNCHANGED
+            artifacts, kind = adopt(self.job, self.env, self.inputs.passed, self.warn), Kind.UNCHANGED
         return artifacts, Kind.DONE if artifacts is None or self.job.checks else kind
 
     def reuse(self) -> tuple[ArtifactInfo, ...] | None:
