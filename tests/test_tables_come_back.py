@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import warnings
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -329,6 +330,25 @@ def test_odd_cells_come_back_or_another_cacher_is_named(tmp_path: Path, name: st
         assert ("PickleCacher" in named.fix, "\n" in named.what) == (True, False)
     else:
         assert found.shape == frame.shape
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "found"),
+    [
+        ([pd.NaT, "x"], ("parquet", "feather"), {"[None, 'x']", "[nan, 'x']"}),
+        ([pd.NA, "x"], ("parquet", "feather"), {"[None, 'x']", "[nan, 'x']"}),
+        ([(1, 2), (3,)], ("parquet", "feather"), {"[array([1, 2]), array([3])]"}),
+        ([Decimal("2"), Decimal("1.25")], ("parquet", "feather"), {"[Decimal('2.00'), Decimal('1.25')]"}),
+        ([np.int32(1), np.int32(2)], ("csv", "json"), {"[1, 2]"}),
+    ],
+    ids=["NaT", "NA", "tuples", "decimals", "numbers"],
+)
+def test_what_the_page_says_is_not_told_apart(
+    tmp_path: Path, values: list[Any], names: tuple[str, ...], found: set[str]
+) -> None:
+    frame = pd.DataFrame({"a": pd.Series(values, dtype=object)})
+    for name in names:
+        assert repr(come_back(CACHERS[name], frame, tmp_path)["a"].tolist()) in found
 
 
 def test_frames_in_cells_are_compared_by_what_they_hold(tmp_path: Path) -> None:

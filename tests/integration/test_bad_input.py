@@ -194,6 +194,13 @@ def test_stage_inside_a_stage(project: Project) -> None:
     fails(project, "demo", *GOOD, "-n", "set0", code=1, says=("'load' was called inside the stage 'score'",))
 
 
+@pytest.mark.parametrize("made", ["cf.Record(record.manager, None)", "cf.Procedure([load], record.manager)"])
+def test_a_record_made_inside_a_stage(project: Project, made: str) -> None:
+    replaced(project, ('return middle["x"] + data["x"]', f"return {made}"))
+    says = ("what a stage knows of the manager", "call stages in run(), not in stages")
+    fails(project, "demo", *GOOD, "-n", "set0", code=1, says=says)
+
+
 def test_changed_parameter_set(project: Project) -> None:
     replaced(
         project,
