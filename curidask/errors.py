@@ -203,6 +203,10 @@ class RunFailedError(CuridaskError, RuntimeError):
         self.failures = failures
 
 
+class NotDeterministicError(CuridaskError, RuntimeError):
+    """Stages gave another output when they were called a second time on the same inputs, or changed those."""
+
+
 class ClusterError(CuridaskError, RuntimeError):
     """Workers could not be started, reached or kept."""
 

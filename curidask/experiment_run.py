@@ -209,6 +209,7 @@ class ExperimentRun:
         with _asked_for():
             manager = self._opened(param_sets)
         self._describe(manager.run_record, ask(), command)
+        manager.go_on_where_broken_off()
         if kept.store_full:
             manager.full_store = run_folder.run_path(self.config, manager.reference)
             manager.run_record.reproduce = run_folder.reproduction(manager, self._name)
@@ -243,6 +244,10 @@ class ExperimentRun:
             lines += keeping.places(manager)
             lines += reports
             lines += keeping.keep(manager, kept, quiet=self._progress is None or self._progress.quiet)
+            if manager.determinism is not None and not manager.determinism.found:
+                lines.append(f"checked: {manager.determinism.told}, nothing differed")
+        if manager.determinism is not None:
+            manager.determinism.raise_found()
         return ExperimentResult(value, manager) if self._gives_manager else value
 
     def _describe(self, record: RunRecord, notes: str, command: Sequence[str] | None) -> None:

@@ -27,6 +27,8 @@ class Policy:
         Let aggregates run over the records that are left when some have failed.
     window : int
         Tasks in flight at most.
+    check_determinism : bool
+        Run every task, and once more, and compare what comes out.
     """
 
     force: Force
@@ -36,3 +38,4 @@ class Policy:
     fail_fast: bool = False
     keep_going: bool = False
     window: int = 2048
+    check_determinism: bool = False

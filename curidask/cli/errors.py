@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from curidask.cli.streams import drop_output, forget_lost_errors, is_output_lost, make_forgiving, tell_of_lost_errors
+from curidask.cli.streams import forget_lost_errors, is_output_lost, make_forgiving, tell_of_lost_errors
 from curidask.errors import (
     CuridaskError,
     MissingInputError,
@@ -63,7 +63,6 @@ def _run(command: Callable[[], Any]) -> int:
         show(error)
         return 2 if isinstance(error, ASKED_WRONGLY) or getattr(error, "ran_nothing", False) else 1
     except BrokenPipeError:  # the reader of our output has had enough
-        drop_output()
         sys.stderr.close()
         return 0
     if is_kept:

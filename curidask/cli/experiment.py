@@ -87,7 +87,8 @@ def _run_options(options: dict[str, Any]) -> dict[str, Any]:
     names = (
         "params", "names", "indices", "global_indices", "overwrite", "overwrite_stages", "cache", "cache_mode",
         "prefix", "dry", "dry_cache", "lazy", "ignore_lazy", "no_dag", "fail_fast", "keep_going_aggregates", "parallel",
-        "insecure", "restarts", "log_errors", "all_loggers", "map_only", "plain", "progress", "no_color", "store_full",
+        "insecure", "restarts", "check_determinism", "log_errors", "all_loggers", "map_only", "plain", "progress",
+        "no_color", "store_full",
     )  # fmt: skip
     given = {name: options[name] for name in names}
     return given | {

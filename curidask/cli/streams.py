@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import io
@@ -22,6 +23,7 @@ def make_forgiving() -> None:
     _lost.clear()
     sys.stdout = _forgiving(sys.stdout, OUTPUT)
     sys.stderr = _forgiving(sys.stderr, ERRORS)
+    atexit.register(_drop_unread)
 
 
 _lost: dict[int, str] = {}
@@ -31,11 +33,6 @@ _lost: dict[int, str] = {}
 def is_output_lost() -> bool:
     """Whether some of what went to standard output could not be written."""
     return OUTPUT in _lost
-
-
-def drop_output() -> None:
-    """Let standard output lead nowhere: what is left to be written would fail once more when Python ends."""
-    _lead_nowhere(OUTPUT)
 
 
 def forget_lost_errors() -> None:
@@ -49,6 +46,17 @@ def tell_of_lost_errors() -> None:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
             os.write(OUTPUT, text.encode())
+
+
+def _drop_unread() -> None:
+    """Write what waits in standard output; when nobody reads it, Python would end with a code of its own."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except ValueError:  # closed
+        return
+    except OSError:
+        _lead_nowhere(OUTPUT)
 
 
 def _open_closed() -> None:

@@ -16,9 +16,23 @@ from curidask.errors import (
     ArtifactRejectedError,
     CacheError,
 )
-from curidask.executors.base import ArtifactInfo, ErrorInfo, Job, JobResult, Keep, Kind, Outcome, Reported, Stored
+from curidask.executors.base import (
+    MADE_FROM,
+    ArtifactInfo,
+    ErrorInfo,
+    Finding,
+    Job,
+    JobResult,
+    Keep,
+    Kind,
+    Outcome,
+    Reported,
+    Stored,
+)
 from curidask.executors.calling import call_stage, with_retries
+from curidask.executors.current_contents import stands_on_current
 from curidask.executors.describe import describe_error, worker_name
+from curidask.executors.determinism import SecondCall, Witness
 from curidask.executors.environment import Environment
 from curidask.executors.given_files import load_given
 from curidask.executors.inputs import Inputs
@@ -58,9 +72,12 @@ def _run(job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]], su
             if held is not None:
                 return JobResult(Outcome(job.id, Kind.HELD, worker=worker_name(), held=held))
             artifacts = result.reuse()
-            kind = Kind.DONE if artifacts is None else Kind.FOUND
+            there = Kind.UNCHANGED if job.is_suspect else Kind.FOUND
+            kind = Kind.DONE if artifacts is None or job.checks else there
             if artifacts is None:
                 artifacts = result.compute()
+            if job.checks:
+                result.check()
     except ClaimLostSignal as signal:
         text = (
             f"{job.label} was computed for nothing: {worker_name()} stood still for {signal.silent_seconds:.0f} s, and "
@@ -91,6 +108,8 @@ class _Run:
     reported: list[Reported] = field(default_factory=list)
     replace_whole: bool = True
     may_commit: Callable[[], None] = lambda: None
+    witness: Witness | None = None
+    findings: tuple[Finding, ...] | None = None
 
     def ended(
         self, kind: Kind, started: float, artifacts: tuple[ArtifactInfo, ...] = (), error: ErrorInfo | None = None
@@ -106,6 +125,7 @@ class _Run:
             warnings=(*self.warnings, *self.env.store.notices()),
             reported=tuple(self.reported),
             peak_bytes=self.surroundings.peak_bytes(),
+            findings=self.findings,
         )
 
     def warn(self, text: str) -> None:
@@ -163,6 +183,9 @@ class _Run:
                     raise
                 return None
             found.append((manifest, prefix))
+        manifests = [manifest for manifest, _ in found]
+        if not stands_on_current(manifests, job, self.inputs.passed, self.env.store):
+            return None
         return tuple(artifact_info(manifest) for manifest, _ in found) if job.outputs else ()
 
     def _is_partly_there(self) -> bool:
@@ -176,26 +199,52 @@ class _Run:
         return with_retries(self._attempt, self.job, self.warn)
 
     def _attempt(self) -> tuple[ArtifactInfo, ...]:
-        job = self.job
         self.reported = []
+        with ExitStack() as folders:
+            keeper, artifacts = self.call(
+                folders, self.inputs, self.reported, Witness if self.job.checks else OutputKeeper
+            )
+            self.values = keeper.values and {**keeper.values, MADE_FROM: dict(self.inputs.digests)}
+            self.witness = keeper if isinstance(keeper, Witness) else None
+            return artifacts
+
+    def call(
+        self, folders: ExitStack, inputs: Inputs, reported: list[Reported], kind: type[OutputKeeper]
+    ) -> tuple[OutputKeeper, tuple[ArtifactInfo, ...]]:
+        """Call the stage's function once, and keep what it returns; what keeps it, and what is said of the stored ones.
+
+        Parameters
+        ----------
+        folders : ExitStack
+            Holds the working folders.
+        inputs : Inputs
+        reported : list of Reported
+            Takes what it reports.
+        kind : type
+            What keeps the outputs.
+        """
+        job = self.job
         for output in job.outputs:
             if output.keep is not Keep.PASS:
                 (output.cacher() if isinstance(output.cacher, type) else output.cacher).check_ready()
-        with ExitStack() as folders:
-            files = folders.enter_context(self.env.store.workspace(job.marker.stem, run=self.env.work))
-            keeper = OutputKeeper(
-                job, self.env, files, self.reported, self.inputs.digests, self.replace_whole, self.may_commit
-            )
-            record = self.inputs.own_record(files, self.reported)
-            keeper.prepare(record, folders)
-            record.give_cachers = keeper.show_cachers
-            arguments, named = self.inputs.arguments()
-            started = time.perf_counter()
-            call = partial(call_stage, job, [record, *arguments], named, self.surroundings)
-            with Kept() as process:
-                returned = load_given(job) if job.given else call()
-                seconds = time.perf_counter() - started
-                process.undo()
-                artifacts = keeper.keep(returned, seconds)
-            self.values = keeper.values
-            return artifacts
+        files = folders.enter_context(self.env.store.workspace(job.marker.stem, run=self.env.work))
+        keeper = kind(job, self.env, files, reported, inputs.digests, self.replace_whole, self.may_commit)
+        record = inputs.own_record(files, reported)
+        keeper.prepare(record, folders)
+        record.give_cachers = keeper.show_cachers
+        arguments, named = inputs.arguments()
+        started = time.perf_counter()
+        call = partial(call_stage, job, [record, *arguments], named, self.surroundings)
+        with Kept() as process:
+            returned = load_given(job) if job.given else call()
+            seconds = time.perf_counter() - started
+            process.undo()
+            return keeper, keeper.keep(returned, seconds)
+
+    # --- check -----------------------------------------------------------------------------------------------------
+    def check(self) -> None:
+        """Compute once more and compare with what was made, or with what the store holds; nothing of it is kept."""
+        second = SecondCall(self.job, self.env, self.inputs.passed, self.call, self.warn)
+        self.findings = second.compared_with(self.witness)
+        if self.witness is None:  # else what the first call reported is told
+            self.reported = second.reported

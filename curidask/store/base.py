@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from curidask.errors import CacheError
+from curidask.store.lineage import Lineage
 from curidask.store.manifests import FileEntry, Manifest
 from curidask.store.objects import ObjectStore
 from curidask.store.payload import Checkout
@@ -86,6 +87,28 @@ class Store(Protocol):
 
     def present(self, stems: Collection[str]) -> set[str]:
         """Those that have a manifest and payload."""
+        ...
+
+    def lineage(self, stems: Collection[str], prefix: str) -> dict[str, Lineage]:
+        """What artifacts hold and were made from, of those that the last `present` found.
+
+        Parameters
+        ----------
+        stems : collection of str
+        prefix : str
+            How the names of the session's artifacts begin.
+        """
+        ...
+
+    def keep_lineage(self, rows: Mapping[str, tuple[Lineage, Mapping[str, str]]], prefix: str) -> None:
+        """Keep that of what was stored, by store name, with the tags of its manifests by the URLs of the places.
+
+        What `lineage` had to read from manifests is kept too.
+        """
+        ...
+
+    def take_tags(self, stem: str) -> dict[str, str]:
+        """How the manifest looks in listings that this process has stored last under a name, by the URLs of places."""
         ...
 
     def having(self, names: Collection[str]) -> set[str]:

@@ -28,6 +28,11 @@ BLOCK_BYTES = 1 << 20
 T = TypeVar("T")
 
 
+def _tag(stat: os.stat_result) -> str:
+    # Not all file systems keep nanoseconds, so that another machine might see others.
+    return f"{stat.st_mtime_ns // 1000}-{stat.st_size}"
+
+
 class LocalObjects:
     """Objects as files below a folder.
 
@@ -63,7 +68,13 @@ class LocalObjects:
         for name, entry in self._walk(prefix):
             with suppress(FileNotFoundError):  # removed since it was seen
                 stat = entry.stat()
-                yield Entry(name, stat.st_size, stat.st_mtime)
+                yield Entry(name, stat.st_size, stat.st_mtime, _tag(stat))
+
+    def tag_of(self, name: str, data: bytes) -> str:
+        """See `ObjectStore.tag_of`; whoever asks holds the lock, so that nobody else has written since."""
+        with suppress(OSError):
+            return _tag(os.stat(self._path(name)))
+        return ""
 
     def _walk(self, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
         below = check_object_name(prefix + "x").rpartition("/")[0]

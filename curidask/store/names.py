@@ -16,6 +16,9 @@ LAYOUT_SUFFIX = ".layout.json"
 CODE = ".code/"
 """Begins the names of what is kept of the code that made artifacts; see `curidask.code_store`."""
 
+LINEAGE = ".lineage/"
+"""Begins the names of what is kept of the contents that artifacts were made from; see `curidask.store.lineage`."""
+
 PART_BYTES = 48
 HASH_BYTES = 40
 SUBDIR_BYTES = 200

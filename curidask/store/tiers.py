@@ -16,7 +16,7 @@ itself. Without another one to store to, and when something is to be loaded that
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -27,6 +27,7 @@ from curidask.errors import ArtifactMissingError, CacheError
 from curidask.store.artifacts import KEEP_IT, ONLY_READ, ArtifactStore
 from curidask.store.disk_errors import is_refused
 from curidask.store.failures import AGAIN, in_short, is_gone
+from curidask.store.lineage import Lineage
 from curidask.store.manifests import FileEntry, Manifest
 from curidask.store.objects import ObjectStore
 from curidask.store.payload import Checkout, Prepared, duplicate, prepare, same_form
@@ -179,6 +180,25 @@ class TieredStore:
     def present(self, stems: Collection[str]) -> set[str]:
         """Those that have a manifest and payload in some tier; one listing a tier, none for what an earlier one has."""
         return self._gather(set(stems), lambda store, left: store.present(left))
+
+    def lineage(self, stems: Collection[str], prefix: str) -> dict[str, Lineage]:
+        """See `Store.lineage`: of each artifact what the first tier says in which the last look has found it."""
+        found: dict[str, Lineage] = {}
+        for tier in self._used(self._read()):
+            with self._looking(tier):
+                found |= tier.store.lineage([stem for stem in stems if stem not in found], prefix)
+        return found
+
+    def keep_lineage(self, rows: Mapping[str, tuple[Lineage, Mapping[str, str]]], prefix: str) -> None:
+        """See `Store.keep_lineage`."""
+        for tier in self.tiers:
+            if tier.takes_writes:
+                with self._looking(tier):
+                    tier.store.keep_lineage(rows, prefix)
+
+    def take_tags(self, stem: str) -> dict[str, str]:
+        """See `Store.take_tags`."""
+        return {url: tag for tier in self.tiers for url, tag in tier.store.take_tags(stem).items()}
 
     def having(self, names: Collection[str]) -> set[str]:
         """Those of the object names that are in some tier."""
@@ -388,7 +408,7 @@ class TieredStore:
 
     @contextmanager
     def _looking(self, tier: Tier) -> Iterator[None]:
-        """Look into a tier, or find nothing in it where it can be done without."""
+        """Ask a tier for something, or go on without it where it can be done without."""
         try:
             yield
             tier.has_served = True

@@ -60,8 +60,8 @@ def run(
     redirected: str,
     *arguments: str,
     text: str = EXPERIMENT,
-    stderr: int = subprocess.PIPE,
     stdout: int = subprocess.PIPE,
+    stderr: int = subprocess.PIPE,
 ) -> subprocess.CompletedProcess[str]:
     """Run the experiment by a shell, with streams as it redirects them."""
     (project / "experiments").mkdir(exist_ok=True)
@@ -151,6 +151,17 @@ def test_standard_error_that_nobody_reads_any_more(tmp_path: Path) -> None:
     os.close(writing)
     assert (done.returncode, n_stored(tmp_path)) == (0, 1), done.stdout
     assert done.stdout.count("is lost from here on: Broken pipe") == 1
+
+
+@pytest.mark.parametrize(("ending", "code"), [("return record.params.name", 0), ("raise ValueError", 1)])
+def test_standard_output_that_nobody_reads_any_more(tmp_path: Path, ending: str, code: int) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    text = EXPERIMENT.replace("return record.params.name", ending)
+    done = run(tmp_path, "", "--parallel", "0", text=text, stdout=writing)
+    os.close(writing)
+    assert done.returncode == code, done.stderr
+    assert "BrokenPipeError" not in done.stderr
 
 
 @pytest.mark.parametrize("parallel", ["0", "1"])
