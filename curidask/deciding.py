@@ -18,6 +18,7 @@ from curidask.planner import Action, Decision, Plan, Reason, Why, plan
 from curidask.policy import Policy
 from curidask.runstate import Status
 from curidask.store.base import Store
+from curidask.store.names import KEY_DIGITS
 
 
 class Decider:
@@ -64,6 +65,7 @@ class Decider:
         self.suspects: set[int] = set()
         self.fresh_runs: frozenset[str] = frozenset()
         self._fresh: set[int] = set()
+        self._by_name: dict[str, list[str]] = {}
         self._known_fresh: set[int] = set()
         self.contents = Contents(graph, store, prefix)
         self.only_checked: set[int] = set()
@@ -112,9 +114,21 @@ class Decider:
         """Keep in mind what a plan recomputes by force, and what it has workers look at, when it is carried out."""
         whys = {number: decision.reason.why for number, decision in made.decisions.items()}
         self._fresh.update(number for number in self._known_fresh & whys.keys() if whys[number] is Why.CACHED)
+        if not self._policy.live:
+            self._look_for_alike(n for n, why in whys.items() if why is Why.NOT_CACHED and self._graph[n].reads)
         self.forced.update(number for number, why in whys.items() if why in (Why.OVERWRITE, Why.UPSTREAM_OVERWRITE))
         self.forced.update(self.contents.certain & whys.keys())
         self.suspects.update(number for number, why in whys.items() if why in (Why.UPSTREAM_RUNS, Why.OTHER_CONTENTS))
+
+    def _look_for_alike(self, tasks: Iterable[int]) -> None:
+        readable = {stem[:-KEY_DIGITS] for number in tasks for stem in self._graph[number].store_stems}
+        for stem in self._store.alike(readable) if readable else ():
+            self._by_name.setdefault(stem[:-KEY_DIGITS], []).append(stem)
+
+    def alike(self, task: Task) -> tuple[tuple[str, ...], ...]:
+        """What the stage of a task made for such a record under other keys: store names for each output."""
+        found = [tuple(self._by_name.pop(stem[:-KEY_DIGITS], ())) for stem in task.store_stems]
+        return tuple(found) if task.stems and all(found) else ()
 
     def _checked(self, made: Plan, present: Collection[str]) -> Plan:
         """The plan with all tasks run, since a reused one tells nothing of its stage."""

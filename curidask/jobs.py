@@ -40,6 +40,8 @@ class JobMaker:
         The tasks of which a worker must see whether what is there stands on the contents of now, likewise.
     may_read : callable
         Tells of a task whether `run()` may still ask for its values.
+    alike : callable
+        Gives the store names of what a task's stage made under other keys, for each output.
     only_checked : collection of int
         The tasks of which nothing is stored, kept up to date by its owner.
     """
@@ -53,6 +55,7 @@ class JobMaker:
         forced: Collection[int],
         suspects: Collection[int],
         may_read: Callable[[int], bool],
+        alike: Callable[[Task], tuple[tuple[str, ...], ...]],
         only_checked: Collection[int] = (),
     ) -> None:
         self._graph = graph
@@ -61,6 +64,7 @@ class JobMaker:
         self._status = status
         self._forced = forced
         self._suspects = suspects
+        self._alike = alike
         self._may_read = may_read
         self._only_checked = only_checked
         self._superseded: dict[int, int] = {}
@@ -99,6 +103,7 @@ class JobMaker:
             expected_seconds=self._longest.get(task.spec.name, 0.0),
             given=task.given,
             is_suspect=task.id in self._suspects,
+            alike=self._alike(task) if stored and task.reads else (),
             checks=self._policy.check_determinism and not task.given,
             commits=task.id not in self._only_checked,
         )

@@ -94,6 +94,7 @@ class Runner:
             self._decider.forced,
             self._decider.suspects,
             self._may_read,
+            self._decider.alike,
             self._decider.only_checked,
         )
         self._is_finishing = False

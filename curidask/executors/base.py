@@ -127,6 +127,8 @@ class Job:
         Whether all that it makes is stored, so that others may want to make it too: it is claimed first.
     reusable : bool
         Look into the store first: somebody may have made it since the plan.
+    alike : tuple of tuple of str
+        For each output the store names of what the stage made for such a record under other keys.
     is_suspect : bool
         What was there when it was planned may have been made from other contents than its inputs have now.
     supersedes : int
@@ -160,6 +162,7 @@ class Job:
     expected_seconds: float = 0.0
     given: tuple[GivenFile, ...] = ()
     is_suspect: bool = False
+    alike: tuple[tuple[str, ...], ...] = ()
     checks: bool = False
     commits: bool = True
 

@@ -16,6 +16,7 @@ from curidask.errors import (
     ArtifactRejectedError,
     CacheError,
 )
+from curidask.executors.adopting import adopt
 from curidask.executors.base import (
     MADE_FROM,
     ArtifactInfo,
@@ -71,9 +72,7 @@ def _run(job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]], su
         with result.claimed() as held:
             if held is not None:
                 return JobResult(Outcome(job.id, Kind.HELD, worker=worker_name(), held=held))
-            artifacts = result.reuse()
-            there = Kind.UNCHANGED if job.is_suspect else Kind.FOUND
-            kind = Kind.DONE if artifacts is None or job.checks else there
+            artifacts, kind = result.found()
             if artifacts is None:
                 artifacts = result.compute()
             if job.checks:
@@ -155,6 +154,14 @@ class _Run:
             yield None
 
     # --- look ------------------------------------------------------------------------------------------------------
+    def found(self) -> tuple[tuple[ArtifactInfo, ...] | None, Kind]:
+        """What need not be computed, and how the job ends with that or without."""
+        artifacts = self.reuse()
+        kind = Kind.UNCHANGED if self.job.is_suspect else Kind.FOUND
+        if artifacts is None and self.job.reusable and not self.job.checks:
+            artifacts, kind = adopt(self.job, self.env), Kind.UNCHANGED
+        return artifacts, Kind.DONE if artifacts is None or self.job.checks else kind
+
     def reuse(self) -> tuple[ArtifactInfo, ...] | None:
         """What the store holds already, when it is all that the job would make."""
         job = self.job

@@ -173,6 +173,10 @@ class ArtifactStore:
         """
         return self.catalog.present(stems)
 
+    def alike(self, readable: Collection[str]) -> list[str]:
+        """See `Store.alike`."""
+        return self.catalog.alike(readable)
+
     def lineage(self, stems: Collection[str], prefix: str) -> dict[str, Lineage]:
         """See `Store.lineage`."""
         return self.catalog.lineage(stems, prefix)

@@ -89,6 +89,10 @@ class Store(Protocol):
         """Those that have a manifest and payload."""
         ...
 
+    def alike(self, readable: Collection[str]) -> list[str]:
+        """The artifacts whose names begin so, up to the key."""
+        ...
+
     def lineage(self, stems: Collection[str], prefix: str) -> dict[str, Lineage]:
         """What artifacts hold and were made from, of those that the last `present` found.
 

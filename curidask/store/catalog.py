@@ -18,7 +18,7 @@ from curidask.store.entries import Entry
 from curidask.store.keys import common_beginning
 from curidask.store.lineage import UNKNOWN, Lineage, LineageIndex, Row
 from curidask.store.manifests import Manifest
-from curidask.store.names import manifest_name
+from curidask.store.names import KEY_DIGITS, manifest_name
 from curidask.store.objects import ObjectStore
 from curidask.store.payload import whole_stems
 from curidask.store.signing import Keyring
@@ -106,6 +106,17 @@ class Catalog:
         if not self._tags[stem] and self._objects.local_root is not None:
             self._tags[stem] = self._objects.tag_of(manifest_name(stem), b"")
         return self._tags[stem]
+
+    def alike(self, readable: Collection[str]) -> list[str]:
+        """See `ArtifactStore.alike`."""
+        first = common_beginning(readable)
+        if self._tags and first.startswith(self._listed):
+            known = self._tags
+        elif self._objects.local_root is not None or len(readable) > FEW:
+            known = whole_stems(self._entries(first))
+        else:  # others may have much under names that begin alike
+            known = {stem: tag for name in readable for stem, tag in whole_stems(self._entries(f"{name}.")).items()}
+        return [stem for stem in known if stem[:-KEY_DIGITS] in readable]
 
     # --- what was made from what -------------------------------------------------------------------------------------
     def lineage(self, stems: Collection[str], prefix: str) -> dict[str, Lineage]:

@@ -286,3 +286,131 @@ def test_another_run_in_between_ends_what_was_broken_off(lab: Lab) -> None:
     assert lab.run("--parallel", "0", *OVERWRITE) == first
     lab.run("--parallel", "0", *OVERWRITE, code=1, STOP_AT=str(3 * first.total() + 10), STOP_BY="raise")
     assert lab.run("--parallel", "0", "--overwrite") == first
+
+
+# --- early cut-off ----------------------------------------------------------------------------------------------------
+def edited(lab: Lab, old: str, new: str) -> None:
+    text = (lab.path("experiments/e.py")).read_text()
+    assert old in text
+    lab.project.write("experiments/e.py", text.replace(old, new))
+
+
+@WORKERS
+@pytest.mark.parametrize("place", ["folder", "bucket", "tiers"])
+def test_an_edit_that_changes_no_value_runs_its_stage_alone(
+    lab: Lab, s3_server: S3Server, workers: str, place: str
+) -> None:
+    lab.env = s3_server.env
+    url = s3_server.url(f"cut-{lab.project.root.parent.name}")
+    lab.cache = {"folder": "", "bucket": url, "tiers": f"data/cache,{url}"}[place]
+    first = lab.run("--parallel", workers)
+    edited(lab, '[record.params.x, open("world").read()]', '[record.params.x] + [open("world").read()]')
+    again = lab.run("--parallel", workers)
+    # What stands between two stages without being stored cannot be compared, so `follow` runs.
+    assert again == Counter({name: 1 for name in first if name.startswith(("make", "follow"))})
+    assert "9 unchanged" in lab.said.stderr
+    assert lab.run("--parallel", workers) == Counter()
+    edited(lab, '[record.params.x] + [open("world").read()]', '[record.params.x] + ["other"]')
+    assert {name.partition("-")[0] for name in lab.run("--parallel", workers)} == {"make", "follow", "look", "gather"}
+    assert lab.worlds == ["other"] * 4
+
+
+def test_what_was_taken_over_stands_when_what_it_came_from_is_gone(lab: Lab) -> None:
+    lab.run("--parallel", "0")
+    before = set(lab.path("data/cache").iterdir())
+    edited(lab, '[record.params.x, open("world").read()]', '[record.params.x] + [open("world").read()]')
+    lab.run("--parallel", "0")
+    for path in before:
+        if path.is_file():
+            path.unlink()
+    assert lab.run("--parallel", "0") == Counter()
+    verified = lab.project.command("curidask", "cache", "verify")
+    assert verified.returncode == 0, verified.stdout
+
+
+def test_a_damaged_artifact_is_not_taken_over(lab: Lab) -> None:
+    lab.run("--parallel", "0")
+    for path in lab.path("data/cache").glob("e_*_look_beside.*.json"):
+        if not path.name.endswith("_metadata.json"):
+            path.write_text("17")
+    edited(lab, '[record.params.x, open("world").read()]', '[record.params.x] + [open("world").read()]')
+    again = lab.run("--parallel", "0")
+    assert {name.partition("-")[0] for name in again} == {"make", "follow", "look"}
+
+
+FILES = """
+import curidask as cf
+from curidask.caching import JsonCacher, PickleCacher
+
+def called(what):
+    with open("calls", "a") as file:
+        file.write(what + "\\n")
+
+@cf.stage(None, ["n"], [JsonCacher])
+def begin(record):
+    called("begin")
+    return 1
+
+@cf.stage(["n"], ["a", "b"], [JsonCacher, PickleCacher])
+def two(record, n):
+    called("two")
+    with open(record.get_path("note.txt"), "w") as file:
+        file.write(f"note {n}")
+    with open(record.get_dir("folder") + "/in.txt", "w") as file:
+        file.write("inside")
+    record.report(cf.reporting.JsonReporter({"n": n}, name="numbers"))
+    return n, [n]
+
+@cf.stage(["b"], ["c"], [JsonCacher])
+def read(record, b):
+    called("read")
+    with open(record.get_path("note.txt", stage_name="two")) as file:
+        return [b, file.read()]
+
+@cf.stage(["n"], ["p"], [PickleCacher])
+def refer(record, n):
+    called("refer")
+    path = record.get_path("w.txt")
+    with open(path, "w") as file:
+        file.write("weights")
+    return {"weights": path}
+
+@cf.aggregate(["c", "a"], ["sum"], [JsonCacher])
+def gather(record, records, c, a):
+    called("gather")
+    return [*c.values(), *a.values()]
+
+def get_params():
+    return [cf.ExperimentParameters("p")]
+
+def run(param_sets, manager):
+    record = refer(read(two(begin(cf.Record(manager, param_sets[0])))))
+    table = gather(cf.Record(manager, None), [record])
+    if not manager.map_mode:
+        print("VALUES", record.state["c"], open(record.state["p"]["weights"]).read(), table.state["sum"])
+"""
+
+
+@WORKERS
+def test_outputs_of_one_call_and_their_files_are_taken_over_together(project: Project, workers: str) -> None:
+    def run() -> tuple[list[str], str]:
+        (project.root / "calls").write_text("")
+        done = project.experiment("f", "--parallel", workers)
+        assert done.returncode == 0, done.stderr
+        page = (project.root / "reports" / "_latest" / "index.html").read_text()
+        assert "numbers" in page
+        return sorted((project.root / "calls").read_text().split()), done.stdout.partition("VALUES ")[2].strip()
+
+    project.write("experiments/f.py", FILES)
+    calls, values = run()
+    assert calls == ["begin", "gather", "read", "refer", "two"]
+    project.write("experiments/f.py", FILES.replace("return 1\n", "return 2 - 1\n"))
+    # `read` got a file of a stage whose output it does not read, and what `refer` returned names its own artifact.
+    assert run() == (["begin", "read", "refer"], values)
+    assert run() == ([], values)
+    verified = project.command("curidask", "cache", "verify")
+    assert verified.returncode == 0, verified.stdout
+    project.write("experiments/f.py", FILES.replace('f"note {n}"', 'f"other {n}"'))
+    calls, other = run()
+    assert "other 1" in other
+    assert calls == ["gather", "read", "two"]
