@@ -29,6 +29,8 @@ from curidask.redaction import hide_secrets
 from curidask.store.locks import locked
 
 RESERVE_ATTEMPTS = 1000
+MOST_DIGITS = 9
+"""Of a run's number; a folder of somebody else may be called anything."""
 
 TIMESTAMP_FORMAT = "%Y-%m-%d-T%H%M%S"
 """The time in the reference of a run."""
@@ -280,8 +282,8 @@ def new_reference(name: str, runs: Path, *, reserve: bool) -> tuple[int, str]:
 
 
 def _next_reference(name: str, runs: Path) -> tuple[int, str]:
-    """The number is one more than the highest."""
-    pattern = re.compile(rf"{re.escape(name)}_(\d+)_")
+    """The number is one more than the highest; what has a number that no run comes to is no run's."""
+    pattern = re.compile(rf"{re.escape(name)}_(\d{{1,{MOST_DIGITS}}})_")
     numbers = [int(m[1]) for entry in _entries(runs) if (m := pattern.match(entry))]
     number = max(numbers, default=0) + 1
     return number, f"{name}_{number}_{datetime.now().strftime(TIMESTAMP_FORMAT)}"

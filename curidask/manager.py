@@ -523,7 +523,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         """
         there = list(dict.fromkeys(task.spec.name for task in self.graph))
         for name in sorted(self.runner.policy.accept_code - {ALL, *there, *defined}):
-            raise no_such_stage(name, there, "--accept-code, or `accept_code`")
+            raise no_such_stage(name, there, where="--accept-code, or `accept_code`")
 
     def plan(self) -> Plan:
         """What executing all that is traced would do."""

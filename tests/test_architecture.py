@@ -103,6 +103,7 @@ GROUPS = [
         "record",
         "run_cache",
         "run_keeping",
+        "later_stages",
         "session_facts",
         "placement",
         "manager",

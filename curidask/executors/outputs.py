@@ -202,7 +202,9 @@ class OutputKeeper:
 
         Under a claim there is none.
         """
-        if self.replace_whole or len(saved) < 2 or self.env.claims is not None:
+        claims = self.env.claims
+        is_claimed = claims is not None and not self.env.store.is_left_alone(claims.objects)
+        if self.replace_whole or len(saved) < 2 or is_claimed:
             return []
         stems = [making.output.stem for making, _ in saved]
         found = self.env.store.manifests(stems)

@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from curidask.errors import ArtifactDamagedError, ArtifactMissingError, ArtifactMixedError, ArtifactRejectedError
+from curidask.errors import (
+    ArtifactDamagedError,
+    ArtifactMissingError,
+    ArtifactMixedError,
+    ArtifactRejectedError,
+    CacheError,
+)
 from curidask.executors.adopting import adopt
 from curidask.executors.base import (
     MADE_FROM,
@@ -36,7 +42,8 @@ from curidask.executors.process_state import Kept
 from curidask.executors.stage_paths import InputLostSignal
 from curidask.executors.stored import artifact_info, check_one_call, check_stored, find_stored, own_prefix
 from curidask.executors.surroundings import NOTHING, Surroundings
-from curidask.store.claims import ClaimLostSignal, Held
+from curidask.store.base import without_place
+from curidask.store.claims import Claim, ClaimLostSignal, Held
 from curidask.store.manifests import Manifest
 
 
@@ -136,12 +143,14 @@ class _Run:
         if claims is None:
             yield None
             return
-        taken = claims.take(self.job.marker.stem, supersedes=self.job.supersedes)
-        if isinstance(taken, Held):
+        taken = without_place(
+            self.env.store, claims.objects, partial(claims.take, self.job.marker.stem, supersedes=self.job.supersedes)
+        )
+        if not isinstance(taken, Claim):
             yield taken
             return
         with claims.renewing(taken):
-            self.may_commit = partial(claims.require, taken)
+            self.may_commit = partial(without_place, self.env.store, claims.objects, partial(claims.require, taken))
             yield None
 
     # --- look ------------------------------------------------------------------------------------------------------
@@ -163,7 +172,7 @@ class _Run:
             source = Stored(job.id, output.name, output.stem, output.key, output.cacher, job.spec.name, job.record)
             is_whole = False
             try:
-                cacher, manifest = find_stored(self.env.store, source, self.env.facts)
+                cacher, manifest = find_stored(self.env.store.reachable(), source, self.env.facts)
                 is_whole = True
                 check_stored(cacher, source)
                 prefix = own_prefix(output.cacher)
@@ -175,6 +184,10 @@ class _Run:
                 if error.notice and (is_whole or isinstance(error, ArtifactDamagedError)):
                     self.warnings.append(error.notice)
                 self.replace_whole = is_whole or self._is_partly_there()
+                return None
+            except CacheError as error:
+                if not self.env.store.goes_on_without(error):
+                    raise
                 return None
             found.append((manifest, prefix))
         manifests = [manifest for manifest, _ in found]

@@ -153,6 +153,18 @@ class ArtifactStore:
         notices, self.catalog.notices = self.catalog.notices, []
         return notices
 
+    def goes_on_without(self, error: CacheError) -> bool:
+        """There is no other place."""
+        return False
+
+    def is_left_alone(self, place: ObjectStore) -> bool:
+        """There is no other place."""
+        return False
+
+    def reachable(self) -> ArtifactStore:
+        """There is no other place."""
+        return self
+
     # --- looking -----------------------------------------------------------------------------------------------------
     def present(self, stems: Collection[str]) -> set[str]:
         """Those that have a manifest and payload; one listing, however many are asked for.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from curidask.errors import CacheError
 from curidask.store.lineage import Lineage
 from curidask.store.manifests import FileEntry, Manifest
 from curidask.store.objects import ObjectStore
@@ -15,6 +16,8 @@ from curidask.store.workspaces import Workspace
 
 if TYPE_CHECKING:
     from curidask.store.artifacts import ArtifactStore
+
+T = TypeVar("T")
 
 
 class Store(Protocol):
@@ -65,6 +68,21 @@ class Store(Protocol):
 
     def notices(self) -> list[str]:
         """What the user should know that came up since the last call."""
+        ...
+
+    def goes_on_without(self, error: CacheError) -> bool:
+        """Whether what failed is a place that has served, and can be done without for a while.
+
+        That takes another one to store to; the place is left alone then for a while, and `notices` says so.
+        """
+        ...
+
+    def is_left_alone(self, place: ObjectStore) -> bool:
+        """Whether a place is done without for the moment."""
+        ...
+
+    def reachable(self) -> Store:
+        """The store without the places that are left alone for the moment."""
         ...
 
     def present(self, stems: Collection[str]) -> set[str]:
@@ -212,3 +230,15 @@ class Store(Protocol):
             Naming the file that is gone or changed.
         """
         ...
+
+
+def without_place(store: Store, place: ObjectStore, ask: Callable[[], T]) -> T | None:
+    """Ask something of one of a store's places; None where that is left alone for a while, or is so from now on."""
+    if store.is_left_alone(place):
+        return None
+    try:
+        return ask()
+    except CacheError as error:
+        if not store.goes_on_without(error):
+            raise
+        return None

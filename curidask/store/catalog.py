@@ -58,8 +58,12 @@ class Catalog:
     # --- many --------------------------------------------------------------------------------------------------------
     def present(self, stems: Collection[str]) -> set[str]:
         """See `ArtifactStore.present`."""
-        found = self._look(stems)
-        return found if self.keys is None else self._only_trusted(found)
+        if self.keys is None:
+            return self._look(stems)
+        if len(stems) > FEW:
+            return self._only_trusted(self._look(stems))
+        # What is read before it is trusted could not be told from what is not there.
+        return self._look(self._only_trusted(set(stems)))
 
     def _look(self, stems: Collection[str]) -> set[str]:
         if len(stems) > FEW:

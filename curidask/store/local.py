@@ -275,8 +275,8 @@ class LocalObjects:
             raise self._unreadable(name, error) from error
 
     def _unreadable(self, name: str, error: Exception) -> ObjectMissingError:
-        """What to raise for an object that could not be read: what is no plain file is no object."""
-        if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError | ValueError):
+        """What to raise for an object that is not there, or that could not be read."""
+        if isinstance(error, FileNotFoundError | NotADirectoryError | ValueError):
             return ObjectMissingError(f"There is no object {name!r}.", where=self.url)
         what = f"The object {name!r} cannot be read: {getattr(error, 'strerror', None) or error}."
         return ObjectUnreadableError(what, where=self.url)

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -90,6 +91,57 @@ def test_streams_that_are_full_or_closed(
         assert (done.stdout + done.stderr).count("is lost from here on: No space left on device") == 1
     assert "Traceback" not in done.stdout + done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+def test_that_standard_error_is_lost_is_told_after_what_the_experiment_prints(tmp_path: Path) -> None:
+    text = EXPERIMENT + '    print("first")\n    manager.finish()\n    print("last")\n'
+    done = run(tmp_path, "2>/dev/full", "--parallel", "0", text=text)
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("said")]
+    assert lines[:2] == ["first", "last"]
+    assert len(lines) == 3
+    assert "<stderr> is lost" in lines[2]
+
+
+RUNNING = "run telling --parallel 0 --no-report"
+LOOKING = (
+    "run telling --map", "run telling --print-params", "run telling --hashes", "run telling --paths", "ls", "runs",
+    "cache ls --json", "cache du", "explain telling", "completion bash", "--help", "--version",
+)  # fmt: skip
+
+
+def test_commands_that_only_tell_fail_where_nothing_can_be_told(in_project: Project) -> None:
+    (in_project.root / "experiments" / "telling.py").write_text(EXPERIMENT)
+    with open("/dev/full", "wb", buffering=0) as full:
+        script = "\n".join(
+            [
+                "import os, sys",
+                "from curidask.cli.curidask import main",
+                "def code(*words):",
+                "    child = os.fork()",
+                "    if not child:",
+                "        sys.argv = ['curidask', *words]",
+                "        main()",
+                "    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])",
+                f"for words in {(RUNNING, *LOOKING)}:",
+                "    print(words, code(*words.split()), file=sys.stderr)",
+            ]
+        )
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=in_project.root, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, timeout=90,
+            check=True,
+        )  # fmt: skip
+    codes = dict(re.findall(r"^(.*) (\d+)$", done.stderr, re.M))
+    assert codes == {RUNNING: "0", **dict.fromkeys(LOOKING, "1")}
+
+
+def test_a_reader_that_has_had_enough_of_a_map_hears_nothing(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = run(tmp_path, "", "--map", stdout=writing)
+    os.close(writing)
+    assert done.stderr == ""
 
 
 def test_standard_error_that_nobody_reads_any_more(tmp_path: Path) -> None:
