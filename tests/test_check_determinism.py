@@ -44,8 +44,13 @@ def writes(record: Any, n: Any) -> Any:
 
 @pytest.mark.parametrize("place", ["folder", "s3"])
 def test_a_session_tells_at_once(
-    place: str, request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    place: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setitem(globals(), "COUNT", itertools.count())
     cache = f"{request.getfixturevalue('s3')}/checked" if place == "s3" else str(tmp_path / "cache")
     problem = "is not deterministic: on the same inputs its output 'n' came out as"
     for _ in range(2):
