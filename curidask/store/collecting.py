@@ -314,7 +314,7 @@ def _unused_lineage(store: ArtifactStore, inventory: Inventory, removed: Collect
         return []
     used = {f"{LINEAGE}{safe_part(entry.manifest.prefix)}" for entry in left if entry.manifest is not None}
     entries = store.objects.entries(LINEAGE)
-    return [e.name for e in entries if e.name.rpartition("/")[0] not in used and 0 < e.modified < old]
+    return [e.name for e in entries if e.name not in used and 0 < e.modified < old]
 
 
 def _in_use(uses: Uses, planned_with: Mapping[str, tuple[float, bool]]) -> set[str]:

@@ -1,4 +1,4 @@
-"""Which contents artifacts have and were made from, kept in a few objects, so that a plan need not ask each artifact.
+"""Which contents artifacts have and were made from, kept in one object, so that a plan need not ask each artifact.
 
 The manifest of an artifact says it. A row of the index repeats that, together with how the manifest looked in a listing
 of its place (its tag): while a listing shows the same tag, the row holds, whoever wrote what meanwhile. What has no row
@@ -8,11 +8,10 @@ that holds is read from its manifest, and gets one.
 from __future__ import annotations
 
 import json
-import os
-import time
+import zlib
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from curidask.errors import CacheError
@@ -23,9 +22,6 @@ from curidask.store.untrusted import LARGE_BYTES, is_text, parse_object
 
 SHORT = 16
 """Digits of keys and digests that tell them apart."""
-
-MOST_OBJECTS = 4
-"""With so many objects a place's index is written anew as one."""
 
 
 class Lineage(NamedTuple):
@@ -61,7 +57,7 @@ Row = tuple[str, Lineage]
 
 @dataclass(slots=True)
 class LineageIndex:
-    """The index of a session's artifacts in one place.
+    """The index of a session's artifacts in one place: one object, so that a plan asks for it once.
 
     Parameters
     ----------
@@ -72,53 +68,44 @@ class LineageIndex:
 
     objects: ObjectStore
     prefix: str
-    _rows: dict[str, Row] = field(default_factory=dict)
-    _names: list[str] | None = None
+    _rows: dict[str, Row] | None = None
 
     def rows(self) -> Mapping[str, Row]:
         """What is kept, by store name; read once."""
-        if self._names is None:
-            self._names = []
-            with suppress(CacheError):  # then manifests tell
-                self._names = sorted(self.objects.list(self._folder))
-                found = self.objects.read_many(self._names)
-                for name in self._names:
-                    with suppress(ValueError):
-                        self._rows.update(_decoded(found.get(name, b"")))
+        if self._rows is None:
+            self._rows = self._read()
         return self._rows
 
     def add(self, rows: Mapping[str, Row], gone: Collection[str] = ()) -> None:
-        """Keep more, and forget what is gone; one object more, or all as one where there were many.
+        """Keep more, and forget what is gone.
 
-        Race: two runs write all as one and remove what was there: both have it, and of what a third adds meanwhile they
-        remove nothing, since they remove what they have read.
+        Race: another run adds to the index between the reading and the writing here. What it has added is lost then;
+        the next plan reads those manifests, and adds them again.
         """
-        before = self.rows()
-        new = {stem: row for stem, row in rows.items() if before.get(stem) != row}
-        if not new:
+        before = self._read()
+        if all(before.get(stem) == row for stem, row in rows.items()):
             return
-        old = self._names or []
-        self._rows |= new
-        whole = len(old) >= MOST_OBJECTS
-        kept = {stem: row for stem, row in self._rows.items() if stem not in gone} if whole else new
-        name = f"{self._folder}{time.time_ns():020d}-{os.urandom(4).hex()}.json"
-        self.objects.write(name, _encoded(kept))
-        if whole:
-            self.objects.remove(old)
-        self._names = [name] if whole else [*old, name]
+        self._rows = {stem: row for stem, row in {**before, **rows}.items() if stem not in gone}
+        self.objects.write(self._name, _encoded(self._rows))
+
+    def _read(self) -> dict[str, Row]:
+        with suppress(CacheError, ValueError, zlib.error):  # then manifests tell
+            return _decoded(self.objects.read(self._name))
+        return {}
 
     @property
-    def _folder(self) -> str:
-        return f"{LINEAGE}{safe_part(self.prefix)}/"
+    def _name(self) -> str:
+        return f"{LINEAGE}{safe_part(self.prefix)}"
 
 
 def _encoded(rows: Mapping[str, Row]) -> bytes:
     written = {stem: [tag, known.content, dict(known.made_from)] for stem, (tag, known) in rows.items()}
-    return json.dumps({"version": 1, "rows": written}, separators=(",", ":")).encode()
+    return zlib.compress(json.dumps({"version": 1, "rows": written}, separators=(",", ":")).encode(), 1)
 
 
 def _decoded(data: bytes) -> dict[str, Row]:
-    rows = parse_object(data, LARGE_BYTES).get("rows")
+    text = zlib.decompressobj().decompress(data, LARGE_BYTES + 1)
+    rows = parse_object(text, LARGE_BYTES).get("rows")
     if not isinstance(rows, dict) or not all(map(_is_row, rows.values())):
         raise ValueError("it has another form")
     return {stem: (tag, Lineage(content, made_from)) for stem, (tag, content, made_from) in rows.items()}

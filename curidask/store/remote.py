@@ -257,10 +257,8 @@ class RemoteObjects:
             yield
 
     def check_writable(self) -> None:
-        """Write something and remove it."""
-        probe = f".probe-{os.getpid()}-{os.urandom(4).hex()}"
-        self.write(probe, b"writable")
-        self.remove([probe])
+        """Write something. It stays, always the same, since to remove it would cost each run a request more."""
+        self.write(".writable", b"writable")
 
 
 _locks = [threading.RLock() for _ in range(64)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -202,25 +203,15 @@ def test_plans_ask_no_manifest_for_what_was_told_at_the_end_of_a_run(lab: Lab, m
 
 def test_a_row_holds_for_the_manifest_that_it_was_written_for_only(lab: Lab) -> None:
     lab.run("--parallel", "0")
-    index = next(lab.path("data/cache/.lineage/e").iterdir())
+    index = lab.path("data/cache/.lineage/e")
     kept = index.read_bytes()
     lab.world("2")
     lab.run("--parallel", "0", *OVERWRITE)
-    for path in lab.path("data/cache/.lineage/e").iterdir():
-        path.unlink()
     index.write_bytes(kept)  # as where the end of that run was not reached, and somebody has older rows
     assert lab.run("--parallel", "0") == Counter()
-    index.write_bytes(b'{"rows": {"x": [1, 2]}}')
+    index.write_bytes(zlib.compress(b'{"rows": {"x": [1, 2]}}'))
     assert lab.run("--parallel", "0") == Counter()
     index.write_bytes(b"\xff")
-    assert lab.run("--parallel", "0") == Counter()
-
-
-def test_many_runs_leave_few_objects(lab: Lab) -> None:
-    for number in range(12):
-        lab.world(str(number))
-        lab.run("--parallel", "0", *OVERWRITE)
-    assert len(list(lab.path("data/cache/.lineage/e").iterdir())) <= 5
     assert lab.run("--parallel", "0") == Counter()
 
 
