@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from curidask.errors import ArtifactMissingError
+from curidask.errors import CacheError
 from curidask.executors.base import ArtifactInfo, Job, JobOutput, Stored
 from curidask.executors.current_contents import contents_of
 from curidask.executors.describe import user_name
@@ -63,7 +63,7 @@ def adopt(
         if all(_fits(manifest, output, job, contents) for manifest, output in zip(found, job.outputs, strict=True)):
             try:
                 taken = _stored_again(found, job, env, contents)
-            except ArtifactMissingError:  # it is damaged, or was removed meanwhile
+            except CacheError:  # it is damaged, or was removed meanwhile, or its place is gone
                 continue
             if (text := _accepted(found[0], job)) is not None:
                 warn(text)
