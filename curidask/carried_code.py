@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from curidask.code_identity import is_installed, is_local_class
+from curidask.class_identity import is_local_class
+from curidask.code_identity import is_installed
 from curidask.encoding import own_attributes
 from curidask.encoding_families import representation_of
 from curidask.hash_fields import fields_with_code, has_fields
@@ -86,7 +87,7 @@ def _parts(value: Any) -> Iterable[Any]:
 def _instance(value: Any) -> Iterable[Any]:
     """The class of an object and its attributes; what stands for others in hashes stands for them here."""
     kind = type(value)
-    if kind in _BUILTIN or (isinstance(value, enum.Enum) and not _methods(kind)):
+    if kind in _BUILTIN or (isinstance(value, enum.Enum) and not any(map(_methods, kind.__mro__))):
         return ()
     if has_fields(kind):
         return [ObjectsOf(kind), *fields_with_code(value)]
@@ -98,12 +99,13 @@ _BUILTIN = (dict, list, tuple, set, frozenset)
 
 
 def _methods(kind: type) -> list[Any]:
-    return [part for part in vars(kind).values() if isinstance(part, types.FunctionType | property)]
+    parts = () if is_installed(kind) else vars(kind).values()
+    return [part for part in parts if isinstance(part, types.FunctionType | property) and not is_installed(part)]
 
 
 def _local(cls: type, as_part: Callable[[type], Any]) -> Iterable[Any]:
-    """What the source of a class does not lead to: the bases that it was given, and what it holds."""
-    return [*map(as_part, cls.__mro__[1:-1]), *held_by(cls).values()] if is_local_class(cls) else ()
+    """What the source of a class does not lead to: the bases and metaclass that it was given, and what it holds."""
+    return [type(cls), *map(as_part, cls.__mro__[1:-1]), *held_by(cls).values()] if is_local_class(cls) else ()
 
 
 def _cells(function: types.FunctionType) -> Iterator[Any]:

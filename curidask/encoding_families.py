@@ -14,6 +14,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from curidask import code_identity
+from curidask.class_identity import is_local_class, of_class
 from curidask.encoding import BUILTIN_BASES, Encoder, Encoding, text, written
 from curidask.encoding_packages import of_package
 from curidask.errors import ParameterError
@@ -104,8 +105,8 @@ def _function(encoder: Encoder, value: Any) -> bytes:
 
 
 def _class(encoder: Encoder, value: Any) -> bytes:
-    held = encoder.held_by(value) if code_identity.is_local_class(value) else b""
-    return written(b"cl", text(code_identity.public_name(value)) + text(code_identity.of_class(value)) + held)
+    held = encoder.held_by(value) if is_local_class(value) else b""
+    return written(b"cl", text(code_identity.public_name(value)) + text(of_class(value)) + held)
 
 
 def _bound(encoder: Encoder, value: Any) -> bytes:

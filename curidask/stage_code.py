@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from curidask.carried_code import ObjectsOf, code_in
-from curidask.code_identity import is_local_class
+from curidask.class_identity import is_local_class
 from curidask.errors import StageDefinitionError
 from curidask.hash_fields import has_fields
 from curidask.hashing import digest
@@ -162,10 +162,17 @@ def _given(spec: StageSpec, params: Any, gathered: Iterable[Any], values: Iterab
 def _same(code: Any) -> Any:
     """Equal for functions, and for classes, that were made by the same statement."""
     made = code.cls if type(code) is ObjectsOf else code
-    functions = [made] if isinstance(made, types.FunctionType) else vars(made).values() if is_local_class(made) else ()
-    first = next((f.__code__ for f in functions if isinstance(f, types.FunctionType)), None)
-    place = id(made) if first is None else (made.__module__, made.__qualname__, first.co_filename, first)
-    return type(code) is ObjectsOf, place
+    return type(code) is ObjectsOf, _made_by(made)
+
+
+def _made_by(made: Any) -> Any:
+    if isinstance(made, types.FunctionType):
+        return made.__module__, made.__qualname__, made.__code__.co_filename, made.__code__
+    if not is_local_class(made):
+        return id(made)
+    functions = [(name, f.__code__) for name, f in vars(made).items() if isinstance(f, types.FunctionType)]
+    around = (*made.__bases__, type(made))
+    return made.__module__, made.__qualname__, tuple(functions), tuple(map(_made_by, around)) if functions else id(made)
 
 
 def _at(params: Any, path: str) -> Any:

@@ -32,6 +32,7 @@ GROUPS = [
         "source_names",
         "source_modules",
         "code_identity",
+        "class_identity",
         "local_classes",
         "source_files",
         "source_scopes",

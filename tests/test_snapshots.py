@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import csv
+import enum
 import functools
 import io
 import time
+import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -397,7 +399,85 @@ def by_fields(k: int) -> type:
     return Local
 
 
+class HoldsK:
+    k = 0
+
+    def get(self) -> int:
+        return self.k
+
+
+class Doubled:
+    k = 0
+
+    def get(self) -> int:
+        return self.k * 2 // 2
+
+
+class Naming(type):
+    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Any:
+        return super().__new__(cls, name, bases, {**namespace, "get": lambda self: self.k})
+
+
+GETS = [lambda self: 1, lambda self: 2, lambda self: 3, lambda self: 4, lambda self: 5]
+
+
+def by_type(k: int) -> type:
+    return type("D", (HoldsK,), {"k": k})
+
+
+def by_new_class(k: int) -> type:
+    return types.new_class("D", (HoldsK,), {}, lambda namespace: namespace.update(k=k))
+
+
+def by_metaclass(k: int) -> type:
+    return Naming("D", (), {"k": k})  # type: ignore[no-any-return]
+
+
+def by_function_of_a_type(k: int) -> type:
+    return type("D", (), {"get": GETS[k - 1]})
+
+
+def by_made_fields(k: int) -> type:
+    made = make_dataclass("D", [("x", int, 3)], namespace={"get": lambda self: self.offset + k - 1})
+    made.offset = 1  # type: ignore[attr-defined]
+    return made
+
+
+def by_later_function(k: int) -> type:
+    class Local:
+        pass
+
+    Local.get = GETS[k - 1]  # type: ignore[attr-defined]
+    return Local
+
+
+def by_branch(k: int) -> type:
+    class Local:
+        if k % 2:
+
+            def get(self) -> int:
+                return self.k
+
+        else:
+
+            def get(self) -> int:
+                return self.k + 0
+
+        n = 1
+
+    Local.k = k  # type: ignore[attr-defined]
+    return Local
+
+
+def by_same_statement(k: int) -> type:
+    """Of the name of another class of the module, which it is not."""
+    return type("HoldsK", (), {"k": k, "get": HoldsK.get})
+
+
 LOCAL = [by_closure, by_property, by_attribute, by_default, by_base, by_wrapped, by_fields]
+CALLED = [by_type, by_new_class, by_metaclass, by_function_of_a_type, by_made_fields, by_later_function]
+CALLED += [by_branch, by_same_statement]
+"""Makers of classes of which no statement says all."""
 
 
 @pytest.mark.parametrize("make", LOCAL)
@@ -411,10 +491,70 @@ def test_objects_of_local_classes_are_what_their_classes_hold(
     assert [record.state["got"] for record in [*records, inside]] == [1, 2, 3, 4, 5, 7]
 
 
-@pytest.mark.parametrize("make", LOCAL)
+def test_objects_of_classes_that_a_call_made_are_what_their_classes_hold(opened: Open) -> None:
+    manager = opened(live=False)
+    records = [[ask(cf.Record(manager, Params("a")), make(k)()) for k in (1, 2, 3)] for make in CALLED]
+    for made, make in zip(records, CALLED, strict=True):
+        made += [ask_class(cf.Record(manager, Params("b")), make(k)) for k in (4, 5)]
+    manager.finish()
+    found = {make.__name__: [r.state["got"] for r in made] for made, make in zip(records, CALLED, strict=True)}
+    assert found == {make.__name__: [1, 2, 3, 4, 5] for make in CALLED}
+
+
+@pytest.mark.parametrize("make", [*LOCAL, *CALLED])
 def test_parameter_sets_with_objects_of_local_classes_are_different(make: Callable[[int], type]) -> None:
     one, again, other = (Params("a", weights=[make(k)()]).params_hash() for k in (1, 1, 2))
     assert one == again != other
+
+
+@pytest.mark.parametrize(
+    "different",
+    [
+        lambda: [type("D", (base,), {"k": 1}) for base in (HoldsK, Doubled)],
+        lambda: [type("D", (), {"get": get}) for get in (lambda self: 1, lambda self: 2)],
+        lambda: [kind("D", (), {"k": 1}) for kind in (type, Naming)],
+        lambda: [twice_a_statement(which) for which in (1, 2)],
+        lambda: [by_given_base(base) for base in (HoldsK, Doubled)],
+        lambda: [type(enum.Enum("En", {"A": 1}, type=mixed(n)).A) for n in (1, 2)],
+        lambda: [enum.Enum("En", {"A": 1, "B": n}) for n in (1, 2)],
+    ],
+    ids=["bases", "functions", "metaclasses", "statements", "base of an argument", "mixin of an enum", "members"],
+)
+def test_classes_of_one_name_are_different(different: Callable[[], list[type]]) -> None:
+    def of(values: list[Any]) -> str:
+        return Params("a", weights=values).params_hash()
+
+    one, other = ([kind.A if issubclass(kind, enum.Enum) else kind() for kind in different()] for _ in range(2))
+    assert of(one) == of(other) != of(one[::-1])
+    kinds, again = different(), different()
+    assert of(kinds) == of(again) != of(kinds[::-1])
+
+
+def twice_a_statement(which: int) -> type:
+    if which == 1:
+
+        class Local:
+            def get(self) -> int:
+                return 1
+
+    else:
+
+        class Local:  # type: ignore[no-redef]
+            def get(self) -> int:
+                return 2
+
+    return Local
+
+
+def by_given_base(base: type) -> type:
+    class Local(base):  # type: ignore[misc]
+        pass
+
+    return Local
+
+
+def mixed(n: int) -> type:
+    return type("Mix", (), {"__call__": [lambda self: 1, lambda self: 2][n - 1]})
 
 
 def test_a_local_class_that_changes_after_the_call_is_an_error(opened: Open) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from textwrap import dedent
@@ -527,3 +528,132 @@ def test_the_code_of_values_counts_for_the_stages_that_get_them(project: Project
     assert ran == each(BY_THINGS)
     assert [name for name in BY_TEN if first[name] == second[name]] == []
     assert [name for name in BY_THINGS if first[name] == third[name]] == []
+
+
+NAMELESS = """
+import abc, collections, dataclasses, enum, types
+
+class Base:
+    def __init__(self, x=1): self.x = x
+    def get(self): return self.x * self.k + 1
+
+class Meta(type):
+    def __call__(cls, *args): return super().__call__(*[2 * arg for arg in args])
+
+LOOPED = []
+for depth in (1, 2):
+    class Model:
+        layers = depth
+        def get(self): return self.layers + 3
+    LOOPED.append(Model())
+
+class Twice:
+    def get(self): return 4
+FIRST = Twice()
+class Twice(Twice):
+    def get(self): return super().get() + 5
+SECOND = Twice()
+
+def patched(n):
+    made = dataclasses.make_dataclass("Patched", [], bases=(Base,))
+    made.get = (lambda self: 6) if n == 1 else (lambda self: 7)
+    return made()
+
+class Loud:
+    def get(self): return self.value + 8
+class Noise(Loud, enum.Enum):
+    BANG = 1
+
+made = {f"m{i}": type("Model", (Base,), {"k": 10 * i})(3) for i in range(1, 3)}
+made |= {f"loop{i}": model for i, model in enumerate(LOOPED)}
+made["first"], made["second"] = FIRST, SECOND
+made["other"] = type("Base", (Base,), {"k": 11})(2)
+made["fields"] = dataclasses.make_dataclass("MD", [("a", int, 12)], namespace={"get": lambda self: self.a + 13})()
+made["new"] = types.new_class("New", (Base,), {}, lambda body: body.update(k=14))(2)
+made["meta"] = Meta("Dyn", (Base,), {"k": 15})(2)
+made["abstract"] = abc.ABCMeta("Abs", (Base,), {"k": 16})(2)
+made["mixed"] = enum.Enum("En", {"A": 17}, type=type("Mix", (), {"get": lambda self: self.value + 18})).A
+made["tuple"] = type("T", (collections.namedtuple("T", "a"),), {"get": lambda self: self.a + 19})(2)
+made["patched1"], made["patched2"] = patched(1), patched(2)
+made["noise"] = Noise.BANG
+"""
+NAMELESS_EDITS = {
+    "self.k + 1": {"m1", "m2", "other", "new", "meta", "abstract"},
+    "2 * arg": {"meta"},
+    "depth in (1": {"loop0"},
+    "self.layers + 3": {"loop0", "loop1"},
+    "return 4": {"first", "second"},
+    "get() + 5": {"second"},
+    "self: 6": {"patched1"},
+    "self: 7": {"patched2"},
+    "value + 8": {"noise"},
+    "(3)": {"m1", "m2"},
+    '"k": 11': {"other"},
+    "int, 12": {"fields"},
+    "a + 13": {"fields"},
+    "k=14": {"new"},
+    '"k": 15': {"meta"},
+    '"k": 16': {"abstract"},
+    '"A": 17': {"mixed"},
+    "value + 18": {"mixed"},
+    "a + 19": {"tuple"},
+}
+"""What an edit of the last number changes."""
+
+NAMELESS_RUN = """
+from dataclasses import dataclass
+from typing import Any
+import curidask as cf
+from curidask.caching import JsonCacher
+import things
+
+@dataclass
+class Params(cf.ExperimentParameters):
+    held: Any = None
+
+@cf.stage(None, ["o"], [JsonCacher])
+def by_params(record):
+    return record.params.held.get()
+
+@cf.stage(None, ["o"], [JsonCacher])
+def by_class(record, kind, held):
+    return [kind.__name__, held[0].get()]
+
+def get_params():
+    return [Params(name, held) for name, held in things.made.items()]
+
+def run(param_sets, manager):
+    for params in param_sets:
+        records = [by_params(cf.Record(manager, params))]
+        records += [by_class(cf.Record(manager, None), type(params.held), [params.held])]
+        print("values", params.name, [record.state["o"] for record in records])
+"""
+
+
+def test_classes_that_are_not_found_by_their_name_count(project: Project) -> None:
+    project.write("experiments/e.py", NAMELESS_RUN)
+
+    def results(*options: str) -> dict[str, str]:
+        done = project.experiment("e", "--no-report", *(options or ("--parallel", "0")))
+        assert done.returncode == 0, done.stderr
+        lines = [line.split(maxsplit=2) for line in done.stdout.splitlines() if line.startswith("values ")]
+        return {name: value for _, name, value in lines}
+
+    project.write("things.py", NAMELESS)
+    first = results()
+    assert len(first) == len(set(first.values()))
+    assert results("--parallel", "2", "--cache", "other") == first
+    left = dict(NAMELESS_EDITS)
+    while left:
+        text, changed = NAMELESS, set[str]()
+        for old, names in list(left.items()):
+            if not names & changed:  # so that each edit is what changes them
+                number = re.findall(r"\d+", old)[-1]
+                assert NAMELESS.count(old) == 1, old
+                text = text.replace(old, old.replace(number, str(int(number) + 20)))
+                changed |= left.pop(old)
+        project.write("things.py", text)
+        now = results()
+        assert {name for name, value in now.items() if value != first[name]} == changed
+    project.write("things.py", NAMELESS)
+    assert results() == first
