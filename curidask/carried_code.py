@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from curidask.class_identity import is_local_class
-from curidask.code_identity import is_installed
+from curidask.code_identity import has_source, is_installed, is_plain_data, of_function, reached_values
 from curidask.encoding import own_attributes
 from curidask.encoding_families import representation_of
 from curidask.hash_fields import fields_with_code, has_fields
@@ -58,6 +58,15 @@ def code_in(values: Iterable[Any]) -> list[Any]:
     return list(found.values())
 
 
+def unread(function: types.FunctionType) -> dict[str, Any]:
+    """What stands for a function without a source in the code of a stage: its byte code, and the constants it reaches.
+
+    The functions and classes that it reaches are code as it is.
+    """
+    held = {name: value for name, value in reached_values(function).items() if is_plain_data(value)}
+    return {"code": of_function(function), **held}
+
+
 def local_values(value: Any) -> dict[str, Any]:
     """What the classes that were defined in functions hold, of those that a value brings along."""
     kinds = [code.cls if type(code) is ObjectsOf else code for code in code_in([value])]
@@ -74,7 +83,12 @@ def _parts(value: Any) -> Iterable[Any]:
         case list() | tuple() | set() | frozenset():
             return [*value, *_instance(value)]
         case types.FunctionType():
-            return [*_cells(value), *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+            return [
+                *_cells(value),
+                *(value.__defaults__ or ()),
+                *(value.__kwdefaults__ or {}).values(),
+                *_unread(value),
+            ]
         case types.MethodType():
             return [value.__func__, value.__self__]
         case functools.partial():
@@ -106,6 +120,11 @@ def _methods(kind: type) -> list[Any]:
 def _local(cls: type, as_part: Callable[[type], Any]) -> Iterable[Any]:
     """What the source of a class does not lead to: the bases and metaclass that it was given, and what it holds."""
     return [type(cls), *map(as_part, cls.__mro__[1:-1]), *held_by(cls).values()] if is_local_class(cls) else ()
+
+
+def _unread(function: types.FunctionType) -> Iterable[Any]:
+    """What a function reaches that has no source which would lead there."""
+    return () if is_installed(function) or has_source(function) else reached_values(function).values()
 
 
 def _cells(function: types.FunctionType) -> Iterator[Any]:

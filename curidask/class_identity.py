@@ -22,7 +22,7 @@ from curidask.code_identity import (
     parsed,
 )
 from curidask.parsing import parse
-from curidask.source_files import read_loaded
+from curidask.source_files import MAIN, LoadedSources, read_loaded
 from curidask.source_identity import Function, canonical
 
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
@@ -45,7 +45,13 @@ def is_local_class(cls: type) -> bool:
 def _kind_of(cls: type) -> str:
     if is_installed_module(cls.__module__):
         return _LOCAL if is_made_for_project(cls) else _INSTALLED
-    return _LOCAL if "<locals>" in cls.__qualname__ or _is_repeated(cls) else _BY_NAME
+    return _LOCAL if "<locals>" in cls.__qualname__ or _is_repeated(cls) or _is_unwritten(cls) else _BY_NAME
+
+
+def _is_unwritten(cls: type) -> bool:
+    """Whether it is of a script that has no source, such as that of ``python -c``."""
+    module = LoadedSources().module(cls.__module__) if cls.__module__ in MAIN else None
+    return module is not None and not any(module.texts) and not _source(_file_of(cls))
 
 
 def _is_repeated(cls: type) -> bool:

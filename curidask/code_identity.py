@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import linecache
 import sys
 import sysconfig
 import types
@@ -140,11 +141,54 @@ def reached_values(function: types.FunctionType) -> dict[str, Any]:
     reached = {name: _cell(cell) for name, cell in zip(names, cells, strict=True)}
     if is_wrapper(function):
         return reached
-    for name in sorted(_global_names(function.__code__)):
-        value = function.__globals__.get(name)
-        if isinstance(value, bool | int | float | complex | str | bytes) or _is_project_code(value):
+    is_constant = _is_constant if has_source(function) else is_plain_data
+    for name, value in sorted(_named_by(function).items()):
+        if is_constant(value) or _is_project_code(value):
             reached[f"global {name}"] = value
     return reached
+
+
+def _named_by(function: types.FunctionType) -> dict[str, Any]:
+    """What the names in a function's code are; without a source also in the modules of the project that it names."""
+    names, around = _global_names(function.__code__), function.__globals__
+    found = {name: around[name] for name in names if name in around}
+    if has_source(function):
+        return found
+    modules = [value for value in found.values() if isinstance(value, types.ModuleType)]
+    modules += [sys.modules[name] for name in names if name in sys.modules and name not in found]
+    for module in modules:
+        if not is_installed_module(module.__name__) and module.__name__ != "__main__":
+            found |= {f"{module.__name__}.{name}": vars(module)[name] for name in names if name in vars(module)}
+    return found
+
+
+def has_source(function: types.FunctionType) -> bool:
+    """Whether the source of a function is known: that of a file, or of a cell or line that was typed."""
+    file = function.__code__.co_filename
+    return file in linecache.cache if file.startswith("<") else _is_readable(file)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_readable(file: str) -> bool:
+    return bool(linecache.getlines(file))
+
+
+def _is_constant(value: Any) -> bool:
+    return isinstance(value, bool | int | float | complex | str | bytes)
+
+
+MOST_ITEMS = 1_000
+"""Larger containers are data rather than constants."""
+
+
+def is_plain_data(value: Any, depth: int = 5) -> bool:
+    """Whether a value is a constant, or a container of them."""
+    if value is None or _is_constant(value):
+        return True
+    if type(value) not in (tuple, list, set, frozenset, dict) or not depth or len(value) > MOST_ITEMS:
+        return False
+    parts = [*value, *value.values()] if isinstance(value, dict) else value
+    return all(is_plain_data(part, depth - 1) for part in parts)
 
 
 def _cell(cell: types.CellType) -> Any:

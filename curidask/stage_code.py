@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curidask.carried_code import ObjectsOf, code_in
+from curidask.carried_code import ObjectsOf, code_in, unread
 from curidask.class_identity import is_local_class
+from curidask.code_identity import has_source
 from curidask.errors import StageDefinitionError
 from curidask.hash_fields import has_fields
 from curidask.hashing import digest
@@ -61,10 +62,11 @@ class StageCodes:
             For a value in the stage's closure.
         """
         given = {_same(code): code for code in _given(spec, params, gathered, values)}
-        known = self._known.get((id(spec), *given))
+        key = (id(spec), *given, *_unread(spec, given.values()))
+        known = self._known.get(key)
         if known is None:
             self._kept += [spec, *given.values()]  # or others might get their addresses
-            known = self._known[id(spec), *given] = self._made(spec, given.values())
+            known = self._known[key] = self._made(spec, given.values())
         return known
 
     def _made(self, spec: StageSpec, given: Iterable[Any]) -> StageCode:
@@ -87,7 +89,9 @@ class StageCodes:
         where = f"{spec.where}, which was made in a function"
         closure = digest(dict(held), where=where) if held else ""
         extra = [self._extra(spec, each) for each in spec.extra_code]
-        whole = digest(("code", [code.digest for code in found], closure, [of_extra for of_extra, _ in extra]))
+        lost = [digest(unread(function)) for code in found for function in code.lost]
+        parts_of_key = [[code.digest for code in found], closure, [of_extra for of_extra, _ in extra]]
+        whole = digest(("code", *parts_of_key, *([lost] if lost else [])))
         reached = [part for code in found for part in code.parts] + [part for _, parts in extra for part in parts]
         parts = tuple({part.name: part for part in reached}.values())
         unfollowed = tuple(dict.fromkeys(text for code in found for text in code.unfollowed))
@@ -156,7 +160,16 @@ def _given(spec: StageSpec, params: Any, gathered: Iterable[Any], values: Iterab
         used = [params]
     else:
         used = [ObjectsOf(type(params)), *(_at(params, name) for name in spec.params)]
-    return code_in([*used, *gathered, *values])
+    return code_in([*used, *gathered, *values, *_without_source([spec.function])])
+
+
+def _unread(spec: StageSpec, given: Iterable[Any]) -> list[str]:
+    """What functions are that have no source, as that may be another at each call."""
+    return [digest(unread(function)) for function in _without_source([spec.function, *given])]
+
+
+def _without_source(values: Iterable[Any]) -> list[types.FunctionType]:
+    return [value for value in values if isinstance(value, types.FunctionType) and not has_source(value)]
 
 
 def _same(code: Any) -> Any:

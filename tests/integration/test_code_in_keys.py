@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from textwrap import dedent
@@ -11,7 +13,7 @@ import pytest
 
 import curidask as cf
 from curidask.errors import StageDefinitionError
-from tests.conftest import Project
+from tests.conftest import Project, clean_environment
 
 KINDS: dict[str, tuple[str, str, str, str]] = {
     "body": ("def f(): return 1", "m.f()", "return 1", "return 2"),
@@ -657,3 +659,56 @@ def test_classes_that_are_not_found_by_their_name_count(project: Project) -> Non
         assert {name for name, value in now.items() if value != first[name]} == changed
     project.write("things.py", NAMELESS)
     assert results() == first
+
+
+TYPED = """
+import curidask as cf
+import helper
+from curidask.caching import JsonCacher
+LIMITS = [100]
+class Adds:
+    offset = 200
+    def get(self): return self.offset
+def inner(): return 300
+def outer(): return inner() + helper.f()
+class Given:
+    def get(self): return 400
+@cf.stage(None, ["o"], [JsonCacher])
+def s(record, given): return [outer(), LIMITS, Adds().get(), given.get(), 500]
+stages = []
+for i in (600, 700):
+    made = {"__name__": __name__}
+    exec(f"def s2(record): return {i}", made)
+    stages.append(cf.stage(None, ["o"], [JsonCacher])(made["s2"]))
+with cf.ArtifactManager("typed", cache="cache") as m:
+    print([s(cf.Record(m, None), given=Given()).state["o"], [each(cf.Record(m, None)).state["o"] for each in stages]])
+    def inner(): return 301
+    LIMITS.append(101)
+    print(s(cf.Record(m, None), given=Given()).state["o"])
+"""
+
+
+@pytest.mark.parametrize("way", ["-c", "-"])
+def test_code_without_a_source_counts(project: Project, way: str) -> None:
+    project.write("helper.py", "def f(): return 0\n")
+
+    def printed(text: str) -> list[str]:
+        command = [sys.executable, way, *([text] if way == "-c" else [])]
+        env = clean_environment() | {"PYTHONPATH": str(project.root)}
+        done = subprocess.run(
+            command, input=text, cwd=project.root, env=env, capture_output=True, text=True, timeout=90, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    def expected(*numbers: int) -> list[str]:
+        a, b, c, d, e, f, g, other = numbers
+        return [f"[[{c}, [{a}], {b}, {d}, {e}], [{f}, {g}]]", f"[{other}, [{a}, 101], {b}, {d}, {e}]"]
+
+    assert printed(TYPED) == expected(100, 200, 300, 400, 500, 600, 700, 301)
+    edited = TYPED
+    for number in (100, 200, 300, 400, 500, 600, 700, 301):
+        edited = edited.replace(str(number), str(number + 50))
+    assert printed(edited) == expected(150, 250, 350, 450, 550, 650, 750, 351)
+    project.write("helper.py", "def f(): return 1\n")
+    assert printed(TYPED) == expected(100, 200, 301, 400, 500, 600, 700, 302)
