@@ -49,12 +49,12 @@ _MAKERS = ("types", "abc")
 """Modules that make classes for others."""
 
 
-def is_found(cls: type) -> bool:
-    """Whether whoever asks its module for the name of a class gets it."""
-    found: Any = sys.modules.get(cls.__module__)
-    for part in cls.__qualname__.split("."):
+def is_found(code: Any) -> bool:
+    """Whether whoever asks its module for the name of a class or function gets it."""
+    found: Any = sys.modules.get(code.__module__)
+    for part in code.__qualname__.split("."):
         found = getattr(found, "__dict__", {}).get(part)
-    return found is cls
+    return found is code
 
 
 def _is_of_project(cls: type) -> bool:
@@ -214,7 +214,7 @@ def _global_names(code: types.CodeType) -> set[str]:
 def function_text(code: types.CodeType) -> str:
     """The normalised source of code, or its byte code where there is no source."""
     node = _find_node(code)
-    return canonical(node) if node is not None else _byte_code(code)
+    return canonical(node) if node is not None else byte_code(code)
 
 
 def _find_node(code: types.CodeType) -> FunctionNode | None:
@@ -268,11 +268,11 @@ def _covers(node: FunctionNode, spans: set[Any]) -> bool:
 # --- functions without a source --------------------------------------------------------------------------------------
 def _constant(value: Any) -> str:
     if isinstance(value, types.CodeType):
-        return _byte_code(value)
+        return byte_code(value)
     return f"tuple({','.join(map(_constant, value))})" if isinstance(value, tuple) else literal(value)
 
 
-def _byte_code(code: types.CodeType) -> str:
+def byte_code(code: types.CodeType) -> str:
     """A function without a source; another version of Python compiles it to something else."""
     version = ".".join(map(str, sys.version_info[:2]))
     counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags

@@ -40,6 +40,10 @@ class CodeOf:
         The installed packages that are used, by their top-level names, without the standard library.
     lost : tuple of function
         Those without a source among what was asked for: what they do is to be told from what they are.
+    modules : tuple of str
+        Those of the project in which all this was looked for.
+    rebound : tuple of (str, str)
+        Module and name of what a script may bind to something else while it runs.
     """
 
     digest: str
@@ -47,6 +51,8 @@ class CodeOf:
     unfollowed: tuple[str, ...]
     packages: tuple[str, ...]
     lost: tuple[types.FunctionType, ...] = ()
+    modules: tuple[str, ...] = ()
+    rebound: tuple[tuple[str, str], ...] = ()
 
 
 def code_of(value: Any, sources: Sources | None = None) -> CodeOf:
@@ -112,6 +118,7 @@ def _reached(
     lost: Sequence[str] = (),
     named: Sequence[str] = (),
 ) -> CodeOf:
+    own = {place.key for place in places}
     titles = {place.statement: place.title for place in places}
     definitions = Definitions(resolver, world_of(resolver, tuple(place.module for place in places)), titles)
     found: dict[Key, Definition] = {}
@@ -128,6 +135,8 @@ def _reached(
         tuple(made.part for made in found.values()),
         tuple(dict.fromkeys(_unfollowed(found, given, lost))),
         tuple(sorted({name for made in found.values() for name in made.packages})),
+        modules=definitions.world.modules,
+        rebound=tuple((key[0].module, str(key[1])) for key in found if key not in own and definitions.is_rebound(key)),
     )
 
 

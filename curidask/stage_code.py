@@ -16,6 +16,7 @@ from curidask.code_identity import has_source
 from curidask.errors import StageDefinitionError
 from curidask.hash_fields import has_fields
 from curidask.hashing import digest
+from curidask.reloaded import Name, Reloaded
 from curidask.source_files import LoadedSources, Sources
 from curidask.source_place import closure_values
 from curidask.source_reach import CodeOf, Part, code_of, methods_of
@@ -42,7 +43,12 @@ class StageCodes:
     root: Path
     sources: Sources = field(default_factory=LoadedSources)
     _known: dict[tuple[Any, ...], StageCode] = field(default_factory=dict)
+    _rebound: dict[tuple[Any, ...], list[Name]] = field(default_factory=dict)
+    _reloaded: Reloaded = field(init=False)
     _kept: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._reloaded = Reloaded(self.sources)
 
     @property
     def by_key(self) -> dict[str, StageCode]:
@@ -62,14 +68,19 @@ class StageCodes:
             For a value in the stage's closure.
         """
         given = {_same(code): code for code in _given(spec, params, gathered, values)}
-        key = (id(spec), *given, *_unread(spec, given.values()))
-        known = self._known.get(key)
+        self._reloaded.look()
+        place = (self._reloaded.times, id(spec), *given, *_unread(spec, given.values()))
+        names = self._rebound.get(place)
+        known = None if names is None else self._known.get((place, *map(self._reloaded.value, names)))
         if known is None:
             self._kept += [spec, *given.values()]  # or others might get their addresses
-            known = self._known[key] = self._made(spec, given.values())
+            names = self._rebound[place] = []
+            known = self._made(spec, given.values(), names)
+            self._known[place, *map(self._reloaded.value, names)] = known
         return known
 
-    def _made(self, spec: StageSpec, given: Iterable[Any]) -> StageCode:
+    def _made(self, spec: StageSpec, given: Iterable[Any], names: list[Name]) -> StageCode:
+        """The code; `names` get those of which the values count at the moment."""
         if spec.version:
             return StageCode(f"version {spec.version}")
         mode = spec.code or self.mode
@@ -90,6 +101,9 @@ class StageCodes:
         closure = digest(dict(held), where=where) if held else ""
         extra = [self._extra(spec, each) for each in spec.extra_code]
         lost = [digest(unread(function)) for code in found for function in code.lost]
+        names += sorted({name for code in found for name in code.rebound} | self._reloaded.stale)
+        self._reloaded.watch(dict.fromkeys(name for code in found for name in code.modules))
+        lost += map(self._reloaded.value, names)
         parts_of_key = [[code.digest for code in found], closure, [of_extra for of_extra, _ in extra]]
         whole = digest(("code", *parts_of_key, *([lost] if lost else [])))
         reached = [part for code in found for part in code.parts] + [part for _, parts in extra for part in parts]

@@ -44,6 +44,7 @@ GROUPS = [
         "encoding_packages",
         "carried_code",
         "hashing",
+        "reloaded",
         "stage_options",
         "stage_spec",
         "staging",

@@ -712,3 +712,108 @@ def test_code_without_a_source_counts(project: Project, way: str) -> None:
     assert printed(edited) == expected(150, 250, 350, 450, 550, 650, 750, 351)
     project.write("helper.py", "def f(): return 1\n")
     assert printed(TYPED) == expected(100, 200, 301, 400, 500, 600, 700, 302)
+
+
+CHANGING = """
+import importlib, time, pathlib
+import curidask as cf
+import helper
+from curidask.caching import JsonCacher
+from helper import taken, TAKEN
+from package import passed_on
+
+def h(): return inner()
+def inner(): return 1
+SIZE = 2
+
+class Model:
+    def get(self): return inner()
+
+@cf.stage(None, ["o"], [JsonCacher])
+def s(record, given=None):
+    names = [SIZE, helper.LIMIT, TAKEN, each]
+    return [*names, h(), helper.f(), taken(), passed_on(), Model().get(), given and given.get()]
+
+def said():
+    found = [s(cf.Record(m, None)), s(cf.Record(m, None), given=Model())]
+    print([record.state["o"] for record in found])
+
+m = cf.ArtifactManager("changing", cache="cache")
+for each in (3, 4):
+    said()
+    class Model:
+        size = each
+        def get(self): return [inner(), self.size]
+def inner(): return 5
+said()
+SIZE = 6
+said()
+helper_file = pathlib.Path("helper.py")
+helper_file.write_text(helper_file.read_text().replace("7", "78"))
+said()
+importlib.reload(helper)
+said()
+from helper import taken
+said()
+for value in (8, 9):
+    helper.LIMIT = value
+    said()
+m.close()
+"""
+
+
+HELPER = "LIMIT = TAKEN = 7\ndef f(): return 7\ndef taken(): return 7\n"
+
+
+def test_what_a_script_binds_anew_counts(project: Project) -> None:
+    project.write("helper.py", HELPER)
+    project.write("package.py", "from helper import taken as passed_on\n")
+    project.write("changing.py", CHANGING)
+    plain = CHANGING.replace("@cf.stage", "# ").replace("cf.Record(m, None)", "m")
+    project.write("plain.py", plain.replace('[record.state["o"] for record in found]', "found"))
+    found = project.script("changing.py")
+    project.write("helper.py", HELPER)
+    expected = project.script("plain.py")
+    assert len(expected) == 9
+    assert found == expected
+    project.write("helper.py", HELPER)
+    assert project.script("changing.py") == expected
+
+
+CELLS = """
+from IPython.core.interactiveshell import InteractiveShell
+
+shell = InteractiveShell.instance(colors="NoColor")
+def run(cell):
+    shell.run_cell(cell, store_history=True).raise_error()
+
+run('''import curidask as cf
+from curidask.caching import JsonCacher
+from dataclasses import dataclass
+m = cf.ArtifactManager("cells", cache="cache")''')
+run("def h(): return 1")
+run("SIZE = 2")
+run("class Given:\\n    def get(self): return 3")
+run("@dataclass\\nclass Fields:\\n    size: int = 4")
+run('''@cf.stage(None, ["o"], [JsonCacher])
+def s(record, given): return [h(), SIZE, given.get(), Fields().size, each]
+def said(): print(s(cf.Record(m, None), given=Given()).state["o"])''')
+said = "for each in (5, 6): said()"
+run(said)
+run("def h(): return 10")
+run(said)
+run("SIZE = 20")
+run(said)
+run("class Given:\\n    def get(self): return 30")
+run(said)
+run("@dataclass\\nclass Fields:\\n    size: int = 40")
+run(said)
+run("SIZE = 2")
+run(said)
+"""
+
+
+def test_cells_that_are_run_again_count_for_stages_of_others(project: Project) -> None:
+    project.write("cells.py", CELLS)
+    values = [[1, 2, 3, 4], [10, 2, 3, 4], [10, 20, 3, 4], [10, 20, 30, 4], [10, 20, 30, 40], [10, 2, 30, 40]]
+    assert project.script("cells.py") == [str([*value, each]) for value in values for each in (5, 6)]
