@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from curidask.class_identity import is_local_class
-from curidask.code_identity import has_source, is_installed, is_plain_data, of_function, reached_values
+from curidask.code_identity import attributes_of, has_source, is_installed, is_plain_data, of_function, reached_values
 from curidask.encoding import own_attributes
 from curidask.encoding_families import representation_of
 from curidask.hash_fields import fields_with_code, has_fields
@@ -87,6 +87,7 @@ def _parts(value: Any) -> Iterable[Any]:
                 *_cells(value),
                 *(value.__defaults__ or ()),
                 *(value.__kwdefaults__ or {}).values(),
+                *attributes_of(value).values(),
                 *_unread(value),
             ]
         case types.MethodType():

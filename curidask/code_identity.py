@@ -134,6 +134,14 @@ def computed_defaults(function: types.FunctionType) -> dict[str, Any]:
     return found
 
 
+def attributes_of(function: types.FunctionType) -> dict[str, Any]:
+    """What the project has set on a function; not what decorators keep there."""
+    own = function.__dict__
+    if not own or is_wrapper(function) or str(function.__globals__.get("__name__")).startswith("curidask."):
+        return {}
+    return {name: value for name, value in own.items() if name != "__wrapped__"}
+
+
 def reached_values(function: types.FunctionType) -> dict[str, Any]:
     """What a function takes from around it: its closure, and the project's constants and functions it names."""
     names = function.__code__.co_freevars

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from curidask.code_identity import attributes_of
 from curidask.errors import ReadOnceError
 
 MAX_SMALL_BYTES = 1 << 20
@@ -126,8 +127,8 @@ def other_copy(value: Any, most_bytes: float = math.inf) -> Any:
 def holds_values(function: types.FunctionType) -> bool:
     """Whether a function is one of its own, with variables or defaults that are not those of a module."""
     if "<" not in function.__qualname__:  # found by its name
-        return False
-    return bool(function.__closure__ or function.__defaults__ or function.__kwdefaults__)
+        return bool(attributes_of(function))
+    return bool(function.__closure__ or function.__defaults__ or function.__kwdefaults__ or attributes_of(function))
 
 
 class _Copier(pickle.Pickler):

@@ -100,7 +100,8 @@ def _function(encoder: Encoder, value: Any) -> bytes:
         parts.append(encoder.at(".__defaults__", value.__defaults__))
         parts.append(encoder.at(".__kwdefaults__", value.__kwdefaults__))
         reached = code_identity.reached_values(value).items()
-        parts += [text(name) + encoder.inner(f".{name}", held) for name, held in reached]
+        attributes = ((f"attribute {name}", held) for name, held in sorted(code_identity.attributes_of(value).items()))
+        parts += [text(name) + encoder.inner(f".{name}", held) for name, held in (*reached, *attributes)]
     return written(b"fn", b"".join(parts))
 
 

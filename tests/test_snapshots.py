@@ -620,6 +620,42 @@ def test_what_a_local_class_holds_and_cannot_be_told_is_refused_by_name(manager:
         ask(cf.Record(manager, Params("a")), Local())
 
 
+def tagged() -> int:
+    return 5
+
+
+def test_attributes_of_functions_count(manager: cf.ArtifactManager) -> None:
+    @cf.stage(None, ["tag"], [JsonCacher])
+    def ask_tag(record: Any, function: Any) -> Any:
+        return function.tag
+
+    records = []
+    for tag in (1, 2):
+
+        def local() -> None:
+            pass
+
+        local.tag = tag  # type: ignore[attr-defined]
+        records.append(ask_tag(cf.Record(manager, None), function=local))
+    manager.finish()
+    assert [record.state["tag"] for record in records] == [1, 2]
+
+
+@pytest.mark.parametrize("given", [lambda: tagged, lambda: [tagged]])
+def test_an_attribute_of_a_function_that_changes_after_the_call_is_an_error(
+    opened: Open, given: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @cf.stage(None, ["tag"], [JsonCacher])
+    def ask_tag(record: Any, given: Any) -> Any:
+        return (given[0] if isinstance(given, list) else given).tag
+
+    manager = opened(live=False)
+    monkeypatch.setattr(tagged, "tag", 1, raising=False)
+    ask_tag(cf.Record(manager, None), given=given())
+    monkeypatch.setattr(tagged, "tag", 2)
+    assert "was changed after the call" in failure(manager)
+
+
 def test_what_is_large_in_a_function_is_watched(in_process: cf.ArtifactManager) -> None:
     @cf.stage(None, ["n"], [JsonCacher])
     def call(record: Any, given: Any) -> Any:
