@@ -620,6 +620,45 @@ def test_what_a_local_class_holds_and_cannot_be_told_is_refused_by_name(manager:
         ask(cf.Record(manager, Params("a")), Local())
 
 
+class Patched:
+    def get(self) -> int:
+        return self.forward()
+
+    def forward(self) -> int:
+        return 1
+
+
+def forward(self: Any) -> int:
+    return 2
+
+
+def new_forward(self: Any) -> int:
+    return 3
+
+
+def patched(function: Callable[..., Any]) -> Patched:
+    made = Patched()
+    made.forward = types.MethodType(function, made)  # type: ignore[method-assign]
+    return made
+
+
+class Called:
+    def __init__(self, function: Callable[[], int]) -> None:
+        self.function = function
+
+    def get(self) -> int:
+        return self.function()
+
+
+def test_functions_that_are_bound_to_an_object_alone_go_with_it(manager: cf.ArtifactManager) -> None:
+    given = [patched(forward), patched(new_forward), patched(lambda self: 4), Called(types.MethodType(int, 5))]
+    given += [Called(Patched().forward), Called(types.MethodType(lambda n: n + 1, 5))]
+    records = [ask(cf.Record(manager, None), obj=each) for each in given]
+    records += [ask(cf.Record(manager, Params("a", weights=each)), obj=each) for each in given]
+    manager.finish()
+    assert [record.state["got"] for record in records] == [2, 3, 4, 5, 1, 6] * 2
+
+
 def tagged() -> int:
     return 5
 
