@@ -76,7 +76,8 @@ def _copied(view: memoryview) -> bytes | bytearray:
 def _reduced_method(method: types.MethodType) -> Any:
     """How a bound method is pickled: by its name as usual only where its class has it under that."""
     owner, name = method.__self__, method.__func__.__name__
-    kinds = (*owner.__mro__, *type(owner).__mro__) if isinstance(owner, type) else type(owner).__mro__
+    own = owner.__mro__ if isinstance(owner, type) else ()
+    kinds: tuple[type, ...] = (*own, *type(owner).__mro__)
     found = next((vars(kind)[name] for kind in kinds if name in vars(kind)), None)
     is_usual = found is not None and getattr(found, "__func__", found) is method.__func__
     return method.__reduce__() if is_usual else (types.MethodType, (method.__func__, owner))

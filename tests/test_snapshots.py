@@ -7,6 +7,8 @@ import csv
 import enum
 import functools
 import io
+import os
+import threading
 import time
 import types
 from collections.abc import Callable, Iterator
@@ -657,6 +659,47 @@ def test_functions_that_are_bound_to_an_object_alone_go_with_it(manager: cf.Arti
     records += [ask(cf.Record(manager, Params("a", weights=each)), obj=each) for each in given]
     manager.finish()
     assert [record.state["got"] for record in records] == [2, 3, 4, 5, 1, 6] * 2
+
+
+class AtHome:
+    """An object that other processes cannot make again."""
+
+    def __init__(self) -> None:
+        self.home = os.getpid()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["home"] != os.getpid():
+            raise RuntimeError("not at home")
+        self.__dict__.update(state)
+
+
+class Locked:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __curidask_hash__(self) -> str:
+        return "locked"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [(AtHome, "RuntimeError: not at home"), (Locked, "The value in the state 'given' (Locked) cannot be sent")],
+)
+def test_what_cannot_be_sent_is_told(tmp_path: Path, workers: Connection, given: type, said: str) -> None:
+    @cf.stage(["given"], ["o"], [JsonCacher])
+    def take(record: Any, given: Any) -> int:
+        return 1
+
+    manager = cf.ArtifactManager("sent", cache=str(tmp_path / "cache"), cluster=workers.client)
+    record = cf.Record(manager, None)
+    record.state["given"] = given()
+    with pytest.raises(CuridaskError) as caught:
+        assert take(record).state["o"]
+    manager.close(status="failed")
+    told = str(caught.value)
+    assert said in told
+    assert "stage 'take'" in told
+    assert "use plain data and make the object inside the stage" in told
 
 
 def tagged() -> int:
