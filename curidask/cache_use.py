@@ -6,12 +6,13 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from curidask.errors import CacheError
 from curidask.executors.describe import user_name
 from curidask.graph import Graph
 from curidask.planner import Action
-from curidask.store.base import Store
+from curidask.store.base import Store, without_place
 from curidask.store.usage import RunUse
 
 Tell = Callable[[str], None]
@@ -72,8 +73,14 @@ class CacheUse:
 
     def _register(self, stems: Sequence[str]) -> None:
         if self._use is None:
-            places = self._store.places
-            self._use = RunUse(places, user=user_name(), host=socket.gethostname(), told=self._told, **self._about)
+            self._use = RunUse(
+                self._store.places,
+                user=user_name(),
+                host=socket.gethostname(),
+                told=self._told,
+                within=partial(without_place, self._store),
+                **self._about,
+            )
         self._use.register(stems)
 
     def end(self, graph: Graph, decisions: Mapping[int, tuple[Action, str]]) -> None:

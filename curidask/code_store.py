@@ -6,14 +6,16 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from curidask.errors import CacheError
 from curidask.executors.base import Outcome
 from curidask.graph import Graph, Task
 from curidask.planner import Action, Plan
 from curidask.stage_code import StageCode
-from curidask.store.base import Store
+from curidask.store.base import Store, without_place
 from curidask.store.names import CODE
+from curidask.store.objects import ObjectStore
 from curidask.store.untrusted import LARGE_BYTES, is_digest, is_texts, parse_object
 
 
@@ -65,10 +67,7 @@ class CodeKeeper:
         new = {digest: codes[digest] for digest in sorted(wanted) if digest in codes and codes[digest].parts}
         self._kept |= wanted
         for place in self._store.places if new else ():
-            names = {_name(digest): digest for digest in new}
-            there = place.exists(names)
-            for name in names.keys() - there:
-                place.write(name, _encoded(new[names[name]]))
+            without_place(self._store, place, partial(_keep, place, new))
 
     def started_executor(self, description: str) -> None:
         """Nothing."""
@@ -98,6 +97,13 @@ def read_code(store: Store, digests: Iterable[str]) -> dict[str, dict[str, KeptP
             with suppress(ValueError):
                 found[wanted[name]] = _decoded(content)
     return found
+
+
+def _keep(place: ObjectStore, new: Mapping[str, StageCode]) -> None:
+    names = {_name(digest): digest for digest in new}
+    there = place.exists(names)
+    for name in names.keys() - there:
+        place.write(name, _encoded(new[names[name]]))
 
 
 def _name(digest: str) -> str:

@@ -8,7 +8,7 @@ from curidask.executors.base import Kind, Outcome
 from curidask.graph import Graph, Task
 from curidask.planner import Action, Decision, Plan
 
-COUNTED = ("to_run", "done", "failed", "blocked", "reused", "pruned", "found")
+COUNTED = ("to_run", "done", "failed", "blocked", "reused", "pruned", "found", "unchanged")
 
 
 @dataclass(slots=True)
@@ -20,6 +20,8 @@ class StageCount:
     to_run, done, failed, blocked, reused, pruned : int
     found : int
         Of those that are done: what somebody else had made meanwhile.
+    unchanged : int
+        Of those that are done: what was there, and was made from what the inputs hold now.
     seconds : float
         Sum over the tasks that ran.
     sets : int
@@ -33,13 +35,14 @@ class StageCount:
     reused: int = 0
     pruned: int = 0
     found: int = 0
+    unchanged: int = 0
     seconds: float = 0.0
     sets: int = 0
 
     @property
     def ran(self) -> int:
         """Tasks that ran here."""
-        return self.done - self.found
+        return self.done - self.found - self.unchanged
 
     @property
     def left(self) -> int:
@@ -70,7 +73,7 @@ class Counts:
     stages: dict[str, StageCount] = field(default_factory=dict)
     decisions: dict[int, Decision] = field(default_factory=dict)
     _done: set[int] = field(default_factory=set)
-    _found: set[int] = field(default_factory=set)
+    _found: dict[int, Kind] = field(default_factory=dict)
 
     def planned(self, graph: Graph, plan: Plan) -> None:
         """Count what will happen."""
@@ -93,17 +96,20 @@ class Counts:
         if outcome.kind is Kind.FAILED:
             count.failed += 1
             count.done -= was_done
-            count.found -= task.id in self._found
-            self._found.discard(task.id)
+            self._count_found(count, self._found.pop(task.id, None), -1)
             self._done.discard(task.id)
         else:
             count.done += not was_done
-            if outcome.kind is Kind.FOUND and not was_done:
-                count.found += 1
-                self._found.add(task.id)
+            if outcome.kind is not Kind.DONE and not was_done:
+                self._count_found(count, outcome.kind, 1)
+                self._found[task.id] = outcome.kind
             count.seconds += outcome.seconds
             self._done.add(task.id)
         return count
+
+    def _count_found(self, count: StageCount, kind: Kind | None, by: int) -> None:
+        count.found += by * (kind is Kind.FOUND)
+        count.unchanged += by * (kind is Kind.UNCHANGED)
 
     def blocked(self, task: Task) -> None:
         """Count a task that will not run."""

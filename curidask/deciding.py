@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from curidask.contents import Contents
 from curidask.errors import ArtifactMissingError, CacherCheckError
+from curidask.executors.base import Outcome
 from curidask.executors.environment import ManagerFacts
 from curidask.executors.stored import check_stored, find_stored, has_users_check
 from curidask.graph import Graph, Task
 from curidask.jobs import stored_source
 from curidask.listening import Audience
-from curidask.planner import Action, Plan, plan
+from curidask.planner import Action, Decision, Plan, Reason, Why, plan
 from curidask.policy import Policy
+from curidask.runstate import Status
 from curidask.store.base import Store
+from curidask.store.names import KEY_DIGITS
 
 
 class Decider:
@@ -24,6 +29,8 @@ class Decider:
     graph : Graph
     store : Store
     policy : Policy
+    prefix : str
+        How the names of the session's artifacts begin.
     audience : Audience
         Is told of damage.
     before_look : callable, optional
@@ -33,8 +40,15 @@ class Decider:
     ----------
     forced : set of int
         The tasks that were recomputed by force; what depends on them follows.
+    suspects : set of int
+        The tasks of which a worker sees whether what is there stands on the contents of now.
+    only_checked : set of int
+        The tasks that run for the check of determinism alone, and whose stored outputs are all there.
+    fresh_runs : frozenset of str
+        The runs whose results are not computed by force.
     facts : callable
         Gives what cachers may know of the session.
+    contents : Contents
     """
 
     def __init__(
@@ -42,11 +56,19 @@ class Decider:
         graph: Graph,
         store: Store,
         policy: Policy,
+        prefix: str,
         audience: Audience,
         before_look: Callable[[Sequence[str]], None] | None = None,
         facts: Callable[[], ManagerFacts] = ManagerFacts,
     ) -> None:
         self.forced: set[int] = set()
+        self.suspects: set[int] = set()
+        self.fresh_runs: frozenset[str] = frozenset()
+        self._fresh: set[int] = set()
+        self._by_name: dict[str, list[str]] = {}
+        self._known_fresh: set[int] = set()
+        self.contents = Contents(graph, store, prefix)
+        self.only_checked: set[int] = set()
         self.facts = facts
         self._damaged: set[str] = set()
         self._graph = graph
@@ -55,35 +77,94 @@ class Decider:
         self._audience = audience
         self._before_look = before_look
 
-    def decide(self, targets: Iterable[int], done: Collection[int]) -> Plan:
+    def decide(self, targets: Iterable[int], done: Mapping[int, Status]) -> Plan:
         """Decide on the targets and what they need, leaving out what is done."""
         targets = list(targets)
         tasks = [self._graph[task] for task in self._graph.order(targets, stop=done)]
         if self._before_look is not None:
             self._before_look([stem for task in tasks for stem in (*task.store_stems, task.marker)])
-        stems = [stem for task in tasks for stem in (task.store_stems if task.stored else ())]
+        looks = self._policy.check_determinism
+        stems = [stem for task in tasks for stem in (task.store_stems if task.stored or looks else ())]
         present = self._store.present(stems) - self._damaged
+        stale = self.contents.stale(tasks, present) if self._policy.prune else {}
         self._audience.warned_once(self._store.notices())
-        force = replace(self._policy.force, tasks=frozenset(self.forced))
+        force = replace(self._policy.force, tasks=frozenset(self.forced | self._fresh))
+        fresh = self._made_by_fresh_runs(tasks, present) if self.fresh_runs else set()
+        changing = functools.cache(lambda task: self.contents.is_changing(task, done))
         looked_at: set[int] = set()
         while True:
-            made = plan(self._graph, present, force, targets, done=done, prune=self._policy.prune)
+            made = plan(
+                self._graph,
+                present,
+                force,
+                targets,
+                done=done,
+                prune=self._policy.prune,
+                stale=stale,
+                fresh=fresh,
+                changed=self.contents.ran,
+                changing=changing,
+            )
             unusable = self._unusable(made, targets, looked_at)
             if not unusable:
-                return made
+                return self._checked(made, present) if self._policy.check_determinism else made
             present = present - unusable  # what runs then may need what was not needed before
 
-    def remember_forced(self, made: Plan) -> None:
-        """Keep in mind what a plan recomputes by force, when it is carried out."""
-        self.forced.update(t for t, d in made.decisions.items() if d.reason.why.name.endswith("OVERWRITE"))
+    def remember(self, made: Plan) -> None:
+        """Keep in mind what a plan recomputes by force, and what it has workers look at, when it is carried out."""
+        whys = {number: decision.reason.why for number, decision in made.decisions.items()}
+        self._fresh.update(number for number in self._known_fresh & whys.keys() if whys[number] is Why.CACHED)
+        if not self._policy.live or self._policy.accept_code:
+            self._look_for_alike(n for n, why in whys.items() if why is Why.NOT_CACHED)
+        self.forced.update(number for number, why in whys.items() if why in (Why.OVERWRITE, Why.UPSTREAM_OVERWRITE))
+        self.forced.update(self.contents.certain & whys.keys())
+        self.suspects.update(number for number, why in whys.items() if why in (Why.UPSTREAM_RUNS, Why.OTHER_CONTENTS))
+
+    def _look_for_alike(self, tasks: Iterable[int]) -> None:
+        readable = {stem[:-KEY_DIGITS] for number in tasks for stem in self._graph[number].store_stems}
+        for stem in self._store.alike(readable) if readable else ():
+            self._by_name.setdefault(stem[:-KEY_DIGITS], []).append(stem)
+
+    def alike(self, task: Task) -> tuple[tuple[str, ...], ...]:
+        """What the stage of a task made for such a record under other keys: store names for each output."""
+        found = [tuple(self._by_name.pop(stem[:-KEY_DIGITS], ())) for stem in task.store_stems]
+        if not (task.stems and all(found)):
+            return ()
+        # What reads nothing is another only if its code is; one look shows whether that is from before code counted.
+        is_other = not task.reads and not self._policy.accepts_code(task.spec.name)
+        return tuple(stems[:1] for stems in found) if is_other else tuple(found)
+
+    def _checked(self, made: Plan, present: Collection[str]) -> Plan:
+        """The plan with all tasks run, since a reused one tells nothing of its stage."""
+        decisions = dict(made.decisions)
+        for number, decision in made.decisions.items():
+            self.only_checked.discard(number)
+            if decision.action is not Action.RUN:
+                decisions[number] = Decision(number, Action.RUN, Reason(Why.CHECKED))
+                if all(stem is None or stem in present for stem in self._graph[number].stems):
+                    self.only_checked.add(number)
+        return Plan(decisions)
+
+    def _made_by_fresh_runs(self, tasks: Iterable[Task], present: Collection[str]) -> set[int]:
+        """The tasks whose artifacts all come from these runs."""
+        there = {
+            task.id: task.store_stems
+            for task in tasks
+            if task.stored and all(stem in present for stem in task.store_stems)
+        }
+        manifests = self._store.manifests([stem for stems in there.values() for stem in stems])
+        runs = {stem: manifest.run for stem, manifest in manifests.items()}
+        self._known_fresh = {n for n, stems in there.items() if all(runs.get(s) in self.fresh_runs for s in stems)}
+        return self._known_fresh
 
     def distrust(self, stems: Iterable[str | None]) -> None:
         """Take artifacts for missing."""
         self._damaged.update(stem for stem in stems if stem is not None)
 
-    def trust(self, stems: Iterable[str | None]) -> None:
+    def trust(self, task: Task, outcome: Outcome) -> None:
         """Believe in artifacts again, which were made anew."""
-        self._damaged.difference_update(stem for stem in stems if stem is not None)
+        self._damaged.difference_update(stem for stem in task.stems if stem is not None)
+        self.contents.take(task, outcome)
 
     def _unusable(self, made: Plan, targets: Collection[int], looked_at: set[int]) -> set[str]:
         """What a plan reuses although it is not what was committed, or although its cacher's own check says no.

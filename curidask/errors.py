@@ -203,6 +203,10 @@ class RunFailedError(CuridaskError, RuntimeError):
         self.failures = failures
 
 
+class NotDeterministicError(CuridaskError, RuntimeError):
+    """Stages gave another output when they were called a second time on the same inputs, or changed those."""
+
+
 class ClusterError(CuridaskError, RuntimeError):
     """Workers could not be started, reached or kept."""
 
@@ -224,9 +228,12 @@ class CacheError(CuridaskError, OSError):
     kind : str
         For a place in the network, what kind of failure it was: a name in `curidask.store.failures.KINDS`, such as
         ``denied``, ``credentials``, ``bucket`` or ``unreachable``. Empty otherwise.
+    ran_nothing : bool
+        Whether an experiment could not begin because of it.
     """
 
     kind: str = ""
+    ran_nothing: bool = False
 
     __str__ = CuridaskError.__str__  # OSError would show errno forms
 

@@ -136,6 +136,12 @@ def refuse(value: Any, kinds: Sequence[Kind], name: str, call: str) -> CuridaskE
     """The error for an argument of another type; to be raised."""
     texts = [kind.text for kind in kinds if kind.text != "None"]
     made = next((kind for kind in kinds if kind.fix), kinds[0])
+    if type(value).__name__ == "ManagerFacts" and "an ArtifactManager" in texts:
+        return made.error(
+            f"`{name}` of {call} is what a stage knows of the manager, and not the manager.",
+            where=call,
+            fix="make records and call stages in run(), not in stages: what a stage makes goes on as its outputs",
+        )
     return made.error(
         f"`{name}` of {call} is {described(value)}, not {' or '.join(texts)}.",
         where=call,

@@ -90,6 +90,8 @@ def run_experiment(
     cluster: Any = None,
     insecure: bool = False,
     restarts: int = 0,
+    accept_code: str | Iterable[str] | None = None,
+    check_determinism: bool = False,
     on_report: Callable[[Path], None] | None = None,
     config: Config | None = None,
     listeners: Sequence[Listener] = (),
@@ -165,7 +167,8 @@ def run_experiment(
         What to keep with the run, its first line as title; an empty text opens an editor.
     all_loggers : bool
         Log what all packages log, not only curidask and the project.
-    cache_mode, fail_fast, keep_going_aggregates, cluster, insecure, restarts
+    cache_mode, fail_fast, keep_going_aggregates, cluster, insecure, restarts, accept_code, \
+check_determinism
         See `ArtifactManager`.
     on_report : callable, optional
         Is given the report's page when it is written.
@@ -185,6 +188,8 @@ def run_experiment(
         For input that cannot be used, before anything runs.
     RunFailedError
         When stages failed; the others have finished and are in the cache.
+    NotDeterministicError
+        When `check_determinism` found something; all has finished and is in the cache.
     """
     _check_parts_of_processes(parallel_lock, parallel_queue, run_num_override, run_ts_override)
     looks = {"--map": map_only, "--hashes": hashes_only, "--paths": paths_only, "--print-params": print_params}
@@ -225,6 +230,8 @@ def run_experiment(
         "ignore_lazy": ignore_lazy,
         "fail_fast": fail_fast,
         "keep_going_aggregates": keep_going_aggregates,
+        "accept_code": tuple(_listed(accept_code)),
+        "check_determinism": check_determinism,
         "map_only": map_only or paths_only,
     }
     keeping = Keeping(
@@ -239,7 +246,8 @@ def run_experiment(
     given = mngr if isinstance(mngr, ArtifactManager) else None
     display = None
     if quiet is not None or progress or plain or log_debug:
-        display = Progress(quiet=bool(quiet or look), plain=plain, moving=True if progress and not plain else None)
+        moving = True if progress and not plain else None
+        display = Progress(quiet=bool(quiet or look), plain=plain, moving=moving, experiment=experiment_name)
     with _shown(display, plain=plain or no_color):
         config = config or (given.config if given else load_config())
         run = ExperimentRun(

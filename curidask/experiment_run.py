@@ -13,7 +13,7 @@ from typing import Any, overload
 
 from curidask import history, keeping, queries, run_folder
 from curidask.config import Config
-from curidask.errors import ConfigurationError, CuridaskError, StageFailedError
+from curidask.errors import CacheError, ConfigurationError, CuridaskError, StageFailedError
 from curidask.executors.describe import first_line, user_traceback
 from curidask.history import RunRecord
 from curidask.keeping import Keeping
@@ -26,7 +26,7 @@ from curidask.param_registry import ParamSet
 from curidask.params import ExperimentParameters, duplicate_names, fill_hash, select
 from curidask.progress import Progress
 from curidask.reading import MapStop
-from curidask.session_facts import no_such_stage
+from curidask.session_facts import check_loaded_stages, no_such_stage
 from curidask.terminal import say
 
 logger = logging.getLogger("curidask.run")
@@ -160,10 +160,13 @@ class ExperimentRun:
         return self._looked(dict(value.values) if isinstance(value, ParamSet) else value, sets)
 
     def _mapped(self) -> ExperimentResult:
+        with _asked_for():
+            return self._planned()
+
+    def _planned(self) -> ExperimentResult:
         module = load_experiment(self.config, self.experiment)
         param_sets = self._select()
-        manager = self._manager(param_sets)
-        manager.check_cache()
+        manager = self._opened(param_sets)
         try:
             with manager.as_running():
                 value, stopped_at = module.run(param_sets, manager), ""
@@ -173,6 +176,7 @@ class ExperimentRun:
             manager.check_stages_to_overwrite()
         else:
             _check_stage_names(self._session["overwrite_stages"], manager)
+            manager.check_accepted()
         return ExperimentResult(value, manager, stopped_at)
 
     def _looked(self, value: Any, sets: list[ExperimentParameters]) -> Any:
@@ -203,9 +207,10 @@ class ExperimentRun:
         recorded = not (self._session["dry"] or self._session["parallel_mode"])
         ask = keeping.ask_for_notes(notes, kept=recorded)
         param_sets = self._select()
-        manager = self._manager(param_sets)
-        manager.check_cache()
+        with _asked_for():
+            manager = self._opened(param_sets)
         self._describe(manager.run_record, ask(), command)
+        manager.go_on_where_broken_off()
         if kept.store_full:
             manager.full_store = run_folder.run_path(self.config, manager.reference)
             manager.run_record.reproduce = run_folder.reproduction(manager, self._name)
@@ -236,10 +241,15 @@ class ExperimentRun:
                     manager.finish()  # what does not depend on the failure finishes first; raises with all failures
                     raise failed
                 _check_stage_names(self._session["overwrite_stages"], manager)
+                manager.check_accepted()
                 manager.finish()
             lines += keeping.places(manager)
             lines += reports
             lines += keeping.keep(manager, kept, quiet=self._progress is None or self._progress.quiet)
+            if manager.determinism is not None and not manager.determinism.found:
+                lines.append(f"checked: {manager.determinism.told}, nothing differed")
+        if manager.determinism is not None:
+            manager.determinism.raise_found()
         return ExperimentResult(value, manager) if self._gives_manager else value
 
     def _describe(self, record: RunRecord, notes: str, command: Sequence[str] | None) -> None:
@@ -259,6 +269,13 @@ class ExperimentRun:
     # --- parts -------------------------------------------------------------------------------------------------------
     def _select(self) -> list[ExperimentParameters]:
         return select_params(self.config, self.experiment, **self._selection)
+
+    def _opened(self, param_sets: list[ExperimentParameters]) -> ArtifactManager:
+        """The manager, when what was asked for can be done as far as is known before ``run()`` is called."""
+        check_loaded_stages(self._session["overwrite_stages"], self.config.root)
+        manager = self._manager(param_sets)
+        manager.check_cache()
+        return manager
 
     def _manager(self, param_sets: list[ExperimentParameters], **settings: Any) -> ArtifactManager:
         if self._given is not None:
@@ -316,6 +333,16 @@ def _check_given(manager: ArtifactManager, **settings: Any) -> None:
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
         say(line, err=False)
+
+
+@contextmanager
+def _asked_for() -> Iterator[None]:
+    """Say of an error of the cache that nothing was run when it came up."""
+    try:
+        yield
+    except CacheError as error:
+        error.ran_nothing = True
+        raise
 
 
 @contextmanager

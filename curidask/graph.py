@@ -318,9 +318,13 @@ class Task:
     @property
     def dependencies(self) -> list[int]:
         """The tasks whose outputs it reads, each once, in order of first use."""
+        return list({ref.task: None for ref in self.reads})
+
+    @property
+    def reads(self) -> list[ArtifactRef]:
+        """The artifacts that it reads."""
         named = [self.inputs, *(gathered.artifacts for gathered in self.gathered)]
-        refs = (ref for inputs in named for ref in inputs.values())
-        return list({ref.task: None for ref in refs if isinstance(ref, ArtifactRef)})
+        return [ref for inputs in named for ref in inputs.values() if isinstance(ref, ArtifactRef)]
 
     @property
     def stored(self) -> bool:

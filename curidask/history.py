@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from curidask import __version__
 from curidask.errors import CacheError
-from curidask.executors.base import ArtifactInfo, Kind, Outcome
+from curidask.executors.base import MADE, ArtifactInfo, Outcome
 from curidask.executors.describe import loaded_packages, user_name
 from curidask.executors.stored import cacher_name
 from curidask.graph import ArtifactRef, Graph, Task
@@ -29,6 +29,8 @@ from curidask.redaction import hide_secrets
 from curidask.store.locks import locked
 
 RESERVE_ATTEMPTS = 1000
+MOST_DIGITS = 9
+"""Of a run's number; a folder of somebody else may be called anything."""
 
 TIMESTAMP_FORMAT = "%Y-%m-%d-T%H%M%S"
 """The time in the reference of a run."""
@@ -64,6 +66,8 @@ class RunRecord:
         What the user says of the run; the first line is its title.
     options : dict
         What selects the parameter sets and decides what is computed, by the names of `run_experiment`.
+    overwrites : list of str
+        The stages that were to be computed anew; ``*`` for all.
     records : list of dict
         The manager's records: index, set's name, hash, tasks, and the records that went in.
     folder, log : str
@@ -92,6 +96,7 @@ class RunRecord:
     prefix: str = ""
     notes: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+    overwrites: list[str] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
     folder: str = field(default_factory=os.getcwd)
     log: str = ""
@@ -141,6 +146,7 @@ class RunRecord:
             "command": list(self.command),
             "prefix": self.prefix,
             "options": self.options,
+            "overwrites": self.overwrites,
             "notes": self.notes,
             "started": datetime.fromtimestamp(self.started).astimezone().isoformat(timespec="seconds"),
             "seconds": round((self.ended_at or time.time()) - self.started, 3),
@@ -206,7 +212,7 @@ class RunRecord:
         """How a task stands, in one word."""
         outcome = self.results.get(task)
         if outcome is not None:
-            return {Kind.DONE: "done", Kind.FOUND: "found"}.get(outcome.kind, "failed")
+            return outcome.kind.value if outcome.kind in MADE else "failed"
         if task in self.blocked_tasks:
             return "blocked"
         action = self.decisions[task][0]
@@ -276,8 +282,8 @@ def new_reference(name: str, runs: Path, *, reserve: bool) -> tuple[int, str]:
 
 
 def _next_reference(name: str, runs: Path) -> tuple[int, str]:
-    """The number is one more than the highest."""
-    pattern = re.compile(rf"{re.escape(name)}_(\d+)_")
+    """The number is one more than the highest; what has a number that no run comes to is no run's."""
+    pattern = re.compile(rf"{re.escape(name)}_(\d{{1,{MOST_DIGITS}}})_")
     numbers = [int(m[1]) for entry in _entries(runs) if (m := pattern.match(entry))]
     number = max(numbers, default=0) + 1
     return number, f"{name}_{number}_{datetime.now().strftime(TIMESTAMP_FORMAT)}"

@@ -36,8 +36,14 @@ class JobMaker:
         How the tasks stand, kept up to date by its owner.
     forced : collection of int
         The tasks that must not be reused, likewise.
+    suspects : collection of int
+        The tasks of which a worker must see whether what is there stands on the contents of now, likewise.
     may_read : callable
         Tells of a task whether `run()` may still ask for its values.
+    alike : callable
+        Gives the store names of what a task's stage made under other keys, for each output.
+    only_checked : collection of int
+        The tasks of which nothing is stored, kept up to date by its owner.
     """
 
     def __init__(
@@ -47,14 +53,20 @@ class JobMaker:
         prefix: str,
         status: Mapping[int, Status],
         forced: Collection[int],
+        suspects: Collection[int],
         may_read: Callable[[int], bool],
+        alike: Callable[[Task], tuple[tuple[str, ...], ...]],
+        only_checked: Collection[int] = (),
     ) -> None:
         self._graph = graph
         self._policy = policy
         self._prefix = prefix
         self._status = status
         self._forced = forced
+        self._suspects = suspects
+        self._alike = alike
         self._may_read = may_read
+        self._only_checked = only_checked
         self._superseded: dict[int, int] = {}
         self._longest: dict[str, float] = {}
 
@@ -90,6 +102,11 @@ class JobMaker:
             supersedes=self._superseded.pop(task.id, -1),
             expected_seconds=self._longest.get(task.spec.name, 0.0),
             given=task.given,
+            is_suspect=task.id in self._suspects,
+            alike=self._alike(task) if stored else (),
+            accepts_code=self._policy.accepts_code(task.spec.name),
+            checks=self._policy.check_determinism and not task.given,
+            commits=task.id not in self._only_checked,
         )
 
     def _output(self, task: Task, index: int) -> JobOutput:
@@ -102,7 +119,7 @@ class JobMaker:
     def _is_shared(self, ref: ArtifactRef) -> bool:
         """Whether an artifact may be read more than once; only one stage that is called once is known to read once."""
         readers = self._graph.dependents[ref.task]
-        if len(readers) != 1 or self._may_read(ref.task):
+        if len(readers) != 1 or self._may_read(ref.task) or self._policy.check_determinism:
             return True
         reader = self._graph[readers[0]]
         once = list(reader.inputs.values()).count(ref) == 1

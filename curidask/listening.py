@@ -97,6 +97,24 @@ class LoadListener(Protocol):
 
 
 @runtime_checkable
+class CauseListener(Protocol):
+    """A listener that may also want to know why stages run of which the cache has other artifacts.
+
+    Attributes
+    ----------
+    wants_causes : bool
+        It costs a look at the cache.
+    """
+
+    @property
+    def wants_causes(self) -> bool: ...  # noqa: D102
+
+    def told_causes(self, lines: Sequence[str], n_more: int) -> None:
+        """Why they do, a line a cause, and how many causes there are beside these."""
+        ...
+
+
+@runtime_checkable
 class PlanChecker(Protocol):
     """A listener that may refuse a plan, before anybody is told of it."""
 
@@ -124,6 +142,7 @@ class Audience:
         self._listeners = list(listeners)
         self._hearers: list[Hearer] = [listener for listener in listeners if isinstance(listener, Hearer)]
         self._load_listeners = [listener for listener in listeners if isinstance(listener, LoadListener)]
+        self._cause_listeners = [one for one in listeners if isinstance(one, CauseListener)]
         self._checkers = [listener for listener in listeners if isinstance(listener, PlanChecker)]
         self._told: set[str] = set()
         self._failed: set[int] = set()
@@ -166,6 +185,10 @@ class Audience:
     def told_load(self, text: str) -> None:
         """See `LoadListener.told_load`."""
         self._tell(self._load_listeners, "told_load", text)
+
+    def told_causes(self, lines: Sequence[str], n_more: int) -> None:
+        """See `CauseListener.told_causes`."""
+        self._tell(self._cause_listeners, "told_causes", lines, n_more)
 
     # --- whoever cannot be told --------------------------------------------------------------------------------------
     def _tell(self, listeners: Iterable[Any], event: str, *what: Any) -> None:

@@ -77,6 +77,20 @@ def describe(config: Config, folder: str, name: str) -> ModuleEntry:
     return ModuleEntry(name, summary, has_run, has_params)
 
 
+def is_experiment(config: Config, name: str) -> bool:
+    """Whether there is an experiment of that name, imported or not."""
+    return _as_module(name) in module_names(config, config.experiments)
+
+
+def near_experiments(config: Config, name: str) -> list[str]:
+    """The experiments that are named nearly so."""
+    return difflib.get_close_matches(_as_module(name), module_names(config, config.experiments), n=3, cutoff=0.5)
+
+
+def _as_module(asked: str) -> str:
+    return asked.removesuffix(".py").replace("/", ".")
+
+
 def load_experiment(config: Config, name: str) -> ModuleType:
     """Import an experiment.
 
@@ -164,7 +178,7 @@ def _call_get_params(get_params: Callable[[], Any], name: str, module: ModuleTyp
 
 
 def _module_name(asked: str, kind: str) -> str:
-    name = asked.removesuffix(".py").replace("/", ".")
+    name = _as_module(asked)
     if not re.fullmatch(r"\w[\w-]*(\.\w[\w-]*)*", name) or "/" in (asked[:1], asked[-1:]):
         raise UnsafeNameError(
             f"{asked!r} is no name of a module.",

@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -21,6 +21,7 @@ from curidask.cache_use import without_cache
 from curidask.code_changes import CodeChanges
 from curidask.code_store import CodeKeeper
 from curidask.config import Config, load_config
+from curidask.determinism import DeterminismCheck
 from curidask.displays import Displays
 from curidask.errors import BoundToSessionError
 from curidask.executors.base import Executor
@@ -29,24 +30,27 @@ from curidask.executors.environment import Environment, ManagerFacts
 from curidask.executors.given_files import GivenFiles
 from curidask.graph import Graph, RecordInfo
 from curidask.keywords import keywords
-from curidask.listening import Audience, Listener
+from curidask.lineage_keeper import LineageKeeper
+from curidask.listening import Audience, CauseListener, Listener
 from curidask.logs import RunLog, log_file
 from curidask.near_names import NearNames
 from curidask.params import HashesInUse
 from curidask.placement import Placement
 from curidask.planner import Force, Plan
-from curidask.policy import Policy
+from curidask.policy import ALL, Policy
 from curidask.publishing import Publisher
 from curidask.reading import Reader
 from curidask.record import Record
 from curidask.reported import ReportCollector
+from curidask.resuming import broken_off
 from curidask.run_cache import RunCache
 from curidask.run_keeping import RunKeeper
 from curidask.run_status import StatusKeeper
 from curidask.runner import Runner
-from curidask.session_facts import SessionFacts
+from curidask.session_facts import SessionFacts, no_such_stage
 from curidask.stage_code import StageCodes
 from curidask.stage_spec import StageSpec, check_name
+from curidask.staging import DEFINED
 from curidask.store.base import Store
 from curidask.store.claims import Claims
 from curidask.store.opening import open_store
@@ -128,6 +132,12 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         Keep no record of the run and put its parameter sets into no registry: it only fills the cache.
     run_line : str, optional
         The command that the run record names; by default that of this process.
+    accept_code : sequence of str
+        Stages of which the results that are cached are taken as made by today's code; ``"all"`` for all of them. See
+        ``--accept-code`` in ``docs/cli.md``.
+    check_determinism : bool
+        Call every stage twice on its inputs and tell what comes out another time, and which stages change their inputs;
+        see ``--check-determinism`` in ``docs/cli.md``.
     parallel_lock, manager_cache_path, status_override
         Without effect: processes may use one cache at the same time without a lock, what is kept of runs is below
         `runs_path`, and `live` says what kind of session it is.
@@ -147,6 +157,8 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         Whether the run has a record.
     codes : StageCodes
         The code of the stages that were called.
+    determinism : DeterminismCheck or None
+        What was found, where stages are called twice.
     """
 
     @keywords(cache_path="cache", overwrite_stage="overwrite_stages")
@@ -188,6 +200,8 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         disable_non_cf_loggers: bool = True,
         parallel_mode: bool = False,
         run_line: str | None = None,
+        accept_code: Sequence[str] = (),
+        check_determinism: bool = False,
         parallel_lock: Any = None,
         manager_cache_path: str | Path | None = None,
         status_override: str | None = None,
@@ -209,6 +223,10 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         self.full_store: Path | None = None
         self.graph = Graph()
         self._code_keeper: CodeKeeper | None = None
+        self._lineage_keeper: LineageKeeper | None = None
+        self.determinism = (
+            DeterminismCheck(lambda text: self.runner.audience.warned(text)) if check_determinism else None
+        )
         self.live = live
         self.dry = dry or map_only
         self.dry_cache = dry_cache
@@ -232,6 +250,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         command = shlex.split(run_line) if run_line else sys.argv
         self.run_record = history.RunRecord(experiment_name, number, self.reference, self.store.url, command)
         self.run_record.prefix = self.prefix
+        self.run_record.overwrites = ["*"] if overwrite else sorted(overwrite_stages)
         self.notes = notes
         if store_full and not self.dry:
             self.full_store = self.run_folder
@@ -265,6 +284,8 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
                 live,
                 fail_fast,
                 keep_going_aggregates,
+                accept_code=frozenset(accept_code),
+                check_determinism=check_determinism,
             ),
             self.prefix,
             self._make_executor,
@@ -336,6 +357,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             steps.callback(self._log.close)
             steps.callback(self._save_end)
             steps.callback(self._keep_code)
+            steps.callback(self._keep_lineage)
             steps.callback(self._cache.end_use, self.graph)
             for record in reversed(self.records):
                 steps.callback(record.store_tracked_paths)
@@ -357,6 +379,11 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         if self._code_keeper is not None:
             with without_cache(self.runner.audience.warned, "the code of stages was not kept"):
                 self._code_keeper.finish()
+
+    def _keep_lineage(self) -> None:
+        if self._lineage_keeper is not None:
+            with without_cache(self.runner.audience.warned, "what artifacts were made from was not kept for plans"):
+                self._lineage_keeper.finish()
 
     def _close_runner(self) -> None:
         self.runner.close(now=self._ends_as == "interrupted")
@@ -478,6 +505,26 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         """Raise when stages failed."""
         self.runner.failures.raise_all(stopped=self.runner.state.is_stopped)
 
+    def go_on_where_broken_off(self) -> None:
+        """Keep what runs have computed anew that were broken off, where this one would do it once more."""
+        references = broken_off(self.run_record, self.config.path(self.config.runs)) if self.is_recorded else []
+        if references:
+            self.runner.keep_fresh(references)
+            self.runner.audience.warned(
+                f"going on where {references[0]} was broken off: what it has computed anew is not computed once more"
+            )
+
+    def check_accepted(self, defined: Collection[str] = ()) -> None:
+        """Refuse names of stages whose code is to be accepted that were neither called nor are defined.
+
+        Raises
+        ------
+        SelectionError
+        """
+        there = list(dict.fromkeys(task.spec.name for task in self.graph))
+        for name in sorted(self.runner.policy.accept_code - {ALL, *there, *defined}):
+            raise no_such_stage(name, there, where="--accept-code, or `accept_code`")
+
     def plan(self) -> Plan:
         """What executing all that is traced would do."""
         return self.runner.plan(self.graph.targets(), from_scratch=True)
@@ -490,12 +537,22 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             told.append(RunLog())
         if self._status is not None:
             told.append(self._status)
+        if not self.live and any(isinstance(one, CauseListener) and one.wants_causes for one in others):
+            from curidask.run_causes import RunCauses
+
+            told.append(RunCauses(self.store, lambda: self.codes.by_key, self._tell_causes))
+        if self.determinism is not None:
+            told.append(self.determinism)
         told.append(CodeChanges(self.store, lambda text: self.runner.audience.warned(text)))
         if self.writable:
             self._code_keeper = CodeKeeper(self.store, lambda: self.codes.by_key, late=self.live)
-            told.append(self._code_keeper)
+            self._lineage_keeper = LineageKeeper(self.store, self.prefix)
+            told += [self._code_keeper, self._lineage_keeper]
             told.append(Publisher(self.store, self.config.root, lambda text: self.runner.audience.warned(text)))
         return told
+
+    def _tell_causes(self, lines: Sequence[str], n_more: int) -> None:
+        self.runner.audience.told_causes(lines, n_more)
 
     def _make_executor(self) -> Executor:
         if self._closed and self._ending is None:  # somebody goes on with a session that is over
@@ -503,6 +560,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             close_at_exit(self._ending)
         if not self.live:
             self.check_stages_to_overwrite()
+        self.check_accepted(defined=DEFINED)
         env = Environment(
             self.store,
             self.reference,

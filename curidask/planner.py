@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 
 from curidask.graph import Graph, Task
 from curidask.keywords import CheckedCalls
+
+_NONE: Mapping[int, str] = MappingProxyType({})
 
 
 class Action(Enum):
@@ -27,8 +30,11 @@ class Why(Enum):
     NO_OUTPUTS = "it has no outputs"
     OVERWRITE = "overwrite asked for"
     UPSTREAM_OVERWRITE = "a stage before it is overwritten"
+    UPSTREAM_RUNS = "unless what a stage before it makes is unchanged"
+    OTHER_CONTENTS = "it was made from other contents of a stage before it"
     CACHED = "in the cache"
     NOT_NEEDED = "nothing that runs needs it"
+    CHECKED = "determinism is checked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +110,10 @@ def plan(
     *,
     done: Collection[int] = (),
     prune: bool = True,
+    stale: Mapping[int, str] = _NONE,
+    fresh: Collection[int] = (),
+    changed: Collection[int] = (),
+    changing: Callable[[int], bool] = lambda task: False,
 ) -> Plan:
     """Decide what happens to the targets and to what they depend on.
 
@@ -120,24 +130,80 @@ def plan(
         Tasks whose outputs this run has already; they and what only they need are left out.
     prune : bool
         False: no pruning and no forced dependents, each stage decides by its own cache alone (``--no-dag``).
+    stale : mapping of int to str
+        Tasks whose artifacts were made from other contents than their inputs have now, with the stage that has others.
+    fresh : collection of int
+        Tasks that are not recomputed by force unless something that they depend on is: a run that was broken off has
+        done so.
+    changed : collection of int
+        Those that are done whose contents may be others than before.
+    changing : callable
+        Tells of one that is left out whether it is under way, and its contents may be others then.
 
     Returns
     -------
     Plan
-        In O(V + E) of the part of the graph above the targets.
+        In O(V + E) of the part of the graph above the targets, times the steps in which contents that may change make
+        more of them run.
     """
     targets = list(targets)
     order = graph.order(targets, stop=done)
     forced = _forced(graph, force, order, reach_dependents=prune)
-    needed = set(targets) if prune else set(order)
+    for task_id in order if fresh else ():
+        is_fresh = task_id in fresh or not graph[task_id].stored  # which runs where it is needed
+        if is_fresh and not any(before in forced for before in graph.dependencies[task_id]):
+            forced.pop(task_id, None)
+    suspects: dict[int, Reason] = {}
+    while True:
+        decisions = _decided(graph, order, present, {**suspects, **forced}, set(targets) if prune else set(order))
+        running = {task for task, decision in decisions.items() if decision.action is Action.RUN}
+        is_open = prune and len(running) < len(order)
+        found = _suspects(graph, order, present, running, stale, changed, changing) if is_open else {}
+        if found.keys() <= suspects.keys():
+            return Plan({task_id: decisions[task_id] for task_id in order})
+        suspects = {**found, **suspects}
+
+
+def _decided(
+    graph: Graph, order: Sequence[int], present: Collection[str], unsure: Mapping[int, Reason], needed: set[int]
+) -> dict[int, Decision]:
     decisions: dict[int, Decision] = {}
     for task_id in reversed(order):
         task = graph[task_id]
-        decision = _decide(task, present, forced.get(task_id), task_id in needed)
+        decision = _decide(task, present, unsure.get(task_id), task_id in needed)
         decisions[task_id] = decision
         if decision.action is Action.RUN:
             needed.update(graph.dependencies[task_id])
-    return Plan({task_id: decisions[task_id] for task_id in order})
+    return decisions
+
+
+def _suspects(
+    graph: Graph,
+    order: Iterable[int],
+    present: Collection[str],
+    running: Collection[int],
+    stale: Mapping[int, str],
+    changed: Collection[int],
+    is_changing: Callable[[int], bool],
+) -> dict[int, Reason]:
+    """The tasks of which it is not known whether what is there was made from what its inputs are going to hold."""
+    found: dict[int, Reason] = {}
+    changing: dict[int, str] = {}
+    for task_id in order:
+        task, before = graph[task_id], graph.dependencies[task_id]
+        # Of what is there it was seen whether it stands on what is done.
+        is_there = task.stored and all(stem in present for stem in task.store_stems)
+        why = next((changing[d] for d in before if d in changing), None)
+        others = (d for d in before if (d in changed and not is_there) or is_changing(d))
+        why = why or next((graph[d].spec.name for d in others), None)
+        if task_id in stale:
+            found[task_id] = Reason(Why.OTHER_CONTENTS, stale[task_id])
+        elif why is not None:
+            found[task_id] = Reason(Why.UPSTREAM_RUNS, why)
+        if task_id in found or (task.stored and task_id in running):
+            # A stage that stores nothing passes on what it was made from.
+            changing[task_id] = task.spec.name if task.stored else why or task.spec.name
+    return found
 
 
 def _forced(graph: Graph, force: Force, order: Iterable[int], *, reach_dependents: bool) -> dict[int, Reason]:
@@ -152,15 +218,17 @@ def _forced(graph: Graph, force: Force, order: Iterable[int], *, reach_dependent
     return forced
 
 
-def _decide(task: Task, present: Collection[str], forced: Reason | None, needed: bool) -> Decision:
+def _decide(task: Task, present: Collection[str], unsure: Reason | None, needed: bool) -> Decision:
     if not needed:
         # Reversed topological order: whatever could need this task has been decided.
         return Decision(task.id, Action.PRUNE, Reason(Why.NOT_NEEDED))
-    if forced is not None:
-        return Decision(task.id, Action.RUN, forced)
+    if unsure is not None and unsure.why in (Why.OVERWRITE, Why.UPSTREAM_OVERWRITE):
+        return Decision(task.id, Action.RUN, unsure)
     if not task.stored:
         return Decision(task.id, Action.RUN, Reason(Why.NO_CACHER))
     missing = [stem for stem in task.store_stems if stem not in present]
+    if not missing and unsure is not None:
+        return Decision(task.id, Action.RUN, unsure)
     if not missing:
         return Decision(task.id, Action.REUSE, Reason(Why.CACHED))
     if not task.stems:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from curidask.planner import Force
 
+ALL = "all"
+
 
 @dataclass(slots=True)
 class Policy:
@@ -27,6 +29,10 @@ class Policy:
         Let aggregates run over the records that are left when some have failed.
     window : int
         Tasks in flight at most.
+    accept_code : frozenset of str
+        The stages whose results count as made by today's code; ``all`` for all of them.
+    check_determinism : bool
+        Run every task, and once more, and compare what comes out.
     """
 
     force: Force
@@ -36,3 +42,9 @@ class Policy:
     fail_fast: bool = False
     keep_going: bool = False
     window: int = 2048
+    accept_code: frozenset[str] = frozenset()
+    check_determinism: bool = False
+
+    def accepts_code(self, stage: str) -> bool:
+        """Whether results of a stage count as made by today's code."""
+        return stage in self.accept_code or ALL in self.accept_code

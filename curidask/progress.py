@@ -37,6 +37,8 @@ class Progress:
         A line when a stage has ended, instead of moving lines.
     moving : bool, optional
         Whether lines move; by default where the output is a terminal and not `quiet`.
+    experiment : str
+        The name by which it is asked for.
     """
 
     prints: ClassVar[bool] = True
@@ -44,6 +46,7 @@ class Progress:
     quiet: bool = False
     plain: bool = False
     moving: bool | None = None
+    experiment: str = "NAME"
     counts: Counts = field(default_factory=Counts)
     started: float = field(default_factory=time.monotonic)
     running_since: float = 0.0
@@ -98,6 +101,18 @@ class Progress:
     def told_load(self, text: str) -> None:
         """Keep what the moving lines say of the workers."""
         self.load = text
+
+    @property
+    def wants_causes(self) -> bool:
+        """Whether it shows why stages run."""
+        return not self.quiet
+
+    def told_causes(self, lines: Sequence[str], n_more: int) -> None:
+        """Show why stages run of which there are other artifacts."""
+        for line in lines:
+            self._say(line, dim=True)
+        if n_more:
+            self._say(f"and {n_more} more: curidask explain {self.experiment}", dim=True)
 
     def warned(self, text: str) -> None:
         """Show a warning, each once."""
@@ -201,15 +216,15 @@ def stage_line(stage: str, count: StageCount, seconds: float) -> str:
 
 def table(stages: Mapping[str, StageCount]) -> str:
     """The table of a run that has ended."""
-    any_found = any(c.found for c in stages.values())
-    found = f"{'found':>8}" if any_found else ""
-    header = f"{'stage':<26}{'ran':>8}{found}{'reused':>8}{'not needed':>12}{'failed':>8}{'not run':>9}{'seconds':>10}"
+    words = [word for word in ("found", "unchanged") if any(getattr(c, word) for c in stages.values())]
+    more = "".join(f"{word:>{len(word) + 3}}" for word in words)
+    header = f"{'stage':<26}{'ran':>8}{more}{'reused':>8}{'not needed':>12}{'failed':>8}{'not run':>9}{'seconds':>10}"
     rows = [header, "-" * len(header)]
     for stage, c in stages.items():
-        found = f"{c.found:>8}" if any_found else ""
+        more = "".join(f"{getattr(c, word):>{len(word) + 3}}" for word in words)
         not_run = c.to_run - c.done - c.failed
         rows.append(
-            f"{stage:<26}{c.ran:>8}{found}{c.reused:>8}{c.pruned:>12}{c.failed:>8}{not_run:>9}{c.seconds:>10.2f}"
+            f"{stage:<26}{c.ran:>8}{more}{c.reused:>8}{c.pruned:>12}{c.failed:>8}{not_run:>9}{c.seconds:>10.2f}"
         )
     return "\n".join(rows)
 
@@ -217,13 +232,16 @@ def table(stages: Mapping[str, StageCount]) -> str:
 def summary(stages: Mapping[str, StageCount], seconds: float) -> str:
     """What came out of a run that took so many seconds."""
     counts = stages.values()
-    ran, found, reused, pruned = (sum(getattr(c, n) for c in counts) for n in ("ran", "found", "reused", "pruned"))
+    names = ("ran", "found", "unchanged", "reused", "pruned")
+    ran, found, unchanged, reused, pruned = (sum(getattr(c, name) for c in counts) for name in names)
     failed = sum(c.failed for c in counts)
     took = duration(seconds)
     if not (ran or failed or found):
+        reused += unchanged
         return f"everything was in the cache: {reused} reused, {pruned} not needed, nothing ran ({took})"
     failures = f", {failed} failed" if failed else ""
     others = f", {found} found, which others made meanwhile" if found else ""
+    others += f", {unchanged} unchanged" if unchanged else ""
     return f"{ran} ran{others}, {reused} reused, {pruned} not needed{failures} ({took})"
 
 

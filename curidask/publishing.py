@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from curidask.errors import CacheError
-from curidask.executors.base import Kind, Outcome
+from curidask.executors.base import MADE, Outcome
 from curidask.executors.given_files import Owner, find_override, note_ours, owner
 from curidask.executors.stored import cacher_name
 from curidask.graph import Graph, Task
@@ -109,7 +109,7 @@ class Publisher:
 
     def ended(self, task: Task, outcome: Outcome) -> None:
         """Publish what a task made."""
-        if outcome.kind in (Kind.DONE, Kind.FOUND):
+        if outcome.kind in MADE:
             self._note_written(task)
             found = self._publications(task)
             self._publish_changed([p for p in found if self._by_path.get(p.path, p).stem == p.stem])

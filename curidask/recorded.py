@@ -105,7 +105,7 @@ _OF_RUN: Form = {
     "number": _is_int,
     "seconds": is_number,
     "pid": is_pid,
-    **dict.fromkeys(("command", "reproduce", "warnings"), is_list_of(_is_long_text)),
+    **dict.fromkeys(("command", "reproduce", "warnings", "overwrites"), is_list_of(_is_long_text)),
     **dict.fromkeys(("options", "param_sets", "stages", "git"), lambda value: isinstance(value, dict)),
     "packages": is_named_texts,
     **dict.fromkeys(("records", "tasks", "reportables"), lambda value: isinstance(value, list)),

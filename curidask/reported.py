@@ -69,7 +69,7 @@ class ReportCollector:
 
     def ended(self, task: Task, outcome: Outcome) -> None:
         """Take what a stage reported; a stage that ran again has another say."""
-        if outcome.kind is Kind.FOUND:
+        if outcome.kind in (Kind.FOUND, Kind.UNCHANGED):
             return  # it lies in the cache, as of a stage that is reused
         self._forget(task.id)
         self._settled.add(task.id)

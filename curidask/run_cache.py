@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from functools import partial
 from pathlib import Path
 
 from curidask.cache_use import CacheUse, without_cache
@@ -11,7 +12,7 @@ from curidask.executors.describe import user_name
 from curidask.graph import Graph
 from curidask.history import RunRecord
 from curidask.planner import Action
-from curidask.store.base import Store
+from curidask.store.base import Store, without_place
 from curidask.store.claims import Claims
 from curidask.store.disk_errors import is_refused
 
@@ -75,10 +76,8 @@ class RunCache:
                 if objects.probe_exclusive():
                     return Claims(objects, session, user_name(), lease_seconds)
             except CacheError as error:
-                if not is_refused(error):
-                    raise
-                self.store.check_writable()  # which may leave another tier to write to, or none
-                if self.store.writable and self.store.objects is objects:
+                self.store.check_writable()  # which may say more of it, or leave another tier to write to, or none
+                if not is_refused(error) or (self.store.writable and self.store.objects is objects):
                     raise
                 continue
             self.notices.append(
@@ -112,7 +111,8 @@ class RunCache:
         self.store.clean(self.work)
         if self.claims is not None:
             with without_cache(self._record.warned, "its claims were not removed and end by themselves"):
-                self.claims.close(self._claimed_stems(graph))
+                close = partial(self.claims.close, self._claimed_stems(graph))
+                without_place(self.store, self.claims.objects, close)
 
     def end_use(self, graph: Graph) -> None:
         """Say what the session did use."""

@@ -109,7 +109,7 @@ def _copy_artifacts(manager: ArtifactManager, folder: Path) -> list[str]:
     done = copy_artifacts(manager.store, target, stems, exact=True)
     warnings = [one.problem for one in done if one.result is Result.FAILED]
     copied = {one.stem for one in done if one.result is Result.COPIED}
-    made = [t for t in manager.run_record.results if manager.run_record.status_of(t) in ("done", "found")]
+    made = [t for t in manager.run_record.results if manager.run_record.status_of(t) in ("done", "found", "unchanged")]
     lost = sum(stem not in copied for t in made for stem in manager.graph[t].stems if stem is not None) - untracked
     if lost > 0 and not manager.writable:
         warnings.append(f"{lost} artifacts were computed but not stored (--dry-cache), so they are not in {folder}")

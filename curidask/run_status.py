@@ -281,8 +281,9 @@ def _count(count: StageCount, row: dict[str, Any]) -> None:
         count.pruned += 1
     else:
         count.to_run += 1
-        count.done += status in ("done", "found")
+        count.done += status in ("done", "found", "unchanged")
         count.found += status == "found"
+        count.unchanged += status == "unchanged"
         count.failed += status == "failed"
         count.blocked += status == "blocked"
     count.seconds += row.get("seconds", 0.0)

@@ -85,8 +85,18 @@ class Runner:
         )
         self.reduce: Reducer = lambda task, is_lost, is_replaced: None
         self.find_record: Callable[[RecordInfo], Any] = lambda info: None
-        self._decider = Decider(graph, store, policy, audience, before_look, facts)
-        self._jobs = JobMaker(graph, policy, prefix, self.state.status, self._decider.forced, self._may_read)
+        self._decider = Decider(graph, store, policy, prefix, audience, before_look, facts)
+        self._jobs = JobMaker(
+            graph,
+            policy,
+            prefix,
+            self.state.status,
+            self._decider.forced,
+            self._decider.suspects,
+            self._may_read,
+            self._decider.alike,
+            self._decider.only_checked,
+        )
         self._is_finishing = False
         self._n_called = 0
         self._make_executor = make_executor
@@ -98,7 +108,7 @@ class Runner:
     def demand(self, targets: Iterable[int], *, keep: Iterable[int] = ()) -> Plan:
         """Plan the targets and hand what has to run to the executor; does not wait for it."""
         made = self.plan(targets)
-        self._decider.remember_forced(made)
+        self._decider.remember(made)
         self.audience.planned(self.graph, made)
         runs = made.ids(Action.RUN)
         if runs and not self.state.is_stopped:
@@ -109,6 +119,10 @@ class Runner:
     def plan(self, targets: Iterable[int], *, from_scratch: bool = False) -> Plan:
         """Decide on the targets and what they need, leaving out what this run has dealt with unless `from_scratch`."""
         return self._decider.decide(targets, {} if from_scratch else self.state.status)
+
+    def keep_fresh(self, runs: Iterable[str]) -> None:
+        """Do not compute by force what these runs have made, but for what depends on something else that is."""
+        self._decider.fresh_runs = frozenset(runs)
 
     def wait(self, targets: Iterable[int]) -> None:
         """Return when nothing more will happen to these tasks.
@@ -182,7 +196,8 @@ class Runner:
             if self.state.status.get(change.task) is not Status.HELD:
                 continue
             task = self.graph[change.task]
-            if isinstance(change, Made) and task.id not in self._decider.forced:
+            must_run = task.id in self._decider.forced | self._decider.suspects or self.policy.check_determinism
+            if isinstance(change, Made) and not must_run:
                 self._tell_ended(task, Outcome(task.id, Kind.FOUND))
                 events.append(run_events.Finished(task.id))
             else:
@@ -374,7 +389,7 @@ class Runner:
         return [t for t in self.graph.dependencies[job.id] if t in passed or status.get(t) is Status.SUBMITTED]
 
     def _take(self, outcomes: Iterable[Outcome]) -> None:
-        events = []
+        events: list[run_events.Event] = []
         for outcome in outcomes:
             if self.state.status.get(outcome.task) is not Status.SUBMITTED:
                 continue  # a late word about a task that was blocked meanwhile
@@ -383,12 +398,15 @@ class Runner:
             events.append(self._event(task, outcome))
             if isinstance(events[-1], run_events.Finished | run_events.Failed):
                 self._tell_ended(task, outcome)
+            if outcome.kind is Kind.DONE:  # what was reused before may stand on what it took the place of
+                left = self._decider.contents.left_behind(task.id)
+                events += [run_events.OutputLost(other) for other in left if self.is_available(other)]
         self._carry_out(self.state.handle(*events))
 
     def _event(self, task: Task, outcome: Outcome) -> run_events.Event:
         match outcome.kind:
-            case Kind.DONE | Kind.FOUND:
-                self._decider.trust(task.stems)
+            case Kind.DONE | Kind.FOUND | Kind.UNCHANGED:
+                self._decider.trust(task, outcome)
                 return run_events.Finished(task.id)
             case Kind.FAILED:
                 self.failures.add(task, outcome)

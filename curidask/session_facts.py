@@ -18,6 +18,7 @@ from curidask.errors import ConfigurationError, SelectionError
 from curidask.executors.describe import levels_to_user
 from curidask.files import plain_path
 from curidask.keywords import CheckedCalls, keywords
+from curidask.later_stages import may_come_later
 from curidask.planner import Force
 from curidask.staging import DEFINED
 
@@ -38,14 +39,31 @@ STATUSES = {"running": "incomplete", "interrupted": "incomplete", "done": "compl
 """How a run stands, in the words of the documented API."""
 
 
-def no_such_stage(name: str, there: Sequence[str]) -> SelectionError:
-    """The error for a stage to overwrite that is not among those that there are; to be raised."""
+def no_such_stage(
+    name: str,
+    there: Sequence[str],
+    are: str = "called so far",
+    where: str = "--overwrite-stage, or `overwrite_stages`",
+) -> SelectionError:
+    """The error for a stage that is named, by default to be overwritten, and not among those that there are."""
     near = difflib.get_close_matches(name, there, n=1)
     return SelectionError(
         f"The experiment has no stage {name!r}.",
-        where="--overwrite-stage, or `overwrite_stages`",
-        fix=f"did you mean {near[0]!r}?" if near else f"called so far: {', '.join(there) or 'none'}",
+        where=where,
+        fix=f"did you mean {near[0]!r}?" if near else f"{are}: {', '.join(there) or 'none'}",
     )
+
+
+def check_loaded_stages(names: Sequence[str], root: Path) -> None:
+    """Refuse names of stages to overwrite that no loaded module defines, where none can be defined any more.
+
+    Raises
+    ------
+    SelectionError
+    """
+    unknown = [name for name in names if name not in DEFINED]
+    if unknown and not may_come_later(root):
+        raise no_such_stage(unknown[0], sorted(DEFINED), "there are")
 
 
 T = TypeVar("T")

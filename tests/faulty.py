@@ -44,6 +44,9 @@ class WrappedObjects:
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         return iter(self._do("list", lambda: [*self.inner.entries(prefix)]))
 
+    def tag_of(self, name: str, data: bytes) -> str:
+        return self.inner.tag_of(name, data)
+
     def exists(self, names: Iterable[str]) -> set[str]:
         names = [*names]
         return self._do("exists", lambda: self.inner.exists(names))

@@ -9,6 +9,7 @@ import click
 
 from curidask.cli.cache import cache_group
 from curidask.cli.experiment import SUBCOMMANDS, run_command
+from curidask.cli.explain import explain_command
 from curidask.cli.options import ELSEWHERE, SYNONYMS
 from curidask.config import SETTINGS, Config
 
@@ -38,6 +39,7 @@ def test_each_flag_has_an_example_that_uses_it() -> None:
 def test_flags_in_the_text_exist() -> None:
     known = {name for flag in flags_of(run_command) for name in flag}
     known |= {name for command in cache_group.commands.values() for flag in flags_of(command) for name in flag}
+    known |= {name for flag in flags_of(explain_command) for name in flag}
     known |= {*SYNONYMS, *ELSEWHERE, "--bash", "--zsh", "--yes", "--rm"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", PAGE)) <= known
 

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+import curidask as cf
 from curidask.cli.curidask import cli
 from curidask.code_store import read_code
+from curidask.explaining import Candidates
 from curidask.store.artifacts import ArtifactStore
+from curidask.store.manifests import Manifest
 from curidask.store.names import CODE
 from tests.conftest import Project
 
@@ -182,6 +189,70 @@ def test_kept_code_does_not_control_the_terminal(made: Project) -> None:
     edit(made, "text/clean.py", "LIMIT = 10", "LIMIT = 20")
     edit(made, "experiments/e.py", "return len(model)", "return -len(model)")
     assert "\x1b" not in explained(made)
+
+
+def test_another_stage_whose_name_ends_alike_is_another(made: Project) -> None:
+    text = (made.root / "experiments/e.py").read_text()
+    made.write("experiments/e.py", text.replace("def fit(", "def re_fit(").replace("fit(load", "re_fit(load"))
+    made.experiment("e", "--parallel", "0", "--no-report", "--prefix", "other")
+    made.write("experiments/e.py", text)
+    assert "never computed" in explained(made, "--prefix", "other", "--stage", "fit")
+
+
+def test_versions_that_are_others_now_are_told_and_make_nothing_run(made: Project) -> None:
+    store = ArtifactStore.open(made.cache)
+    for path in made.cache.glob("*_metadata.json"):
+        manifest = store.manifest(path.name.removesuffix("_metadata.json"))
+        assert manifest is not None
+        packages = {"python": "2.7\x1b[2J", "no_such_package": "1", "curidask": manifest.packages["curidask"]}
+        path.write_bytes(replace(manifest, packages=packages).to_bytes())
+    (told,) = (line for line in explained(made).splitlines() if "package" in line)
+    assert re.fullmatch(r"  package python 2\.7\S+ -> 3\.\S+ since then; versions do not count", told)
+    edit(made, "text/clean.py", "LIMIT = 10", "LIMIT = 20")
+    lines = explained(made, "--stage", "load").splitlines()
+    assert (lines[0], lines[-1]) == ("load: 3 to run", told)
+
+
+def test_values_that_are_many_are_told_together(made: Project) -> None:
+    edit(made, "experiments/e.py", "range(3)", "range(10, 30)")
+    lines = explained(made, "--stage", "load").splitlines()
+    assert lines == [
+        "load: 20 to run",
+        "  parameter seed is another, with 20 pairs of values: set10, set11, set12, set13 and 16 more",
+    ]
+
+
+def manifest_of(created: int, code: str, params: str, values: dict[str, Any], inputs: dict[str, str]) -> Manifest:
+    components = {"code": code, "params": params, "kwargs": {}, "inputs": inputs}
+    return Manifest(
+        key=f"{created}", stem="", prefix="", stage="", output="", params_hash="", components=components, params=values,
+        created=f"{created}",
+    )  # fmt: skip
+
+
+def test_the_nearest_artifact_is_the_one_with_the_fewest_differences() -> None:
+    @dataclass
+    class Params(cf.ExperimentParameters):
+        a: int = 1
+        b: int = 2
+        c: int = 3
+
+    def nearest(*candidates: tuple[str, str, dict[str, Any], dict[str, str]]) -> str:
+        components = {"code": "x", "params": "p", "kwargs": {}, "inputs": {"i": "k"}}
+        record = SimpleNamespace(params=Params("n"), used_names=("a", "b", "c"))
+        task: Any = SimpleNamespace(components=components, record=record)
+        made = [manifest_of(n, *each) for n, each in enumerate(candidates)]
+        found = Candidates(made).nearest(task)
+        return "" if found is None else found.key
+
+    same, other = {"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 9, "c": 9}
+    assert nearest() == ""
+    assert nearest(("x", "q", same, {}), ("x", "q", other, {})) == "0"
+    assert nearest(("x", "q", {"a": 1, "b": 9, "c": 9}, {}), ("x", "q", {"a": 9, "b": 2, "c": 3}, {})) == "1"
+    assert nearest(("y", "p", other, {}), ("x", "q", same, {"i": "k"})) == "0"  # the same parameters go first
+    assert nearest(("x", "p", same, {"i": "k"}), ("y", "p", same, {"i": "k"}), ("y", "p", same, {"i": "j"})) == "0"
+    assert nearest(("y", "p", same, {}), ("y", "p", same, {})) == "1"  # else the last
+    assert nearest(*[("y", "q", {"a": n, "b": n, "c": n}, {}) for n in range(100)]) == "3"
 
 
 def test_help_says_what_it_does() -> None:

@@ -13,6 +13,7 @@ import pytest
 import curidask as cf
 from curidask.errors import ConfigurationError, SelectionError, UnknownKeywordError
 from curidask.experiment import ExperimentResult, list_experiments, list_params, regex_lister, run_experiment
+from curidask.staging import DEFINED
 from tests.conftest import TABLE, Project
 
 
@@ -284,6 +285,61 @@ def test_a_misspelt_stage_to_overwrite_runs_nothing_also_where_run_reads(in_proj
     assert caught.value.fix == "did you mean 'load'?"
     assert not (in_project.root / "ran").exists()
     assert map_only or run("reads", overwrite_stages=["total"]) == 2  # which is called later
+
+
+LATER = {
+    "in a function": "@cf.stage(None, ['b'])\n    def late(record): pass\n    late(cf.Record(manager, param_sets[0]))",
+    "by another name": "@make(None, ['b'])\n    def late(record): pass\n    late(cf.Record(manager, param_sets[0]))",
+    "kept": "@made\n    def late(record): pass\n    late(cf.Record(manager, param_sets[0]))",
+    "another module": "import late_stages\n    late_stages.late(cf.Record(manager, param_sets[0]))",
+    "of a package": "from package import late_stages\n    late_stages.late(cf.Record(manager, param_sets[0]))",
+    "by name": "import importlib as i\n    i.import_module('late_stages').late(cf.Record(manager, param_sets[0]))",
+    "by a helper": "package.make_late()(cf.Record(manager, param_sets[0]))",
+}
+PLAIN = """
+import curidask as cf
+import package
+from curidask import stage as make
+@cf.stage(None, ["a"])
+def load(record): return 1
+def get_params(): return [cf.ExperimentParameters("one")]
+def run(param_sets, manager):
+    import json
+    load(cf.Record(manager, param_sets[0]))
+"""
+HELPER = """
+import curidask as cf
+def make_late():
+    @cf.stage(None, ["b"])
+    def late(record): return 2
+    return late
+"""
+
+
+@pytest.mark.parametrize("how", LATER)
+def test_stages_to_overwrite_may_be_defined_by_run(in_project: Project, how: str) -> None:
+    late = "import curidask as cf\n@cf.stage(None, ['b'])\ndef late(record): return 2\n"
+    in_project.write("late_stages.py", late)
+    in_project.write("package/late_stages.py", late)
+    in_project.write("package/__init__.py", HELPER if how == "by a helper" else "")
+    made = 'made = cf.stage(None, ["b"])\n' if how == "kept" else ""
+    text = PLAIN.replace("def get_params", f"{made}def get_params")
+    in_project.write("experiments/later.py", f"{text}    {LATER[how]}\n")
+    DEFINED.discard("late")
+    run("later", overwrite_stages=["late"])
+
+
+@pytest.mark.parametrize("flags", [{}, {"map_only": True}, {"dry": True}])
+def test_a_stage_to_overwrite_that_nothing_can_define_is_refused_before_run(
+    in_project: Project, capsys: pytest.CaptureFixture[str], flags: dict[str, bool]
+) -> None:
+    in_project.write("package/__init__.py", "")
+    in_project.write("experiments/plain.py", PLAIN + "    print('run was called')\n")
+    with pytest.raises(SelectionError, match="The experiment has no stage 'laod'") as caught:
+        run("plain", overwrite_stages=["laod"], **flags)
+    assert caught.value.fix == "did you mean 'load'?"
+    assert "run was called" not in capsys.readouterr().out
+    assert sorted(path.name for path in in_project.root.iterdir() if path.name in ("data", "reports", "logs")) == []
 
 
 FILES = """

@@ -460,7 +460,7 @@ def test_a_session_leaves_nothing_behind(tmp_path: Path) -> None:
                 return 1
 
             make(cf.Record(manager, None))
-    assert {p.name for p in (tmp_path / "cache").iterdir() if p.name.startswith(".")} <= {".runs", ".code"}
+    assert {p.name for p in (tmp_path / "cache").iterdir() if p.name.startswith(".")} <= {".runs", ".code", ".lineage"}
     record = cf.Record(cf.ArtifactManager("later", cache=str(tmp_path / "cache"), prefix="live"), None)
     assert make(record).state["a"] == 1
 

@@ -172,10 +172,16 @@ def test_a_signed_manifest_holds_for_its_own_artifact_only(place: Path) -> None:
     for suffix in (".bin",):
         os.replace(f"{place}/{other.stem}{suffix}", f"{place}/{one.stem}{suffix}")
     os.replace(place / manifest_name(other.stem), place / manifest_name(one.stem))
-    fresh = ArtifactStore.open(place, keys=Keyring([OURS]))
-    assert fresh.present([one.stem]) == set()
-    with pytest.raises(ArtifactMissingError):
-        fresh.checkout(one.stem, one.key)
+    for others in ([], [make_manifest(f"other {number}").stem for number in range(20)]):  # few and many are asked for
+        fresh = ArtifactStore.open(place, keys=Keyring([OURS]))
+        assert fresh.present([one.stem, *others]) == set()
+        (notice,) = fresh.notices()
+        assert notice.startswith("1 artifact is not trusted")
+        assert notice.endswith(": 1 signed for another artifact")
+        assert fresh.present([one.stem, *others]) == set()
+        assert fresh.notices() == []  # it was told
+        with pytest.raises(ArtifactMissingError):
+            fresh.checkout(one.stem, one.key)
 
 
 # --- what was checked is what is loaded ------------------------------------------------------------------------------

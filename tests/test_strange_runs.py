@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from curidask.config import Config
 from curidask.errors import ArtifactDamagedError, ProjectError, SelectionError
 from curidask.executors import kept_reports
 from curidask.executors.base import Reported
+from curidask.history import new_reference
 from curidask.recorded import read_record
 from curidask.reporting import index
 from curidask.reporting.fragments import safe
@@ -362,3 +364,10 @@ def test_the_pages_own_script_is_the_only_one(tmp_path: Path) -> None:
     assert len(nonces) == 2
     assert all(re.search(f'<script src="report.js" nonce="{"|".join(nonces)}', text) for text in texts)
     assert "script-src 'nonce-{nonce}';" in POLICY
+
+
+def test_folders_that_are_called_like_runs_change_no_number(tmp_path: Path) -> None:
+    for number in ("7", "9" * 20, "9" * 5000):
+        with contextlib.suppress(OSError):  # a name has an end
+            (tmp_path / f"slow_{number}_2026-01-01-T000000").mkdir()
+    assert new_reference("slow", tmp_path, reserve=True)[0] == 8

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+import curidask as cf
+from curidask.caching import JsonCacher
 from curidask.cli.cache import cache_group
 from curidask.errors import ArtifactDamagedError, ArtifactMissingError, ArtifactNewerError, CacheError
 from curidask.store.artifacts import ArtifactStore
@@ -31,6 +33,7 @@ from curidask.store.transfer import Result, copy_artifacts
 from curidask.store.untrusted import open_file, parse_json, printable
 from curidask.store.usage import Uses, wait_for_gc
 from curidask.terminal import say
+from tests.conftest import Project
 from tests.contracts.conftest import make_manifest, marker_of
 
 EVIL = "\x1b[2J\x1b]0;owned\x07\x9b1A\u202e"
@@ -341,6 +344,24 @@ def test_a_pipe_in_place_of_a_file_is_never_waited_for(tmp_path: Path) -> None:
     assert done.stdout.split() == ["missing", "missing", "Held"]
     with pytest.raises(IsADirectoryError):
         open_file("/dev/null")
+
+
+@pytest.mark.parametrize("put", [put_pipe, lambda path: (path.unlink(), path.mkdir())], ids=["pipe", "folder"])
+def test_what_lies_in_place_of_a_manifest_is_told_when_it_is_replaced(in_project: Project, put: Any) -> None:
+    with cf.ArtifactManager("e", parallel=0) as manager:
+        assert make_one(cf.Record(manager, None)).state["one"] == 1
+    (path,) = (in_project.root / "data" / "cache").glob("e_*one*_metadata.json")
+    put(path)
+    with cf.ArtifactManager("e", parallel=0) as manager:
+        assert make_one(cf.Record(manager, None)).state["one"] == 1
+        (warning,) = [text for text in manager.run_record.warnings if "plain file" in text]
+    assert f"{path.name!r} cannot be read: It is no plain file in {path.parent}; it counts as missing" in warning
+    assert path.is_file()
+
+
+@cf.stage(None, ["one"], [JsonCacher])
+def make_one(record: cf.Record) -> int:
+    return 1
 
 
 def test_nothing_behind_a_link_is_changed(tmp_path: Path) -> None:

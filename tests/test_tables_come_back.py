@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import warnings
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 import curidask as cf
 from curidask.caching import Cacheable, PandasCacher, PandasCsvCacher, PandasJsonCacher, ParquetCacher
+from curidask.caching.comparing import difference
 from curidask.config import Config
 from curidask.errors import CacheError
 
@@ -239,6 +241,133 @@ def test_what_the_file_looks_like_is_what_pandas_writes(tmp_path: Path) -> None:
             PandasCsvCacher(tmp_path / "a.csv").save(frame)
             assert (tmp_path / "a.csv").read_text() == content
     assert pd.read_csv(tmp_path / "a.csv", index_col=0)["a"].isna().all()
+
+
+# --- odd cells -------------------------------------------------------------------------------------------------------
+class Odd:
+    """An object whose methods say nothing that helps."""
+
+    def __init__(self, name: str, answer: Any) -> None:
+        self.answer = answer
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self._answer("repr", "odd\nobject")
+
+    def __eq__(self, other: object) -> bool:
+        return self._answer("eq", self is other)
+
+    def __bool__(self) -> bool:
+        return self._answer("bool", True)
+
+    __hash__ = object.__hash__
+
+    def _answer(self, name: str, usual: Any) -> Any:
+        if name == self.name and isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer if name == self.name else usual
+
+
+class Tensor:
+    """What torch and its like have."""
+
+    def __init__(self, values: list[float]) -> None:
+        self.values, self.ndim = values, 1
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, place: int) -> float:
+        return self.values[place]
+
+    def item(self) -> float:
+        raise RuntimeError("a Tensor with 2 elements cannot be converted to Scalar")
+
+
+class Scalarless(Tensor):
+    """One that does not say that it has several values."""
+
+    def __init__(self, values: list[float]) -> None:
+        self.values, self.ndim = values, 0
+
+
+ODD_CELLS: dict[str, Any] = {
+    "arrays": [np.array([1.5, 2]), np.array([3.0])],
+    "arrays of two dimensions": [np.ones((2, 2)), np.zeros((1, 2))],
+    "an array of no dimension": [np.array(1.5), np.array(2.5)],
+    "arrays and texts": [np.array([1, 2]), "x"],
+    "empty arrays": [np.array([]), None],
+    "tensors": [Tensor([1.5, 2]), Tensor([3.0, 4])],
+    "tensors of no dimension": [Scalarless([1.5, 2]), Scalarless([3.0, 4])],
+    "frames": [pd.DataFrame({"a": [1]}), pd.DataFrame({"a": [2]})],
+    "series": [pd.Series([1, 2]), pd.Series([1.5])],
+    "sets": [{1, 2}, {3}],
+    "numbers of numpy": [np.int32(1), np.float32(0.5)],
+    "what raises when it is compared": [Odd("eq", ValueError("eq")), 1],
+    "what compares to many": [Odd("eq", np.array([True, False])), 1],
+    "what raises when it is shown": [Odd("repr", ValueError("repr")), 1],
+    "what has no truth": [Odd("bool", TypeError("bool")), 1],
+    "dictionaries of those": [{"a": np.array([1, 2])}, {"a": Odd("eq", ValueError("eq"))}],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [(name, "column") for name in ("parquet", "feather", "hdf5", "csv", "json", "excel", "xml", "pickle")]
+    + [(name, "index") for name in ("parquet", "csv", "json")],
+)
+@pytest.mark.parametrize("kind", ODD_CELLS)
+def test_odd_cells_come_back_or_another_cacher_is_named(tmp_path: Path, name: str, kind: str, place: str) -> None:
+    cells = pd.Series(ODD_CELLS[kind], dtype=object)
+    frame = pd.DataFrame({"a": cells}) if place == "column" else pd.DataFrame({"a": [1, 2]}, index=pd.Index(cells))
+    cacher = CACHERS.get(name, PandasCacher())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what has to be pickled
+            found = come_back(cacher, frame, tmp_path)
+    except CacheError as error:
+        named = error
+        assert ("PickleCacher" in named.fix, "\n" in named.what) == (True, False)
+    else:
+        assert found.shape == frame.shape
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "found"),
+    [
+        ([pd.NaT, "x"], ("parquet", "feather"), {"[None, 'x']", "[nan, 'x']"}),
+        ([pd.NA, "x"], ("parquet", "feather"), {"[None, 'x']", "[nan, 'x']"}),
+        ([(1, 2), (3,)], ("parquet", "feather"), {"[array([1, 2]), array([3])]"}),
+        ([Decimal("2"), Decimal("1.25")], ("parquet", "feather"), {"[Decimal('2.00'), Decimal('1.25')]"}),
+        ([np.int32(1), np.int32(2)], ("csv", "json"), {"[1, 2]"}),
+    ],
+    ids=["NaT", "NA", "tuples", "decimals", "numbers"],
+)
+def test_what_the_page_says_is_not_told_apart(
+    tmp_path: Path, values: list[Any], names: tuple[str, ...], found: set[str]
+) -> None:
+    frame = pd.DataFrame({"a": pd.Series(values, dtype=object)})
+    for name in names:
+        assert repr(come_back(CACHERS[name], frame, tmp_path)["a"].tolist()) in found
+
+
+def test_frames_in_cells_are_compared_by_what_they_hold(tmp_path: Path) -> None:
+    one, other = (pd.DataFrame({"a": [pd.DataFrame({"x": [value]})]}) for value in (1, 2))
+    assert difference(one, one.copy()) == ""
+    assert difference(one, other).startswith("its column 'a'")
+
+
+def test_the_index_is_named_as_the_fault_only_where_it_is(tmp_path: Path) -> None:
+    labelled = pd.DataFrame({"a": [1, 2]}, index=["x", "y"])
+    for format, frame in (
+        ("orc", labelled),
+        ("feather", MIXED),
+        ("feather", pd.DataFrame({"a": [{"x": 1}, {"y": 2}]})),
+    ):
+        with pytest.raises(CacheError) as caught:
+            PandasCacher(tmp_path / "x", format=format).save(frame)
+        assert ("reset_index" in caught.value.fix) == (frame is labelled), caught.value
+        assert "PickleCacher" in caught.value.fix
 
 
 # --- when it is checked ----------------------------------------------------------------------------------------------

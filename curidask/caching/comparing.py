@@ -26,7 +26,7 @@ def check_read_back(
     compare: bool = True,
     rtol: float = 0,
     where: str,
-    fix: str,
+    fix: Callable[[str], str],
 ) -> None:
     """Look once at what was written.
 
@@ -42,8 +42,10 @@ def check_read_back(
         Whether it must be the same, and not only be there to load.
     rtol : float
         How far floats may be apart, relative to their size.
-    where, fix : str
+    where : str
         For messages.
+    fix : callable
+        Says what to do, given what is wrong.
 
     Raises
     ------
@@ -53,11 +55,20 @@ def check_read_back(
     try:
         other = load()
     except Exception as error:
-        what = f"The frame was written as {format} and cannot be loaded: {type(error).__name__}: {error}"
-        raise CacheError(what, where=where, fix=fix) from error
-    found = difference(frame, other, rtol) if compare else ""
+        what = one_line(f"The frame was written as {format} and cannot be loaded: {type(error).__name__}: {error}")
+        raise CacheError(what, where=where, fix=fix(what)) from error
+    try:
+        found = difference(frame, other, rtol) if compare else ""
+    except Exception as error:  # of what is in the cells, which may say anything of itself
+        found = f"its values cannot be compared with those that would come back ({type(error).__name__}: {error})"
     if found:
-        raise CacheError(f"The frame would come back from {format} as another one: {found}.", where=where, fix=fix)
+        what = one_line(f"The frame would come back from {format} as another one: {found}.")
+        raise CacheError(what, where=where, fix=fix(what))
+
+
+def one_line(text: str) -> str:
+    """A text without its line breaks, which what is shown of values may have."""
+    return " ".join(text.split())
 
 
 def is_sure(frame: Any, types: frozenset[str]) -> bool:
@@ -138,8 +149,15 @@ def _are_close(values: Any, others: Any, rtol: float) -> bool:
 def _first(values: Any, others: Any) -> str:
     for value, other in zip(values, others, strict=True):
         if not _is_same(value, other):
-            return f"{other!r:.60}, not {value!r:.60}"
+            return f"{_shown(other)}, not {_shown(value)}"
     return "other values"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return f"{value!r:.60}"
+    except Exception:
+        return f"a {type(value).__name__}"
 
 
 def _is_objects(values: Any) -> bool:
@@ -150,6 +168,8 @@ def _is_objects(values: Any) -> bool:
 def _is_same(value: Any, other: Any) -> bool:
     if value is other or (type(value) is type(other) and type(value) in ATOMS and value == other):
         return True
+    if _is_frame(value) and _is_frame(other):
+        return not difference(value, other)
     if _is_sequence(value) and _is_sequence(other):
         return len(value) == len(other) and all(map(_is_same, value, other))
     if isinstance(value, Mapping) and isinstance(other, Mapping):
@@ -157,6 +177,12 @@ def _is_same(value: Any, other: Any) -> bool:
     if _is_missing(value) or _is_missing(other):
         return _is_missing(value) and _is_missing(other)
     return _plain_type(value) is _plain_type(other) and _are_equal(value, other)
+
+
+def _is_frame(value: Any) -> bool:
+    import pandas
+
+    return isinstance(value, pandas.DataFrame)
 
 
 def _is_sequence(value: Any) -> bool:
@@ -172,7 +198,11 @@ def _is_missing(value: Any) -> bool:
 
 
 def _plain_type(value: Any) -> type:
-    return type(value.item()) if hasattr(value, "item") else type(value)
+    """The type of a value; of a number of numpy, or an array that is one, the type that Python has for it."""
+    import numpy
+
+    is_number = isinstance(value, numpy.generic) or (isinstance(value, numpy.ndarray) and value.ndim == 0)
+    return type(value.item()) if is_number else type(value)
 
 
 def _are_equal(value: Any, other: Any) -> bool:

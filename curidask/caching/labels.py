@@ -94,9 +94,10 @@ def _described_values(index: Any) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """A label as JSON; what JSON does not have is an object that names its kind."""
+    import numpy
     import pandas
 
-    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+    if isinstance(value, numpy.generic):
         value = value.item()
     kind = type(value)
     if value is pandas.NA or value is pandas.NaT:

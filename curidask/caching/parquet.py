@@ -116,7 +116,7 @@ class ParquetCacher(Cacheable):
                 "Parquet",
                 compare=whole,
                 where=self.name or "",
-                fix=f"use {EXACT}; check_saved=False where it does not matter",
+                fix=lambda what: f"use {EXACT}; check_saved=False where it does not matter",
             )
 
     def load(self) -> Any:

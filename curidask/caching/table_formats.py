@@ -53,7 +53,6 @@ class TableFormat:
     rtol: float = 0
 
 
-_NOT_EVERY = f"call .reset_index() first when it is about the index, or use ParquetCacher or {EXACT}"
 FORMATS = {
     "csv": TableFormat(".csv", "csv", read_args={"keep_default_na": False}, sure=NUMBERS, harmless=UNDERSTOOD["csv"]),
     "json": TableFormat(
@@ -66,8 +65,8 @@ FORMATS = {
     ),
     "parquet": TableFormat(".parquet", "parquet", "pyarrow", hint=f"use {EXACT}", sure=ARROW_TYPES),
     "pickle": TableFormat(".pkl", "pickle"),
-    "feather": TableFormat(".feather", "feather", "pyarrow", hint=_NOT_EVERY, sure=ARROW_TYPES),
-    "orc": TableFormat(".orc", "orc", "pyarrow", hint=_NOT_EVERY),
+    "feather": TableFormat(".feather", "feather", "pyarrow", sure=ARROW_TYPES),
+    "orc": TableFormat(".orc", "orc", "pyarrow"),
     "hdf5": TableFormat(
         ".h5",
         "hdf",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -106,11 +107,8 @@ class PandasCacher(Cacheable):
         except (OSError, CacheError, UnknownKeywordError):
             raise
         except Exception as error:
-            raise CacheError(
-                f"The frame cannot be written as {self.format}: {type(error).__name__}: {error}",
-                where=self.name or "",
-                fix=self._format.hint,
-            ) from error
+            what = comparing.one_line(f"The frame cannot be written as {self.format}: {type(error).__name__}: {error}")
+            raise CacheError(what, where=self.name or "", fix=self._fix(what)) from error
         if self.check_saved and not exact:
             comparing.check_read_back(
                 self._expected(obj),
@@ -119,7 +117,7 @@ class PandasCacher(Cacheable):
                 compare=self._is_whole,
                 rtol=self._format.rtol,
                 where=self.name or "",
-                fix=f"{self._format.hint}; check_saved=False where it does not matter",
+                fix=lambda what: f"{self._fix(what)}; check_saved=False where it does not matter",
             )
         return path
 
@@ -144,6 +142,11 @@ class PandasCacher(Cacheable):
     def _is_whole(self) -> bool:
         """Whether all of a frame is written and read, and not what the user's arguments choose."""
         return not (set(self.read_args) | set(self.to_args)) - self._format.harmless
+
+    def _fix(self, what: str) -> str:
+        """What to do about what is wrong with a frame."""
+        is_about_index = self.format in LABELLED and re.search(r"\bindex\b", what, re.IGNORECASE)
+        return f"call .reset_index() first, or {self._format.hint}" if is_about_index else self._format.hint
 
     @property
     def _sure_types(self) -> frozenset[str]:

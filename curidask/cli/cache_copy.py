@@ -204,8 +204,8 @@ def _use_of(run: KnownRun, places: list[ObjectStore]) -> RunUse:
     from curidask.store.usage import RunUse
     from curidask.terminal import say
 
-    who = {"user": user_name(), "host": socket.gethostname()}
-    return RunUse(places, reference=run.reference, experiment=run.experiment, told=say, **who)
+    user, host = user_name(), socket.gethostname()
+    return RunUse(places, reference=run.reference, experiment=run.experiment, user=user, host=host, told=say)
 
 
 # --- how it went -----------------------------------------------------------------------------------------------------

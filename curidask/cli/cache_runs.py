@@ -105,7 +105,7 @@ def _recorded(config: Config) -> Iterator[KnownRun]:
 
 def _from_record(path: Path) -> KnownRun:
     content = read_record(path.parent)
-    used = [task for task in content["tasks"] if task.get("status") in ("done", "found", "reused")]
+    used = [task for task in content["tasks"] if task.get("status") in ("done", "found", "unchanged", "reused")]
     stems = {stem for task in used for stem in task.get("artifacts", ()) if stem is not None}
     markers = {task["marker"] for task in used if "marker" in task}
     started = datetime.fromisoformat(content["started"]).timestamp()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import difflib
+import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from curidask.cli.cache_view import NumberedTier
@@ -31,27 +32,55 @@ def find_one(tiers: Sequence[NumberedTier], name: str) -> tuple[str, list[Number
     """
     in_tier = [(tier, {stem for n in tier.store.objects.list() if (stem := stem_of(n))}) for tier in tiers]
     stems = set().union(*(found for _, found in in_tier))
-    where = ", ".join(tier.store.url for tier in tiers)
-    meant = _meant(stems, name)
-    if not meant:
-        fix = "`curidask cache ls` lists all names; a part of one will do"
-        raise ConfigurationError(f"There is no artifact {name!r}.", where=where, fix=fix)
-    if len(meant) > 1:
-        some = ", ".join(meant[:SEVERAL]) + (", …" if len(meant) > SEVERAL else "")
-        raise ConfigurationError(
-            f"{len(meant)} artifacts have {name!r} in their names.", where=where, fix=f"give more of it: {some}"
+    found = one_of(stems, name, ", ".join(tier.store.url for tier in tiers))
+    return found, [tier for tier, there in in_tier if found in there]
+
+
+def one_of(stems: Collection[str], name: str, where: str) -> str:
+    """The one artifact that is meant: called so, whose file this is, or with that in its name.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is none, with near names, or several.
+    """
+    found = meant_by(stems, name)
+    if not found:
+        near = near_stems(stems, name)
+        fix = (
+            f"did you mean {' or '.join(near)}?" if near else "`curidask cache ls` lists all names; a part of one does"
         )
-    return meant[0], [tier for tier, found in in_tier if meant[0] in found]
+        raise ConfigurationError(f"There is no artifact {name!r}.", where=where, fix=fix)
+    if len(found) > 1:
+        some = ", ".join(map(printable, found[:SEVERAL])) + (", …" if len(found) > SEVERAL else "")
+        raise ConfigurationError(
+            f"{len(found)} artifacts have {name!r} in their names.", where=where, fix=f"give more of it: {some}"
+        )
+    return found[0]
 
 
-def _meant(stems: set[str], name: str) -> list[str]:
+def meant_by(stems: Collection[str], name: str) -> list[str]:
     """Those that are called so, whose file this is, or that have it in their names; the first kind that there is."""
-    if name in stems:
-        return [name]
-    of_file = stem_of(os.path.basename(name))
-    if of_file in stems:
-        return [str(of_file)]
-    return sorted(stem for stem in stems if name in stem)
+    parts = name.split("/")  # a file of an artifact may lie in a folder of the cache, or in one of its own
+    files = (stem_of("/".join(parts[start:])) for start in range(len(parts)))
+    exact = name if name in stems else next((stem for stem in files if stem in stems), None)
+    if exact is not None:
+        return [exact]
+    return sorted(stem for stem in stems if name and name in stem)
+
+
+def near_stems(stems: Collection[str], name: str, most: int = 3) -> list[str]:
+    """Those with the most in their names that is in another name, or nearly."""
+    asked = set(_WORDS.findall(name))
+    words = {word for stem in stems for word in _WORDS.findall(stem) if not _HASH.fullmatch(word)}
+    for word in sorted(asked - words):
+        asked.update(difflib.get_close_matches(word, words, n=1, cutoff=0.75))
+    scored = sorted((-sum(len(word) for word in asked & set(_WORDS.findall(stem))), stem) for stem in stems)
+    return [printable(stem) for score, stem in scored[:most] if score]
+
+
+_WORDS = re.compile(r"[^\W_]+")
+_HASH = re.compile(r"[0-9a-f]{12,}")
 
 
 def describe(tier: NumberedTier, stem: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from curidask import __version__
 from curidask.cli import completion
 from curidask.cli.cache import cache_group
 from curidask.cli.cluster import cluster_command
+from curidask.cli.diff import diff_command
 from curidask.cli.errors import guarded
 from curidask.cli.experiment import SETTINGS, SUBCOMMANDS, run_click, run_command
 from curidask.cli.explain import explain_command
@@ -76,7 +77,7 @@ cli.add_command(cache_group)
 cli.add_command(run_command, "run")
 for _name, _command in SUBCOMMANDS.items():
     cli.add_command(_command, _name)
-for _command in (cluster_command, runs_command, attach_command, explain_command):
+for _command in (cluster_command, runs_command, attach_command, explain_command, diff_command):
     cli.add_command(_command)
 
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from curidask.cli.streams import make_forgiving
+from curidask.cli.streams import forget_lost_errors, is_output_lost, make_forgiving, tell_of_lost_errors
 from curidask.errors import (
     CuridaskError,
     MissingInputError,
@@ -34,22 +34,41 @@ AGAIN_SECONDS = 0.05
 
 
 def guarded(command: Callable[[], Any]) -> NoReturn:
-    """Run a command and exit as its errors say."""
+    """Run a command and exit as its errors say.
+
+    Parameters
+    ----------
+    command : callable
+        Gives True when what it did is kept somewhere. Otherwise all that comes of it is what it writes to standard
+        output, so it has failed where that cannot be written.
+    """
     make_forgiving()
     signal.signal(signal.SIGTERM, _terminate)
     sys.unraisablehook = _interrupt_again
     try:
-        command()
+        code = _run(command)
+    finally:
+        tell_of_lost_errors()
+    sys.exit(code)
+
+
+def _run(command: Callable[[], Any]) -> int:
+    try:
+        is_kept = command() is True
+        sys.stdout.flush()
     except KeyboardInterrupt:
         say("interrupted; what had finished is in the cache, and the same command does the rest", fg="yellow")
-        sys.exit(130)
+        return 130
     except CuridaskError as error:
         show(error)
-        sys.exit(2 if isinstance(error, ASKED_WRONGLY) else 1)
+        return 2 if isinstance(error, ASKED_WRONGLY) or getattr(error, "ran_nothing", False) else 1
     except BrokenPipeError:  # the reader of our output has had enough
         sys.stderr.close()
-        sys.exit(0)
-    sys.exit(0)
+        return 0
+    if is_kept:
+        return 0
+    forget_lost_errors()
+    return 1 if is_output_lost() else 0
 
 
 def _terminate(*_: object) -> NoReturn:

@@ -38,7 +38,7 @@ Exit codes: 0 done, 1 a stage failed (the others are in the cache), 2 it could n
 @click.argument("name", metavar="NAME", shell_complete=completion.experiments)
 @run_options
 @click.version_option(__version__, prog_name="curidask")
-def run_command(name: str, **options: Any) -> None:
+def run_command(name: str, **options: Any) -> bool:
     """Run the experiment NAME: experiments/NAME.py, its run(param_sets, manager).
 
     The parameter sets come from get_params() of the modules given with -p (from params/ or experiments/), or of the
@@ -52,7 +52,19 @@ def run_command(name: str, **options: Any) -> None:
         sys.exit(_detached(load_config(), options))
     from curidask.experiment import run_experiment
 
-    _explained(run_experiment, name, **_run_options(options))
+    if options["accept_code"] and not options["yes"] and not options["map_only"]:
+        _ask_to_accept(options["accept_code"])
+    looks = _looks(options)
+    _explained(looks, run_experiment, name, **_run_options(options))
+    return not looks
+
+
+def _ask_to_accept(stages: tuple[str, ...]) -> None:
+    """Ask before results are taken as made by code that did not make them."""
+    if not sys.stdin.isatty():
+        raise click.UsageError("--accept-code asks before it does so; where nobody can answer, give --yes as well.")
+    named = "all stages" if "all" in stages else ", ".join(stages)
+    click.confirm(f"Take what the cache has of {named} as made by today's code?", abort=True, err=True)
 
 
 def _detached(config: Config, options: dict[str, Any]) -> int:
@@ -85,12 +97,12 @@ def _run_options(options: dict[str, Any]) -> dict[str, Any]:
     names = (
         "params", "names", "indices", "global_indices", "overwrite", "overwrite_stages", "cache", "cache_mode",
         "prefix", "dry", "dry_cache", "lazy", "ignore_lazy", "no_dag", "fail_fast", "keep_going_aggregates", "parallel",
-        "insecure", "restarts", "log_errors", "all_loggers", "map_only", "plain", "progress", "no_color", "store_full",
+        "insecure", "restarts", "accept_code", "check_determinism", "log_errors", "all_loggers", "map_only", "plain",
+        "progress", "no_color", "store_full",
     )  # fmt: skip
     given = {name: options[name] for name in names}
-    looks = options["map_only"] or options["hashes"] or options["paths"] or options["print_params"] is not None
     return given | {
-        "quiet": options["quiet"] and not looks,
+        "quiet": options["quiet"] and not _looks(options),
         "cluster": _chosen_cluster(options["cluster"], options["scheduler"]),
         "parallel_mode": options["parallel_safe"],
         "hashes_only": options["hashes"],
@@ -105,6 +117,11 @@ def _run_options(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _looks(options: dict[str, Any]) -> bool:
+    """Whether the command looks only, and so has nothing to give but its output."""
+    return bool(options["map_only"] or options["hashes"] or options["paths"] or options["print_params"] is not None)
+
+
 def _chosen_cluster(name: str | None, address: str | None) -> str | None:
     if name is not None and address is not None:
         raise click.UsageError("give either --cluster or --scheduler")
@@ -113,7 +130,7 @@ def _chosen_cluster(name: str | None, address: str | None) -> str | None:
     return name if address is None else address
 
 
-def _explained(function: Any, *args: Any, **options: Any) -> Any:
+def _explained(looks: bool, function: Any, *args: Any, **options: Any) -> Any:
     """Call, and show an exception that the experiment's own run() raised as the user's, not as ours."""
     from curidask.cli.errors import show_user_error
     from curidask.errors import CuridaskError
@@ -124,6 +141,8 @@ def _explained(function: Any, *args: Any, **options: Any) -> Any:
     except (CuridaskError, click.ClickException, click.Abort):
         raise
     except Exception as error:
+        if looks and isinstance(error, BrokenPipeError):  # what was looked at was no longer wanted
+            raise
         show_user_error(error, user_traceback(error), stored=not (options.get("dry") or options.get("dry_cache")))
         sys.exit(1)
 
@@ -167,10 +186,13 @@ def main() -> None:
     guarded(lambda: run_click(run_command, arguments or ["--help"], "experiment"))
 
 
-def run_click(command: click.Command, arguments: list[str], name: str) -> None:
-    """Run a command. Not in click's standalone mode: Ctrl-C and our errors are ours to show, usage errors click's."""
+def run_click(command: click.Command, arguments: list[str], name: str) -> Any:
+    """Run a command; gives what it gives.
+
+    Not in click's standalone mode: Ctrl-C and our errors are ours to show, usage errors click's.
+    """
     try:
-        command.main(arguments, prog_name=name, standalone_mode=False)
+        return command.main(arguments, prog_name=name, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(2 if isinstance(error, click.UsageError) else error.exit_code)

@@ -156,6 +156,16 @@ OPTIONS = (
         help="Let an aggregate over records some of which failed run over the others, with a warning.",
     ),
     _option(
+        COMPUTE, "--accept-code", multiple=True, metavar="STAGE", shell_complete=completion.stage_names,
+        help="Take what the cache has of that stage, made by other code, as made by today's; repeatable, or `all`.",
+    ),
+    _option(COMPUTE, "--yes", is_flag=True, help="Do not ask whether to accept."),
+    _option(
+        COMPUTE, "--check-determinism", is_flag=True,
+        help="Call each stage twice on its inputs and name outputs that differ, and inputs that a stage changes in "
+        "place; also what is cached, which stays as it is. Exit code 1 when something was found.",
+    ),
+    _option(
         COMPUTE, "--parallel", type=click.IntRange(min=0), metavar="N",
         help="Worker processes on this machine; 0: none, so that a debugger works. Default: as many as cores, or as "
         "sets where they are fewer.",

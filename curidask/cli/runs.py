@@ -59,6 +59,7 @@ def _print_run(run: RunStatus, width: int) -> None:
         for word, number in (
             ("ran", sum(c.ran for c in counts)),
             ("found", sum(c.found for c in counts)),
+            ("unchanged", sum(c.unchanged for c in counts)),
             ("failed", sum(c.failed for c in counts)),
             ("not run", sum(c.left + c.blocked for c in counts)),
             ("reused", sum(c.reused for c in counts)),
@@ -78,8 +79,9 @@ def _print_run(run: RunStatus, width: int) -> None:
 def attach_command(reference: str | None, lines: int, plain: bool) -> None:
     """Follow the run REFERENCE until it ends: what it prints, and how far it is.
 
-    REFERENCE is as `curidask runs` lists it, or its beginning (`digits_3`), or an experiment, for its last run; without
-    it, the last run that goes on. Ctrl-C ends the following, not the run. The exit code is that of the run.
+    REFERENCE is as `curidask runs` lists it, or its beginning (`digits_3`), or an experiment, for its last run, or
+    `latest`; without it, the last run that goes on. Ctrl-C ends the following, not the run. The exit code is that of
+    the run.
     """
     from curidask.config import load_config
 
@@ -95,6 +97,7 @@ def attach_command(reference: str | None, lines: int, plain: bool) -> None:
 
 
 def _find(config: Config, reference: str | None) -> RunStatus:
+    from curidask.cli.run_names import Named, reference_of
     from curidask.errors import SelectionError
     from curidask.run_status import all_runs, read_status
 
@@ -102,18 +105,14 @@ def _find(config: Config, reference: str | None) -> RunStatus:
     exact = read_status(folder / reference) if reference else None
     if exact is not None:
         return exact
-    found = sorted(all_runs(folder), key=lambda run: run.started)
-    if reference is None:
-        found = [run for run in found if not run.is_over]
-        what = "No run goes on."
-    else:
-        found = [r for r in found if r.name == reference or r.reference.startswith(f"{reference}_")] or [
-            run for run in found if run.reference.startswith(reference)
-        ]
-        what = f"There is no run {reference!r}."
-    if not found:
-        raise SelectionError(what, where=str(folder), fix="`curidask runs` lists those that are there")
-    return found[-1]
+    found = {run.reference: run for run in all_runs(folder)}
+    if reference is not None:
+        known = {name: Named(run.name, run.started) for name, run in found.items()}
+        return found[reference_of(reference, known, str(folder))]
+    going_on = [run for run in found.values() if not run.is_over]
+    if not going_on:
+        raise SelectionError("No run goes on.", where=str(folder), fix="`curidask runs` lists those that are there")
+    return max(going_on, key=lambda run: run.started)
 
 
 def _follow(config: Config, run: RunStatus, n_lines: int, *, moving: bool) -> RunStatus:

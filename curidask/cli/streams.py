@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import io
 import os
 import sys
 from typing import TextIO
+
+OUTPUT, ERRORS = 1, 2
+"""Descriptors."""
 
 
 def make_forgiving() -> None:
@@ -16,8 +20,43 @@ def make_forgiving() -> None:
     A broken pipe is still an error on standard output: whoever read it has had enough of it.
     """
     _open_closed()
-    sys.stdout = _forgiving(sys.stdout, 1, 2)
-    sys.stderr = _forgiving(sys.stderr, 2, 1)
+    _lost.clear()
+    sys.stdout = _forgiving(sys.stdout, OUTPUT)
+    sys.stderr = _forgiving(sys.stderr, ERRORS)
+    atexit.register(_drop_unread)
+
+
+_lost: dict[int, str] = {}
+"""What is to be told of streams that failed, by descriptor."""
+
+
+def is_output_lost() -> bool:
+    """Whether some of what went to standard output could not be written."""
+    return OUTPUT in _lost
+
+
+def forget_lost_errors() -> None:
+    """Leave standard output alone, which has what another program may read."""
+    _lost.pop(ERRORS, None)
+
+
+def tell_of_lost_errors() -> None:
+    """Say at the end on standard output that standard error failed: before, it would stand in the midst of results."""
+    if text := _lost.pop(ERRORS, ""):
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            os.write(OUTPUT, text.encode())
+
+
+def _drop_unread() -> None:
+    """Write what waits in standard output; when nobody reads it, Python would end with a code of its own."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except ValueError:  # closed
+        return
+    except OSError:
+        _lead_nowhere(OUTPUT)
 
 
 def _open_closed() -> None:
@@ -30,7 +69,7 @@ def _open_closed() -> None:
             os.set_inheritable(number, True)  # or it would be closed in workers and other child processes
 
 
-def _forgiving(stream: TextIO | None, number: int, other: int) -> TextIO:
+def _forgiving(stream: TextIO | None, number: int) -> TextIO:
     """A stream to the same descriptor; a stream that somebody put in its place stays."""
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")
@@ -39,7 +78,7 @@ def _forgiving(stream: TextIO | None, number: int, other: int) -> TextIO:
     if stream.fileno() != number:
         return stream
     stream.flush()
-    raw = _Forgiving(number, other)
+    raw = _Forgiving(number)
     is_unbuffered = isinstance(stream.buffer, io.FileIO)  # by `python -u`
     return io.TextIOWrapper(
         raw if is_unbuffered else io.BufferedWriter(raw),  # as Python itself makes it
@@ -50,13 +89,18 @@ def _forgiving(stream: TextIO | None, number: int, other: int) -> TextIO:
     )
 
 
+def _lead_nowhere(number: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
 class _Forgiving(io.FileIO):
     """Writes to a descriptor, and nowhere once that fails."""
 
-    def __init__(self, number: int, other: int) -> None:
+    def __init__(self, number: int) -> None:
         super().__init__(number, "w", closefd=False)
-        self._other = other
-        self.name = {1: "<stdout>", 2: "<stderr>"}[number]
+        self.name = {OUTPUT: "<stdout>", ERRORS: "<stderr>"}[number]
 
     def write(self, data: object) -> int:
         """Write bytes; all of them count as written when there is no place for them."""
@@ -69,9 +113,8 @@ class _Forgiving(io.FileIO):
             return len(memoryview(data))  # type: ignore[arg-type]
 
     def _give_up(self, error: OSError) -> None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.fileno())
-        os.close(nowhere)
-        text = f"curidask: what goes to {self.name} is lost from here on: {error.strerror}\n"
-        with contextlib.suppress(OSError):
-            os.write(self._other, text.encode())
+        _lead_nowhere(self.fileno())
+        text = _lost[self.fileno()] = f"curidask: what goes to {self.name} is lost from here on: {error.strerror}\n"
+        if self.fileno() == OUTPUT:
+            with contextlib.suppress(OSError):
+                os.write(ERRORS, text.encode())

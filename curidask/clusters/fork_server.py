@@ -13,10 +13,11 @@ import multiprocessing.util
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from multiprocessing import connection, forkserver, resource_tracker
+from multiprocessing import connection, forkserver, resource_tracker, spawn
 from typing import Any
 
 from curidask.executors import flight
@@ -42,6 +43,11 @@ ENVIRONMENT = {
     "PYTHONHASHSEED": 6640,
 }
 """What dask has unless it is configured; it says so itself only once all of it is imported, which is too late."""
+
+
+ASKING_SECONDS = 30.0
+MOST_SAID = 300
+"""Characters of what an interpreter said."""
 
 
 class ForkServer(forkserver.ForkServer):
@@ -118,6 +124,24 @@ class ForkServer(forkserver.ForkServer):
             os.close(server._forkserver_alive_fd)
             os.close(self._folder_number)
         server.__init__()
+
+
+def why_none_starts() -> str:
+    """What an interpreter says last that cannot start as workers do; empty when it can, or says nothing.
+
+    What workers are forked from shares its standard error with them, so it cannot be heard: another one is asked.
+    """
+    imports = ", ".join(PRELOADED)
+    command = [os.fsdecode(spawn.get_executable()), "-c", f"import sys; sys.path[:] = {sys.path!r}; import {imports}"]
+    try:
+        asked = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+            timeout=ASKING_SECONDS, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    lines = asked.stderr.strip().splitlines() if asked.returncode else []
+    return f"{command[0]} ends with {lines[-1].strip()[:MOST_SAID]!r}" if lines else ""
 
 
 SERVER = ForkServer()

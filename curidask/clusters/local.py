@@ -27,7 +27,7 @@ from curidask.clusters.base import (
     quiet_dask,
 )
 from curidask.clusters.certificates import security_of_a_run
-from curidask.clusters.fork_server import ENVIRONMENT, METHOD, SERVER, environment, replaced
+from curidask.clusters.fork_server import ENVIRONMENT, METHOD, SERVER, environment, replaced, why_none_starts
 from curidask.errors import ClusterError, ConfigurationError
 from curidask.executors import flight
 from curidask.store.disk_errors import SET_ANOTHER
@@ -123,8 +123,9 @@ def local(
                 **{**places, **(options or {})},
             )
         except Exception as error:
+            said = why_none_starts()
             raise ClusterError(
-                f"The {n_workers} local worker processes did not start: {innermost(error)}",
+                f"The {n_workers} local worker processes did not start: {innermost(error)}{said and f' {said}.'}",
                 fix="try fewer with --parallel N, or run in this process with --parallel 0",
             ) from error
         except BaseException:

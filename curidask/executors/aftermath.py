@@ -81,6 +81,8 @@ class Aftermath:
             stems = {output.stem for output in job.outputs}
             if not stems or "" in stems or self._store.present(stems) != stems:
                 return job.id
+            if not job.reusable and any(m.run != job.record.run for m in self._store.manifests(stems).values()):
+                return job.id  # that is what it was to take the place of
         return chain.tasks[-1]
 
     def decide(self) -> list[Outcome]:

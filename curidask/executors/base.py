@@ -127,6 +127,12 @@ class Job:
         Whether all that it makes is stored, so that others may want to make it too: it is claimed first.
     reusable : bool
         Look into the store first: somebody may have made it since the plan.
+    alike : tuple of tuple of str
+        For each output the store names of what the stage made for such a record under other keys.
+    accepts_code : bool
+        Take over what other code has made, too.
+    is_suspect : bool
+        What was there when it was planned may have been made from other contents than its inputs have now.
     supersedes : int
         The generation of a claim on it whose lease was seen to end.
     expected_seconds : float
@@ -135,6 +141,10 @@ class Job:
         The parts of the key, for the manifest.
     given : tuple of GivenFile
         Files to load in place of calling the function.
+    checks : bool
+        Compute it once more and compare what comes out.
+    commits : bool
+        Store what it makes. False for what only a check runs, and what the store holds as far as it is stored.
     """
 
     id: int
@@ -153,6 +163,11 @@ class Job:
     supersedes: int = -1
     expected_seconds: float = 0.0
     given: tuple[GivenFile, ...] = ()
+    is_suspect: bool = False
+    alike: tuple[tuple[str, ...], ...] = ()
+    accepts_code: bool = False
+    checks: bool = False
+    commits: bool = True
 
     @property
     def sources(self) -> list[Source]:
@@ -196,14 +211,19 @@ class Job:
 
 
 class Kind(Enum):
-    """How a job ended."""
+    """How a job ended. With `UNCHANGED`, what was there before is what would be made, of the same contents."""
 
     DONE = "done"
     FOUND = "found"
+    UNCHANGED = "unchanged"
     FAILED = "failed"
     INPUT_LOST = "input lost"
     INPUT_UNAVAILABLE = "input unavailable"
     HELD = "held by another"
+
+
+MADE = (Kind.DONE, Kind.FOUND, Kind.UNCHANGED)
+"""How a job ends whose outputs are there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +262,12 @@ class ArtifactInfo:
         The output, and its store name.
     size_bytes : int
     digest, preview : str
+    content : str
+        What `curidask.store.manifests.Manifest.content` says.
+    made_from : mapping of str to str
+        The contents that it was made from, by their keys.
+    tags : mapping of str to str
+        How its manifest looks in the listings of the places where it was stored now, by their URLs.
     run : str
         The run that made it.
     files : tuple of str
@@ -255,6 +281,9 @@ class ArtifactInfo:
     preview: str
     run: str = ""
     files: tuple[str, ...] = ()
+    content: str = ""
+    made_from: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +314,26 @@ class Reported:
     input_record: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a second computation showed of a stage.
+
+    Attributes
+    ----------
+    kind : str
+        ``output`` or ``file`` for what came out another time; ``cached`` for an output of which the cache holds another
+        than two computations now agree on; ``input`` for what the stage changed in place; ``error`` when it failed.
+    name : str
+        Of the output, file or input.
+    detail : str
+        The beginnings of the two digests; the error.
+    """
+
+    kind: str
+    name: str
+    detail: str = ""
+
+
 FILES_PREFIX = "curidask-files:"
 """How a reportable's fragment names its files, wherever they will lie."""
 
@@ -311,6 +360,8 @@ class Outcome:
         For HELD: who is computing it.
     peak_bytes : int
         The most memory that its process had meanwhile; 0 when it is not known, as of a job that was over too soon.
+    findings : tuple of Finding, or None
+        What its second computation showed; None when there was none.
     """
 
     task: int
@@ -324,11 +375,19 @@ class Outcome:
     reported: tuple[Reported, ...] = ()
     held: Held | None = None
     peak_bytes: int = 0
+    findings: tuple[Finding, ...] | None = None
+
+
+MADE_FROM = -1
 
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """An outcome with the values that are not stored (packed for travel), by place among the outputs."""
+    """An outcome with the values that are not stored (packed for travel), by place among the outputs.
+
+    Under `MADE_FROM` stand the contents that the values were made from, by key: whoever stores what is made of them
+    stands on those.
+    """
 
     outcome: Outcome
     values: Mapping[int, Any] = field(default_factory=dict)

@@ -162,7 +162,9 @@ def linear_chains(jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> li
 
 def _asks(job: Job) -> tuple[Any, ...]:
     options = job.spec.options
-    return options.resources, options.memory_bytes, options.priority
+    # What may be there already says nothing of how far a chain has come: see `Aftermath`.
+    alone = job.id if job.is_suspect else -1
+    return options.resources, options.memory_bytes, options.priority, alone
 
 
 def outcome_key(key: str) -> str:

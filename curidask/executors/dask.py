@@ -18,10 +18,10 @@ from curidask.clusters.base import Connection
 from curidask.clusters.checks import Admission, admit
 from curidask.errors import CuridaskError
 from curidask.executors.aftermath import Aftermath
-from curidask.executors.base import ErrorInfo, Executor, Job, JobResult, Kind, Outcome, ValueGoneError
+from curidask.executors.base import MADE, ErrorInfo, Executor, Job, JobResult, Kind, Outcome, ValueGoneError
 from curidask.executors.cargo import is_blob
 from curidask.executors.chains import Chain, undone
-from curidask.executors.dask_worker import FINISHED, value_of
+from curidask.executors.dask_worker import value_of
 from curidask.executors.deaths import Deaths
 from curidask.executors.demands import Demands
 from curidask.executors.describe import describe_error
@@ -204,9 +204,7 @@ class DaskExecutor(Executor):
                 outcomes += self._broken(chain, future, status)
         for chain, results in self._gather(finished, outcomes):
             ended = [self._advised(result.outcome if isinstance(result, JobResult) else result) for result in results]
-            self._under_way.settle(
-                chain, keep=chain.holds_values and any(outcome.kind in FINISHED for outcome in ended)
-            )
+            self._under_way.settle(chain, keep=chain.holds_values and any(outcome.kind in MADE for outcome in ended))
             outcomes += ended
         outcomes += self._aftermath.decide()
 

@@ -8,11 +8,9 @@ from typing import Any
 from distributed import get_worker
 
 from curidask.executors import host, remaining, shipping
-from curidask.executors.base import JobResult, Kind, Outcome
+from curidask.executors.base import MADE, JobResult, Kind, Outcome
 from curidask.executors.describe import worker_name
 from curidask.executors.worker import run_job
-
-FINISHED = (Kind.DONE, Kind.FOUND)
 
 
 def run_shipped(
@@ -34,7 +32,7 @@ def run_shipped(
         for place in places:
             job, after = jobs[place]
             waited_for = [known[task] for task in after if task in known]
-            if any(result.outcome.kind not in FINISHED for result in waited_for):
+            if any(result.outcome.kind not in MADE for result in waited_for):
                 result = JobResult(Outcome(job.id, Kind.INPUT_UNAVAILABLE, worker=worker_name()))
             elif not lifetime.allows(job):
                 leave()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
-from curidask.executors.base import Executor, Job, Kind, Outcome, ValueGoneError
+from curidask.executors.base import MADE, Executor, Job, Kind, Outcome, ValueGoneError
 from curidask.executors.environment import Environment
 from curidask.executors.held_values import HeldValues
 from curidask.executors.surroundings import NOTHING, Surroundings
@@ -64,7 +64,7 @@ class InProcessExecutor(Executor):
         if any(t not in self._finished for t in after) or any(t not in self._values for t in job.passed):
             return [Outcome(job.id, Kind.INPUT_UNAVAILABLE)]
         result = run_job(job, self.env, self._values, self._surroundings)
-        if result.outcome.kind in (Kind.DONE, Kind.FOUND):
+        if result.outcome.kind in MADE:
             self._values.add(job.id, result.values)
             self._finished.add(job.id)
         return [result.outcome]

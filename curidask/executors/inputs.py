@@ -9,7 +9,7 @@ from typing import Any
 
 from curidask.copies import is_container, private_copy
 from curidask.errors import ArtifactMissingError, CuridaskError
-from curidask.executors.base import Job, Passed, Reported, Source, Stored
+from curidask.executors.base import MADE_FROM, Job, Passed, Reported, Source, Stored
 from curidask.executors.environment import Environment
 from curidask.executors.loading_dicts import GatheredInputs, StageState
 from curidask.executors.stage_paths import EarlierFiles, InputLostSignal, RecordPaths
@@ -34,7 +34,7 @@ class Inputs:
     passed : mapping of int to mapping
         Values of earlier jobs that are held in memory, by job and place.
     digests : dict of str to str
-        Of the stored ones that were loaded, by key.
+        Contents of the stored ones that were loaded, or went into what was, by key.
     """
 
     job: Job
@@ -61,7 +61,9 @@ class Inputs:
         if isinstance(source, Literal):
             return private_copy(source.value)
         if isinstance(source, Passed):
-            value = unpack(self.passed[source.task][source.index], shared=source.shared)
+            held = self.passed[source.task]
+            self.digests.update(held.get(MADE_FROM, {}))
+            value = unpack(held[source.index], shared=source.shared)
             try:
                 return resolved(value, self.env.store)
             except ArtifactMissingError as error:
@@ -71,7 +73,7 @@ class Inputs:
             self._check_call(source, manifest)
         except ArtifactMissingError as error:
             raise InputLostSignal(source.task, error) from None
-        self.digests[source.key] = manifest.digest
+        self.digests[source.key] = manifest.content
         return value
 
     def _check_call(self, source: Stored, manifest: Manifest) -> None:
@@ -175,7 +177,7 @@ class Inputs:
             declared=declared if declared is None else [name for name in declared if name not in job.kwargs],
             n_held=info.n_held,
         )
-        earlier = EarlierFiles(info, self._needs, self.env, job.prefix, job.label)
+        earlier = EarlierFiles(info, self._needs, self.env, job.prefix, job.label, self.digests)
         paths = RecordPaths(job.spec.name, earlier, files)
         return StageRecord(info, state, paths, self._reported, self.env.facts, inputs, place)
 

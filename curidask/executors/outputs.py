@@ -192,7 +192,7 @@ class OutputKeeper:
                 tracked=tracked if tracked is self.files or making.refers else None,
                 replace_whole=replace_whole,
             )
-            artifacts.append(artifact_info(whole))
+            artifacts.append(artifact_info(whole, self.env.store.take_tags(whole.stem)))
             if tracked is self.files:  # the first one took them into the store
                 tracked = whole.tracked
         return tuple(artifacts)
@@ -202,7 +202,9 @@ class OutputKeeper:
 
         Under a claim there is none.
         """
-        if self.replace_whole or len(saved) < 2 or self.env.claims is not None:
+        claims = self.env.claims
+        is_claimed = claims is not None and not self.env.store.is_left_alone(claims.objects)
+        if self.replace_whole or len(saved) < 2 or is_claimed:
             return []
         stems = [making.output.stem for making, _ in saved]
         found = self.env.store.manifests(stems)
@@ -281,7 +283,9 @@ class OutputKeeper:
     def _describe_inputs(self) -> list[dict[str, Any]]:
         rows = [(name, source) for name, source in self.job.inputs.items()]
         rows += [(name, source) for _, sources in self.job.gathered for name, source in sources.items()]
-        return [{"name": n, "key": s.key, "digest": self.input_digests.get(s.key, "")} for n, s in rows]
+        direct = [{"name": n, "key": s.key, "digest": self.input_digests.get(s.key, "")} for n, s in rows]
+        keys = {source.key for _, source in rows}
+        return direct + [{"name": "", "key": k, "digest": d} for k, d in self.input_digests.items() if k not in keys]
 
 
 def split_outputs(job: Job, returned: Any) -> Sequence[Any]:

@@ -40,6 +40,8 @@ class EarlierFiles:
         Begins the names of the session's artifacts.
     where : str
         The running stage, for messages.
+    digests : dict of str to str
+        Contents of what the running stage got, by key.
     """
 
     info: RecordInfo
@@ -47,6 +49,7 @@ class EarlierFiles:
     env: Environment
     prefix: str
     where: str
+    digests: dict[str, str]
 
     def find(self, stage: str, names: Sequence[str]) -> str | None:
         """A verified local path of what an earlier stage wrote.
@@ -112,6 +115,7 @@ class EarlierFiles:
             if not damaged and (past.holder is None or not store.writable):
                 return None  # without files and stored outputs a stage leaves nothing
             raise InputLostSignal(past.task, error) from None
+        self.digests[key] = checkout.manifest.content
         paths = (checkout.tracked_path(marker + name) for name in names)
         return next((str(path) for path in paths if path is not None), None)
 

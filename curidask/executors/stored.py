@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from curidask.caching import Lazy
@@ -199,8 +200,8 @@ def check_stored(cacher: Cacheable, source: Stored) -> None:
         raise ArtifactRejectedError(f"check() of {type(cacher).__name__} says no.", where=source.stem)
 
 
-def artifact_info(manifest: Manifest) -> ArtifactInfo:
-    """What is said of an artifact."""
+def artifact_info(manifest: Manifest, tags: Mapping[str, str] = MappingProxyType({})) -> ArtifactInfo:
+    """What is said of an artifact, that was stored now where there are tags."""
     return ArtifactInfo(
         manifest.output,
         manifest.stem,
@@ -209,4 +210,7 @@ def artifact_info(manifest: Manifest) -> ArtifactInfo:
         manifest.preview,
         manifest.run,
         tuple(manifest.stem + file.name for file in manifest.files),
+        manifest.content,
+        manifest.made_from,
+        dict(tags),
     )

@@ -117,7 +117,7 @@ class StoredPaths:
         env = Environment(self.store, info.run, portable=False)
         reached = [past.task for past in info.past]
         try:
-            return EarlierFiles(info, reached, env, info.prefix, self.where).find(stage, names)
+            return EarlierFiles(info, reached, env, info.prefix, self.where, {}).find(stage, names)
         except InputLostSignal as lost:
             raise lost.error from None
 

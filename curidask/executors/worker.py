@@ -9,10 +9,31 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from curidask.errors import ArtifactDamagedError, ArtifactMissingError, ArtifactMixedError, ArtifactRejectedError
-from curidask.executors.base import ArtifactInfo, ErrorInfo, Job, JobResult, Keep, Kind, Outcome, Reported, Stored
+from curidask.errors import (
+    ArtifactDamagedError,
+    ArtifactMissingError,
+    ArtifactMixedError,
+    ArtifactRejectedError,
+    CacheError,
+)
+from curidask.executors.adopting import adopt
+from curidask.executors.base import (
+    MADE_FROM,
+    ArtifactInfo,
+    ErrorInfo,
+    Finding,
+    Job,
+    JobResult,
+    Keep,
+    Kind,
+    Outcome,
+    Reported,
+    Stored,
+)
 from curidask.executors.calling import call_stage, with_retries
+from curidask.executors.current_contents import stands_on_current
 from curidask.executors.describe import describe_error, worker_name
+from curidask.executors.determinism import SecondCall, Witness
 from curidask.executors.environment import Environment
 from curidask.executors.given_files import load_given
 from curidask.executors.inputs import Inputs
@@ -21,7 +42,8 @@ from curidask.executors.process_state import Kept
 from curidask.executors.stage_paths import InputLostSignal
 from curidask.executors.stored import artifact_info, check_one_call, check_stored, find_stored, own_prefix
 from curidask.executors.surroundings import NOTHING, Surroundings
-from curidask.store.claims import ClaimLostSignal, Held
+from curidask.store.base import without_place
+from curidask.store.claims import Claim, ClaimLostSignal, Held
 from curidask.store.manifests import Manifest
 
 
@@ -50,10 +72,11 @@ def _run(job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]], su
         with result.claimed() as held:
             if held is not None:
                 return JobResult(Outcome(job.id, Kind.HELD, worker=worker_name(), held=held))
-            artifacts = result.reuse()
-            kind = Kind.DONE if artifacts is None else Kind.FOUND
+            artifacts, kind = result.found()
             if artifacts is None:
                 artifacts = result.compute()
+            if job.checks:
+                result.check()
     except ClaimLostSignal as signal:
         text = (
             f"{job.label} was computed for nothing: {worker_name()} stood still for {signal.silent_seconds:.0f} s, and "
@@ -84,6 +107,8 @@ class _Run:
     reported: list[Reported] = field(default_factory=list)
     replace_whole: bool = True
     may_commit: Callable[[], None] = lambda: None
+    witness: Witness | None = None
+    findings: tuple[Finding, ...] | None = None
 
     def ended(
         self, kind: Kind, started: float, artifacts: tuple[ArtifactInfo, ...] = (), error: ErrorInfo | None = None
@@ -99,6 +124,7 @@ class _Run:
             warnings=(*self.warnings, *self.env.store.notices()),
             reported=tuple(self.reported),
             peak_bytes=self.surroundings.peak_bytes(),
+            findings=self.findings,
         )
 
     def warn(self, text: str) -> None:
@@ -117,15 +143,25 @@ class _Run:
         if claims is None:
             yield None
             return
-        taken = claims.take(self.job.marker.stem, supersedes=self.job.supersedes)
-        if isinstance(taken, Held):
+        taken = without_place(
+            self.env.store, claims.objects, partial(claims.take, self.job.marker.stem, supersedes=self.job.supersedes)
+        )
+        if not isinstance(taken, Claim):
             yield taken
             return
         with claims.renewing(taken):
-            self.may_commit = partial(claims.require, taken)
+            self.may_commit = partial(without_place, self.env.store, claims.objects, partial(claims.require, taken))
             yield None
 
     # --- look ------------------------------------------------------------------------------------------------------
+    def found(self) -> tuple[tuple[ArtifactInfo, ...] | None, Kind]:
+        """What need not be computed, and how the job ends with that or without."""
+        artifacts = self.reuse()
+        kind = Kind.UNCHANGED if self.job.is_suspect else Kind.FOUND
+        if artifacts is None and self.job.reusable and not self.job.checks:
+            artifacts, kind = adopt(self.job, self.env, self.inputs.passed, self.warn), Kind.UNCHANGED
+        return artifacts, Kind.DONE if artifacts is None or self.job.checks else kind
+
     def reuse(self) -> tuple[ArtifactInfo, ...] | None:
         """What the store holds already, when it is all that the job would make."""
         job = self.job
@@ -136,7 +172,7 @@ class _Run:
             source = Stored(job.id, output.name, output.stem, output.key, output.cacher, job.spec.name, job.record)
             is_whole = False
             try:
-                cacher, manifest = find_stored(self.env.store, source, self.env.facts)
+                cacher, manifest = find_stored(self.env.store.reachable(), source, self.env.facts)
                 is_whole = True
                 check_stored(cacher, source)
                 prefix = own_prefix(output.cacher)
@@ -149,7 +185,14 @@ class _Run:
                     self.warnings.append(error.notice)
                 self.replace_whole = is_whole or self._is_partly_there()
                 return None
+            except CacheError as error:
+                if not self.env.store.goes_on_without(error):
+                    raise
+                return None
             found.append((manifest, prefix))
+        manifests = [manifest for manifest, _ in found]
+        if not stands_on_current(manifests, job, self.inputs.passed, self.env.store):
+            return None
         return tuple(artifact_info(manifest) for manifest, _ in found) if job.outputs else ()
 
     def _is_partly_there(self) -> bool:
@@ -163,26 +206,52 @@ class _Run:
         return with_retries(self._attempt, self.job, self.warn)
 
     def _attempt(self) -> tuple[ArtifactInfo, ...]:
-        job = self.job
         self.reported = []
+        with ExitStack() as folders:
+            keeper, artifacts = self.call(
+                folders, self.inputs, self.reported, Witness if self.job.checks else OutputKeeper
+            )
+            self.values = keeper.values and {**keeper.values, MADE_FROM: dict(self.inputs.digests)}
+            self.witness = keeper if isinstance(keeper, Witness) else None
+            return artifacts
+
+    def call(
+        self, folders: ExitStack, inputs: Inputs, reported: list[Reported], kind: type[OutputKeeper]
+    ) -> tuple[OutputKeeper, tuple[ArtifactInfo, ...]]:
+        """Call the stage's function once, and keep what it returns; what keeps it, and what is said of the stored ones.
+
+        Parameters
+        ----------
+        folders : ExitStack
+            Holds the working folders.
+        inputs : Inputs
+        reported : list of Reported
+            Takes what it reports.
+        kind : type
+            What keeps the outputs.
+        """
+        job = self.job
         for output in job.outputs:
             if output.keep is not Keep.PASS:
                 (output.cacher() if isinstance(output.cacher, type) else output.cacher).check_ready()
-        with ExitStack() as folders:
-            files = folders.enter_context(self.env.store.workspace(job.marker.stem, run=self.env.work))
-            keeper = OutputKeeper(
-                job, self.env, files, self.reported, self.inputs.digests, self.replace_whole, self.may_commit
-            )
-            record = self.inputs.own_record(files, self.reported)
-            keeper.prepare(record, folders)
-            record.give_cachers = keeper.show_cachers
-            arguments, named = self.inputs.arguments()
-            started = time.perf_counter()
-            call = partial(call_stage, job, [record, *arguments], named, self.surroundings)
-            with Kept() as process:
-                returned = load_given(job) if job.given else call()
-                seconds = time.perf_counter() - started
-                process.undo()
-                artifacts = keeper.keep(returned, seconds)
-            self.values = keeper.values
-            return artifacts
+        files = folders.enter_context(self.env.store.workspace(job.marker.stem, run=self.env.work))
+        keeper = kind(job, self.env, files, reported, inputs.digests, self.replace_whole, self.may_commit)
+        record = inputs.own_record(files, reported)
+        keeper.prepare(record, folders)
+        record.give_cachers = keeper.show_cachers
+        arguments, named = inputs.arguments()
+        started = time.perf_counter()
+        call = partial(call_stage, job, [record, *arguments], named, self.surroundings)
+        with Kept() as process:
+            returned = load_given(job) if job.given else call()
+            seconds = time.perf_counter() - started
+            process.undo()
+            return keeper, keeper.keep(returned, seconds)
+
+    # --- check -----------------------------------------------------------------------------------------------------
+    def check(self) -> None:
+        """Compute once more and compare with what was made, or with what the store holds; nothing of it is kept."""
+        second = SecondCall(self.job, self.env, self.inputs.passed, self.call, self.warn)
+        self.findings = second.compared_with(self.witness)
+        if self.witness is None:  # else what the first call reported is told
+            self.reported = second.reported

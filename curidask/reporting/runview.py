@@ -40,6 +40,7 @@ LOOKS = {
 LOOK_OF_STATUS = {
     "done": LOOKS["ran"],
     "found": LOOKS["reused"],
+    "unchanged": LOOKS["reused"],
     "reused": LOOKS["reused"],
     "not needed": LOOKS["unneeded"],
     "failed": LOOKS["failed"],
@@ -129,7 +130,7 @@ class TaskView:
     def reason(self) -> str:
         """Why it was to run or not, and what came of it."""
         text = str(self.row.get("reason", ""))
-        extra = {"blocked": "a stage before it failed", "found": "made elsewhere meanwhile"}
+        extra = {"blocked": "a stage before it failed", "found": "made elsewhere meanwhile", "unchanged": "unchanged"}
         shared = f"shared by {self.n_sharing} sets" if self.n_sharing > 1 else ""
         return "; ".join(filter(None, (text, extra.get(self.row.get("status", "")), shared)))
 

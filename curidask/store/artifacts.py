@@ -7,7 +7,7 @@ checks each file against the manifest, so whatever went wrong between the two sh
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from curidask.store.catalog import FEW, Catalog
 from curidask.store.disk_errors import is_refused
 from curidask.store.integrity import Verify, checked_verify
 from curidask.store.keys import common_beginning
+from curidask.store.lineage import Lineage
 from curidask.store.manifests import FileEntry, Manifest
 from curidask.store.names import manifest_name, stem_of
 from curidask.store.near import NearCache, NearSettings, near_cache
@@ -78,6 +79,7 @@ class ArtifactStore:
         root = objects.local_root
         self._folder = f"{root}/" if root is not None and (keys is None or is_private(root)) else None
         self._workspaces = Workspaces(objects.url, self._folder if writable else None)
+        self._tags: dict[str, str] = {}
 
     @classmethod
     def open(
@@ -151,6 +153,18 @@ class ArtifactStore:
         notices, self.catalog.notices = self.catalog.notices, []
         return notices
 
+    def goes_on_without(self, error: CacheError) -> bool:
+        """There is no other place."""
+        return False
+
+    def is_left_alone(self, place: ObjectStore) -> bool:
+        """There is no other place."""
+        return False
+
+    def reachable(self) -> ArtifactStore:
+        """There is no other place."""
+        return self
+
     # --- looking -----------------------------------------------------------------------------------------------------
     def present(self, stems: Collection[str]) -> set[str]:
         """Those that have a manifest and payload; one listing, however many are asked for.
@@ -158,6 +172,25 @@ class ArtifactStore:
         With keys, those whose manifests are signed with one of them: each manifest is read once a process.
         """
         return self.catalog.present(stems)
+
+    def alike(self, readable: Collection[str]) -> list[str]:
+        """See `Store.alike`."""
+        return self.catalog.alike(readable)
+
+    def lineage(self, stems: Collection[str], prefix: str) -> dict[str, Lineage]:
+        """See `Store.lineage`."""
+        return self.catalog.lineage(stems, prefix)
+
+    def keep_lineage(self, rows: Mapping[str, tuple[Lineage, Mapping[str, str]]], prefix: str) -> None:
+        """See `Store.keep_lineage`."""
+        if self.writable:
+            here = {stem: (tags[self.url], known) for stem, (known, tags) in rows.items() if tags.get(self.url)}
+            self.catalog.keep_lineage(here, prefix)
+
+    def take_tags(self, stem: str) -> dict[str, str]:
+        """See `Store.take_tags`."""
+        tag = self._tags.pop(stem, "")
+        return {self.url: tag} if tag else {}
 
     def having(self, names: Collection[str]) -> set[str]:
         """Those of the object names that are there; one listing when they are many."""
@@ -262,7 +295,11 @@ class ArtifactStore:
                 self._remove(stem, seen, prepared.taken)
             self.objects.adopt_many(prepared.moves)
         # With equal content the old payload stays, verified, and only the description is replaced, in one step.
+        self._write_manifest(stem, data)
+
+    def _write_manifest(self, stem: str, data: bytes) -> None:
         self.objects.write(manifest_name(stem), data)
+        self._tags[stem] = self.objects.tag_of(manifest_name(stem), data)
 
     def _upload(self, prepared: Prepared, data: bytes, replace_whole: bool) -> Manifest:
         """Do the same in a place in the network: each file is read once, while it is uploaded.
@@ -278,7 +315,7 @@ class ArtifactStore:
                 manifest = with_digests(manifest, hash_moves(prepared.moves))
                 if old.digest == manifest.digest and old.tracked == manifest.tracked:
                     # The old payload stays, verified, and only the description is replaced, in one step.
-                    self.objects.write(manifest_name(stem), data or self.catalog.encode(manifest))
+                    self._write_manifest(stem, data or self.catalog.encode(manifest))
                     return manifest
             if seen is not None:
                 self._remove(stem, seen, prepared.taken)
@@ -286,7 +323,7 @@ class ArtifactStore:
                 new = {stem + entry.name for entry in manifest.files} | prepared.taken
                 self.objects.remove([name for name in self._objects_of(stem) if name not in new])
             manifest = with_digests(manifest, self.objects.adopt_many(prepared.moves))
-            self.objects.write(manifest_name(stem), data or self.catalog.encode(manifest))
+            self._write_manifest(stem, data or self.catalog.encode(manifest))
         return manifest
 
     def _objects_of(self, stem: str) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from curidask.errors import CacheError
+from curidask.store.lineage import Lineage
 from curidask.store.manifests import FileEntry, Manifest
 from curidask.store.objects import ObjectStore
 from curidask.store.payload import Checkout
@@ -14,6 +16,8 @@ from curidask.store.workspaces import Workspace
 
 if TYPE_CHECKING:
     from curidask.store.artifacts import ArtifactStore
+
+T = TypeVar("T")
 
 
 class Store(Protocol):
@@ -66,8 +70,49 @@ class Store(Protocol):
         """What the user should know that came up since the last call."""
         ...
 
+    def goes_on_without(self, error: CacheError) -> bool:
+        """Whether what failed is a place that has served, and can be done without for a while.
+
+        That takes another one to store to; the place is left alone then for a while, and `notices` says so.
+        """
+        ...
+
+    def is_left_alone(self, place: ObjectStore) -> bool:
+        """Whether a place is done without for the moment."""
+        ...
+
+    def reachable(self) -> Store:
+        """The store without the places that are left alone for the moment."""
+        ...
+
     def present(self, stems: Collection[str]) -> set[str]:
         """Those that have a manifest and payload."""
+        ...
+
+    def alike(self, readable: Collection[str]) -> list[str]:
+        """The artifacts whose names begin so, up to the key."""
+        ...
+
+    def lineage(self, stems: Collection[str], prefix: str) -> dict[str, Lineage]:
+        """What artifacts hold and were made from, of those that the last `present` found.
+
+        Parameters
+        ----------
+        stems : collection of str
+        prefix : str
+            How the names of the session's artifacts begin.
+        """
+        ...
+
+    def keep_lineage(self, rows: Mapping[str, tuple[Lineage, Mapping[str, str]]], prefix: str) -> None:
+        """Keep that of what was stored, by store name, with the tags of its manifests by the URLs of the places.
+
+        What `lineage` had to read from manifests is kept too.
+        """
+        ...
+
+    def take_tags(self, stem: str) -> dict[str, str]:
+        """How the manifest looks in listings that this process has stored last under a name, by the URLs of places."""
         ...
 
     def having(self, names: Collection[str]) -> set[str]:
@@ -185,3 +230,15 @@ class Store(Protocol):
             Naming the file that is gone or changed.
         """
         ...
+
+
+def without_place(store: Store, place: ObjectStore, ask: Callable[[], T]) -> T | None:
+    """Ask something of one of a store's places; None where that is left alone for a while, or is so from now on."""
+    if store.is_left_alone(place):
+        return None
+    try:
+        return ask()
+    except CacheError as error:
+        if not store.goes_on_without(error):
+            raise
+        return None

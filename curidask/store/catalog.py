@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from curidask.errors import (
@@ -14,9 +14,11 @@ from curidask.errors import (
     ObjectMissingError,
     ObjectUnreadableError,
 )
+from curidask.store.entries import Entry
 from curidask.store.keys import common_beginning
+from curidask.store.lineage import UNKNOWN, Lineage, LineageIndex, Row
 from curidask.store.manifests import Manifest
-from curidask.store.names import manifest_name
+from curidask.store.names import KEY_DIGITS, manifest_name
 from curidask.store.objects import ObjectStore
 from curidask.store.payload import whole_stems
 from curidask.store.signing import Keyring
@@ -45,20 +47,33 @@ class Catalog:
         self.keys = keys
         self.notices: list[str] = []
         self._objects = objects
+        self._known: dict[str, Lineage] = {}
+        self._tags: dict[str, str] = {}
+        self._listed = ""
+        self._index: LineageIndex | None = None
+        self._unsaved: dict[str, Row] = {}
         self._trusted: set[str] = set()
         self._refused: set[str] = set()
 
     # --- many --------------------------------------------------------------------------------------------------------
     def present(self, stems: Collection[str]) -> set[str]:
         """See `ArtifactStore.present`."""
-        found = self._listed(stems)
-        return found if self.keys is None else self._only_trusted(found)
-
-    def _listed(self, stems: Collection[str]) -> set[str]:
+        if self.keys is None:
+            return self._look(stems)
         if len(stems) > FEW:
-            return whole_stems(self._objects.list(common_beginning(stems))) & set(stems)
+            return self._only_trusted(self._look(stems))
+        # What is read before it is trusted could not be told from what is not there.
+        return self._look(self._only_trusted(set(stems)))
+
+    def _look(self, stems: Collection[str]) -> set[str]:
+        if len(stems) > FEW:
+            self._listed = common_beginning(stems)
+            self._tags = whole_stems(self._entries(self._listed))
+            self._known.clear()
+            return self._tags.keys() & set(stems)
         # A listing costs more than to read a few small manifests, which name the payload.
         manifests, newer = self._read_manifests(stems, trusted=False)
+        self._known.update((stem, Lineage.of_manifest(manifest)) for stem, manifest in manifests.items())
         first = {stem + m.files[0].name: stem for stem, m in manifests.items() if m.files}
         # What a newer curidask stored is there: whoever reads it is told so, and nothing is computed in its place.
         return {first[name] for name in self._objects.exists(first)} | newer
@@ -80,6 +95,61 @@ class Catalog:
             artifacts = "1 artifact is" if n == 1 else f"{n} artifacts are"
             self.notices.append(f"{artifacts} not trusted and counted as missing in {self._objects.url}: {why}")
         return stems & self._trusted
+
+    def _entries(self, prefix: str) -> Iterable[Entry]:
+        """A listing; of a folder without tags, which are asked for those that matter."""
+        if self._objects.local_root is None:
+            return self._objects.entries(prefix)
+        return (Entry(name, 0, 0.0) for name in self._objects.list(prefix))
+
+    def _tag(self, stem: str) -> str:
+        if not self._tags[stem] and self._objects.local_root is not None:
+            self._tags[stem] = self._objects.tag_of(manifest_name(stem), b"")
+        return self._tags[stem]
+
+    def alike(self, readable: Collection[str]) -> list[str]:
+        """See `ArtifactStore.alike`."""
+        first = common_beginning(readable)
+        if self._tags and first.startswith(self._listed):
+            known = self._tags
+        elif self._objects.local_root is not None or len(readable) > FEW:
+            known = whole_stems(self._entries(first))
+        else:  # others may have much under names that begin alike
+            known = {stem: tag for name in readable for stem, tag in whole_stems(self._entries(f"{name}.")).items()}
+        return [stem for stem in known if stem[:-KEY_DIGITS] in readable]
+
+    # --- what was made from what -------------------------------------------------------------------------------------
+    def lineage(self, stems: Collection[str], prefix: str) -> dict[str, Lineage]:
+        """See `ArtifactStore.lineage`."""
+        found = {stem: self._known[stem] for stem in stems if stem in self._known}
+        left = [stem for stem in stems if stem not in found and stem in self._tags]
+        if not left:
+            return found
+        if self.keys is None:  # with keys each manifest is read anyway, and nothing is signed but those
+            rows = self._index_of(prefix).rows()
+            for stem in left:
+                tag, known = rows.get(stem, ("", UNKNOWN))
+                if tag and tag == self._tag(stem):
+                    found[stem] = known
+        missing = {stem: self._tag(stem) for stem in left if stem not in found}
+        read = {stem: Lineage.of_manifest(manifest) for stem, manifest in self.read_many(missing).items()}
+        self._unsaved |= {stem: (missing[stem], known) for stem, known in read.items() if missing[stem]}
+        self._known |= {stem: read.get(stem, UNKNOWN) for stem in missing}
+        return found | read
+
+    def keep_lineage(self, rows: Mapping[str, Row], prefix: str) -> None:
+        """See `ArtifactStore.keep_lineage`."""
+        new, self._unsaved = {**self._unsaved, **rows}, {}
+        if new and self.keys is None:
+            index = self._index_of(prefix)
+            index.add(
+                new, {s for s in index.rows() if s.startswith(self._listed) and s not in self._tags and s not in new}
+            )
+
+    def _index_of(self, prefix: str) -> LineageIndex:
+        if self._index is None or self._index.prefix != prefix:
+            self._index = LineageIndex(self._objects, prefix)
+        return self._index
 
     def read_many(self, stems: Iterable[str]) -> dict[str, Manifest]:
         """The manifests that count, of those, read together."""

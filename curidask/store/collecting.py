@@ -11,7 +11,7 @@ from curidask.store.artifacts import ArtifactStore
 from curidask.store.bringing import all_files
 from curidask.store.inventory import Entry, Inventory
 from curidask.store.leftovers import find_leftovers, remove_leftovers
-from curidask.store.names import CODE, manifest_name
+from curidask.store.names import CODE, LINEAGE, manifest_name, safe_part
 from curidask.store.removing import remove_each, what_stays
 from curidask.store.usage import LEASE_SECONDS, Removal, Use, Uses
 
@@ -294,6 +294,7 @@ def collect(
     done.refused |= uses.forget(plan.runs)
     if not any(use.is_active(time.time()) for use in uses.by_id.values()):
         remove_each(store.objects, _unused_code(store, inventory, done.stems, time.time() - grace_seconds))
+        remove_each(store.objects, _unused_lineage(store, inventory, done.stems, time.time() - grace_seconds))
     return done
 
 
@@ -304,6 +305,16 @@ def _unused_code(store: ArtifactStore, inventory: Inventory, removed: Collection
         return []
     used = {f"{CODE}{entry.manifest.components.get('code')}.json" for entry in left if entry.manifest is not None}
     return [e.name for e in store.objects.entries(CODE) if e.name not in used and 0 < e.modified < old]
+
+
+def _unused_lineage(store: ArtifactStore, inventory: Inventory, removed: Collection[str], old: float) -> list[str]:
+    """What is kept of what artifacts were made from, of sessions of which no artifact is left."""
+    left = [entry for entry in inventory.artifacts if entry.stem not in removed]
+    if any(entry.manifest is None for entry in left):
+        return []
+    used = {f"{LINEAGE}{safe_part(entry.manifest.prefix)}" for entry in left if entry.manifest is not None}
+    entries = store.objects.entries(LINEAGE)
+    return [e.name for e in entries if e.name not in used and 0 < e.modified < old]
 
 
 def _in_use(uses: Uses, planned_with: Mapping[str, tuple[float, bool]]) -> set[str]:

@@ -35,6 +35,14 @@ def explain(error: OSError, action: str, name: str, url: str) -> CacheError:
     return CacheError(f"The cache could not {action} {name!r}: {error.strerror or error}.", where=url, fix=fix)
 
 
+def check_folder(root: str | os.PathLike[str] | None) -> None:
+    """Raise a `CacheError` where something else than a folder lies in the place of a cache's folder."""
+    if root is not None and os.path.exists(root) and not os.path.isdir(root):
+        error = explain(NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)), "use", str(root), str(root))
+        error.ran_nothing = True
+        raise error
+
+
 def what_is_full(error: BaseException, place: str = "") -> str:
     """What to do when it is the folder for temporary files that is full, naming it; empty for all else.
 

@@ -14,11 +14,19 @@ class Entry(NamedTuple):
     size_bytes : int
     modified : float
         When it was written, in seconds since 1970 by the clock of the place; 0 where the place does not say.
+    tag : str
+        Another one when the object was written anew; empty where the place does not say.
     """
 
     name: str
     size_bytes: int
     modified: float
+    tag: str = ""
+
+
+def plain_tag(tag: object) -> str:
+    """A tag of a service without the quotes in which it comes."""
+    return tag.strip('"').lower() if isinstance(tag, str) else ""
 
 
 class Stored(NamedTuple):

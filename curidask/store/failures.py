@@ -18,6 +18,10 @@ DETAIL_CHARACTERS = 200
 CHAIN_LENGTH = 8
 
 AGAIN = "what is committed stays, and a further run goes on from there"
+MEANWHILE = (
+    "`--cache data/cache` computes into a folder meanwhile, and "
+    "`curidask cache push latest --from data/cache --to {url}` brings that here later"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Kind:
     Attributes
     ----------
     says, fix : str
-        What is wrong and what to do about it; ``{action}`` and ``{name}`` are filled in.
+        What is wrong and what to do about it; ``{action}``, ``{name}`` and ``{url}`` are filled in.
     transient : bool
         Whether the same request may succeed a little later.
     """
@@ -86,15 +90,19 @@ KINDS = {
     "server": Kind("The service fails.", f"try again later; {AGAIN}", transient=True),
     "unreachable": Kind(
         "The service cannot be reached.",
-        f"check the address, the endpoint and the network, and that the service runs; {AGAIN}",
+        f"check the address, the endpoint and the network, and that the service runs; {AGAIN}; {MEANWHILE}",
         transient=True,
     ),
-    "timeout": Kind("The service does not answer.", f"check that it runs, or try again later; {AGAIN}", transient=True),
+    "timeout": Kind(
+        "The service does not answer.", f"check that it runs, or try again later; {AGAIN}; {MEANWHILE}", transient=True
+    ),
     "broken": Kind("The connection breaks again and again.", f"check the network; {AGAIN}", transient=True),
     "other": Kind("The cache could not {action} {name!r}.", "check the address, the network and the credentials"),
 }
 
 OUTAGES = ("unreachable", "timeout")
+IN_THE_MIDDLE = ("expired", "login")
+"""Besides what is transient: what a place that has served may say later."""
 
 CODES = {
     "missing": "NoSuchKey NotFound 404 BlobNotFound",
@@ -188,12 +196,24 @@ class Failure:
     def error(self, action: str, name: str, url: str, secrets: Collection[str] = ()) -> CacheError:
         """The error to raise for it, in which none of the secrets shows."""
         kind = KINDS[self.kind]
-        says, fix = (text.format(action=action, name=name) for text in (kind.says, kind.fix))
+        says, fix = (text.format(action=action, name=name, url=url) for text in (kind.says, kind.fix))
         detail = f" ({shortened(redact(self.detail, secrets))})" if self.detail else ""
         error_class = ObjectMissingError if self.kind == "missing" else CacheError
         error = error_class(says[:-1] + f"{detail}.", where=url, fix=fix)
         error.kind = self.kind
         return error
+
+
+def is_gone(error: CacheError) -> bool:
+    """Whether a place that has served may fail in this way for a while, whatever is asked of it."""
+    return error.kind in IN_THE_MIDDLE or (error.kind in KINDS and KINDS[error.kind].transient)
+
+
+def in_short(error: CacheError) -> str:
+    """What went wrong without what differs from one request to the next, so that several may say the same."""
+    kind = KINDS.get(error.kind)
+    says = error.what if kind is None or "{" in kind.says else kind.says
+    return says.rstrip(".")
 
 
 class ShortBodyError(Exception):

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from curidask.errors import CacheError
-from curidask.store.entries import Entry
+from curidask.store.entries import Entry, plain_tag
 from curidask.store.failures import classify
 from curidask.store.keys import checked_key
 from curidask.store.remote import RemoteObjects
@@ -91,7 +91,7 @@ class FsspecClient:
         chosen = {"prefix": start} if self._by_prefix and start else {}
         found = self.fs.find(where, detail=True, **chosen)
         skip = len(self.root) + 1
-        yield [Entry(path[skip:], info.get("size") or 0, _modified(info)) for path, info in found.items()]
+        yield [Entry(path[skip:], info.get("size") or 0, _modified(info), _tag(info)) for path, info in found.items()]
 
     def has(self, key: str) -> bool:
         """Whether there is an object."""
@@ -177,7 +177,7 @@ class S3Client(FsspecClient):
         while True:
             page = self._call("list_objects_v2", Prefix=self._below + prefix, **more)
             yield [
-                Entry(item["Key"][skip:], item["Size"], item["LastModified"].timestamp())
+                Entry(item["Key"][skip:], item["Size"], item["LastModified"].timestamp(), plain_tag(item.get("ETag")))
                 for item in page.get("Contents", ())
                 if not item["Key"].endswith("/")
             ]
@@ -376,6 +376,13 @@ def _said(error: BaseException, options: StorageOptions) -> str:
     from curidask.store.failures import redact
 
     return redact(str(error).rstrip("."), options.secrets())
+
+
+def _tag(info: dict[str, Any]) -> str:
+    for name in ("ETag", "etag", "md5Hash", "content_md5"):
+        if isinstance(info.get(name), str):
+            return plain_tag(info[name])
+    return f"{_modified(info)}-{info.get('size')}" if _modified(info) else ""
 
 
 def _modified(info: dict[str, Any]) -> float:

@@ -28,6 +28,11 @@ BLOCK_BYTES = 1 << 20
 T = TypeVar("T")
 
 
+def _tag(stat: os.stat_result) -> str:
+    # Not all file systems keep nanoseconds, so that another machine might see others.
+    return f"{stat.st_mtime_ns // 1000}-{stat.st_size}"
+
+
 class LocalObjects:
     """Objects as files below a folder.
 
@@ -63,7 +68,13 @@ class LocalObjects:
         for name, entry in self._walk(prefix):
             with suppress(FileNotFoundError):  # removed since it was seen
                 stat = entry.stat()
-                yield Entry(name, stat.st_size, stat.st_mtime)
+                yield Entry(name, stat.st_size, stat.st_mtime, _tag(stat))
+
+    def tag_of(self, name: str, data: bytes) -> str:
+        """See `ObjectStore.tag_of`; whoever asks holds the lock, so that nobody else has written since."""
+        with suppress(OSError):
+            return _tag(os.stat(self._path(name)))
+        return ""
 
     def _walk(self, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
         below = check_object_name(prefix + "x").rpartition("/")[0]
@@ -264,8 +275,8 @@ class LocalObjects:
             raise self._unreadable(name, error) from error
 
     def _unreadable(self, name: str, error: Exception) -> ObjectMissingError:
-        """What to raise for an object that could not be read: what is no plain file is no object."""
-        if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError | ValueError):
+        """What to raise for an object that is not there, or that could not be read."""
+        if isinstance(error, FileNotFoundError | NotADirectoryError | ValueError):
             return ObjectMissingError(f"There is no object {name!r}.", where=self.url)
         what = f"The object {name!r} cannot be read: {getattr(error, 'strerror', None) or error}."
         return ObjectUnreadableError(what, where=self.url)

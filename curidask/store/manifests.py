@@ -17,7 +17,8 @@ VERSION = 1
 _HEAD = b'{"checksum": "'
 _TAIL = b'",\n'
 _SIGNATURE = b'"signature": "'
-_BESIDE = ("_", UNTRACKED, ".reported/", LAYOUT_SUFFIX)
+REPORTED = ".reported/"
+_BESIDE = ("_", UNTRACKED, REPORTED, LAYOUT_SUFFIX)
 """What follows that name: a stage's own files, what it reported, and what its folders are like."""
 
 
@@ -68,7 +69,8 @@ class Manifest:
     params : dict
         The parameter set, for people to read.
     inputs : tuple of dict
-        Name, key and digest of what the stage read.
+        Name, key and digest of what the stage read: of its inputs, and without a name of what it got otherwise, such as
+        through a stage that stores nothing. The digest is that of what the artifact said of itself then (`content`).
     call : str
         Identifies the call of the stage that made it: all outputs of one call have the same, and what has another does
         not belong to them. Empty in what was stored before there were such.
@@ -112,6 +114,19 @@ class Manifest:
     def digest(self) -> str:
         """Digest of the content: the payload's names and bytes, whatever the artifact is called."""
         return content_digest(self.files)
+
+    @property
+    def content(self) -> str:
+        """Digest of all that a later stage may get of it: the payload, and the files that the stage wrote beside it."""
+        start = len(stem_of(self.tracked[0].name) or "") if self.tracked else 0
+        beside = [FileEntry(e.name[start:], e.size_bytes, e.sha256) for e in self.tracked]
+        own = [entry for entry in beside if not entry.name.startswith(REPORTED)]
+        return content_digest([*self.files, *own]) if own else self.digest
+
+    @property
+    def made_from(self) -> dict[str, str]:
+        """The contents that it was made from, by their keys."""
+        return {row["key"]: row["digest"] for row in self.inputs if row.get("key") and row.get("digest")}
 
     @property
     def size_bytes(self) -> int:

@@ -16,6 +16,12 @@ LAYOUT_SUFFIX = ".layout.json"
 CODE = ".code/"
 """Begins the names of what is kept of the code that made artifacts; see `curidask.code_store`."""
 
+LINEAGE = ".lineage/"
+"""Begins the names of what is kept of the contents that artifacts were made from; see `curidask.store.lineage`."""
+
+KEY_DIGITS = 13
+"""How many characters of a store name are its key, with the point before it."""
+
 PART_BYTES = 48
 HASH_BYTES = 40
 SUBDIR_BYTES = 200

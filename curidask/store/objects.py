@@ -54,6 +54,13 @@ class ObjectStore(Protocol):
         """The same with sizes and times, as they come, so that a long listing need not be kept."""
         ...
 
+    def tag_of(self, name: str, data: bytes) -> str:
+        """The tag that a listing will show of an object that the caller has just written; empty where nobody knows.
+
+        Where it is wrong, nothing is: what is said of the tag is then not found.
+        """
+        ...
+
     def exists(self, names: Iterable[str]) -> set[str]:
         """Those of the names that are there."""
         ...

@@ -15,7 +15,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from curidask.store.addresses import split_address
-from curidask.store.entries import Entry
+from curidask.store.entries import Entry, plain_tag
 from curidask.store.failures import ShortBodyError, classify
 from curidask.store.fsspec_objects import make_client
 from curidask.store.obstore_stores import Hidden, installed, store_maker, suits, uses_threads
@@ -94,7 +94,7 @@ class ObstoreClient:
         skip = len(self._prefix)
         for chunk in obstore.list(self._once, folder or None, offset=begin, chunk_size=PAGE):
             yield [
-                Entry(item["path"][skip:], item["size"], item["last_modified"].timestamp())
+                Entry(item["path"][skip:], item["size"], item["last_modified"].timestamp(), plain_tag(item["e_tag"]))
                 for item in chunk
                 if item["path"].startswith(whole)
             ]

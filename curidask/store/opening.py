@@ -12,6 +12,7 @@ from curidask.errors import ConfigurationError
 from curidask.store.addresses import inside_one_another
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.base import Store
+from curidask.store.disk_errors import check_folder
 from curidask.store.near import NearSettings
 from curidask.store.objects import open_objects
 from curidask.store.signing import Keyring
@@ -97,7 +98,7 @@ def open_tiers(
     Raises
     ------
     ConfigurationError, CacheError
-        For settings or an address that cannot be used.
+        For settings or an address that cannot be used, and where a file lies in the place of a folder.
     """
     settings = settings or StoreSettings()
     within = inside_one_another(map(str, places))
@@ -111,6 +112,8 @@ def open_tiers(
     for place, mode in zip(places, parse_modes(settings.mode, len(places)), strict=True):
         writes = writable and mode is Mode.READ_WRITE
         objects = open_objects(place, **settings.options(str(place)))
+        if mode is not Mode.OFF:
+            check_folder(objects.local_root)
         store = ArtifactStore(objects, verify=settings.verify, writable=writes, near=settings.near, keys=keys)
         tiers.append(Tier(store, mode if writable or mode is Mode.OFF else Mode.READ_ONLY))
     return tiers

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from curidask.errors import CacheError
-from curidask.store.entries import Stored
+from curidask.store.entries import Entry, Stored
 from curidask.store.integrity import hash_file
 from curidask.store.layout import Layout, is_executable
 from curidask.store.manifests import FileEntry, Manifest
@@ -232,16 +232,19 @@ def _foreign(name: str, writer: str, fix: str) -> CacheError:
 
 
 # --- names and places -------------------------------------------------------------------------------------------------
-def whole_stems(names: Iterable[str]) -> set[str]:
-    """The stems that have a manifest and at least one other object."""
-    with_manifest: set[str] = set()
+def whole_stems(entries: Iterable[Entry]) -> dict[str, str]:
+    """The stems that have a manifest and at least one other object, with the tags of the manifests."""
+    manifests: dict[str, str] = {}
     with_payload: set[str] = set()
-    for name in names:
-        stem = stem_of(name)
+    for entry in entries:
+        stem = stem_of(entry.name)
         if stem is None:
             continue
-        (with_manifest if name == stem + MANIFEST_SUFFIX else with_payload).add(stem)
-    return with_manifest & with_payload
+        if entry.name == stem + MANIFEST_SUFFIX:
+            manifests[stem] = entry.tag
+        else:
+            with_payload.add(stem)
+    return {stem: tag for stem, tag in manifests.items() if stem in with_payload}
 
 
 def top_folder(name: str) -> str:

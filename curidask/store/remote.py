@@ -5,6 +5,7 @@ What differs between them is in `curidask.store.requests.Client`; `fsspec_object
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import threading
@@ -94,12 +95,16 @@ class RemoteObjects:
                 raise
 
         while (page := requests.ask("list", prefix or self.url, next_page)) is not None:
-            for key, size_bytes, modified in page:
+            for key, size_bytes, modified, tag in page:
                 name = to_name(key)
                 hidden = name[:1] == "." and prefix[:1] != "."
                 if not hidden and name.startswith(prefix) and name not in seen and is_own_key(key, name):
                     seen.add(name)
-                    yield Entry(name, size_bytes, modified)
+                    yield Entry(name, size_bytes, modified, tag)
+
+    def tag_of(self, name: str, data: bytes) -> str:
+        """See `ObjectStore.tag_of`: what most services show of an object that was written with one request."""
+        return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
     def list(self, prefix: str = "") -> list[str]:
         """Names that begin with a prefix."""
@@ -252,10 +257,8 @@ class RemoteObjects:
             yield
 
     def check_writable(self) -> None:
-        """Write something and remove it."""
-        probe = f".probe-{os.getpid()}-{os.urandom(4).hex()}"
-        self.write(probe, b"writable")
-        self.remove([probe])
+        """Write something. It stays, always the same, since to remove it would cost each run a request more."""
+        self.write(".writable", b"writable")
 
 
 _locks = [threading.RLock() for _ in range(64)]

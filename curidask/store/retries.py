@@ -10,7 +10,8 @@ from curidask.store.failures import Failure
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
-OUTAGE_SECONDS = 60.0
+OUTAGE_SECONDS = 120.0
+"""Longer than what is done without for a while (see `curidask.store.tiers`) is left alone: it is then tried once."""
 
 
 class Patience:
@@ -18,7 +19,8 @@ class Patience:
 
     Pauses are drawn evenly between nothing and a limit that doubles each time ("full jitter"), so that clients which
     failed together do not come back together. Requests go on for `seconds` at most. After an outage has used that up,
-    all further requests of the process are tried once only, until one succeeds: else each of them would wait as long.
+    all further requests of the process are tried once only, until one succeeds or none was made for a while: else each
+    of them would wait as long.
 
     Parameters
     ----------
@@ -48,6 +50,7 @@ class Patience:
             return None
         now = time.monotonic()
         if self._out_since is not None and now - self._out_since < OUTAGE_SECONDS and failure.is_outage:
+            self._out_since = now
             return None
         limit = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(attempt, 16))
         pause = self._chance.uniform(0, limit)

@@ -8,13 +8,15 @@ forged copy is replaced by a good one. Writing goes to the *last* tier first. Th
 - When somebody else has stored a result under the same key meanwhile, the shared tier says so (the first one stays),
   and the tiers before it take that one: all tiers, and all machines, go on with the same bytes.
 
-When a tier cannot be written, the artifact is kept in the others, and the user is told.
+When a tier cannot be written, the artifact is kept in the others, and the user is told. One that has served and does
+not any more is left alone for a while by all that can do without it: looking what is there, claims, what a run says of
+itself. Without another one to store to, and when something is to be loaded that only it has, that is an error.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -24,6 +26,8 @@ from typing import Any, TypeVar
 from curidask.errors import ArtifactMissingError, CacheError
 from curidask.store.artifacts import KEEP_IT, ONLY_READ, ArtifactStore
 from curidask.store.disk_errors import is_refused
+from curidask.store.failures import AGAIN, in_short, is_gone
+from curidask.store.lineage import Lineage
 from curidask.store.manifests import FileEntry, Manifest
 from curidask.store.objects import ObjectStore
 from curidask.store.payload import Checkout, Prepared, duplicate, prepare, same_form
@@ -31,7 +35,7 @@ from curidask.store.transfer import copy_artifact
 from curidask.store.workspaces import Workspace, copying
 
 PAUSE_SECONDS = 60.0
-"""How long a tier that failed is not written to."""
+"""How long a tier that failed is left alone."""
 
 T = TypeVar("T")
 
@@ -53,21 +57,29 @@ class Tier:
     store : ArtifactStore
         Writable when the mode says so.
     mode : Mode
+    has_served : bool
+        Whether it has answered this run, here or in the process that sent it. What never did may be a wrong address.
     paused_until : float
-        After a failure to write; a reading of this process's monotonic clock.
+        After a failure; a reading of this process's monotonic clock.
     """
 
     store: ArtifactStore
     mode: Mode = Mode.READ_WRITE
+    has_served: bool = field(default=False, compare=False)
     paused_until: float = field(default=0.0, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Tier, (self.store, self.mode))
+        return (Tier, (self.store, self.mode, self.has_served))
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it failed a short while ago."""
+        return time.monotonic() < self.paused_until
 
     @property
     def takes_writes(self) -> bool:
         """Whether it is to be written to now."""
-        return self.mode is Mode.READ_WRITE and time.monotonic() >= self.paused_until
+        return self.mode is Mode.READ_WRITE and not self.is_paused
 
     def only_read(self) -> None:
         """Write to it no more."""
@@ -122,7 +134,7 @@ class TieredStore:
     @property
     def places(self) -> list[ObjectStore]:
         """What is written to."""
-        return [place for tier in self.tiers for place in tier.store.places]
+        return [place for tier in self._used(self.tiers) for place in tier.store.places]
 
     @property
     def writable(self) -> bool:
@@ -150,15 +162,18 @@ class TieredStore:
                 tier.store.objects.check_writable()
             except CacheError as error:
                 if not (is_refused(error) and tier.store.may_be_read()):
+                    self._advise(tier, error)
                     raise
                 what = error.what
                 self._failed(tier, error)
+            tier.has_served = True
         if not self.writable:
-            self._notices = [f"{self.url} {ONLY_READ}: {what} ({KEEP_IT.format(self.url)})"]
+            self._notices[:] = [f"{self.url} {ONLY_READ}: {what} ({KEEP_IT.format(self.url)})"]
 
     def notices(self) -> list[str]:
         """See `Store.notices`."""
-        notices, self._notices = self._notices, []
+        notices = [*self._notices]
+        self._notices.clear()  # the list stays: `reachable` shares it
         return notices + [text for tier in self.tiers for text in tier.store.notices()]
 
     # --- looking -----------------------------------------------------------------------------------------------------
@@ -166,16 +181,40 @@ class TieredStore:
         """Those that have a manifest and payload in some tier; one listing a tier, none for what an earlier one has."""
         return self._gather(set(stems), lambda store, left: store.present(left))
 
+    def alike(self, readable: Collection[str]) -> list[str]:
+        """See `Store.alike`."""
+        return list(dict.fromkeys(stem for tier in self._read() for stem in tier.store.alike(readable)))
+
+    def lineage(self, stems: Collection[str], prefix: str) -> dict[str, Lineage]:
+        """See `Store.lineage`: of each artifact what the first tier says in which the last look has found it."""
+        found: dict[str, Lineage] = {}
+        for tier in self._used(self._read()):
+            with self._looking(tier):
+                found |= tier.store.lineage([stem for stem in stems if stem not in found], prefix)
+        return found
+
+    def keep_lineage(self, rows: Mapping[str, tuple[Lineage, Mapping[str, str]]], prefix: str) -> None:
+        """See `Store.keep_lineage`."""
+        for tier in self.tiers:
+            if tier.takes_writes:
+                with self._looking(tier):
+                    tier.store.keep_lineage(rows, prefix)
+
+    def take_tags(self, stem: str) -> dict[str, str]:
+        """See `Store.take_tags`."""
+        return {url: tag for tier in self.tiers for url, tag in tier.store.take_tags(stem).items()}
+
     def having(self, names: Collection[str]) -> set[str]:
         """Those of the object names that are in some tier."""
         return self._gather(set(names), lambda store, left: store.having(left))
 
     def _gather(self, wanted: set[str], look: Callable[[ArtifactStore, set[str]], set[str]]) -> set[str]:
         left = set(wanted)
-        for tier in self._read():
+        for tier in self._used(self._read()):
             if not left:
                 break
-            left -= look(tier.store, left)
+            with self._looking(tier):
+                left -= look(tier.store, left)
         return wanted - left
 
     def manifest(self, stem: str) -> Manifest | None:
@@ -186,8 +225,9 @@ class TieredStore:
         """The manifests in the first tiers that have them."""
         left = dict.fromkeys(stems)
         found: dict[str, Manifest] = {}
-        for tier in self._read():
-            found.update(tier.store.manifests(stem for stem in left if stem not in found))
+        for tier in self._used(self._read()):
+            with self._looking(tier):
+                found.update(tier.store.manifests(stem for stem in left if stem not in found))
         return found
 
     # --- writing -----------------------------------------------------------------------------------------------------
@@ -318,6 +358,8 @@ class TieredStore:
             except ArtifactMissingError:
                 raise
             except CacheError as error:
+                if error.where == source.url:
+                    raise
                 self._failed(target, error)
 
     def _mended(self, checkout: Checkout, problem: ArtifactMissingError | None, tier: Tier) -> Checkout:
@@ -343,6 +385,46 @@ class TieredStore:
         raise problem or ArtifactMissingError(f"There is no artifact {stem!r}.", where=self.url)
 
     # --- tiers -------------------------------------------------------------------------------------------------------
+    def goes_on_without(self, error: CacheError) -> bool:
+        """See `Store.goes_on_without`."""
+        tier = next((tier for tier in self.tiers if tier.store.url == error.where), None)
+        if tier is None or not tier.has_served or not (is_gone(error) or is_refused(error)):
+            return False
+        if not any(other.takes_writes for other in self.tiers if other is not tier):
+            return False
+        self._failed(tier, error)
+        return True
+
+    def is_left_alone(self, place: ObjectStore) -> bool:
+        """See `Store.is_left_alone`; a tier that turned out to be only read takes no claims either."""
+        if not any(tier.takes_writes for tier in self.tiers):
+            return False
+        return not any(tier.takes_writes for tier in self.tiers if tier.store.url == place.url)
+
+    def reachable(self) -> TieredStore:
+        """See `Store.reachable`."""
+        used = self._used(self.tiers)
+        if len(used) == len(self.tiers):
+            return self
+        store = TieredStore(used)
+        store._notices = self._notices
+        return store
+
+    @contextmanager
+    def _looking(self, tier: Tier) -> Iterator[None]:
+        """Ask a tier for something, or go on without it where it can be done without."""
+        try:
+            yield
+            tier.has_served = True
+        except CacheError as error:
+            if not (is_gone(error) and self.goes_on_without(error)):
+                raise
+
+    def _used(self, tiers: Sequence[Tier]) -> list[Tier]:
+        """Those that are not left alone for the moment; all where none is left to store to."""
+        used = [tier for tier in tiers if not tier.is_paused]
+        return used if any(tier.takes_writes for tier in used) else list(tiers)
+
     def _read(self) -> list[Tier]:
         return [tier for tier in self.tiers if tier.mode is not Mode.OFF]
 
@@ -351,13 +433,25 @@ class TieredStore:
         return next((tier for tier in self.tiers if tier.mode is Mode.READ_WRITE), self.tiers[0])
 
     def _failed(self, tier: Tier, error: CacheError) -> None:
-        what = error.what.rstrip(".")
+        what = in_short(error)
         if is_refused(error):
             tier.only_read()
             self._notices.append(f"{tier.store.url} is only read: {what}")
             return
         tier.paused_until = time.monotonic() + PAUSE_SECONDS
+        modes = self._modes_without(tier)
         self._notices.append(
-            f"{tier.store.url} could not be written ({what}); the results are in the other tiers, and "
-            "`curidask cache push` or `pull` copies them later"
+            f"{tier.store.url} could not be used ({what}). It is tried again from time to time, and the run goes on "
+            "with the other tiers: results stay there, and runs at the same time may compute the same. "
+            f"`curidask cache push` copies them later; `--cache-mode {modes}` leaves it out from the start"
         )
+
+    def _advise(self, tier: Tier, error: CacheError) -> None:
+        """Let the error of a tier that does not serve at the start say how to do without it."""
+        if is_gone(error) and any(other.mode is Mode.READ_WRITE for other in self.tiers if other is not tier):
+            later = "`curidask cache push` copies the results later"
+            check = error.fix.partition(f"; {AGAIN}")[0]
+            error.fix = f"`--cache-mode {self._modes_without(tier)}` does without it, and {later}; or {check}"
+
+    def _modes_without(self, tier: Tier) -> str:
+        return ",".join(Mode.OFF.value if other is tier else other.mode.value for other in self.tiers)

@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from curidask.errors import CacheError
@@ -159,6 +160,8 @@ class RunUse:
         By which claims and working folders are known to be this run's.
     told : callable
         Is told what the run waits for.
+    within : callable
+        Does something in a place; it may leave it undone where the run does without that place for a while.
     """
 
     def __init__(
@@ -173,7 +176,9 @@ class RunUse:
         session: str = "",
         work: str = "",
         told: Callable[[str], None] = lambda text: None,
+        within: Callable[[ObjectStore, Callable[[], Any]], Any] = lambda place, action: action(),
     ) -> None:
+        self._within = within
         self._places = list(places)
         self._folder = f"{RUNS}{reference}-{os.urandom(4).hex()}/"
         self._about = {
@@ -209,7 +214,7 @@ class RunUse:
         self._stems.update(new)
         self._keep_alive()
         for place in self._places:
-            wait_for_gc(place, set(new), self._told)
+            self._within(place, partial(wait_for_gc, place, set(new), self._told))
 
     def end(self, used: Iterable[str], optional: Iterable[str] = ()) -> None:
         """Say what the run has used, at its end.
@@ -231,12 +236,12 @@ class RunUse:
         stems = {"stems": sorted(maybe.union(used)), "optional": sorted(maybe)}
         self._write(f"{self._folder}end.json", {**stems, "ended": True})
         for place in self._places:
-            place.remove([*self._names, f"{self._folder}beat.json"])
+            self._within(place, partial(place.remove, [*self._names, f"{self._folder}beat.json"]))
 
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
         data = json.dumps({**self._about, "seen": time.time(), **values}, separators=(",", ":")).encode()
         for place in self._places:
-            place.write(name, data)
+            self._within(place, partial(place.write, name, data))
 
     def _keep_alive(self) -> None:
         if self._thread is None:

@@ -230,3 +230,25 @@ def test_nothing_is_left_in_the_temporary_folder(project: Project, tmp_path: Pat
     done = project.experiment("demo", "--parallel", "2", env={"TMPDIR": str(folder)})
     assert done.returncode == 0, done.stderr
     assert [path for path in folder.rglob("*") if not path.is_dir()] == []
+
+
+def test_an_interpreter_that_cannot_start_is_heard(tmp_path: Path) -> None:
+    """In a process of its own, which has no fork server yet."""
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho 'first words' >&2\necho 'the folder of Python may not be read' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    code = (
+        "import multiprocessing, sys\n"
+        "from multiprocessing import resource_tracker\n"
+        "resource_tracker.ensure_running()\n"
+        "multiprocessing.set_executable(sys.argv[1])\n"
+        "from curidask.clusters.local import local\n"
+        "from curidask.errors import ClusterError\n"
+        "try:\n    local(1).__enter__()\n"
+        "except ClusterError as error:\n    print(error.what)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(broken)], capture_output=True, text=True, timeout=90, check=True
+    )
+    assert "did not start" in done.stdout
+    assert f"{broken} ends with 'the folder of Python may not be read'." in done.stdout

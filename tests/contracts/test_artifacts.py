@@ -608,7 +608,7 @@ def test_presence_of_many_costs_one_listing_and_no_read(
     counting = CountingObjects(store.objects)
     stems = {manifest.stem for manifest in manifests}
     assert ArtifactStore(counting).present(stems) == stems  # type: ignore[arg-type]
-    assert counting.calls == ["list"]
+    assert counting.calls in (["list"], ["entries"])
 
 
 class CountingObjects:

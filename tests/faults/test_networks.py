@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -104,6 +105,7 @@ def test_a_server_that_is_gone_is_an_error_within_a_bound_and_a_rerun_resumes(
     assert run.returncode == 1, errors
     assert "cannot be reached" in errors
     assert "check the address" in errors
+    assert "`curidask cache push latest --from data/cache --to s3://" in errors
     assert "stages failed; what had finished is cached" in errors
     assert "Traceback" not in errors
     # Nobody waits once more for what another one, a worker too, has waited for in vain.
@@ -121,6 +123,53 @@ def test_a_server_that_is_gone_is_an_error_within_a_bound_and_a_rerun_resumes(
     again = gated.experiment("demo", "--parallel", "0")
     assert again.returncode == 0, again.stderr
     assert stored_calls(gated) == {name: 1 for name in ONCE if name not in finished}
+
+
+@pytest.fixture
+def tiered(gated: Project, s3: str) -> Project:
+    """The same with a folder before the bucket, which is not waited for long."""
+    gated.write("curidask.toml", f'cache = ["data/cache", "{s3}"]\n[storage]\nretry_seconds = 1.0\n')
+    return gated
+
+
+def test_a_shared_tier_that_goes_away_costs_one_warning_and_a_push(
+    tiered: Project, s3: str, s3_proxy: S3Proxy, parallel: tuple[str, str]
+) -> None:
+    run = tiered.start("demo", *parallel)
+    wait_until_held(tiered, parallel)
+    s3_proxy.close()
+    (tiered.root / "open").touch()
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 0, errors
+    assert stored_calls(tiered) == ONCE
+    assert re.findall("could not|cannot|does not|warning", errors) == ["warning", "could not", "cannot"], errors
+    told = f"warning: {s3} could not be used (The service cannot be reached)."
+    assert told in errors
+    assert "--cache-mode rw,off" in errors
+    if parallel[1] != "0":
+        return
+    missing = tiered.experiment("demo", "--parallel", "0")
+    assert missing.returncode == 2, missing.stderr
+    assert "`--cache-mode rw,off` does without it" in missing.stderr
+    s3_proxy.listen()
+    assert tiered.command("curidask", "cache", "push", "latest").returncode == 0
+    there = tiered.experiment("demo", "--parallel", "0", "--cache", s3)
+    assert "everything was in the cache" in there.stderr
+    assert tiered.calls() == {}
+
+
+def test_a_shared_tier_that_is_away_for_a_moment_costs_nothing(tiered: Project, s3: str, s3_proxy: S3Proxy) -> None:
+    tiered.write("curidask.toml", f'cache = ["data/cache", "{s3}"]\n')
+    run = tiered.start("demo", "--parallel", "0")
+    wait_until_held(tiered, ("--parallel", "0"))
+    s3_proxy.close()
+    (tiered.root / "open").touch()
+    time.sleep(0.5)
+    s3_proxy.listen()
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 0, errors
+    assert "warning" not in errors
+    assert "everything was in the cache" in tiered.experiment("demo", "--parallel", "0", "--cache", s3).stderr
 
 
 def test_credentials_that_expire_in_the_middle_end_the_run_and_a_rerun_resumes(

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -55,7 +56,12 @@ COMMAND = "from curidask.cli.curidask import main; main()"
 
 
 def run(
-    project: Path, redirected: str, *arguments: str, text: str = EXPERIMENT, stderr: int = subprocess.PIPE
+    project: Path,
+    redirected: str,
+    *arguments: str,
+    text: str = EXPERIMENT,
+    stdout: int = subprocess.PIPE,
+    stderr: int = subprocess.PIPE,
 ) -> subprocess.CompletedProcess[str]:
     """Run the experiment by a shell, with streams as it redirects them."""
     (project / "experiments").mkdir(exist_ok=True)
@@ -64,7 +70,7 @@ def run(
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     return subprocess.run(
         ["sh", "-c", line, sys.executable, COMMAND],
-        cwd=project, env=environment, stdout=subprocess.PIPE, stderr=stderr, encoding="utf-8", errors="replace",
+        cwd=project, env=environment, stdout=stdout, stderr=stderr, encoding="utf-8", errors="replace",
         timeout=150, check=False,
     )  # fmt: skip
 
@@ -87,6 +93,57 @@ def test_streams_that_are_full_or_closed(
     assert "Exception ignored" not in done.stderr
 
 
+def test_that_standard_error_is_lost_is_told_after_what_the_experiment_prints(tmp_path: Path) -> None:
+    text = EXPERIMENT + '    print("first")\n    manager.finish()\n    print("last")\n'
+    done = run(tmp_path, "2>/dev/full", "--parallel", "0", text=text)
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("said")]
+    assert lines[:2] == ["first", "last"]
+    assert len(lines) == 3
+    assert "<stderr> is lost" in lines[2]
+
+
+RUNNING = "run telling --parallel 0 --no-report"
+LOOKING = (
+    "run telling --map", "run telling --print-params", "run telling --hashes", "run telling --paths", "ls", "runs",
+    "cache ls --json", "cache du", "explain telling", "completion bash", "--help", "--version",
+)  # fmt: skip
+
+
+def test_commands_that_only_tell_fail_where_nothing_can_be_told(in_project: Project) -> None:
+    (in_project.root / "experiments" / "telling.py").write_text(EXPERIMENT)
+    with open("/dev/full", "wb", buffering=0) as full:
+        script = "\n".join(
+            [
+                "import os, sys",
+                "from curidask.cli.curidask import main",
+                "def code(*words):",
+                "    child = os.fork()",
+                "    if not child:",
+                "        sys.argv = ['curidask', *words]",
+                "        main()",
+                "    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])",
+                f"for words in {(RUNNING, *LOOKING)}:",
+                "    print(words, code(*words.split()), file=sys.stderr)",
+            ]
+        )
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=in_project.root, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, timeout=90,
+            check=True,
+        )  # fmt: skip
+    codes = dict(re.findall(r"^(.*) (\d+)$", done.stderr, re.M))
+    assert codes == {RUNNING: "0", **dict.fromkeys(LOOKING, "1")}
+
+
+def test_a_reader_that_has_had_enough_of_a_map_hears_nothing(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = run(tmp_path, "", "--map", stdout=writing)
+    os.close(writing)
+    assert done.stderr == ""
+
+
 def test_standard_error_that_nobody_reads_any_more(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -94,6 +151,17 @@ def test_standard_error_that_nobody_reads_any_more(tmp_path: Path) -> None:
     os.close(writing)
     assert (done.returncode, n_stored(tmp_path)) == (0, 1), done.stdout
     assert done.stdout.count("is lost from here on: Broken pipe") == 1
+
+
+@pytest.mark.parametrize(("ending", "code"), [("return record.params.name", 0), ("raise ValueError", 1)])
+def test_standard_output_that_nobody_reads_any_more(tmp_path: Path, ending: str, code: int) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    text = EXPERIMENT.replace("return record.params.name", ending)
+    done = run(tmp_path, "", "--parallel", "0", text=text, stdout=writing)
+    os.close(writing)
+    assert done.returncode == code, done.stderr
+    assert "BrokenPipeError" not in done.stderr
 
 
 @pytest.mark.parametrize("parallel", ["0", "1"])

@@ -194,6 +194,13 @@ def test_stage_inside_a_stage(project: Project) -> None:
     fails(project, "demo", *GOOD, "-n", "set0", code=1, says=("'load' was called inside the stage 'score'",))
 
 
+@pytest.mark.parametrize("made", ["cf.Record(record.manager, None)", "cf.Procedure([load], record.manager)"])
+def test_a_record_made_inside_a_stage(project: Project, made: str) -> None:
+    replaced(project, ('return middle["x"] + data["x"]', f"return {made}"))
+    says = ("what a stage knows of the manager", "call stages in run(), not in stages")
+    fails(project, "demo", *GOOD, "-n", "set0", code=1, says=says)
+
+
 def test_changed_parameter_set(project: Project) -> None:
     replaced(
         project,
@@ -227,7 +234,26 @@ def test_two_functions_of_one_name(project: Project) -> None:
 
 def test_cache_that_cannot_be_written(project: Project) -> None:
     project.write("data", "a file where a folder should be")
-    fails(project, "demo", *GOOD, code=1, says=("The cache could not write", "data/cache", "--cache"))
+    says = ("The cache could not write", "data/cache", "--cache")
+    fails(project, "demo", *GOOD, says=says)
+    assert project.calls() == {}
+
+
+@pytest.mark.parametrize("flags", [(), ("--map",), ("--dry",), ("--dry-cache",), ("--cache-mode", "ro")])
+def test_a_file_in_the_place_of_the_cache(project: Project, flags: tuple[str, ...]) -> None:
+    project.write("place", "a file where a folder should be")
+    fails(project, "demo", *GOOD, "--cache", "place", *flags, says=("Not a directory", "/place", "--cache"))
+    fails(project, "demo", *GOOD, "--cache", "other,place", *flags, says=("Not a directory", "/place", "--cache"))
+    assert project.calls() == {}
+    assert not (project.root / "data").exists()
+    looked = project.command("curidask", "cache", "ls", "--cache", "place")
+    assert looked.returncode == 2
+    assert "Not a directory" in looked.stderr
+
+
+@pytest.mark.parametrize("flags", [(), ("--map",)])
+def test_a_bucket_that_is_not_there(project: Project, s3: str, flags: tuple[str, ...]) -> None:
+    fails(project, "demo", *GOOD, "--cache", "s3://no-such-bucket/x", *flags, says=("The bucket is not there",))
     assert project.calls() == {}
 
 

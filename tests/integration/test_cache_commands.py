@@ -101,7 +101,8 @@ def make_old(place: str | Path) -> None:
         old = replace(entry.manifest, created="2020-01-01T00:00:00+00:00").to_bytes()
         assert old != data
         store.objects.write(manifest_name(entry.stem), old)
-    for name in store.objects.list(".code/") if store.local_root else ():
+    kept = [*store.objects.list(".code/"), *store.objects.list(".lineage/")]
+    for name in kept if store.local_root else ():
         os.utime(f"{store.local_root}/{name}", (LONG_AGO, LONG_AGO))
     for name in store.objects.list(".runs/"):
         values = json.loads(store.objects.read(name)) | {"started": LONG_AGO, "seen": LONG_AGO}

@@ -123,12 +123,27 @@ def test_with_a_key_it_never_does(team: Project, attack: Callable[[Manifest, byt
     assert team.calls() == {}
 
 
-def test_workers_check_too_and_a_warning_says_how_many_are_not_trusted(team: Project) -> None:
-    trace = plant(team, of_another_key)
+def moved(manifest: Manifest, genuine: bytes) -> bytes:
+    """One that our key did sign, as it lies under another name, of another artifact key."""
+    return Keyring([OURS]).sign(replace(manifest, stem=f"{manifest.stem[:-12]}{'0' * 12}", key="0" * 64).to_bytes())
+
+
+@pytest.mark.parametrize(
+    ("attack", "why"), [(of_another_key, "signed with another key"), (moved, "signed for another artifact")]
+)
+def test_workers_check_too_and_a_warning_says_how_many_are_not_trusted(
+    team: Project, attack: Callable[[Manifest, bytes], bytes], why: str
+) -> None:
+    trace = plant(team, attack)
+    told = team.experiment(*QUICK, "--dry", env={VARIABLE: OURS})
+    assert "1 artifact is not trusted" in told.stderr
+    assert f": 1 {why}" in told.stderr
+    team.calls()
     done = team.experiment("demo", "--parallel", "2", "--no-report", env={VARIABLE: OURS})
     assert done.returncode == 0, done.stderr
     assert not trace.exists()
-    assert "1 artifact is not trusted" in done.stderr
+    assert done.stderr.count("1 artifact is not trusted") == 1
+    assert f": 1 {why}" in done.stderr
     assert team.calls()["load_set0"] == 1
     store = ArtifactStore.open(team.cache, keys=Keyring([OURS]))
     stems = [path.name[: -len("_metadata.json")] for path in team.cache.glob("*_metadata.json")]

@@ -192,8 +192,9 @@ def records(trial: Trial) -> int:
 
 
 def remove_links(place: Path) -> None:
+    """Remove the folders that are links; a file that is one may have served what was made of it."""
     for path in place.rglob("*"):
-        if path.is_symlink():
+        if path.is_symlink() and path.is_dir():
             path.unlink()
 
 

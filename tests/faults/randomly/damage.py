@@ -249,6 +249,19 @@ def manifest_changed(chance: Random, place: Place) -> str:
 
 
 @damage
+def told_names(chance: Random, place: Place) -> str:
+    """A manifest that is right in all but what is told of it."""
+    path = some(chance, place, MANIFEST_SUFFIX)
+    try:
+        values = json.loads(path.read_bytes())
+        values |= {name: f"{values[name]}{EVIL}" for name in ("set_name", "preview", "run", "user", "host")}
+    except (ValueError, OSError, TypeError, KeyError, RecursionError):
+        return ""
+    path.write_bytes(sealed(values))
+    return path.name
+
+
+@damage
 def manifest_of_another(chance: Random, place: Place) -> str:
     """A manifest takes over fields of another one."""
     path, other = some(chance, place, MANIFEST_SUFFIX), some(chance, place, MANIFEST_SUFFIX)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -19,6 +19,8 @@ LOOKS = (
     "cache gc --unused 30d --grace 0s", "cache show load", "cache check", "runs --all", "results faults",
     "explain faults", "run faults --map", "diff faults", "report faults", "cache gc --max-size 1KB --grace 0s",
 )  # fmt: skip
+SHOWING = ("cache ls", "run faults --map")
+"""Those that show names out of manifests."""
 TOLD_ONLY = ("runs", "logs", "reports")
 """Areas of what is only told: nothing that fails there stops what is computed."""
 
@@ -164,10 +166,14 @@ def draw(seed: str, *, n_faults: int = 3) -> Scenario:
         claims=chance.random() < 0.8,
         look=chance.choice(LOOKS) if chance.random() < 0.5 else "",
     )
+    if chance.random() < 0.3:  # only what leaves no damage: such as is told then is of our own making
+        chosen = [_fault(chance, scenario, HARMLESS) for _ in range(2)]
+        return replace(scenario, faults=_compatible(chosen))
     chosen = [_fault(chance, scenario) for _ in range(chance.randint(1, 2 * n_faults - 1))]
     if chance.random() < 0.6:  # all of them are borne, so that none hides another
         chosen = [_borne(chance, scenario, fault) for fault in chosen]
-    return replace(scenario, faults=_compatible(chosen))
+    scenario = replace(scenario, faults=_compatible(chosen))
+    return replace(scenario, look=chance.choice(SHOWING)) if scenario.has("told_names") else scenario
 
 
 def _borne(chance: Random, scenario: Scenario, fault: Fault) -> Fault:
@@ -183,9 +189,14 @@ ARGUMENTS: Sequence[Sequence[str]] = (
 )  # fmt: skip
 
 
-def _fault(chance: Random, scenario: Scenario) -> Fault:
-    kinds: dict[str, float] = {"damage": 10, "error": 7, "stream": 1, "kill": 1.5, "interrupt": 1.5, "clock": 1.5}
-    kinds |= {"beside": 2.5, "asleep": 0.5, "short": 0.7}
+HARMLESS = {"kill": 4, "interrupt": 1, "beside": 2, "asleep": 1}
+KINDS = {
+    "damage": 10, "error": 7, "stream": 1, "kill": 1.5, "interrupt": 1.5, "clock": 1.5, "beside": 2.5, "asleep": 0.5,
+    "short": 0.7,
+}  # fmt: skip
+
+
+def _fault(chance: Random, scenario: Scenario, kinds: Mapping[str, float] = KINDS) -> Fault:
     kind = chance.choices(list(kinds), list(kinds.values()))[0]
     if kind == "damage":
         names = [
@@ -223,7 +234,7 @@ def _rule(chance: Random, kind: str) -> Rule:
             return Rule(area, operation, number if operation == "any" else number // 4 + 1, 1, kind)
 
 
-OFTEN = ("changed", "put_back", "put_back", "manifest_changed", "in_place_of_a_file")
+OFTEN = ("changed", "put_back", "put_back", "manifest_changed", "in_place_of_a_file", "told_names")
 """Damages of many kinds in one."""
 ONE_OF = ("beside", "asleep", "kill", "interrupt", "stream")
 

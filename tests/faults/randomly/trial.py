@@ -313,8 +313,11 @@ def last_word(said: Path) -> Iterator[None]:
         Injector.is_on = False
         try:
             for stream in (sys.stdout, sys.stderr):
-                with suppress(OSError, ValueError, AttributeError):
-                    stream.flush()
+                try:
+                    with suppress(ValueError, AttributeError):  # closed, or none
+                        stream.flush()
+                except OSError:
+                    code = code or 120  # as Python ends then
             said.with_suffix(".code").write_text(str(code))
         finally:
             os._exit(code)
