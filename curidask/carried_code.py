@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from curidask.code_identity import is_installed, is_local_class
+from curidask.class_identity import is_local_class
+from curidask.code_identity import attributes_of, has_source, is_installed, is_plain_data, of_function, reached_values
 from curidask.encoding import own_attributes
 from curidask.encoding_families import representation_of
 from curidask.hash_fields import fields_with_code, has_fields
@@ -57,6 +58,15 @@ def code_in(values: Iterable[Any]) -> list[Any]:
     return list(found.values())
 
 
+def unread(function: types.FunctionType) -> dict[str, Any]:
+    """What stands for a function without a source in the code of a stage: its byte code, and the constants it reaches.
+
+    The functions and classes that it reaches are code as it is.
+    """
+    held = {name: value for name, value in reached_values(function).items() if is_plain_data(value)}
+    return {"code": of_function(function), **held}
+
+
 def local_values(value: Any) -> dict[str, Any]:
     """What the classes that were defined in functions hold, of those that a value brings along."""
     kinds = [code.cls if type(code) is ObjectsOf else code for code in code_in([value])]
@@ -73,7 +83,13 @@ def _parts(value: Any) -> Iterable[Any]:
         case list() | tuple() | set() | frozenset():
             return [*value, *_instance(value)]
         case types.FunctionType():
-            return [*_cells(value), *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+            return [
+                *_cells(value),
+                *(value.__defaults__ or ()),
+                *(value.__kwdefaults__ or {}).values(),
+                *attributes_of(value).values(),
+                *_unread(value),
+            ]
         case types.MethodType():
             return [value.__func__, value.__self__]
         case functools.partial():
@@ -86,7 +102,7 @@ def _parts(value: Any) -> Iterable[Any]:
 def _instance(value: Any) -> Iterable[Any]:
     """The class of an object and its attributes; what stands for others in hashes stands for them here."""
     kind = type(value)
-    if kind in _BUILTIN or (isinstance(value, enum.Enum) and not _methods(kind)):
+    if kind in _BUILTIN or (isinstance(value, enum.Enum) and not any(map(_methods, kind.__mro__))):
         return ()
     if has_fields(kind):
         return [ObjectsOf(kind), *fields_with_code(value)]
@@ -98,12 +114,18 @@ _BUILTIN = (dict, list, tuple, set, frozenset)
 
 
 def _methods(kind: type) -> list[Any]:
-    return [part for part in vars(kind).values() if isinstance(part, types.FunctionType | property)]
+    parts = () if is_installed(kind) else vars(kind).values()
+    return [part for part in parts if isinstance(part, types.FunctionType | property) and not is_installed(part)]
 
 
 def _local(cls: type, as_part: Callable[[type], Any]) -> Iterable[Any]:
-    """What the source of a class does not lead to: the bases that it was given, and what it holds."""
-    return [*map(as_part, cls.__mro__[1:-1]), *held_by(cls).values()] if is_local_class(cls) else ()
+    """What the source of a class does not lead to: the bases and metaclass that it was given, and what it holds."""
+    return [type(cls), *map(as_part, cls.__mro__[1:-1]), *held_by(cls).values()] if is_local_class(cls) else ()
+
+
+def _unread(function: types.FunctionType) -> Iterable[Any]:
+    """What a function reaches that has no source which would lead there."""
+    return () if is_installed(function) or has_source(function) else reached_values(function).values()
 
 
 def _cells(function: types.FunctionType) -> Iterator[Any]:

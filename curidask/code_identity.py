@@ -1,4 +1,4 @@
-"""The identity of a function or class that is a value: its source without what does not matter.
+"""The identity of a function that is a value: its source without what does not matter.
 
 Comments, docstrings, layout and line numbers do not count. Code of installed packages counts by name only. May read
 source files through `inspect`; this is the pure core's one look at a file.
@@ -9,11 +9,13 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import linecache
 import sys
 import sysconfig
 import types
 from collections.abc import Iterator
 from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 from curidask.parsing import parse
 from curidask.source_identity import canonical, literal
@@ -25,14 +27,42 @@ _INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib"
 
 def is_installed(value: Any) -> bool:
     """Whether a function or class comes from the standard library or an installed package, and can be found by name."""
-    return "<" not in getattr(value, "__qualname__", "<") and is_installed_module(
-        getattr(value, "__module__", "") or ""
-    )
+    if "<" in getattr(value, "__qualname__", "<") or not is_installed_module(getattr(value, "__module__", "") or ""):
+        return False
+    return not (isinstance(value, type) and is_made_for_project(value))
 
 
-def is_local_class(cls: type) -> bool:
-    """Whether a class was defined in a function of a project."""
-    return "<locals>" in cls.__qualname__ and not is_installed_module(cls.__module__)
+def is_made_for_project(cls: type) -> bool:
+    """Whether a package made a class that is the project's, as `types.new_class` and the metaclasses of packages do.
+
+    It bears the name of the module that made it, and is not found there.
+    """
+    known = _made_for_project.get(cls)
+    if known is None:
+        known = _made_for_project[cls] = not is_found(cls) and any(_is_of_project(kind) for kind in (cls, *cls.__mro__))
+    return known
+
+
+_made_for_project: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
+
+_MAKERS = ("types", "abc")
+"""Modules that make classes for others."""
+
+
+def is_found(code: Any) -> bool:
+    """Whether whoever asks its module for the name of a class or function gets it."""
+    found: Any = sys.modules.get(code.__module__)
+    for part in code.__qualname__.split("."):
+        found = getattr(found, "__dict__", {}).get(part)
+    return found is code
+
+
+def _is_of_project(cls: type) -> bool:
+    kinds = (cls.__module__, type(cls).__module__)
+    if not all(map(is_installed_module, kinds)) or (cls.__module__ in _MAKERS and not is_found(cls)):
+        return True
+    functions = [part for part in vars(cls).values() if isinstance(part, types.FunctionType)]
+    return not is_found(cls) and any(not is_wrapper(f) and f.__code__.co_filename[:1] != "<" for f in functions)
 
 
 def is_installed_module(name: str) -> bool:
@@ -79,19 +109,12 @@ def of_function(function: types.FunctionType) -> str:
     code = function.__code__
     if is_wrapper(function) and "<lambda>" not in code.co_qualname:
         return f"{public_module(function.__globals__.get('__name__', ''))}:{code.co_qualname}"
-    return _function_text(code)
+    return function_text(code)
 
 
 def is_wrapper(function: types.FunctionType) -> bool:
     """Whether its code is that of an installed package, whatever module and name it bears: a decorator made it."""
     return is_installed_file(function.__code__.co_filename)
-
-
-def of_class(cls: type) -> str:
-    """The normalised source of a class, or that of its functions where there is no source; empty if installed."""
-    if is_installed(cls):
-        return ""
-    return _class_text(cls)
 
 
 def computed_defaults(function: types.FunctionType) -> dict[str, Any]:
@@ -111,6 +134,14 @@ def computed_defaults(function: types.FunctionType) -> dict[str, Any]:
     return found
 
 
+def attributes_of(function: types.FunctionType) -> dict[str, Any]:
+    """What the project has set on a function; not what decorators keep there."""
+    own = function.__dict__
+    if not own or is_wrapper(function) or str(function.__globals__.get("__name__")).startswith("curidask."):
+        return {}
+    return {name: value for name, value in own.items() if name != "__wrapped__"}
+
+
 def reached_values(function: types.FunctionType) -> dict[str, Any]:
     """What a function takes from around it: its closure, and the project's constants and functions it names."""
     names = function.__code__.co_freevars
@@ -118,11 +149,54 @@ def reached_values(function: types.FunctionType) -> dict[str, Any]:
     reached = {name: _cell(cell) for name, cell in zip(names, cells, strict=True)}
     if is_wrapper(function):
         return reached
-    for name in sorted(_global_names(function.__code__)):
-        value = function.__globals__.get(name)
-        if isinstance(value, bool | int | float | complex | str | bytes) or _is_project_code(value):
+    is_constant = _is_constant if has_source(function) else is_plain_data
+    for name, value in sorted(_named_by(function).items()):
+        if is_constant(value) or _is_project_code(value):
             reached[f"global {name}"] = value
     return reached
+
+
+def _named_by(function: types.FunctionType) -> dict[str, Any]:
+    """What the names in a function's code are; without a source also in the modules of the project that it names."""
+    names, around = _global_names(function.__code__), function.__globals__
+    found = {name: around[name] for name in names if name in around}
+    if has_source(function):
+        return found
+    modules = [value for value in found.values() if isinstance(value, types.ModuleType)]
+    modules += [sys.modules[name] for name in names if name in sys.modules and name not in found]
+    for module in modules:
+        if not is_installed_module(module.__name__) and module.__name__ != "__main__":
+            found |= {f"{module.__name__}.{name}": vars(module)[name] for name in names if name in vars(module)}
+    return found
+
+
+def has_source(function: types.FunctionType) -> bool:
+    """Whether the source of a function is known: that of a file, or of a cell or line that was typed."""
+    file = function.__code__.co_filename
+    return file in linecache.cache if file.startswith("<") else _is_readable(file)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_readable(file: str) -> bool:
+    return bool(linecache.getlines(file))
+
+
+def _is_constant(value: Any) -> bool:
+    return isinstance(value, bool | int | float | complex | str | bytes)
+
+
+MOST_ITEMS = 1_000
+"""Larger containers are data rather than constants."""
+
+
+def is_plain_data(value: Any, depth: int = 5) -> bool:
+    """Whether a value is a constant, or a container of them."""
+    if value is None or _is_constant(value):
+        return True
+    if type(value) not in (tuple, list, set, frozenset, dict) or not depth or len(value) > MOST_ITEMS:
+        return False
+    parts = [*value, *value.values()] if isinstance(value, dict) else value
+    return all(is_plain_data(part, depth - 1) for part in parts)
 
 
 def _cell(cell: types.CellType) -> Any:
@@ -145,29 +219,16 @@ def _global_names(code: types.CodeType) -> set[str]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _function_text(code: types.CodeType) -> str:
+def function_text(code: types.CodeType) -> str:
+    """The normalised source of code, or its byte code where there is no source."""
     node = _find_node(code)
-    return canonical(node) if node is not None else _byte_code(code)
-
-
-@functools.lru_cache(maxsize=1024)
-def _class_text(cls: type) -> str:
-    try:
-        tree = parse(_dedented(inspect.getsource(cls)))
-    except (OSError, TypeError, SyntaxError):
-        functions = [(n, f.__code__) for n, f in sorted(vars(cls).items()) if isinstance(f, types.FunctionType)]
-        return "\n".join(f"{name}:{_function_text(code)}" for name, code in functions)
-    return canonical(tree.body[0])
-
-
-def _dedented(source: str) -> str:
-    return inspect.cleandoc("\n" + source) if source[:1].isspace() else source
+    return canonical(node) if node is not None else byte_code(code)
 
 
 def _find_node(code: types.CodeType) -> FunctionNode | None:
     try:
         lines, _ = inspect.findsource(code)
-        tree = _parsed("".join(lines))
+        tree = parsed("".join(lines))
     except (OSError, TypeError, SyntaxError, IndexError):
         return None
     return node_of(code, tree)
@@ -175,7 +236,7 @@ def _find_node(code: types.CodeType) -> FunctionNode | None:
 
 def node_of(code: types.CodeType, tree: ast.AST) -> FunctionNode | None:
     """The function or lambda of a code object in its file; several lambdas on a line are told apart by their column."""
-    nodes = [node for node in _functions(tree) if _first_line(node) == code.co_firstlineno]
+    nodes = [node for node in _functions(tree) if first_line(node) == code.co_firstlineno]
     nodes = [node for node in nodes if getattr(node, "name", "<lambda>") == code.co_name]
     if len(nodes) > 1:
         spans = {p[:4] for p in code.co_positions() if p[2] is not None and p[0] is not None}
@@ -187,7 +248,8 @@ def node_of(code: types.CodeType, tree: ast.AST) -> FunctionNode | None:
 
 
 @functools.lru_cache(maxsize=64)
-def _parsed(source: str) -> ast.Module:
+def parsed(source: str) -> ast.Module:
+    """The tree of a source; see `curidask.parsing.parse`."""
     return parse(source)
 
 
@@ -197,7 +259,8 @@ def _functions(tree: ast.AST) -> Iterator[FunctionNode]:
             yield node
 
 
-def _first_line(node: FunctionNode) -> int:
+def first_line(node: FunctionNode) -> int:
+    """The line on which a function begins, with its decorators."""
     decorators = getattr(node, "decorator_list", [])
     lines: list[int] = [node.lineno, *(decorator.lineno for decorator in decorators)]
     return min(lines)
@@ -213,11 +276,11 @@ def _covers(node: FunctionNode, spans: set[Any]) -> bool:
 # --- functions without a source --------------------------------------------------------------------------------------
 def _constant(value: Any) -> str:
     if isinstance(value, types.CodeType):
-        return _byte_code(value)
+        return byte_code(value)
     return f"tuple({','.join(map(_constant, value))})" if isinstance(value, tuple) else literal(value)
 
 
-def _byte_code(code: types.CodeType) -> str:
+def byte_code(code: types.CodeType) -> str:
     """A function without a source; another version of Python compiles it to something else."""
     version = ".".join(map(str, sys.version_info[:2]))
     counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import copyreg
 import io
 import math
 import pickle
@@ -13,6 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from curidask.code_identity import attributes_of
 from curidask.errors import ReadOnceError
 
 MAX_SMALL_BYTES = 1 << 20
@@ -71,6 +73,19 @@ def _copied(view: memoryview) -> bytes | bytearray:
     return bytes(view) if view.readonly else bytearray(view)
 
 
+def _reduced_method(method: types.MethodType) -> Any:
+    """How a bound method is pickled: by its name as usual only where its class has it under that."""
+    owner, name = method.__self__, method.__func__.__name__
+    own = owner.__mro__ if isinstance(owner, type) else ()
+    kinds: tuple[type, ...] = (*own, *type(owner).__mro__)
+    found = next((vars(kind)[name] for kind in kinds if name in vars(kind)), None)
+    is_usual = found is not None and getattr(found, "__func__", found) is method.__func__
+    return method.__reduce__() if is_usual else (types.MethodType, (method.__func__, owner))
+
+
+copyreg.pickle(types.MethodType, _reduced_method)
+
+
 def is_plain(value: Any) -> bool:
     """Whether a value, without a look into it, is known to be one that cannot be changed."""
     kind = type(value)
@@ -126,8 +141,8 @@ def other_copy(value: Any, most_bytes: float = math.inf) -> Any:
 def holds_values(function: types.FunctionType) -> bool:
     """Whether a function is one of its own, with variables or defaults that are not those of a module."""
     if "<" not in function.__qualname__:  # found by its name
-        return False
-    return bool(function.__closure__ or function.__defaults__ or function.__kwdefaults__)
+        return bool(attributes_of(function))
+    return bool(function.__closure__ or function.__defaults__ or function.__kwdefaults__ or attributes_of(function))
 
 
 class _Copier(pickle.Pickler):

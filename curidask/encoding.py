@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from curidask.class_identity import is_local_class
 from curidask.code_identity import is_installed, public_name
 from curidask.errors import UnstableHashError
 from curidask.hash_fields import is_memo
@@ -116,11 +117,11 @@ class Encoder:
     def named(self, tag: bytes, cls: type, *parts: bytes) -> bytes:
         """Something identified by its class and parts."""
         name = class_name(cls)
-        held = self.held_by(cls) if "<locals>" in name else b""
+        held = self.held_by(cls) if is_local_class(cls) else b""
         return written(tag, text(name) + held + b"".join(parts))
 
     def held_by(self, cls: type) -> bytes:
-        """What a class that was defined in a function holds; nothing while that is what is being encoded."""
+        """What a class that is not found by its name holds; nothing while that is what is being encoded."""
         if cls in self.classes:
             return b""
         self.classes.append(cls)

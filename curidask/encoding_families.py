@@ -14,6 +14,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from curidask import code_identity
+from curidask.class_identity import is_local_class, of_class
 from curidask.encoding import BUILTIN_BASES, Encoder, Encoding, text, written
 from curidask.encoding_packages import of_package
 from curidask.errors import ParameterError
@@ -99,13 +100,14 @@ def _function(encoder: Encoder, value: Any) -> bytes:
         parts.append(encoder.at(".__defaults__", value.__defaults__))
         parts.append(encoder.at(".__kwdefaults__", value.__kwdefaults__))
         reached = code_identity.reached_values(value).items()
-        parts += [text(name) + encoder.inner(f".{name}", held) for name, held in reached]
+        attributes = ((f"attribute {name}", held) for name, held in sorted(code_identity.attributes_of(value).items()))
+        parts += [text(name) + encoder.inner(f".{name}", held) for name, held in (*reached, *attributes)]
     return written(b"fn", b"".join(parts))
 
 
 def _class(encoder: Encoder, value: Any) -> bytes:
-    held = encoder.held_by(value) if code_identity.is_local_class(value) else b""
-    return written(b"cl", text(code_identity.public_name(value)) + text(code_identity.of_class(value)) + held)
+    held = encoder.held_by(value) if is_local_class(value) else b""
+    return written(b"cl", text(code_identity.public_name(value)) + text(of_class(value)) + held)
 
 
 def _bound(encoder: Encoder, value: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""What a class that was defined in a function holds beside its source: variables, defaults and attributes."""
+"""What a class that is not found by its name holds beside its source: variables, defaults, attributes, bases."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-from curidask.code_identity import computed_defaults, is_installed, is_installed_file, is_local_class
+from curidask.class_identity import is_in_statement, is_local_class, is_written_base, statement_of
+from curidask.code_identity import computed_defaults, is_installed, is_installed_file, public_name
 from curidask.hash_fields import declared_fields, is_pydantic
 
-_GENERATED = ("<string", "<attrs generated")
+_GENERATED = "<attrs generated"
 
 
 def held_by(cls: type) -> dict[str, Any]:
@@ -27,22 +28,54 @@ def held_by(cls: type) -> dict[str, Any]:
     dict of str to object
         By where they are: ``Local.n`` is an attribute of the class, ``Local.get.k`` a variable or default of a method.
     """
-    return {
-        f"{kind.__name__}.{name}": value
-        for kind in reversed(cls.__mro__)
-        if is_local_class(kind)
-        for name, value in _held(kind)
-    }
+    found: dict[str, Any] = {}
+    for kind in reversed(cls.__mro__):
+        for name, value in _held(kind) if is_local_class(kind) else ():
+            place = f"{kind.__name__}.{name}"
+            while place in found:  # of a base of the same name
+                place += "'"
+            found[place] = value
+    return found
 
 
 def _held(cls: type) -> Iterator[tuple[str, Any]]:
-    fields = frozenset(declared_fields(cls))
+    fields = frozenset(declared_fields(cls)) if statement_of(cls) is not None else frozenset()
     for name, value in sorted(vars(cls).items()):
         functions = list(_functions(value))
         for function in functions:
             yield from ((f"{name}.{part}", held) for part, held in _around(function))
+            if not is_in_statement(cls, name, function) and not _is_generated(function):
+                yield f"{name}()", function
         if not functions and name not in fields and _is_data(cls, name, value):
             yield name, value
+    given = [base for base in _bases(cls) if not is_written_base(cls, base.__name__)]
+    if given:
+        yield "bases", tuple(map(public_name, given))
+    if statement_of(cls) is None:
+        yield from _declared(cls)
+
+
+def _bases(cls: type) -> Iterator[Any]:
+    """Its bases as they were given to it, and its metaclass where no base brings it."""
+    bases = vars(cls).get("__orig_bases__", cls.__bases__)
+    yield from (getattr(base, "__origin__", base) for base in bases if base is not object)
+    kind = type(cls)
+    if kind is not type and not any(issubclass(type(base), kind) for base in cls.__bases__):
+        yield kind
+
+
+def _declared(cls: type) -> Iterator[tuple[str, Any]]:
+    """The members of an enum and the fields of a dataclass and the like, which a statement would tell."""
+    if issubclass(cls, enum.Enum):
+        yield "members", {name: member.value for name, member in cls.__members__.items()}
+    fields: list[Any] = [
+        (f.name, f.default, f.default_factory) for f in vars(cls).get("__dataclass_fields__", {}).values()
+    ]
+    fields += [(attribute.name, attribute.default) for attribute in vars(cls).get("__attrs_attrs__", ())]
+    models = vars(cls).get("__pydantic_fields__", {}).items()
+    fields += [(name, field.annotation, field.default, field.default_factory) for name, field in models]
+    if fields:
+        yield "fields", fields
 
 
 def _is_data(cls: type, name: str, value: Any) -> bool:
@@ -74,8 +107,7 @@ def _functions(value: Any) -> Iterator[types.FunctionType]:
 
 def _around(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     """The variables and defaults of a method; not what a package has written for the class."""
-    file = function.__code__.co_filename
-    if file.startswith(_GENERATED) or is_installed_file(file):
+    if _is_generated(function):
         inner = vars(function).get("__wrapped__")
         yield from _around(inner) if isinstance(inner, types.FunctionType) else ()
         return
@@ -83,6 +115,15 @@ def _around(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         if name != "__class__":
             yield name, _content(cell)
+
+
+def _is_generated(function: types.FunctionType) -> bool:
+    """Whether a package has written a function."""
+    code = function.__code__
+    if is_installed_file(code.co_filename) or code.co_filename.startswith(_GENERATED):
+        return True
+    of_tuple = str(function.__globals__.get("__name__")).startswith("namedtuple_")
+    return of_tuple or code.co_qualname.startswith("__create_fn__")  # of dataclasses
 
 
 def _content(cell: types.CellType) -> Any:

@@ -6,10 +6,12 @@ import contextlib
 import hashlib
 import pickle
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from curidask.carried_code import local_values
+from curidask.carried_code import ObjectsOf, code_in, local_values
+from curidask.code_identity import attributes_of, is_found
 from curidask.copies import MAX_SMALL_BYTES, is_plain, other_copy, read_once_error, read_once_part, small_pickle
 from curidask.errors import ParametersChangedError, UnstableHashError, ValueChangedError
 from curidask.graph import Literal, Watch
@@ -42,7 +44,7 @@ class Snapshots:
     """
 
     def __init__(self) -> None:
-        self._copies: dict[tuple[str, bytes], Any] = {}
+        self._copies: dict[tuple[str, bytes], _Copied] = {}
         self._watched: dict[tuple[int, Identify], Watch] = {}
 
     def of_value(self, value: Any, what: str, identify: Callable[..., str], where: str) -> Literal:
@@ -86,8 +88,8 @@ class Snapshots:
         params, key = record.params, record.fixed_hash
         with contextlib.suppress(Exception):
             known = self._copies.get(_place(key, small_pickle(params) or b""))
-            if known is not None:
-                return Literal(known, key)
+            if known is not None and known.is_current and not known.holds_functions:
+                return Literal(known.value, key)
         record.check_unchanged()
         what, fix = f"The parameter set {record.name!r}", "make a second set with `dataclasses.replace(params, ...)`"
         watch = Watch(params, key, _set_hash, what, ParametersChangedError, fix)
@@ -113,16 +115,41 @@ class Snapshots:
         return Literal(value, watch.identity, watch)
 
     def _pickled(self, value: Any, key: str) -> Any:
-        """A copy, the same for all that are alike; None of what is large."""
+        """A copy, the same for all that are alike; None of what is large, or is named with what it holds."""
         data = small_pickle(value)
         if data is None:
             return None
         place = _place(key, data)
-        if place not in self._copies:
-            self._copies[place] = pickle.loads(data)
-        return self._copies[place]
+        known = self._copies.get(place)
+        if known is None or not known.is_current:
+            known = self._copies[place] = _Copied.of(data)
+        return None if known.holds_functions else known.value
 
 
 def _place(key: str, data: bytes) -> tuple[str, bytes]:
     # A pickle names functions and classes only; the key knows which they were.
     return key, hashlib.sha256(data).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Copied:
+    """A copy, with the project's functions and classes in it, which may be defined anew."""
+
+    value: Any
+    code: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, data: bytes) -> _Copied:
+        value = pickle.loads(data)
+        found = code_in([value]) if pickle.STACK_GLOBAL in data else ()
+        return cls(value, tuple(code.cls if type(code) is ObjectsOf else code for code in found))
+
+    @property
+    def holds_functions(self) -> bool:
+        """Whether there are functions in it that are the value's own, and have attributes."""
+        return any(isinstance(code, FunctionType) and attributes_of(code) for code in self.code)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether another copy would be of the same classes."""
+        return all(map(is_found, self.code))

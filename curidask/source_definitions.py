@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from curidask.source_files import FRAMEWORK
+from curidask.source_files import FRAMEWORK, MAIN
 from curidask.source_identity import Function, canonical
 from curidask.source_modules import STAGES, Statement, chain_of, digest
 from curidask.source_names import WHOLE, Names, Unseen, Use, imported, names_of
@@ -81,6 +81,7 @@ class World:
 
     changes: Changes
     known: dict[Key, Definition] = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
 
 
 _WORLDS: dict[tuple[Scope, ...], World] = {}
@@ -93,7 +94,7 @@ def world_of(resolver: Resolver, modules: tuple[str, ...]) -> World:
     if scopes not in _WORLDS:
         if len(_WORLDS) >= _KEPT_WORLDS:
             _WORLDS.clear()
-        _WORLDS[scopes] = World(find_changes(resolver, scopes))
+        _WORLDS[scopes] = World(find_changes(resolver, scopes), modules=tuple(scope.module for scope in scopes))
     return _WORLDS[scopes]
 
 
@@ -112,6 +113,14 @@ class Definitions:
     resolver: Resolver
     world: World
     titles: dict[Statement, str] = field(default_factory=dict)
+
+    def is_rebound(self, key: Key) -> bool:
+        """Whether the script, or cells that are run again, may bind a name to something else between two calls."""
+        scope, name = key
+        if scope.around is not None or not isinstance(name, str) or name not in scope.table.entries:
+            return False
+        by_script = scope.module in MAIN and scope.table.is_repeated(name)
+        return by_script or any(other.module in MAIN for other, _ in self.world.changes.get(key, ()))
 
     def of(self, key: Key) -> Definition:
         """The definition of a key."""

@@ -6,14 +6,16 @@ it is the project's. Only the source counts, never a value.
 
 from __future__ import annotations
 
+import ast
 import types
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from curidask.code_identity import public_name
+from curidask.code_identity import has_source, public_name
 from curidask.source_definitions import Definition, Definitions, Part, world_of
 from curidask.source_files import LoadedSources, Sources
+from curidask.source_identity import Function
 from curidask.source_modules import digest
 from curidask.source_names import Unseen
 from curidask.source_place import Place, closure_values, find, layers, members, module_of, name_of
@@ -36,12 +38,21 @@ class CodeOf:
         What may lead to more code and cannot be followed.
     packages : tuple of str
         The installed packages that are used, by their top-level names, without the standard library.
+    lost : tuple of function
+        Those without a source among what was asked for: what they do is to be told from what they are.
+    modules : tuple of str
+        Those of the project in which all this was looked for.
+    rebound : tuple of (str, str)
+        Module and name of what a script may bind to something else while it runs.
     """
 
     digest: str
     parts: tuple[Part, ...]
     unfollowed: tuple[str, ...]
     packages: tuple[str, ...]
+    lost: tuple[types.FunctionType, ...] = ()
+    modules: tuple[str, ...] = ()
+    rebound: tuple[tuple[str, str], ...] = ()
 
 
 def code_of(value: Any, sources: Sources | None = None) -> CodeOf:
@@ -65,7 +76,8 @@ def code_of(value: Any, sources: Sources | None = None) -> CodeOf:
     lost = [name_of(v) for v, place in found if place is None and resolver.is_local(module_of(v))]
     named = lost if places or lost else [public_name(v) for v, _ in found]
     given = {name for v, _ in found for name in closure_values(v, resolver.sources)}
-    return _reached(places, resolver, given, lost, named)
+    made = _reached(places, resolver, given, lost, named)
+    return replace(made, lost=tuple(v for v, place in found if _is_lost(v, place, resolver)))
 
 
 def methods_of(cls: type, sources: Sources | None = None) -> CodeOf:
@@ -76,6 +88,13 @@ def methods_of(cls: type, sources: Sources | None = None) -> CodeOf:
     """
     resolver = Resolver(sources or LoadedSources())
     return _reached([place for kind in cls.__mro__ for place in members(kind, resolver)], resolver)
+
+
+def _is_lost(value: Any, place: Place | None, resolver: Resolver) -> bool:
+    """Whether a function of the project has no source: at its place, if any, stands only how it was made."""
+    if not isinstance(value, types.FunctionType) or not resolver.is_local(module_of(value)) or has_source(value):
+        return False
+    return place is None or not isinstance(place.statement.node, Function | ast.Lambda)
 
 
 def _placed(value: Any, resolver: Resolver, seen: list[Any]) -> Iterator[tuple[Any, Place | None]]:
@@ -99,6 +118,7 @@ def _reached(
     lost: Sequence[str] = (),
     named: Sequence[str] = (),
 ) -> CodeOf:
+    own = {place.key for place in places}
     titles = {place.statement: place.title for place in places}
     definitions = Definitions(resolver, world_of(resolver, tuple(place.module for place in places)), titles)
     found: dict[Key, Definition] = {}
@@ -115,6 +135,8 @@ def _reached(
         tuple(made.part for made in found.values()),
         tuple(dict.fromkeys(_unfollowed(found, given, lost))),
         tuple(sorted({name for made in found.values() for name in made.packages})),
+        modules=definitions.world.modules,
+        rebound=tuple((key[0].module, str(key[1])) for key in found if key not in own and definitions.is_rebound(key)),
     )
 
 

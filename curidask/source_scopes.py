@@ -44,6 +44,11 @@ class Scope:
     around: Scope | None = None
     problem: str = ""
 
+    @property
+    def module(self) -> str:
+        """The name of the module, of a scope that is one."""
+        return self.title.rstrip(".") or MAIN[0]
+
     def absolute(self, what: Import) -> str:
         """The full name of the module that is imported from."""
         package = self.package.split(".") if what.level else []

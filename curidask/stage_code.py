@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curidask.carried_code import ObjectsOf, code_in
-from curidask.code_identity import is_local_class
+from curidask.carried_code import ObjectsOf, code_in, unread
+from curidask.class_identity import is_local_class
+from curidask.code_identity import has_source
 from curidask.errors import StageDefinitionError
 from curidask.hash_fields import has_fields
 from curidask.hashing import digest
+from curidask.reloaded import Name, Reloaded
 from curidask.source_files import LoadedSources, Sources
 from curidask.source_place import closure_values
 from curidask.source_reach import CodeOf, Part, code_of, methods_of
@@ -41,7 +43,12 @@ class StageCodes:
     root: Path
     sources: Sources = field(default_factory=LoadedSources)
     _known: dict[tuple[Any, ...], StageCode] = field(default_factory=dict)
+    _rebound: dict[tuple[Any, ...], list[Name]] = field(default_factory=dict)
+    _reloaded: Reloaded = field(init=False)
     _kept: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._reloaded = Reloaded(self.sources)
 
     @property
     def by_key(self) -> dict[str, StageCode]:
@@ -61,13 +68,19 @@ class StageCodes:
             For a value in the stage's closure.
         """
         given = {_same(code): code for code in _given(spec, params, gathered, values)}
-        known = self._known.get((id(spec), *given))
+        self._reloaded.look()
+        place = (self._reloaded.times, id(spec), *given, *_unread(spec, given.values()))
+        names = self._rebound.get(place)
+        known = None if names is None else self._known.get((place, *map(self._reloaded.value, names)))
         if known is None:
             self._kept += [spec, *given.values()]  # or others might get their addresses
-            known = self._known[id(spec), *given] = self._made(spec, given.values())
+            names = self._rebound[place] = []
+            known = self._made(spec, given.values(), names)
+            self._known[place, *map(self._reloaded.value, names)] = known
         return known
 
-    def _made(self, spec: StageSpec, given: Iterable[Any]) -> StageCode:
+    def _made(self, spec: StageSpec, given: Iterable[Any], names: list[Name]) -> StageCode:
+        """The code; `names` get those of which the values count at the moment."""
         if spec.version:
             return StageCode(f"version {spec.version}")
         mode = spec.code or self.mode
@@ -87,7 +100,12 @@ class StageCodes:
         where = f"{spec.where}, which was made in a function"
         closure = digest(dict(held), where=where) if held else ""
         extra = [self._extra(spec, each) for each in spec.extra_code]
-        whole = digest(("code", [code.digest for code in found], closure, [of_extra for of_extra, _ in extra]))
+        lost = [digest(unread(function)) for code in found for function in code.lost]
+        names += sorted({name for code in found for name in code.rebound} | self._reloaded.stale)
+        self._reloaded.watch(dict.fromkeys(name for code in found for name in code.modules))
+        lost += map(self._reloaded.value, names)
+        parts_of_key = [[code.digest for code in found], closure, [of_extra for of_extra, _ in extra]]
+        whole = digest(("code", *parts_of_key, *([lost] if lost else [])))
         reached = [part for code in found for part in code.parts] + [part for _, parts in extra for part in parts]
         parts = tuple({part.name: part for part in reached}.values())
         unfollowed = tuple(dict.fromkeys(text for code in found for text in code.unfollowed))
@@ -156,16 +174,32 @@ def _given(spec: StageSpec, params: Any, gathered: Iterable[Any], values: Iterab
         used = [params]
     else:
         used = [ObjectsOf(type(params)), *(_at(params, name) for name in spec.params)]
-    return code_in([*used, *gathered, *values])
+    return code_in([*used, *gathered, *values, *_without_source([spec.function])])
+
+
+def _unread(spec: StageSpec, given: Iterable[Any]) -> list[str]:
+    """What functions are that have no source, as that may be another at each call."""
+    return [digest(unread(function)) for function in _without_source([spec.function, *given])]
+
+
+def _without_source(values: Iterable[Any]) -> list[types.FunctionType]:
+    return [value for value in values if isinstance(value, types.FunctionType) and not has_source(value)]
 
 
 def _same(code: Any) -> Any:
     """Equal for functions, and for classes, that were made by the same statement."""
     made = code.cls if type(code) is ObjectsOf else code
-    functions = [made] if isinstance(made, types.FunctionType) else vars(made).values() if is_local_class(made) else ()
-    first = next((f.__code__ for f in functions if isinstance(f, types.FunctionType)), None)
-    place = id(made) if first is None else (made.__module__, made.__qualname__, first.co_filename, first)
-    return type(code) is ObjectsOf, place
+    return type(code) is ObjectsOf, _made_by(made)
+
+
+def _made_by(made: Any) -> Any:
+    if isinstance(made, types.FunctionType):
+        return made.__module__, made.__qualname__, made.__code__.co_filename, made.__code__
+    if not is_local_class(made):
+        return id(made)
+    functions = [(name, f.__code__) for name, f in vars(made).items() if isinstance(f, types.FunctionType)]
+    around = (*made.__bases__, type(made))
+    return made.__module__, made.__qualname__, tuple(functions), tuple(map(_made_by, around)) if functions else id(made)
 
 
 def _at(params: Any, path: str) -> Any:

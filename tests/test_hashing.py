@@ -20,6 +20,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import types
 import uuid
 import weakref
 from dataclasses import dataclass, field
@@ -731,11 +732,13 @@ class Empty:
     pass
 
 
-def test_classes_count_by_name_for_their_instances() -> None:
+def test_classes_count_by_name_for_their_instances(monkeypatch: pytest.MonkeyPatch) -> None:
     def make(body: str, module: str) -> Any:
-        space: dict[str, Any] = {"__name__": module, "dataclass": dataclass, "enum": enum}
-        exec(compile(body, "<made>", "exec", dont_inherit=True), space)
-        return space
+        made = types.ModuleType(module)
+        vars(made).update({"dataclass": dataclass, "enum": enum})
+        monkeypatch.setitem(sys.modules, module, made)
+        exec(compile(body, "<made>", "exec", dont_inherit=True), vars(made))
+        return vars(made)
 
     plain = "class Thing:\n    def __init__(self, **named): self.__dict__.update(named)\n"
     methods = plain + "    def more(self): return 1\n    LIMIT = 3\n"
@@ -744,8 +747,8 @@ def test_classes_count_by_name_for_their_instances() -> None:
     for one, other in (
         (make(plain, "a")["Thing"](a=1), make(methods, "b")["Thing"](a=1, new=None)),
         (make(plain, "__main__")["Thing"](a=1), make(plain, "_private")["Thing"](a=1)),
-        (make(fields, "a")["Thing"](), make(fields + "    new: object = None\n", "b")["Thing"]()),
-        (make(colours, "a")["Thing"].RED, make(colours + "    BLUE = 2\n", "b")["Thing"].RED),
+        (make(fields, "c")["Thing"](), make(fields + "    new: object = None\n", "d")["Thing"]()),
+        (make(colours, "e")["Thing"].RED, make(colours + "    BLUE = 2\n", "f")["Thing"].RED),
     ):
         assert digest(one) == digest(other)
     renamed = make(fields.replace("Thing", "Other"), "a")["Other"]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 import csv
+import enum
 import functools
 import io
+import os
+import threading
 import time
+import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -397,7 +401,85 @@ def by_fields(k: int) -> type:
     return Local
 
 
+class HoldsK:
+    k = 0
+
+    def get(self) -> int:
+        return self.k
+
+
+class Doubled:
+    k = 0
+
+    def get(self) -> int:
+        return self.k * 2 // 2
+
+
+class Naming(type):
+    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Any:
+        return super().__new__(cls, name, bases, {**namespace, "get": lambda self: self.k})
+
+
+GETS = [lambda self: 1, lambda self: 2, lambda self: 3, lambda self: 4, lambda self: 5]
+
+
+def by_type(k: int) -> type:
+    return type("D", (HoldsK,), {"k": k})
+
+
+def by_new_class(k: int) -> type:
+    return types.new_class("D", (HoldsK,), {}, lambda namespace: namespace.update(k=k))
+
+
+def by_metaclass(k: int) -> type:
+    return Naming("D", (), {"k": k})  # type: ignore[no-any-return]
+
+
+def by_function_of_a_type(k: int) -> type:
+    return type("D", (), {"get": GETS[k - 1]})
+
+
+def by_made_fields(k: int) -> type:
+    made = make_dataclass("D", [("x", int, 3)], namespace={"get": lambda self: self.offset + k - 1})
+    made.offset = 1  # type: ignore[attr-defined]
+    return made
+
+
+def by_later_function(k: int) -> type:
+    class Local:
+        pass
+
+    Local.get = GETS[k - 1]  # type: ignore[attr-defined]
+    return Local
+
+
+def by_branch(k: int) -> type:
+    class Local:
+        if k % 2:
+
+            def get(self) -> int:
+                return self.k
+
+        else:
+
+            def get(self) -> int:
+                return self.k + 0
+
+        n = 1
+
+    Local.k = k  # type: ignore[attr-defined]
+    return Local
+
+
+def by_same_statement(k: int) -> type:
+    """Of the name of another class of the module, which it is not."""
+    return type("HoldsK", (), {"k": k, "get": HoldsK.get})
+
+
 LOCAL = [by_closure, by_property, by_attribute, by_default, by_base, by_wrapped, by_fields]
+CALLED = [by_type, by_new_class, by_metaclass, by_function_of_a_type, by_made_fields, by_later_function]
+CALLED += [by_branch, by_same_statement]
+"""Makers of classes of which no statement says all."""
 
 
 @pytest.mark.parametrize("make", LOCAL)
@@ -411,10 +493,70 @@ def test_objects_of_local_classes_are_what_their_classes_hold(
     assert [record.state["got"] for record in [*records, inside]] == [1, 2, 3, 4, 5, 7]
 
 
-@pytest.mark.parametrize("make", LOCAL)
+def test_objects_of_classes_that_a_call_made_are_what_their_classes_hold(opened: Open) -> None:
+    manager = opened(live=False)
+    records = [[ask(cf.Record(manager, Params("a")), make(k)()) for k in (1, 2, 3)] for make in CALLED]
+    for made, make in zip(records, CALLED, strict=True):
+        made += [ask_class(cf.Record(manager, Params("b")), make(k)) for k in (4, 5)]
+    manager.finish()
+    found = {make.__name__: [r.state["got"] for r in made] for made, make in zip(records, CALLED, strict=True)}
+    assert found == {make.__name__: [1, 2, 3, 4, 5] for make in CALLED}
+
+
+@pytest.mark.parametrize("make", [*LOCAL, *CALLED])
 def test_parameter_sets_with_objects_of_local_classes_are_different(make: Callable[[int], type]) -> None:
     one, again, other = (Params("a", weights=[make(k)()]).params_hash() for k in (1, 1, 2))
     assert one == again != other
+
+
+@pytest.mark.parametrize(
+    "different",
+    [
+        lambda: [type("D", (base,), {"k": 1}) for base in (HoldsK, Doubled)],
+        lambda: [type("D", (), {"get": get}) for get in (lambda self: 1, lambda self: 2)],
+        lambda: [kind("D", (), {"k": 1}) for kind in (type, Naming)],
+        lambda: [twice_a_statement(which) for which in (1, 2)],
+        lambda: [by_given_base(base) for base in (HoldsK, Doubled)],
+        lambda: [type(enum.Enum("En", {"A": 1}, type=mixed(n)).A) for n in (1, 2)],
+        lambda: [enum.Enum("En", {"A": 1, "B": n}) for n in (1, 2)],
+    ],
+    ids=["bases", "functions", "metaclasses", "statements", "base of an argument", "mixin of an enum", "members"],
+)
+def test_classes_of_one_name_are_different(different: Callable[[], list[type]]) -> None:
+    def of(values: list[Any]) -> str:
+        return Params("a", weights=values).params_hash()
+
+    one, other = ([kind.A if issubclass(kind, enum.Enum) else kind() for kind in different()] for _ in range(2))
+    assert of(one) == of(other) != of(one[::-1])
+    kinds, again = different(), different()
+    assert of(kinds) == of(again) != of(kinds[::-1])
+
+
+def twice_a_statement(which: int) -> type:
+    if which == 1:
+
+        class Local:
+            def get(self) -> int:
+                return 1
+
+    else:
+
+        class Local:  # type: ignore[no-redef]
+            def get(self) -> int:
+                return 2
+
+    return Local
+
+
+def by_given_base(base: type) -> type:
+    class Local(base):  # type: ignore[misc]
+        pass
+
+    return Local
+
+
+def mixed(n: int) -> type:
+    return type("Mix", (), {"__call__": [lambda self: 1, lambda self: 2][n - 1]})
 
 
 def test_a_local_class_that_changes_after_the_call_is_an_error(opened: Open) -> None:
@@ -478,6 +620,122 @@ def test_what_a_local_class_holds_and_cannot_be_told_is_refused_by_name(manager:
 
     with pytest.raises(CuridaskError, match=r"Local\.get\.lock"):
         ask(cf.Record(manager, Params("a")), Local())
+
+
+class Patched:
+    def get(self) -> int:
+        return self.forward()
+
+    def forward(self) -> int:
+        return 1
+
+
+def forward(self: Any) -> int:
+    return 2
+
+
+def new_forward(self: Any) -> int:
+    return 3
+
+
+def patched(function: Callable[..., Any]) -> Patched:
+    made = Patched()
+    made.forward = types.MethodType(function, made)  # type: ignore[method-assign]
+    return made
+
+
+class Called:
+    def __init__(self, function: Callable[[], int]) -> None:
+        self.function = function
+
+    def get(self) -> int:
+        return self.function()
+
+
+def test_functions_that_are_bound_to_an_object_alone_go_with_it(manager: cf.ArtifactManager) -> None:
+    given = [patched(forward), patched(new_forward), patched(lambda self: 4), Called(types.MethodType(int, 5))]
+    given += [Called(Patched().forward), Called(types.MethodType(lambda n: n + 1, 5))]
+    records = [ask(cf.Record(manager, None), obj=each) for each in given]
+    records += [ask(cf.Record(manager, Params("a", weights=each)), obj=each) for each in given]
+    manager.finish()
+    assert [record.state["got"] for record in records] == [2, 3, 4, 5, 1, 6] * 2
+
+
+class AtHome:
+    """An object that other processes cannot make again."""
+
+    def __init__(self) -> None:
+        self.home = os.getpid()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["home"] != os.getpid():
+            raise RuntimeError("not at home")
+        self.__dict__.update(state)
+
+
+class Locked:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __curidask_hash__(self) -> str:
+        return "locked"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [(AtHome, "RuntimeError: not at home"), (Locked, "The value in the state 'given' (Locked) cannot be sent")],
+)
+def test_what_cannot_be_sent_is_told(tmp_path: Path, workers: Connection, given: type, said: str) -> None:
+    @cf.stage(["given"], ["o"], [JsonCacher])
+    def take(record: Any, given: Any) -> int:
+        return 1
+
+    manager = cf.ArtifactManager("sent", cache=str(tmp_path / "cache"), cluster=workers.client)
+    record = cf.Record(manager, None)
+    record.state["given"] = given()
+    with pytest.raises(CuridaskError) as caught:
+        assert take(record).state["o"]
+    manager.close(status="failed")
+    told = str(caught.value)
+    assert said in told
+    assert "stage 'take'" in told
+    assert "use plain data and make the object inside the stage" in told
+
+
+def tagged() -> int:
+    return 5
+
+
+def test_attributes_of_functions_count(manager: cf.ArtifactManager) -> None:
+    @cf.stage(None, ["tag"], [JsonCacher])
+    def ask_tag(record: Any, function: Any) -> Any:
+        return function.tag
+
+    records = []
+    for tag in (1, 2):
+
+        def local() -> None:
+            pass
+
+        local.tag = tag  # type: ignore[attr-defined]
+        records.append(ask_tag(cf.Record(manager, None), function=local))
+    manager.finish()
+    assert [record.state["tag"] for record in records] == [1, 2]
+
+
+@pytest.mark.parametrize("given", [lambda: tagged, lambda: [tagged]])
+def test_an_attribute_of_a_function_that_changes_after_the_call_is_an_error(
+    opened: Open, given: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @cf.stage(None, ["tag"], [JsonCacher])
+    def ask_tag(record: Any, given: Any) -> Any:
+        return (given[0] if isinstance(given, list) else given).tag
+
+    manager = opened(live=False)
+    monkeypatch.setattr(tagged, "tag", 1, raising=False)
+    ask_tag(cf.Record(manager, None), given=given())
+    monkeypatch.setattr(tagged, "tag", 2)
+    assert "was changed after the call" in failure(manager)
 
 
 def test_what_is_large_in_a_function_is_watched(in_process: cf.ArtifactManager) -> None:

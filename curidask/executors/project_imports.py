@@ -204,7 +204,8 @@ class ImportedProject:
         sys.meta_path.insert(0, self._outside_finder)
         self._forget_finders()
         for name, places in self._packages.items():
-            _make_package(name, places)
+            if "." not in name:  # the others are found in those
+                _make_package(name, places)
         importlib.invalidate_caches()
 
     def _find_taken(self) -> dict[str, str]:
@@ -337,10 +338,7 @@ def _make_package(name: str, places: Sequence[str]) -> None:
         del sys.modules[other]  # another project's, or an installed package
     spec = ModuleSpec(name, None, is_package=True)
     spec.submodule_search_locations = list(places)
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    parent, _, child = name.rpartition(".")
-    if parent in sys.modules:
-        setattr(sys.modules[parent], child, module)
+    sys.modules[name] = importlib.util.module_from_spec(spec)
 
 
 def _unbind(name: str, module: types.ModuleType) -> None:

@@ -26,6 +26,7 @@ from curidask.executors.gate import Gate
 from curidask.executors.project_files import Place
 from curidask.executors.script import Script, give_to_children, script_namespace, script_of, set_up
 from curidask.executors.stay import Stay
+from curidask.graph import Literal
 from curidask.hash_fields import field_values
 from curidask.stage_spec import StageSpec
 
@@ -158,7 +159,8 @@ def _explain(specs: Sequence[StageSpec], error: Exception) -> None:
 def _check_job(job: Job, error: Exception) -> None:
     fields = {} if job.record.params is None else field_values(job.record.params)
     given = {name: literal.value for name, literal in job.kwargs.items()}
-    for kind, values in (("parameter", fields), ("keyword argument", given)):
+    state = {name: source.value for name, source in job.inputs.items() if isinstance(source, Literal)}
+    for kind, values in (("parameter", fields), ("keyword argument", given), ("value in the state", state)):
         for name, value in values.items():
             try:
                 pickled(CodePickler, value)
@@ -279,7 +281,16 @@ def load_jobs(batch_id: str, data: bytes) -> tuple[Row, ...]:
     """Unpack a batch of jobs; the code they name must be the current one."""
     jobs = _batches.get(batch_id)
     if jobs is None:
-        jobs = _batches[batch_id] = pickle.loads(data)
+        try:
+            jobs = _batches[batch_id] = pickle.loads(data)
+        except (CuridaskError, ImportError):
+            raise
+        except Exception as error:
+            raise UnpicklableError(
+                f"What stages are given (parameters, arguments, values in the state) was sent, but a worker cannot "
+                f"make it again: {type(error).__name__}: {error}",
+                fix="use plain data and make the object inside the stage, or run in this process with --parallel 0",
+            ) from error
         if len(_batches) > KEPT_BATCHES:
             _batches.popitem(last=False)
     return jobs

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from textwrap import dedent
@@ -10,7 +13,7 @@ import pytest
 
 import curidask as cf
 from curidask.errors import StageDefinitionError
-from tests.conftest import Project
+from tests.conftest import Project, clean_environment
 
 KINDS: dict[str, tuple[str, str, str, str]] = {
     "body": ("def f(): return 1", "m.f()", "return 1", "return 2"),
@@ -527,3 +530,290 @@ def test_the_code_of_values_counts_for_the_stages_that_get_them(project: Project
     assert ran == each(BY_THINGS)
     assert [name for name in BY_TEN if first[name] == second[name]] == []
     assert [name for name in BY_THINGS if first[name] == third[name]] == []
+
+
+NAMELESS = """
+import abc, collections, dataclasses, enum, types
+
+class Base:
+    def __init__(self, x=1): self.x = x
+    def get(self): return self.x * self.k + 1
+
+class Meta(type):
+    def __call__(cls, *args): return super().__call__(*[2 * arg for arg in args])
+
+LOOPED = []
+for depth in (1, 2):
+    class Model:
+        layers = depth
+        def get(self): return self.layers + 3
+    LOOPED.append(Model())
+
+class Twice:
+    def get(self): return 4
+FIRST = Twice()
+class Twice(Twice):
+    def get(self): return super().get() + 5
+SECOND = Twice()
+
+def patched(n):
+    made = dataclasses.make_dataclass("Patched", [], bases=(Base,))
+    made.get = (lambda self: 6) if n == 1 else (lambda self: 7)
+    return made()
+
+class Loud:
+    def get(self): return self.value + 8
+class Noise(Loud, enum.Enum):
+    BANG = 1
+
+made = {f"m{i}": type("Model", (Base,), {"k": 10 * i})(3) for i in range(1, 3)}
+made |= {f"loop{i}": model for i, model in enumerate(LOOPED)}
+made["first"], made["second"] = FIRST, SECOND
+made["other"] = type("Base", (Base,), {"k": 11})(2)
+made["fields"] = dataclasses.make_dataclass("MD", [("a", int, 12)], namespace={"get": lambda self: self.a + 13})()
+made["new"] = types.new_class("New", (Base,), {}, lambda body: body.update(k=14))(2)
+made["meta"] = Meta("Dyn", (Base,), {"k": 15})(2)
+made["abstract"] = abc.ABCMeta("Abs", (Base,), {"k": 16})(2)
+made["mixed"] = enum.Enum("En", {"A": 17}, type=type("Mix", (), {"get": lambda self: self.value + 18})).A
+made["tuple"] = type("T", (collections.namedtuple("T", "a"),), {"get": lambda self: self.a + 19})(2)
+made["patched1"], made["patched2"] = patched(1), patched(2)
+made["noise"] = Noise.BANG
+"""
+NAMELESS_EDITS = {
+    "self.k + 1": {"m1", "m2", "other", "new", "meta", "abstract"},
+    "2 * arg": {"meta"},
+    "depth in (1": {"loop0"},
+    "self.layers + 3": {"loop0", "loop1"},
+    "return 4": {"first", "second"},
+    "get() + 5": {"second"},
+    "self: 6": {"patched1"},
+    "self: 7": {"patched2"},
+    "value + 8": {"noise"},
+    "(3)": {"m1", "m2"},
+    '"k": 11': {"other"},
+    "int, 12": {"fields"},
+    "a + 13": {"fields"},
+    "k=14": {"new"},
+    '"k": 15': {"meta"},
+    '"k": 16': {"abstract"},
+    '"A": 17': {"mixed"},
+    "value + 18": {"mixed"},
+    "a + 19": {"tuple"},
+}
+"""What an edit of the last number changes."""
+
+NAMELESS_RUN = """
+from dataclasses import dataclass
+from typing import Any
+import curidask as cf
+from curidask.caching import JsonCacher
+import things
+
+@dataclass
+class Params(cf.ExperimentParameters):
+    held: Any = None
+
+@cf.stage(None, ["o"], [JsonCacher])
+def by_params(record):
+    return record.params.held.get()
+
+@cf.stage(None, ["o"], [JsonCacher])
+def by_class(record, kind, held):
+    return [kind.__name__, held[0].get()]
+
+def get_params():
+    return [Params(name, held) for name, held in things.made.items()]
+
+def run(param_sets, manager):
+    for params in param_sets:
+        records = [by_params(cf.Record(manager, params))]
+        records += [by_class(cf.Record(manager, None), type(params.held), [params.held])]
+        print("values", params.name, [record.state["o"] for record in records])
+"""
+
+
+def test_classes_that_are_not_found_by_their_name_count(project: Project) -> None:
+    project.write("experiments/e.py", NAMELESS_RUN)
+
+    def results(*options: str) -> dict[str, str]:
+        done = project.experiment("e", "--no-report", *(options or ("--parallel", "0")))
+        assert done.returncode == 0, done.stderr
+        lines = [line.split(maxsplit=2) for line in done.stdout.splitlines() if line.startswith("values ")]
+        return {name: value for _, name, value in lines}
+
+    project.write("things.py", NAMELESS)
+    first = results()
+    assert len(first) == len(set(first.values()))
+    assert results("--parallel", "2", "--cache", "other") == first
+    left = dict(NAMELESS_EDITS)
+    while left:
+        text, changed = NAMELESS, set[str]()
+        for old, names in list(left.items()):
+            if not names & changed:  # so that each edit is what changes them
+                number = re.findall(r"\d+", old)[-1]
+                assert NAMELESS.count(old) == 1, old
+                text = text.replace(old, old.replace(number, str(int(number) + 20)))
+                changed |= left.pop(old)
+        project.write("things.py", text)
+        now = results()
+        assert {name for name, value in now.items() if value != first[name]} == changed
+    project.write("things.py", NAMELESS)
+    assert results() == first
+
+
+TYPED = """
+import curidask as cf
+import helper
+from curidask.caching import JsonCacher
+LIMITS = [100]
+class Adds:
+    offset = 200
+    def get(self): return self.offset
+def inner(): return 300
+def outer(): return inner() + helper.f()
+class Given:
+    def get(self): return 400
+@cf.stage(None, ["o"], [JsonCacher])
+def s(record, given): return [outer(), LIMITS, Adds().get(), given.get(), 500]
+stages = []
+for i in (600, 700):
+    made = {"__name__": __name__}
+    exec(f"def s2(record): return {i}", made)
+    stages.append(cf.stage(None, ["o"], [JsonCacher])(made["s2"]))
+with cf.ArtifactManager("typed", cache="cache") as m:
+    print([s(cf.Record(m, None), given=Given()).state["o"], [each(cf.Record(m, None)).state["o"] for each in stages]])
+    def inner(): return 301
+    LIMITS.append(101)
+    print(s(cf.Record(m, None), given=Given()).state["o"])
+"""
+
+
+@pytest.mark.parametrize("way", ["-c", "-"])
+def test_code_without_a_source_counts(project: Project, way: str) -> None:
+    project.write("helper.py", "def f(): return 0\n")
+
+    def printed(text: str) -> list[str]:
+        command = [sys.executable, way, *([text] if way == "-c" else [])]
+        env = clean_environment() | {"PYTHONPATH": str(project.root)}
+        done = subprocess.run(
+            command, input=text, cwd=project.root, env=env, capture_output=True, text=True, timeout=90, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    def expected(*numbers: int) -> list[str]:
+        a, b, c, d, e, f, g, other = numbers
+        return [f"[[{c}, [{a}], {b}, {d}, {e}], [{f}, {g}]]", f"[{other}, [{a}, 101], {b}, {d}, {e}]"]
+
+    assert printed(TYPED) == expected(100, 200, 300, 400, 500, 600, 700, 301)
+    edited = TYPED
+    for number in (100, 200, 300, 400, 500, 600, 700, 301):
+        edited = edited.replace(str(number), str(number + 50))
+    assert printed(edited) == expected(150, 250, 350, 450, 550, 650, 750, 351)
+    project.write("helper.py", "def f(): return 1\n")
+    assert printed(TYPED) == expected(100, 200, 301, 400, 500, 600, 700, 302)
+
+
+CHANGING = """
+import importlib, time, pathlib
+import curidask as cf
+import helper
+from curidask.caching import JsonCacher
+from helper import taken, TAKEN
+from package import passed_on
+
+def h(): return inner()
+def inner(): return 1
+SIZE = 2
+
+class Model:
+    def get(self): return inner()
+
+@cf.stage(None, ["o"], [JsonCacher])
+def s(record, given=None):
+    names = [SIZE, helper.LIMIT, TAKEN, each]
+    return [*names, h(), helper.f(), taken(), passed_on(), Model().get(), given and given.get()]
+
+def said():
+    found = [s(cf.Record(m, None)), s(cf.Record(m, None), given=Model())]
+    print([record.state["o"] for record in found])
+
+m = cf.ArtifactManager("changing", cache="cache")
+for each in (3, 4):
+    said()
+    class Model:
+        size = each
+        def get(self): return [inner(), self.size]
+def inner(): return 5
+said()
+SIZE = 6
+said()
+helper_file = pathlib.Path("helper.py")
+helper_file.write_text(helper_file.read_text().replace("7", "78"))
+said()
+importlib.reload(helper)
+said()
+from helper import taken
+said()
+for value in (8, 9):
+    helper.LIMIT = value
+    said()
+m.close()
+"""
+
+
+HELPER = "LIMIT = TAKEN = 7\ndef f(): return 7\ndef taken(): return 7\n"
+
+
+def test_what_a_script_binds_anew_counts(project: Project) -> None:
+    project.write("helper.py", HELPER)
+    project.write("package.py", "from helper import taken as passed_on\n")
+    project.write("changing.py", CHANGING)
+    plain = CHANGING.replace("@cf.stage", "# ").replace("cf.Record(m, None)", "m")
+    project.write("plain.py", plain.replace('[record.state["o"] for record in found]', "found"))
+    found = project.script("changing.py")
+    project.write("helper.py", HELPER)
+    expected = project.script("plain.py")
+    assert len(expected) == 9
+    assert found == expected
+    project.write("helper.py", HELPER)
+    assert project.script("changing.py") == expected
+
+
+CELLS = """
+from IPython.core.interactiveshell import InteractiveShell
+
+shell = InteractiveShell.instance(colors="NoColor")
+def run(cell):
+    shell.run_cell(cell, store_history=True).raise_error()
+
+run('''import curidask as cf
+from curidask.caching import JsonCacher
+from dataclasses import dataclass
+m = cf.ArtifactManager("cells", cache="cache")''')
+run("def h(): return 1")
+run("SIZE = 2")
+run("class Given:\\n    def get(self): return 3")
+run("@dataclass\\nclass Fields:\\n    size: int = 4")
+run('''@cf.stage(None, ["o"], [JsonCacher])
+def s(record, given): return [h(), SIZE, given.get(), Fields().size, each]
+def said(): print(s(cf.Record(m, None), given=Given()).state["o"])''')
+said = "for each in (5, 6): said()"
+run(said)
+run("def h(): return 10")
+run(said)
+run("SIZE = 20")
+run(said)
+run("class Given:\\n    def get(self): return 30")
+run(said)
+run("@dataclass\\nclass Fields:\\n    size: int = 40")
+run(said)
+run("SIZE = 2")
+run(said)
+"""
+
+
+def test_cells_that_are_run_again_count_for_stages_of_others(project: Project) -> None:
+    project.write("cells.py", CELLS)
+    values = [[1, 2, 3, 4], [10, 2, 3, 4], [10, 20, 3, 4], [10, 20, 30, 4], [10, 20, 30, 40], [10, 2, 30, 40]]
+    assert project.script("cells.py") == [str([*value, each]) for value in values for each in (5, 6)]

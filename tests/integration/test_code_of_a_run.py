@@ -562,3 +562,42 @@ if __name__ == "__main__":
     with cf.ArtifactManager("named", parallel=int(sys.argv[1])) as manager:
         print(yaml.WHO, look(cf.Record(manager, None)).state["seen"])
 """
+
+
+PACKAGES = {
+    "lib/__init__.py": "",
+    "lib/sub/deep.py": "def f(): return 1",
+    "lib/sub/more/__init__.py": "from . import inner\nfrom .low.last import f as g\ndef f(): return inner.f() + g()",
+    "lib/sub/more/inner.py": "def f(): return 2",
+    "lib/sub/more/low/last.py": "from ...deep import f as up\ndef f(): return 3 + up()",
+    "lib/other/late.py": "def f(): return 10",
+    "free/plain.py": "def f(): return 20",
+    "free/under/plain.py": "import lib.sub.more.low.last\ndef f(): return 30 + lib.sub.more.low.last.f()",
+    "free/full/__init__.py": "def f(): return 40",
+    "free/full/bare/plain.py": "def f(): return 50",
+    "experiments/mixed.py": """
+import curidask as cf
+import lib.sub.deep, lib.sub.more
+import free.plain, free.under.plain, free.full.bare.plain as bare
+
+@cf.stage(None, ["o"])
+def s(record):
+    import lib.other.late
+    top = [lib.sub.deep.f(), lib.sub.more.f(), lib.other.late.f(), free.plain.f(), free.under.plain.f()]
+    return [*top, free.full.f(), free.full.bare.plain.f(), bare.f()]
+
+def get_params():
+    return [cf.ExperimentParameters("a")]
+
+def run(param_sets, manager):
+    print(s(cf.Record(manager, param_sets[0])).output)
+""",
+}
+
+
+@pytest.mark.parametrize("parallel", ["0", "1"])
+def test_packages_with_and_without_an_init_file_are_imported_in_each_other(project: Project, parallel: str) -> None:
+    for name, text in PACKAGES.items():
+        project.write(name, text)
+    done = project.experiment("mixed", "--parallel", parallel)
+    assert done.stdout == "[1, 6, 10, 20, 34, 40, 50, 50]\n", done.stderr
