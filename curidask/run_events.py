@@ -49,6 +49,13 @@ class InputUnavailable:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """The executor could not take these tasks, and raised."""
+
+    tasks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class HeldElsewhere:
     """The task did not run because somebody else is computing it."""
 
@@ -105,6 +112,7 @@ Event = (
     | ReadingEnded
     | InputLost
     | InputUnavailable
+    | Refused
     | HeldElsewhere
     | Freed
     | OutputLost

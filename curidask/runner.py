@@ -379,8 +379,12 @@ class Runner:
             self.audience.blocked(self.graph[task])
 
     def _submit(self, tasks: Sequence[int]) -> None:
-        jobs = [self._jobs.job(self.graph[task]) for task in tasks]
-        self._running().submit(jobs, {job.id: self._to_wait_for(job) for job in jobs})
+        try:
+            jobs = [self._jobs.job(self.graph[task]) for task in tasks]
+            self._running().submit(jobs, {job.id: self._to_wait_for(job) for job in jobs})
+        except Exception:
+            self._carry_out(self.state.handle(run_events.Refused(tuple(tasks))))
+            raise
 
     def _to_wait_for(self, job: Job) -> list[int]:
         """The tasks whose jobs this one must be chained to: those that run still, and those that hold values."""

@@ -30,6 +30,7 @@ from curidask.run_events import (
     Planned,
     ReadingEnded,
     Reduce,
+    Refused,
     Release,
     Replaced,
     Replan,
@@ -147,7 +148,7 @@ class RunState:
                 return self._input_unavailable(task)
             case HeldElsewhere(task) | Freed(task) | OutputLost(task):
                 return self._moved(event, task)
-            case Replaced() | Hopeless() | Interrupted() | Resumed() | ReadingEnded():
+            case Refused() | Replaced() | Hopeless() | Interrupted() | Resumed() | ReadingEnded():
                 return self._decided(event)
 
     # --- one method an event ---------------------------------------------------------------------------------------
@@ -201,6 +202,15 @@ class RunState:
                 self._queue.append(task)
         return []
 
+    def _refused(self, tasks: tuple[int, ...]) -> list[Instruction]:
+        """They, and what was to follow, count as never asked for: whoever asks again is told again."""
+        for task in tasks:
+            self._leave_flight(task, Status.WAITING)
+        for task in (*tasks, *self.graph.descendants(tasks)):
+            if self.status.get(task) is Status.WAITING:
+                self.status.pop(task)
+        return []
+
     def _moved(self, event: Event, task: int) -> list[Instruction]:
         """What became of the task was decided outside of this run."""
         if isinstance(event, OutputLost):
@@ -213,9 +223,13 @@ class RunState:
             self._queue.appendleft(task)
         return []
 
-    def _decided(self, event: Replaced | Hopeless | Interrupted | Resumed | ReadingEnded) -> list[Instruction]:
+    def _decided(
+        self, event: Refused | Replaced | Hopeless | Interrupted | Resumed | ReadingEnded
+    ) -> list[Instruction]:
         """What becomes of tasks was decided without them."""
         match event:
+            case Refused(tasks):
+                return self._refused(tasks)
             case Replaced(tasks):
                 self._is_reducing = False
                 return self._replaced(tasks)
