@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 import curidask as cf
 from curidask.errors import StageDefinitionError
 from tests.conftest import Project, clean_environment
+from tests.s3server import S3Server
 
 KINDS: dict[str, tuple[str, str, str, str]] = {
     "body": ("def f(): return 1", "m.f()", "return 1", "return 2"),
@@ -818,3 +820,25 @@ def test_cells_that_are_run_again_count_for_stages_of_others(project: Project) -
     project.write("cells.py", CELLS)
     values = [[1, 2, 3, 4], [10, 2, 3, 4], [10, 20, 3, 4], [10, 20, 30, 4], [10, 20, 30, 40], [10, 2, 30, 40]]
     assert project.script("cells.py") == [str([*value, each]) for value in values for each in (5, 6)]
+
+
+@pytest.mark.parametrize("place", ["folder", "bucket"])
+def test_projects_are_apart_and_copies_of_one_share(tmp_path: Path, s3_server: S3Server, place: str) -> None:
+    cache = s3_server.url(f"apart-{tmp_path.name}") if place == "bucket" else str(tmp_path / "shared")
+    text = dedent(LATER).replace("{options}", "")
+
+    def run(folder: str, words: str) -> tuple[str, str]:
+        project = Project(tmp_path / folder)
+        project.write("curidask.toml", "")
+        project.write("experiments/later.py", text)
+        project.write("words.py", words)
+        (project.root / "ran").write_text("")
+        done = project.experiment("later", "--parallel", "0", "--no-report", "--cache", cache, env=s3_server.env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip(), (project.root / "ran").read_text().strip()
+
+    assert run("one", "def count(x): return x + 1\n") == ("4", "first second")
+    assert run("other", "def count(x): return x - 1\n") == ("2", "first second")
+    assert run("elsewhere/one", "def count(x): return x + 1\n") == ("4", "")
+    assert run("one", "def count(x): return x + 1\n") == ("4", "")
+    assert run("other", "def count(x): return x - 1\n") == ("2", "")
