@@ -48,6 +48,7 @@ class Catalog:
         self.notices: list[str] = []
         self._objects = objects
         self._known: dict[str, Lineage] = {}
+        self._signed: dict[str, Lineage] = {}
         self._tags: dict[str, str] = {}
         self._listed = ""
         self._index: LineageIndex | None = None
@@ -86,6 +87,7 @@ class Catalog:
             problem = self._trust_problem(stem, data)
             if not problem:
                 self._trusted.add(stem)
+                self._note(stem, data)
             elif stem not in self._refused:
                 self._refused.add(stem)
                 reasons[problem] += 1
@@ -95,6 +97,13 @@ class Catalog:
             artifacts = "1 artifact is" if n == 1 else f"{n} artifacts are"
             self.notices.append(f"{artifacts} not trusted and counted as missing in {self._objects.url}: {why}")
         return stems & self._trusted
+
+    def _note(self, stem: str, data: bytes) -> None:
+        """Keep what a manifest says of its origin, since it was read anyway."""
+        try:
+            self._signed[stem] = Lineage.of_manifest(Manifest.from_bytes(data))
+        except (ArtifactDamagedError, ArtifactNewerError):
+            self._signed[stem] = UNKNOWN  # told when it is read
 
     def _entries(self, prefix: str) -> Iterable[Entry]:
         """A listing; of a folder without tags, which are asked for those that matter."""
@@ -121,16 +130,17 @@ class Catalog:
     # --- what was made from what -------------------------------------------------------------------------------------
     def lineage(self, stems: Collection[str], prefix: str) -> dict[str, Lineage]:
         """See `ArtifactStore.lineage`."""
-        found = {stem: self._known[stem] for stem in stems if stem in self._known}
+        known = {**self._signed, **self._known}
+        found = {stem: known[stem] for stem in stems if stem in known}
         left = [stem for stem in stems if stem not in found and stem in self._tags]
         if not left:
             return found
         if self.keys is None:  # with keys each manifest is read anyway, and nothing is signed but those
             rows = self._index_of(prefix).rows()
             for stem in left:
-                tag, known = rows.get(stem, ("", UNKNOWN))
+                tag, row = rows.get(stem, ("", UNKNOWN))
                 if tag and tag == self._tag(stem):
-                    found[stem] = known
+                    found[stem] = row
         missing = {stem: self._tag(stem) for stem in left if stem not in found}
         read = {stem: Lineage.of_manifest(manifest) for stem, manifest in self.read_many(missing).items()}
         self._unsaved |= {stem: (missing[stem], known) for stem, known in read.items() if missing[stem]}

@@ -432,3 +432,13 @@ def test_outputs_of_one_call_and_their_files_are_taken_over_together(project: Pr
     calls, other = run()
     assert "other 1" in other
     assert calls == ["gather", "read", "two"]
+
+
+def test_lineage_holds_with_a_key(lab: Lab) -> None:
+    lab.env = {"CURIDASK_CACHE_KEY": "k" * 40}
+    lab.run("--parallel", "0")
+    lab.world("2")
+    lab.run("--parallel", "0", *OVERWRITE, "-n", "p1")
+    assert lab.run("--parallel", "0") == Counter(["gather"])
+    assert lab.worlds == ["1", "2", "1", "1"]
+    assert lab.run("--parallel", "0") == Counter()
