@@ -130,8 +130,8 @@ class Catalog:
     # --- what was made from what -------------------------------------------------------------------------------------
     def lineage(self, stems: Collection[str], prefix: str) -> dict[str, Lineage]:
         """See `ArtifactStore.lineage`."""
-        known = {**self._signed, **self._known}
-        found = {stem: known[stem] for stem in stems if stem in known}
+        found = {stem: self._signed[stem] for stem in stems if stem in self._signed}
+        found |= {stem: self._known[stem] for stem in stems if stem in self._known}
         left = [stem for stem in stems if stem not in found and stem in self._tags]
         if not left:
             return found
