@@ -115,14 +115,17 @@ class Decider:
         whys = {number: decision.reason.why for number, decision in made.decisions.items()}
         self._fresh.update(number for number in self._known_fresh & whys.keys() if whys[number] is Why.CACHED)
         if not self._policy.live or self._policy.accept_code:
-            self._look_for_alike(n for n, why in whys.items() if why is Why.NOT_CACHED)
+            self._look_for_alike([n for n, why in whys.items() if why is Why.NOT_CACHED])
         self.forced.update(number for number, why in whys.items() if why in (Why.OVERWRITE, Why.UPSTREAM_OVERWRITE))
         self.forced.update(self.contents.certain & whys.keys())
         self.suspects.update(number for number, why in whys.items() if why in (Why.UPSTREAM_RUNS, Why.OTHER_CONTENTS))
 
-    def _look_for_alike(self, tasks: Iterable[int]) -> None:
+    def _look_for_alike(self, tasks: Collection[int]) -> None:
         readable = {stem[:-KEY_DIGITS] for number in tasks for stem in self._graph[number].store_stems}
+        own = {stem for number in tasks for stem in self._graph[number].store_stems}
         for stem in self._store.alike(readable) if readable else ():
+            if stem in own:  # what lies there under its own name did not do
+                continue
             self._by_name.setdefault(stem[:-KEY_DIGITS], []).append(stem)
 
     def alike(self, task: Task) -> tuple[tuple[str, ...], ...]:

@@ -204,7 +204,7 @@ def test_cache_and_prefix(project: Project, parallel: tuple[str, str]) -> None:
 def test_memory_cache_works_in_process_and_is_refused_on_workers(project: Project) -> None:
     assert project.experiment("demo", "--cache", "memory://x").returncode == 0
     refused = project.experiment("demo", "--cache", "memory://x", "--parallel", "2")
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "--parallel 0" in refused.stderr
 
 
