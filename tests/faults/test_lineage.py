@@ -409,11 +409,10 @@ def run(param_sets, manager):
 """
 
 
-@WORKERS
-def test_outputs_of_one_call_and_their_files_are_taken_over_together(project: Project, workers: str) -> None:
+def test_outputs_of_one_call_and_their_files_are_taken_over_together(project: Project) -> None:
     def run() -> tuple[list[str], str]:
         (project.root / "calls").write_text("")
-        done = project.experiment("f", "--parallel", workers)
+        done = project.experiment("f", "--parallel", "0")
         assert done.returncode == 0, done.stderr
         page = (project.root / "reports" / "_latest" / "index.html").read_text()
         assert "numbers" in page

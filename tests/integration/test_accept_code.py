@@ -51,7 +51,8 @@ def run(param_sets, manager):
 
 def run(project: Project, *arguments: str, code: int = 0) -> tuple[list[str], str]:
     (project.root / "calls").write_text("")
-    done = project.experiment("e", "--no-report", *arguments)
+    where = () if "--parallel" in arguments else ("--parallel", "0")
+    done = project.experiment("e", "--no-report", *where, *arguments)
     assert done.returncode == code, done.stderr
     return (project.root / "calls").read_text().split(), done.stdout + done.stderr
 
