@@ -137,6 +137,29 @@ KINDS: dict[str, tuple[str, str, str, str]] = {
 }
 """Text of a module, what the stage computes with it, and an edit."""
 
+NAMED = {
+    "function f": (
+        "body default keyword_default nested_function decorator_argument match recursion "
+        "import_in_function import_conditional star_import attribute_chain module_function operator"
+    ),
+    "constant K": "constant constant_here augmented conditional tried string",
+    "function g": (
+        "helper_of_helper function_in_table partial_function alias passed default_function comprehension "
+        "generator f_string augmented_in_function"
+    ),
+    "constant T": "lambda_in_table table_filled_later table_updated looped",
+    "constant C": "unpacked",
+    "class A": "method class_here class_attribute property static dataclass_default dataclass_order getattr",
+    "class B": "base_class",
+    "class M": "metaclass",
+    "class E": "enum",
+    "constant N": "named_tuple",
+    "function d": "decorator",
+    "constant f": "partial closure_made",
+    "function make": "closure_maker",
+}
+"""The definition that `curidask explain` names for an edit, by kind."""
+
 ELSEWHERE = {
     "k_other.py": ("K = 1\nL = 2\n", "", ""),
     "package/__init__.py": ("", "", ""),
@@ -213,11 +236,29 @@ def test_each_kind_of_edit_is_noticed_and_what_does_not_matter_is_not(project: P
     write(project, {name: COSMETIC[i % len(COSMETIC)](text) for i, (name, text) in enumerate(before.items())})
     assert ran(project, "--parallel", workers) == (set(), first)
     write(project, after)
+    if workers == "0":
+        check_explained(project.command("curidask", "explain", "e").stdout)
     computed, second = ran(project, "--parallel", workers)
     assert set(KINDS) - computed == set()
     assert [name for name in KINDS if first[name] == second[name]] == []
     write(project, before)
     assert ran(project, "--parallel", "2" if workers == "0" else "0") == (set(), first)
+
+
+def check_explained(told: str) -> None:
+    """Each edit is named, and what nobody has edited is not."""
+    of_stage = re.split(r"^s_(\w+): 1 to run$", told, flags=re.MULTILINE)
+    causes = {
+        name: re.findall(r"^  (\w+ [\w.]+) (changed|is used now|is not used now): a$", text, flags=re.MULTILINE)
+        for name, text in zip(of_stage[1::2], of_stage[2::2], strict=True)
+    }
+    assert causes.keys() == KINDS.keys()
+    for what, names in NAMED.items():
+        kind, definition = what.split()
+        for name in names.split():
+            changed = [cause for cause, how in causes.pop(name) if how == "changed"]
+            assert changed == [f"{kind} k_{name}.{definition}"], name
+    assert causes == {"from_import": [("constant k_other.L", "is used now"), ("constant k_other.K", "is not used now")]}
 
 
 LATER = """
