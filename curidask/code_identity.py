@@ -173,7 +173,15 @@ def _named_by(function: types.FunctionType) -> dict[str, Any]:
 def has_source(function: types.FunctionType) -> bool:
     """Whether the source of a function is known: that of a file, or of a cell or line that was typed."""
     file = function.__code__.co_filename
-    return file in linecache.cache if file.startswith("<") else _is_readable(file)
+    return is_typed(file) if file.startswith("<") else _is_readable(file)
+
+
+def is_typed(file: str) -> bool:
+    """Whether a name that is no file's is that of a cell or line of which the text is known.
+
+    Since Python 3.13 the text of ``python -c`` is known as ``<string>``, as all that `exec` compiles is called.
+    """
+    return file != "<string>" and file in linecache.cache
 
 
 @functools.lru_cache(maxsize=4096)
@@ -227,6 +235,8 @@ def function_text(code: types.CodeType) -> str:
 
 def _find_node(code: types.CodeType) -> FunctionNode | None:
     try:
+        if code.co_filename.startswith("<") and not is_typed(code.co_filename):
+            return None
         lines, _ = inspect.findsource(code)
         tree = parsed("".join(lines))
     except (OSError, TypeError, SyntaxError, IndexError):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from curidask.code_identity import is_installed_file
+from curidask.code_identity import is_installed_file, is_typed
 
 FRAMEWORK = "curidask"
 MAIN = ("__main__", "__mp_main__")
@@ -89,6 +89,8 @@ class LoadedSources:
 
     def text(self, filename: str) -> str | None:
         """See `Sources`."""
+        if filename.startswith("<") and not is_typed(filename):
+            return None
         entry = linecache.cache.get(filename, ())
         is_cell = len(entry) == 4 and entry[1] is None  # what is there without a file
         return read_loaded(filename) if is_cell else self.read(filename)
