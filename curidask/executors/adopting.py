@@ -15,12 +15,13 @@ from typing import Any
 
 from curidask.errors import CacheError
 from curidask.executors.base import ArtifactInfo, Job, JobOutput, Stored
+from curidask.executors.brought import mark
 from curidask.executors.current_contents import contents_of
 from curidask.executors.describe import user_name
 from curidask.executors.environment import Environment
 from curidask.executors.stored import artifact_info, cacher_name
 from curidask.executors.tokens import NOTE
-from curidask.store.manifests import Manifest
+from curidask.store.manifests import BROUGHT, Manifest
 from curidask.store.names import LAYOUT_SUFFIX, stem_of
 from curidask.store.payload import Checkout
 from curidask.store.workspaces import Workspace
@@ -152,7 +153,7 @@ def _stored_again(
                 stem=output.stem,
                 prefix=job.prefix,
                 set_name=job.record.name,
-                components=_components(old, job),
+                components=_components(old, job, contents),
                 inputs=inputs,
                 files=(),
                 tracked=(),
@@ -167,9 +168,13 @@ def _stored_again(
     return tuple(artifacts)
 
 
-def _components(old: Manifest, job: Job) -> dict[str, Any]:
-    before = old.components.get("code")
-    return {**job.components, **({} if before == job.components["code"] else {ACCEPTED: before})}
+def _components(old: Manifest, job: Job, contents: Mapping[str, str]) -> dict[str, Any]:
+    components, code = dict(job.components), job.components["code"]
+    if old.components.get("code") != code:
+        components[ACCEPTED] = old.components.get("code")
+    if BROUGHT in old.components:
+        components[BROUGHT] = mark(str(code), [contents.get(source.key, "") for source in job.sources])
+    return components
 
 
 def _payload(checkout: Checkout) -> Iterator[tuple[str, Path]]:

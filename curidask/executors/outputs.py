@@ -16,6 +16,7 @@ from curidask.copies import read_once_error, read_once_part
 from curidask.errors import CacheError, CuridaskError, OutputSignatureError, UnpicklableError
 from curidask.executors import kept_reports
 from curidask.executors.base import ArtifactInfo, Job, JobOutput, Keep, Reported
+from curidask.executors.brought import brings_code, mark
 from curidask.executors.describe import loaded_packages, user_name
 from curidask.executors.environment import Environment
 from curidask.executors.returned_paths import ReturnedPaths
@@ -25,7 +26,7 @@ from curidask.executors.tokens import NOTE, Holder, with_paths
 from curidask.executors.values import Referring, pack
 from curidask.preview import describe_params, preview
 from curidask.store.disk_errors import what_is_full
-from curidask.store.manifests import FileEntry, Manifest
+from curidask.store.manifests import BROUGHT, FileEntry, Manifest
 from curidask.store.workspaces import Workspace
 
 NO_ROOM = "free space on the disk of the cache or choose another with --cache; what is committed stays"
@@ -40,6 +41,8 @@ class Making:
     cacher : Cacheable
         Bound to the workspace.
     workspace : Workspace
+    brings_code : bool
+        Whether its value may be another one with other code.
     holders : collection of Holder
         The artifacts that the files go with which its value names.
     """
@@ -48,6 +51,7 @@ class Making:
     cacher: Cacheable
     workspace: Workspace
     holders: Collection[Holder] = ()
+    brings_code: bool = False
 
     @property
     def holder(self) -> Holder:
@@ -166,6 +170,7 @@ class OutputKeeper:
         if paths is not None and not making.cacher.refers:
             value, making.holders = paths.replaced(value, making.holder, name)
         self._write(making, value)
+        making.brings_code = brings_code(making.output.cacher, value)
         if paths is not None:
             paths.check_files(making.workspace, name)
         return value
@@ -265,7 +270,7 @@ class OutputKeeper:
             output=output.name,
             params_hash=job.record.used_hash,
             set_name=job.record.name,
-            components=dict(job.components),
+            components=self._components(making),
             cacher=cacher_name(making and making.cacher),
             preview=text,
             params=describe_params(job.record.params, job.record.used_names),
@@ -279,6 +284,12 @@ class OutputKeeper:
             packages=loaded_packages(),
             extra_metadata=facts,
         )
+
+    def _components(self, making: Making | None) -> dict[str, Any]:
+        if making is None or not making.brings_code:
+            return dict(self.job.components)
+        contents = [self.input_digests.get(source.key, "") for source in self.job.sources]
+        return {**self.job.components, BROUGHT: mark(str(self.job.components.get("code")), contents)}
 
     def _describe_inputs(self) -> list[dict[str, Any]]:
         rows = [(name, source) for name, source in self.job.inputs.items()]

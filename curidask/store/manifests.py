@@ -18,6 +18,8 @@ _HEAD = b'{"checksum": "'
 _TAIL = b'",\n'
 _SIGNATURE = b'"signature": "'
 REPORTED = ".reported/"
+BROUGHT = "brought code"
+"""What a manifest says beside the parts of the key of a value that may be another one with other code."""
 _BESIDE = ("_", UNTRACKED, REPORTED, LAYOUT_SUFFIX)
 """What follows that name: a stage's own files, what it reported, and what its folders are like."""
 
@@ -117,11 +119,16 @@ class Manifest:
 
     @property
     def content(self) -> str:
-        """Digest of all that a later stage may get of it: the payload, and the files that the stage wrote beside it."""
+        """Digest of all that a later stage may get of it.
+
+        That is the payload, the files that the stage wrote beside it, and the code that the value brings along.
+        """
         start = len(stem_of(self.tracked[0].name) or "") if self.tracked else 0
         beside = [FileEntry(e.name[start:], e.size_bytes, e.sha256) for e in self.tracked]
         own = [entry for entry in beside if not entry.name.startswith(REPORTED)]
-        return content_digest([*self.files, *own]) if own else self.digest
+        content = content_digest([*self.files, *own]) if own else self.digest
+        brought = self.components.get(BROUGHT)
+        return hashlib.sha256(f"{content}{brought}".encode()).hexdigest() if brought else content
 
     @property
     def made_from(self) -> dict[str, str]:

@@ -120,7 +120,7 @@ def test_settings_from_file_and_environment(project: Project) -> None:
         (["--cluster", "class"], 2, "NoSuchClass"),
         (["--cluster", "function"], 2, "no dask cluster"),
         (["--cluster", "argument"], 1, "no_such_argument"),
-        (["--cluster", "lab", "--cache", "memory://x"], 1, "memory://x"),
+        (["--cluster", "lab", "--cache", "memory://x"], 2, "memory://x"),
     ],
 )
 def test_mistakes_end_a_run_before_it_starts(project: Project, flags: list[str], code: int, said: str) -> None:

@@ -441,3 +441,85 @@ def test_lineage_holds_with_a_key(lab: Lab) -> None:
     assert lab.run("--parallel", "0") == Counter(["gather"])
     assert lab.worlds == ["1", "2", "1", "1"]
     assert lab.run("--parallel", "0") == Counter()
+
+
+BROUGHT = """
+import enum, pathlib
+import curidask as cf
+import pandas as pd
+from curidask.caching import Cacheable, JsonCacher, PickleCacher
+
+class Model:
+    def __init__(self, mean): self.mean = mean
+    def predict(self, x): return self.mean + x
+
+class Heir(Model): pass
+
+class Kind(enum.Enum):
+    A = 3
+    def predict(self, x): return self.value + x
+
+def predict(x): return 3 + x
+
+class Mine(Cacheable):
+    def __init__(self, *a, **k): super().__init__(*a, extension=".txt", **k)
+    def save(self, obj): pathlib.Path(self.get_path()).write_text(str(obj))
+    def load(self): return int(pathlib.Path(self.get_path()).read_text()) + 10
+
+@cf.stage(None, ["model"], [PickleCacher])
+def train(record):
+    kinds = {"object": Model(3), "inside": {"a": [Model(3)]}, "base": Heir(3), "enum": Kind.A, "function": predict}
+    return kinds[record.params.name]
+
+@cf.stage(["model"], ["passed"], [PickleCacher])
+def pass_on(record, model):
+    return {"passed": model}
+
+@cf.stage(["passed"], ["score"], [JsonCacher])
+def evaluate(record, passed):
+    model = passed["passed"]
+    model = model["a"][0] if isinstance(model, dict) else model
+    return model(10) if record.params.name == "function" else model.predict(10)
+
+@cf.stage(None, ["a1"], [Mine])
+def s1(record): return 3
+
+@cf.stage(["a1"], ["b1"], [JsonCacher])
+def u1(record, a1): return a1
+
+@cf.stage(None, ["a3"], [PickleCacher])
+def plain(record): return {"x": [1, 2], "frame": pd.DataFrame({"x": [7]})}
+
+@cf.stage(["a3"], ["b3"], [JsonCacher])
+def after_plain(record, a3):
+    with open("calls", "a") as file:
+        file.write("after_plain\\n")
+    return a3["x"]
+
+def get_params():
+    return [cf.ExperimentParameters(name) for name in ("object", "inside", "base", "enum", "function")]
+
+def run(param_sets, manager):
+    for params in param_sets:
+        print(params.name, evaluate(pass_on(train(cf.Record(manager, params)))).state["score"])
+    record = after_plain(plain(u1(s1(cf.Record(manager, param_sets[0])))))
+    print(record.state["b1"], record.state["b3"])
+"""
+
+
+@WORKERS
+def test_code_that_values_and_cachers_bring_along_is_no_part_of_their_bytes(project: Project, workers: str) -> None:
+    def values() -> list[str]:
+        done = project.experiment("b", "--no-report", "--parallel", workers)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    project.write("experiments/b.py", BROUGHT)
+    names = ("object", "inside", "base", "enum", "function")
+    assert values() == [*(f"{name} 13" for name in names), "13 [1, 2]"]
+    edited = BROUGHT.replace("+ x", "* x").replace("+ 10", "* 10")
+    project.write("experiments/b.py", edited.replace('"x": [1, 2],', '"x": [1] + [2],'))
+    assert values() == [*(f"{name} 30" for name in names), "30 [1, 2]"]
+    assert (project.root / "calls").read_text().split() == ["after_plain"]  # plain data brings none
+    project.write("experiments/b.py", BROUGHT)
+    assert values() == [*(f"{name} 13" for name in names), "13 [1, 2]"]

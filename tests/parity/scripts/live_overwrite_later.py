@@ -1,5 +1,6 @@
 """A session that is told in the middle to overwrite, as one does after a cell was edited."""
 
+import os
 from dataclasses import dataclass
 
 import curifactory as cf
@@ -16,7 +17,7 @@ class Params(cf.ExperimentParameters):
 @cf.stage(None, ["first"], [JsonCacher])
 def one(record):
     observe.ran("one", record.params.name)
-    return value
+    return int(os.environ["LATER"])
 
 
 @cf.stage(["first"], ["second"], [JsonCacher])
@@ -31,17 +32,17 @@ def cell(name):
 
 
 manager = cf.ArtifactManager("later")
-value = 1
+os.environ["LATER"] = "1"
 observe.value("before", cell("set"))
-value = 2
+os.environ["LATER"] = "2"
 observe.value("kept", cell("set"))
 manager.overwrite = True
 observe.value("everything", cell("set"))
-value = 3
+os.environ["LATER"] = "3"
 observe.value("everything again", cell("set"))
 manager.overwrite = False
 manager.overwrite_stages = ["two"]
 observe.value("last", cell("set"))
-value = 4
+os.environ["LATER"] = "4"
 manager.overwrite_stages = ["one", "two"]
 observe.value("both", cell("set"))
