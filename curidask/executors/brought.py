@@ -54,9 +54,12 @@ class _Search(pickle.Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         """Write a number in place of functions and classes, which need not be found by their name."""
-        is_code = isinstance(obj, type | types.FunctionType)
-        if not is_installed(obj if is_code else type(obj)):
+        is_named = hasattr(obj, "__qualname__") and getattr(
+            obj, "__module__", None
+        )  # functions of compiled modules too
+        if not is_installed(obj if is_named else type(obj)):
             raise _FoundError
+        is_code = isinstance(obj, type | types.FunctionType)
         return NotImplemented if obj is int or not is_code else (int, ())
 
 
