@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dis
 import functools
 import types
@@ -10,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from curidask.code_identity import node_of
+from curidask.code_identity import computed_defaults, node_of
+from curidask.hash_fields import field_values, has_fields
 from curidask.source_files import LoadedSources, Sources
 from curidask.source_identity import Function, acting
 from curidask.source_modules import Statement, statements_of, table_of_function
@@ -216,27 +218,57 @@ def closure_values(value: Any, sources: Sources | None = None) -> dict[str, Any]
     Returns
     -------
     dict
-        Name to value: numbers, texts, bytes, None, functions, classes, and tuples of them. What changes while the
-        function runs is left out: what is assigned to as ``nonlocal``, and containers.
+        Name to value: numbers, texts, bytes, None, functions, classes, and containers, dataclasses and arrays of them;
+        of a function that was made in another its defaults too. What changes while the function runs is left out: what
+        is assigned to as ``nonlocal``, and what the code around it changes in place.
     """
-    if not isinstance(value, types.FunctionType) or not value.__closure__:
+    if not isinstance(value, types.FunctionType):
         return {}
+    held = dict(_cells(value))
+    if "<locals>" in value.__qualname__:
+        held |= {f"default of {name}": each for name, each in computed_defaults(value).items()}
     changed = {"__class__", *_stored(value.__code__)}
-    if len(changed) < 1 + len(value.__code__.co_freevars):
-        changed |= _declared_around(value, sources or LoadedSources())
-    found = {}
-    for name, cell in zip(value.__code__.co_freevars, value.__closure__, strict=True):
-        try:
-            held = cell.cell_contents
-        except ValueError:  # not filled yet
-            continue
-        if name not in changed and held is not value and _is_plain(held):
-            found[name] = held
-    return found
+    if held.keys() - changed:
+        changed |= _changed_around(value, sources or LoadedSources())
+    return {name: each for name, each in held.items() if name not in changed and each is not value and _is_value(each)}
 
 
-def _is_plain(value: Any) -> bool:
-    return all(map(_is_plain, value)) if type(value) is tuple else isinstance(value, PLAIN)
+def _cells(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # not filled yet
+            yield name, cell.cell_contents
+
+
+MOST_PARTS = 10_000
+"""What holds more is data, and left out."""
+
+
+def _is_value(value: Any) -> bool:
+    """Whether a value is data or code, through and through."""
+    pending, left = [value], MOST_PARTS
+    while pending:
+        part, left = pending.pop(), left - 1
+        kind = type(part)
+        if left < 0 or not (isinstance(part, PLAIN) or kind in _CONTAINERS or _is_data(part)):
+            return False
+        if kind is dict:
+            pending += [*part.keys(), *part.values()]
+        elif kind in _CONTAINERS:
+            pending += part
+        elif kind is functools.partial:
+            pending += [part.func, *part.args, *part.keywords.values()]
+        elif has_fields(kind):
+            pending += field_values(part).values()
+    return True
+
+
+_CONTAINERS = (list, tuple, set, frozenset, dict)
+
+
+def _is_data(value: Any) -> bool:
+    kind = type(value)
+    is_array = kind.__module__ == "numpy" and getattr(value, "dtype", None) is not None and not value.dtype.hasobject
+    return kind is functools.partial or has_fields(kind) or is_array
 
 
 def _stored(code: types.CodeType) -> Iterator[str]:
@@ -246,11 +278,27 @@ def _stored(code: types.CodeType) -> Iterator[str]:
     yield from (name for name in (*stored, *inner) if name in code.co_freevars)
 
 
-def _declared_around(function: types.FunctionType, sources: Sources) -> set[str]:
-    """The names that are assigned to as ``nonlocal`` by any function within the one that it was made in."""
+def _changed_around(function: types.FunctionType, sources: Sources) -> set[str]:
+    """The names that the function that it was made in assigns to as ``nonlocal``, or changes in place."""
     resolver = Resolver(sources)
     is_own = resolver.is_local(module_of(function))
     texts = _texts(function, module_of(function), resolver) if is_own else ()
     path = next((path for text in texts if (path := _path_to(function, text))), None)
-    parts = ast.walk(path[1]) if path else iter(())
-    return {name for part in parts if isinstance(part, ast.Nonlocal) for name in part.names}
+    return {name for part in (ast.walk(path[1]) if path else ()) for name in _changed_by(part)}
+
+
+def _changed_by(part: ast.AST) -> list[str]:
+    """The names of which a part of code changes the value, not the binding."""
+    if isinstance(part, ast.Nonlocal):
+        return part.names
+    if isinstance(part, ast.Attribute | ast.Subscript) and isinstance(part.ctx, ast.Store | ast.Del):
+        return [part.value.id] if isinstance(part.value, ast.Name) else []
+    if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute) and part.func.attr in _CHANGING:
+        return [part.func.value.id] if isinstance(part.func.value, ast.Name) else []
+    return []
+
+
+_CHANGING = {
+    *("append", "extend", "insert", "pop", "remove", "clear", "update", "setdefault", "add", "discard", "sort"),
+    *("reverse", "popitem", "fill", "put", "resize"),
+}

@@ -927,9 +927,9 @@ def test_the_closure_tells_stages_of_one_function_apart() -> None:
         values = [closure_values(function, project) for function in functions]
     assert len({code.digest for code in codes}) == 1
     assert [sorted(held) for held in values] == [
-        ["helper", "rate", "setting", "sizes", "step"],
-        ["helper", "rate", "setting", "sizes", "step"],
-        ["helper", "rate", "sizes", "step"],
+        ["helper", "rate", "setting", "sizes", "step", "table"],
+        ["helper", "rate", "setting", "sizes", "step", "table"],
+        ["helper", "rate", "sizes", "step", "table"],
     ]
     assert [held["rate"] for held in values] == [0.1, 0.2, 0.1]
     assert values[0]["sizes"] == (1,)

@@ -883,3 +883,65 @@ def test_projects_are_apart_and_copies_of_one_share(tmp_path: Path, s3_server: S
     assert run("elsewhere/one", "def count(x): return x + 1\n") == ("4", "")
     assert run("one", "def count(x): return x + 1\n") == ("4", "")
     assert run("other", "def count(x): return x - 1\n") == ("2", "")
+
+
+MADE = """
+import functools
+from dataclasses import dataclass
+import numpy as np
+import curidask as cf
+from curidask.caching import JsonCacher
+
+@dataclass
+class Config:
+    layers: list
+
+def plus(x, y): return x + y
+
+def make(held):
+    seen = {}
+    calls = [0]
+    @cf.stage(None, ["o"], [JsonCacher])
+    def s(record):
+        calls[0] += 1
+        seen[calls[0]] = held
+        with open("ran", "a") as file:
+            file.write("x")
+        return str(held(1) if callable(held) else held)
+    return s
+
+def get_params(): return [cf.ExperimentParameters("a")]
+
+def run(param_sets, manager):
+    values = [[{n}], {"a": {n}}, Config([{n}]), np.array([{n}]), functools.partial(plus, {n}), ([{n}], "x"), {{n}}]
+    told = [make(held)(cf.Record(manager, param_sets[0])).state["o"] for held in values]
+    for layers in ([{n}], [{n}, 32]):
+        @cf.stage(None, ["o"], [JsonCacher])
+        def s(record, layers=layers):
+            with open("ran", "a") as file:
+                file.write("x")
+            return layers
+        told.append(s(cf.Record(manager, param_sets[0])).state["o"])
+    print("TOLD", told)
+"""
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_stages_that_a_function_makes_count_with_the_containers_that_they_hold(project: Project, workers: str) -> None:
+    def run(number: int) -> tuple[str, int]:
+        project.write(
+            "experiments/m.py", MADE.replace("{{n}}", "{{n}}".replace("{n}", str(number))).replace("{n}", str(number))
+        )
+        (project.root / "ran").write_text("")
+        done = project.experiment("m", "--parallel", workers, "--no-report")
+        assert done.returncode == 0, done.stderr
+        return done.stdout.partition("TOLD ")[2].strip(), len((project.root / "ran").read_text())
+
+    def expected(n: int) -> str:
+        values = [f"[{n}]", f"{{'a': {n}}}", f"Config(layers=[{n}])", f"[{n}]", str(n + 1), f"([{n}], 'x')", f"{{{n}}}"]
+        return str([*values, [n], [n, 32]])
+
+    assert run(11) == (expected(11), 9)
+    assert run(11) == (expected(11), 0)
+    assert run(22) == (expected(22), 9)
+    assert run(11) == (expected(11), 0)
