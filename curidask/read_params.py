@@ -254,7 +254,9 @@ class _Reader:
     def _attribute(self, values: Values, name: str, frame: Frame, node: ast.AST) -> Values:
         found: set[Value] = set()
         for value in values:
-            if isinstance(value, Record) and name in ("params", "args"):
+            if isinstance(value, Record) and name in ("rng", "seed"):
+                self._escape(frozenset([value]), frame, node, f"drawn from by record.{name}")
+            elif isinstance(value, Record) and name in ("params", "args"):
                 found.add(Params())
             elif isinstance(value, Record) and name == "name":
                 self._bookkeeping[name] = None

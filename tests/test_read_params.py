@@ -524,3 +524,23 @@ def test_the_command(tmp_path: Path) -> None:
     one = project.command("curidask", "explain", "e", "--unused-params", "--stage", "fit")
     assert one.stdout.splitlines() == ["fit: reads n; not seen to read: lr, data", 'fit: params=["n"]']
     assert not project.cache.exists()
+
+
+def draws(record: Any) -> Any:
+    return record.rng.integers(9)
+
+
+def seeds(record: Any) -> Any:
+    again = record
+    return random_of(again.seed)
+
+
+def random_of(seed: int) -> int:
+    return seed % 7
+
+
+@pytest.mark.parametrize("stage", [draws, seeds])
+def test_a_stage_that_draws_reads_all_that_seeds_it(stage: Callable[[Any], Any]) -> None:
+    # Sets that differ elsewhere would draw the same, and share a task.
+    (why,) = reads_of(stage, [Params("x")]).whole
+    assert "drawn from by record." in why

@@ -114,7 +114,7 @@ def _accepted(old: Manifest, job: Job) -> str | None:
         return "results from before code counted are taken as made by today's code"
     if old.components["code"] == job.components["code"]:
         return None
-    what = f"results of the stage {job.spec.name!r} that other code has made"
+    what = f"results of the stage {job.spec.name!r} that other code has made ({old.run})"
     return f"{what} are taken as made by today's (--accept-code)"
 
 
