@@ -233,14 +233,16 @@ class Table:
         return bool(bound) and not any(s.bound[name] or isinstance(s.node, Definition) for s in bound)
 
     def is_repeated(self, name: str) -> bool:
-        """Whether a name is bound several times, or in a loop."""
-        nodes = [statement.node for statement in self.entries.get(name, ()) if name in statement.bound]
+        """Whether a name is bound several times, or in a loop, or what it is bound to is changed in place."""
+        statements = self.entries.get(name, ())
+        nodes = [statement.node for statement in statements if name in statement.bound]
         bound = [what for other, what in bound_by(nodes) if other == name]
         loops = (ast.For, ast.While, ast.AsyncFor)
         is_in_loop = any(
             isinstance(part, loops) for n in nodes if not isinstance(n, Definition) for part in ast.walk(n)
         )
-        return not any(bound) and (len(bound) > 1 or is_in_loop)
+        is_changed = len(statements) > len(nodes)
+        return not any(bound) and (len(bound) > 1 or is_in_loop or is_changed)
 
     def is_changeable(self, name: str) -> bool:
         """Whether a decorator that is asked of a name may change it: not where it is imported."""

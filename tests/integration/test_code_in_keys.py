@@ -945,3 +945,33 @@ def test_stages_that_a_function_makes_count_with_the_containers_that_they_hold(p
     assert run(11) == (expected(11), 0)
     assert run(22) == (expected(22), 9)
     assert run(11) == (expected(11), 0)
+
+
+TABLES = """
+import curidask as cf
+from curidask.caching import JsonCacher
+CONFIG = {"lr": 1}
+LIST = [1]
+@cf.stage(None, ["a"], [JsonCacher])
+def train(record): return [CONFIG, LIST]
+manager = cf.ArtifactManager("cfg", cache="cfgcache")
+print(train(cf.Record(manager, None)).state["a"])
+CONFIG["lr"] = 2
+print(train(cf.Record(manager, None)).state["a"])
+LIST.append(2)
+print(train(cf.Record(manager, None)).state["a"])
+"""
+
+
+def test_tables_that_a_script_changes_between_calls_count(project: Project) -> None:
+    path = project.write("tables.py", TABLES)
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, path],
+            cwd=project.root,
+            env=clean_environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.splitlines() == ["[{'lr': 1}, [1]]", "[{'lr': 2}, [1]]", "[{'lr': 2}, [1, 2]]"]
