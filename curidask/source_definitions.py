@@ -153,7 +153,20 @@ class Definitions:
         source = "\n".join(statement.source for _, statement in pieces)
         made = Definition(Part(self._title(key), _kind(key, pieces), digest(*sorted(imports), *texts), source))
         self._add_leads(made, names, key, {id(statement) for _, statement in pieces})
+        made.leads += self._in_order(key, pieces)
         return made
+
+    def _in_order(self, key: Key, pieces: list[tuple[Scope, Statement]]) -> Iterator[tuple[str, list[Key]]]:
+        """Where the imports lead that bind a name which other statements bind too, with their places among these."""
+        scope, name = key
+        if not isinstance(name, str) or not scope.table.is_contested(name):
+            return
+        for place, (of, statement) in enumerate(pieces):
+            for what in statement.bound.get(name, ()) if statement.is_import else ():
+                targets = self.resolver.follow(of, what, (), set())
+                outside = " ".join(target.name for target in targets if isinstance(target, Outside))
+                inside = [target for target in targets if isinstance(target, tuple) and target != key]
+                yield f"{name} {place} {outside}", inside
 
     def _title(self, key: Key) -> str:
         scope, what = key

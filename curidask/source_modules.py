@@ -232,6 +232,11 @@ class Table:
         bound = [statement for statement in self.entries.get(name, ()) if name in statement.bound]
         return bool(bound) and not any(s.bound[name] or isinstance(s.node, Definition) for s in bound)
 
+    def is_contested(self, name: str) -> bool:
+        """Whether several statements bind a name, an import among them: which is the last one decides."""
+        bound = [statement for statement in self.entries.get(name, ()) if name in statement.bound]
+        return len(bound) > 1 and any(statement.is_import for statement in bound)
+
     def is_repeated(self, name: str) -> bool:
         """Whether a name is bound several times, or in a loop, or what it is bound to is changed in place."""
         statements = self.entries.get(name, ())

@@ -153,7 +153,7 @@ class Resolver:
         seen.add((scope, name, steps))
         statements = scope.table.entries[name]
         found = [t for s in statements for what in s.bound.get(name, ()) for t in self.follow(scope, what, steps, seen)]
-        is_own = any(name in s.bound and not s.is_import for s in statements)
+        is_own = scope.table.is_contested(name) or any(name in s.bound and not s.is_import for s in statements)
         is_own = is_own or (
             any(isinstance(t, Outside) and t.kind == "installed" for t in found)
             and any(s.is_import for s in statements)

@@ -1465,3 +1465,25 @@ def test_code_that_is_nested_deeply_is_read() -> None:
 
 if __name__ == "__main__":
     print(json.dumps(golden(), indent=1))
+
+
+# --- names that several statements bind -------------------------------------------------------------------------------
+CONTESTED = {
+    "an import and a constant": ("K = 11\n", "from h import K\n", "K"),
+    "an import and a function": ("def K(): return 1\n", "from h import K\n", "K"),
+    "two imports": ("from h import K\n", "from i import K\n", "K"),
+    "two functions": ("from h import f as K\n", "from i import f as K\n", "K()"),
+    "two modules": ("import h as m\n", "import i as m\n", "m.K"),
+    "two packages": ("from math import floor\n", "from numpy import floor\n", "floor(1)"),
+}
+
+
+@pytest.mark.parametrize("kind", CONTESTED)
+def test_the_last_of_several_statements_that_bind_a_name_counts(kind: str) -> None:
+    one, other, used = CONTESTED[kind]
+    texts = {"h": "K = 33\ndef f(): return 33\n", "i": "K = 44\ndef f(): return 44\n"}
+    stage = f"def train():\n    return {used}\n"
+    codes = [fingerprint({**texts, "train": before + after + stage}) for before, after in ((one, other), (other, one))]
+    assert codes[0].digest != codes[1].digest
+    again = fingerprint({**texts, "train": f"import json\n{one}\n\n{other}{stage}"})
+    assert again.digest == codes[0].digest
