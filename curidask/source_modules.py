@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -175,6 +175,33 @@ def chain_of(called: ast.expr) -> tuple[Use, ...]:
     return names_of(of).uses if isinstance(inner, ast.Name) else ()
 
 
+def _bindings(node: ast.AST) -> Iterator[tuple[list[str], list[str]]]:
+    """Names that code binds, and the names of what they stand for then, or of what that is a part of."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.Assign | ast.AnnAssign | ast.NamedExpr) and part.value is not None:
+            targets = part.targets if isinstance(part, ast.Assign) else [part.target]
+            root = part.value
+            while isinstance(root, ast.Attribute | ast.Subscript | ast.Call):
+                root = root.func if isinstance(root, ast.Call) else root.value
+            is_made = isinstance(part.value, ast.Call) and not isinstance(part.value.func, ast.Attribute)
+            yield _names(targets), [] if is_made else _names([root])
+        elif isinstance(part, ast.For | ast.AsyncFor):
+            yield _names([part.target]), _names([part.iter])
+
+
+def _names(parts: Iterable[ast.AST]) -> list[str]:
+    return [each.id for part in parts for each in ast.walk(part) if isinstance(each, ast.Name)]
+
+
+def _with_aliases(names: set[str], aliases: Mapping[str, set[str]]) -> set[str]:
+    pending, found = list(names), set(names)
+    while pending:
+        new = aliases.get(pending.pop(), set()) - found
+        found |= new
+        pending += new
+    return found
+
+
 def is_main_guard(node: ast.AST) -> bool:
     """Whether it is ``if __name__ == "__main__":``, which does nothing when the module is imported."""
     return isinstance(node, ast.If) and any(getattr(part, "id", "") == "__name__" for part in ast.walk(node.test))
@@ -219,13 +246,29 @@ class Table:
 
     def _changing(self) -> dict[str, list[Statement]]:
         found: dict[str, list[Statement]] = {}
+        aliases = self._aliases()
         for statement in self.statements:
             roots = {use.root for use in statement.changes if isinstance(use.root, str)}
             roots |= {use.root for use in statement.filled if isinstance(use.root, str) and self.is_constant(use.root)}
-            for root in roots & self.entries.keys():
+            called = statement.node.value if isinstance(statement.node, ast.Expr) else None
+            if isinstance(called, ast.Call) and isinstance(called.func, ast.Name) and called.func.id in aliases:
+                roots.add(called.func.id)
+            for root in _with_aliases(roots, aliases) & self.entries.keys():
                 if not (isinstance(statement.node, Definition) and not self.is_changeable(root)):
                     found.setdefault(root, []).append(statement)
         return found
+
+    def _aliases(self) -> dict[str, set[str]]:
+        """The constants that a name may stand for, or for a part of them, by what binds it."""
+        found: dict[str, set[str]] = {}
+        for statement in self.statements:
+            if isinstance(statement.node, Definition) or statement.is_import:
+                continue
+            for target, value in _bindings(statement.node):
+                roots = {name for name in value if self.is_constant(name)}
+                for name in target:
+                    found.setdefault(name, set()).update(roots - {name})
+        return {name: roots for name, roots in found.items() if roots}
 
     def is_constant(self, name: str) -> bool:
         """Whether a name is neither a definition nor imported."""

@@ -1487,3 +1487,24 @@ def test_the_last_of_several_statements_that_bind_a_name_counts(kind: str) -> No
     assert codes[0].digest != codes[1].digest
     again = fingerprint({**texts, "train": f"import json\n{one}\n\n{other}{stage}"})
     assert again.digest == codes[0].digest
+
+
+ALIASED = {
+    "another name": "T = {}\nU = T\nU['a'] = 11\n",
+    "another name of a list": "T = []\nU = T\nU.append(11)\n",
+    "a loop over several": "T = []\nV = []\nfor t in (T, V):\n    t.append(11)\n",
+    "a method": "T = []\nadd = T.append\nadd(11)\n",
+    "a part": "T = {'a': []}\nx = T['a']\nx.append(11)\n",
+    "a view": "import numpy as np\nT = np.zeros(2)\nV = T[:1]\nV[0] = 11\n",
+    "the values": "class C: pass\nT = {'a': C()}\nfor v in T.values():\n    v.x = 11\n",
+    "what it gave": "T = {}\nx = T.setdefault('a', [])\nx.append(11)\n",
+    "another name of another": "T = []\nU = T\nV = U\nV.append(11)\n",
+}
+
+
+@pytest.mark.parametrize("kind", ALIASED)
+def test_what_changes_a_table_under_another_name_counts(kind: str) -> None:
+    text = ALIASED[kind] + "OTHER = []\nelsewhere = OTHER\nelsewhere.append(5)\ndef train():\n    return T\n"
+    before = fingerprint({"train": text})
+    assert fingerprint({"train": text.replace("11", "22")}).digest != before.digest
+    assert fingerprint({"train": text.replace("append(5)", "append(6)")}).digest == before.digest
