@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from curidask.carried_code import ObjectsOf, code_in, unread
 from curidask.class_identity import is_local_class
 from curidask.code_identity import has_source
-from curidask.errors import StageDefinitionError
+from curidask.errors import StageDefinitionError, UnstableHashError
 from curidask.hash_fields import has_fields
 from curidask.hashing import digest
 from curidask.reloaded import Name, Reloaded
@@ -105,8 +106,11 @@ class StageCodes:
         self._reloaded.watch(dict.fromkeys(name for code in found for name in code.modules))
         lost += map(self._reloaded.value, names)
         parts_of_key = [[code.digest for code in found], closure, [of_extra for of_extra, _ in extra]]
-        whole = digest(("code", *parts_of_key, *([lost] if lost else [])))
+        cachers = list(_told_cachers(spec))
+        told = ["cachers", *(part.digest for part in cachers)]
+        whole = digest(("code", *parts_of_key, *([lost] if lost else []), *([told] if cachers else [])))
         reached = [part for code in found for part in code.parts] + [part for _, parts in extra for part in parts]
+        reached += cachers
         parts = tuple({part.name: part for part in reached}.values())
         unfollowed = tuple(dict.fromkeys(text for code in found for text in code.unfollowed))
         packages = tuple(sorted({name for code in found for name in code.packages}))
@@ -158,6 +162,32 @@ class StageCode:
     parts: tuple[Part, ...] = ()
     unfollowed: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+
+
+PLACING = {"path_override", "name", "subdir", "prefix", "extension", "track", "check_saved", "verify", "mmap_mode"}
+"""What a cacher is told that says where and how safely it stores, and not what comes back."""
+
+
+def _told_cachers(spec: StageSpec) -> Iterator[Part]:
+    """The cachers that were told something that decides what they store or load."""
+    for output in spec.outputs:
+        cacher = output.cacher
+        if cacher is None or isinstance(cacher, type):
+            continue
+        told = {
+            name: value
+            for name, value in sorted(getattr(cacher, "__dict__", {}).items())
+            if not name.startswith("_") and name not in PLACING and not _is_default(cacher, name, value)
+        }
+        with suppress(UnstableHashError):
+            if told:
+                of = digest(told, where=f"the cacher of the output {output.name!r}")
+                text = "\n".join(f"{name} = {value!r}" for name, value in told.items())
+                yield Part(f"of the output {output.name}", "cacher", of, text)
+
+
+def _is_default(cacher: Any, name: str, value: Any) -> bool:
+    return value is None or value is False or value == {} or value is getattr(type(cacher), name, None)
 
 
 CodeOfStage = Callable[[StageSpec, Any, Iterable[Any], Iterable[Any]], StageCode]

@@ -975,3 +975,30 @@ def test_tables_that_a_script_changes_between_calls_count(project: Project) -> N
             check=True,
         )
         assert done.stdout.splitlines() == ["[{'lr': 1}, [1]]", "[{'lr': 2}, [1]]", "[{'lr': 2}, [1, 2]]"]
+
+
+TOLD = """
+import curidask as cf, pandas as pd
+from curidask.caching import JsonCacher, PandasCsvCacher
+@cf.stage(None, ["a"], [PandasCsvCacher(read_csv_args={"index_col": 0, "dtype": int}, prefix="kept")])
+def make(record): return pd.DataFrame({"x": [7]})
+@cf.stage(["a"], ["b"], [JsonCacher])
+def use(record, a): return str(a.dtypes["x"])
+def get_params(): return [cf.ExperimentParameters("p")]
+def run(ps, m): print(use(make(cf.Record(m, ps[0]))).state["b"])
+"""
+
+
+def test_what_a_cacher_is_told_counts_where_it_decides_what_comes_back(project: Project) -> None:
+    def run(text: str) -> tuple[str, bool]:
+        project.write("experiments/told.py", text)
+        done = project.experiment("told", "--parallel", "0", "--no-report")
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip(), "everything was in the cache" in done.stderr
+
+    assert run(TOLD) == ("int64", False)
+    project.write("experiments/told.py", TOLD.replace('"dtype": int', '"dtype": float'))
+    assert "  cacher of the output a changed: p" in project.command("curidask", "explain", "told").stdout
+    assert run(TOLD.replace('"dtype": int', '"dtype": float')) == ("float64", False)
+    assert run(TOLD) == ("int64", True)
+    assert run(TOLD.replace('prefix="kept"', 'prefix="kept", track=False')) == ("int64", True)
