@@ -732,12 +732,14 @@ class Empty:
     pass
 
 
-def test_classes_count_by_name_for_their_instances(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_classes_count_by_name_for_their_instances(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def make(body: str, module: str) -> Any:
         made = types.ModuleType(module)
-        vars(made).update({"dataclass": dataclass, "enum": enum})
+        file = tmp_path / f"{module}.py"
+        file.write_text(body)
+        vars(made).update({"dataclass": dataclass, "enum": enum, "__file__": str(file)})
         monkeypatch.setitem(sys.modules, module, made)
-        exec(compile(body, "<made>", "exec", dont_inherit=True), vars(made))
+        exec(compile(body, str(file), "exec", dont_inherit=True), vars(made))
         return vars(made)
 
     plain = "class Thing:\n    def __init__(self, **named): self.__dict__.update(named)\n"
@@ -751,8 +753,8 @@ def test_classes_count_by_name_for_their_instances(monkeypatch: pytest.MonkeyPat
         (make(colours, "e")["Thing"].RED, make(colours + "    BLUE = 2\n", "f")["Thing"].RED),
     ):
         assert digest(one) == digest(other)
-    renamed = make(fields.replace("Thing", "Other"), "a")["Other"]
-    assert digest(make(fields, "a")["Thing"]()) != digest(renamed())
+    renamed = make(fields.replace("Thing", "Other"), "g")["Other"]
+    assert digest(make(fields, "h")["Thing"]()) != digest(renamed())
     assert digest(Empty()) == digest(Empty()) != digest(Stateless())
 
 
