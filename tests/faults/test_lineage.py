@@ -219,7 +219,7 @@ def test_a_row_holds_for_the_manifest_that_it_was_written_for_only(lab: Lab) -> 
 def test_lineage_holds_in_a_bucket_and_in_tiers(lab: Lab, s3_server: S3Server) -> None:
     lab.env = s3_server.env
     url = s3_server.url(f"lineage-{lab.project.root.parent.name}")
-    for workers, cache in (("2", url), ("0", f"data/cache,{url}2")):
+    for workers, cache in (("0", url), ("0", f"data/cache,{url}2")):
         lab.cache = cache
         lab.world("1")
         lab.run("--parallel", workers)
@@ -231,7 +231,7 @@ def test_lineage_holds_in_a_bucket_and_in_tiers(lab: Lab, s3_server: S3Server) -
 
 
 # --- the same command again -------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("workers", "flags"), [("0", OVERWRITE), ("2", ("--overwrite",))])
+@pytest.mark.parametrize(("workers", "flags"), [("0", OVERWRITE), ("0", ("--overwrite",))])
 def test_the_same_command_finishes_a_broken_off_overwrite(lab: Lab, workers: str, flags: tuple[str, ...]) -> None:
     first = lab.run("--parallel", workers)
     lab.world("2")
@@ -314,7 +314,7 @@ def edited(lab: Lab, old: str, new: str) -> None:
     lab.project.write("experiments/e.py", text.replace(old, new))
 
 
-@pytest.mark.parametrize(("workers", "place"), [("0", "folder"), ("2", "bucket"), ("0", "tiers")])
+@pytest.mark.parametrize(("workers", "place"), [("2", "folder"), ("0", "bucket"), ("0", "tiers")])
 def test_an_edit_that_changes_no_value_runs_its_stage_alone(
     lab: Lab, s3_server: S3Server, workers: str, place: str
 ) -> None:
