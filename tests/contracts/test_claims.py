@@ -71,7 +71,7 @@ def test_claims_are_no_objects_of_a_listing(objects: ObjectStore) -> None:
 
 
 def test_many_who_take_at_once_have_one_winner(objects: ObjectStore) -> None:
-    for number in range(8):
+    for number in range(8 if objects.local_root else 2):
         stem = f"exp_hash_s{number}_files.0123456789ab"
         with ThreadPoolExecutor(16) as pool:
             taken = list(pool.map(lambda one: one.take(stem), [claims(objects) for _ in range(16)]))  # noqa: B023
