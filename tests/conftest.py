@@ -83,8 +83,30 @@ def run(param_sets, manager):
 
 TABLE = {f"set{i}": 11 * i for i in range(4)}
 
-TOGETHER = ("test_check.py", "test_faults.py", "test_jobs.py", "test_places.py", "test_security.py")
-"""Files of tests/clusters whose tests share hosts, an S3 server, a scheduler and a SLURM, which take long to start."""
+SHARED = {"network": "hosts", "shared_slurm": "slurm", "shared_address": "address"}
+"""Fixtures that take long to start, and what the tests that share them in one process are called there."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Say in the names of tests which belong to one process, which is all that is known where they are handed out."""
+    if hasattr(config, "workerinput"):
+        for item in items:
+            if group := group_of(item):
+                item._nodeid = f"{item.nodeid}@{group}"
+
+
+def group_of(item: pytest.Item) -> str:
+    """What a test shares with others: a fixture that takes long, or one of its file."""
+    marked = item.get_closest_marker("xdist_group")
+    if marked:
+        return str(marked.args[0])
+    assert isinstance(item, pytest.Function)
+    for name, group in SHARED.items():
+        if name in item.fixturenames:
+            return group
+    found = [definitions[-1] for definitions in item._fixtureinfo.name2fixturedefs.values()]
+    return item.path.stem if any(each.scope == "module" and each.baseid for each in found) else ""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -94,11 +116,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class Grouped(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            if file.endswith(("test_deploy_services.py", "test_costs.py", "test_examples.py", "test_shapes.py")):
-                return file
-            folder, _, name = file.rpartition("/")
-            return folder if folder.endswith("clusters") and name in TOGETHER else nodeid
+            start = max(nodeid.rfind("::"), nodeid.rfind("]"))
+            return nodeid[start:].partition("@")[2] or nodeid
 
     return Grouped(config, log)
 

@@ -1,4 +1,7 @@
-"""Run all shapes in one place, each cold and warm, and write down what came out; a script of its own."""
+"""Run all shapes in one place, in this process also warm, and write down what came out; a script of its own.
+
+A warm run finds everything by its keys, and whether these are the same elsewhere a cold run tells too.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import curidask as cf
-from curidask.clusters import checks
 from curidask.clusters.local import local
 from curidask.errors import RunFailedError
 from curidask.experiment import run_experiment
@@ -46,23 +48,22 @@ def main(projects: str, caches: str, mode: str, address: str = "") -> None:
     projects, caches : str
         Folders; a worker that does not see the first still shares the second.
     mode : str
-        ``here`` for this process, ``workers`` for two of this machine, ``archive`` for the same without the folder of
-        the project, ``address`` for workers at an address, ``local`` for two workers of each run's own.
+        ``here`` for this process, ``workers`` for two of this machine, ``address`` for workers at an address,
+        ``local`` for two workers of each run's own.
     """
     found = {}
     with ExitStack() as stack:
         where: dict[str, Any] = {"parallel": 0 if mode == "here" else 2}
-        if mode in ("workers", "archive"):
+        if mode == "workers":
             where = {"cluster": stack.enter_context(local(2)).client}
         elif mode == "address":
             where = {"cluster": address}
-        if mode == "archive":
-            checks.sees_folder = lambda client, folder: False
         for project in sorted(Path(projects).iterdir()):
             experiment = (project / "experiment").read_text()
             if mode != "local" or project.name in LOCAL:
                 cache = Path(caches, mode, project.name)
-                found[project.name] = [observe(project, experiment, cache, where) for _ in ("cold", "warm")]
+                times = 2 if mode == "here" else 1
+                found[project.name] = [observe(project, experiment, cache, where) for _ in range(times)]
     print(json.dumps(found))
 
 

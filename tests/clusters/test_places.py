@@ -112,17 +112,25 @@ def files(project: Project) -> Project:
     return project
 
 
-@pytest.mark.parametrize("where", ["in process", "2 workers", "by address", "hosts"])
-def test_files_are_found_under_the_same_path(
-    files: Project, where: str, shared_address: Address, request: pytest.FixtureRequest
-) -> None:
+@pytest.mark.parametrize(
+    "where",
+    [
+        "in process",
+        "2 workers",
+        pytest.param("by address", marks=pytest.mark.xdist_group("address")),
+        pytest.param("hosts", marks=pytest.mark.xdist_group("hosts")),
+    ],
+)
+def test_files_are_found_under_the_same_path(files: Project, where: str, request: pytest.FixtureRequest) -> None:
     if where == "hosts":
         hosts: Hosts = request.getfixturevalue("shared_hosts")
         done = hosts.run(files, "experiment", "files", "--scheduler", hosts.url, "--cache", "s3://cache/files")
     else:
-        places = {"in process": ["--parallel", "0"], "2 workers": ["--parallel", "2"]}
-        place = places.get(where, ["--scheduler", shared_address.url])
-        done = files.experiment("files", *place, env=shared_address.env)
+        place, env = ["--parallel", "2" if where == "2 workers" else "0"], {}
+        if where == "by address":
+            address: Address = request.getfixturevalue("shared_address")
+            place, env = ["--scheduler", address.url], address.env
+        done = files.experiment("files", *place, env=env)
     assert done.stdout.strip() == "read: [{'x': 1}, {'x': 1}, {'x': 1}, 'deep!', 'later'] experiment", done.stderr
     assert done.returncode == 1
     # The user's file and line, also where the worker does not have them.

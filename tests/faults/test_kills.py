@@ -12,7 +12,7 @@ import pytest
 from curidask.store.objects import open_objects
 from tests.conftest import clean_environment
 
-KILLS = {"folder": 160, "s3": 60}
+KILLS = {"folder": 176, "s3": 24}
 
 SCRIPT = """
 import json, os, random, signal, sys, time

@@ -30,7 +30,7 @@ import pytest
 from tests.conftest import clean_environment
 
 ROOT = Path(__file__).parents[2]
-FAULTS = int(os.environ.get("CURIDASK_FAULTS", "140"))
+FAULTS = int(os.environ.get("CURIDASK_FAULTS", "84"))
 SEED = os.environ.get("CURIDASK_FAULTS_SEED", "1")
 EACH = 7
 """Faults of a scenario, since a run costs more than a fault."""

@@ -143,10 +143,15 @@ sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in childre
 """
 
 
-def test_64_processes_compute_20_artifacts_once(tmp_path: Path, shared: str) -> None:
+@pytest.mark.parametrize(
+    ("shared", "n_processes", "n_artifacts"), [("folder", 64, 20), ("s3", 16, 8)], indirect=["shared"]
+)
+def test_many_processes_compute_each_artifact_once(
+    tmp_path: Path, shared: str, n_processes: int, n_artifacts: int
+) -> None:
     (tmp_path / "calls").mkdir()
     open_objects(shared).probe_exclusive()  # found out once for all
-    arguments = [shared, str(tmp_path / "calls"), "64", "20"]
+    arguments = [shared, str(tmp_path / "calls"), str(n_processes), str(n_artifacts)]
     done = subprocess.run(
         [sys.executable, "-c", MANY, *arguments],
         capture_output=True,
@@ -156,7 +161,7 @@ def test_64_processes_compute_20_artifacts_once(tmp_path: Path, shared: str) -> 
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert calls_of(tmp_path) == {str(x): 1 for x in range(20)}
+    assert calls_of(tmp_path) == {str(x): 1 for x in range(n_artifacts)}
     assert left_behind(shared) == []
 
 
