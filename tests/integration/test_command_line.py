@@ -1,4 +1,4 @@
-"""The command line in a temporary project: what each flag does, in this process and on workers."""
+"""The command line in a temporary project: what each flag does, in one process, and on workers where they matter."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import curidask as cf
 from tests.conftest import DEMO, TABLE, Project
 
 Run = Callable[..., None]
+
+IN_PROCESS = ("--parallel", "0")
+WORKERS = ("--parallel", "2")
 
 
 @pytest.fixture(params=["0", "2"], ids=["in process", "2 workers"])
@@ -42,27 +45,27 @@ def test_first_run_computes_once_and_second_reuses(project: Project, parallel: t
     assert not list(project.cache.glob(".work-*"))
 
 
-def test_deleting_artifacts_recomputes_what_needs_them(project: Project, parallel: tuple[str, str]) -> None:
+def test_deleting_artifacts_recomputes_what_needs_them(project: Project) -> None:
     project.experiment("demo", "--parallel", "0")
     project.calls()
     project.artifacts("gather_table")[0].unlink()
-    assert project.experiment("demo", *parallel).returncode == 0
+    assert project.experiment("demo", *IN_PROCESS).returncode == 0
     assert project.calls() == once("gather_None")
     # Nothing needs a score while the table is there.
     project.artifacts("score_score")[0].unlink()
-    assert project.experiment("demo", *parallel).returncode == 0
+    assert project.experiment("demo", *IN_PROCESS).returncode == 0
     assert project.calls() == {}
     project.artifacts("gather_table")[0].unlink()
-    assert project.experiment("demo", *parallel).returncode == 0
+    assert project.experiment("demo", *IN_PROCESS).returncode == 0
     assert sorted(name.partition("_")[0] for name in project.calls()) == ["change", "gather", "score"]
     assert result(project) == TABLE
 
 
-def test_adding_a_set_computes_that_set_and_the_aggregate(project: Project, parallel: tuple[str, str]) -> None:
+def test_adding_a_set_computes_that_set_and_the_aggregate(project: Project) -> None:
     project.experiment("demo", "--parallel", "0")
     project.calls()
     project.write("experiments/demo.py", DEMO.replace("range(4)", "range(5)"))
-    assert project.experiment("demo", *parallel).returncode == 0
+    assert project.experiment("demo", *IN_PROCESS).returncode == 0
     assert project.calls() == once("load_set4", "change_set4", "score_set4", "gather_None")
 
 
@@ -74,22 +77,22 @@ def test_adding_a_set_computes_that_set_and_the_aggregate(project: Project, para
         (["--global-indices", "0-2"], [0, 1]),
     ],
 )
-def test_selection(project: Project, parallel: tuple[str, str], flags: list[str], sets: list[int]) -> None:
-    assert project.experiment("demo", *flags, *parallel).returncode == 0
+def test_selection(project: Project, flags: list[str], sets: list[int]) -> None:
+    assert project.experiment("demo", *flags, *IN_PROCESS).returncode == 0
     assert [name for name in project.calls() if name.startswith("load")] == [f"load_set{i}" for i in sets]
 
 
-def test_parameter_modules_are_joined_in_order(project: Project, parallel: tuple[str, str]) -> None:
+def test_parameter_modules_are_joined_in_order(project: Project) -> None:
     for name, x in (("low", 1), ("high", 100)):
         project.write(
             f"params/{name}.py",
             f"from experiments.demo import Params\ndef get_params(): return [Params('{name}', x={x})]",
         )
-    assert project.experiment("demo", "-p", "high", "-p", "low", *parallel).returncode == 0
+    assert project.experiment("demo", "-p", "high", "-p", "low", *IN_PROCESS).returncode == 0
     assert list(result(project).items()) == [("high", 1100), ("low", 11)]
 
 
-def test_files_whose_names_are_no_identifiers(project: Project, parallel: tuple[str, str]) -> None:
+def test_files_whose_names_are_no_identifiers(project: Project) -> None:
     (project.root / "experiments/demo.py").rename(project.root / "experiments/my-demo.py")
     project.write("experiments/my-demo.py", DEMO.replace('{"x": record.params.x}', "Kind(x=record.params.x)") + KIND)
     project.write(
@@ -97,11 +100,11 @@ def test_files_whose_names_are_no_identifiers(project: Project, parallel: tuple[
         "from importlib import import_module\n"
         "def get_params(): return [import_module('experiments.my-demo').Params('one', x=1)]",
     )
-    first = project.experiment("my-demo", "-p", "01_more-sets", *parallel)
+    first = project.experiment("my-demo", "-p", "01_more-sets", *WORKERS)
     assert first.returncode == 0, first.stderr
     assert result(project) == {"one": 11}
     project.calls()
-    again = project.experiment("my-demo.py", "-p", "01_more-sets", "--overwrite-stage", "score", "--no-dag", *parallel)
+    again = project.experiment("my-demo.py", "-p", "01_more-sets", "--overwrite-stage", "score", "--no-dag", *WORKERS)
     assert again.returncode == 0, again.stderr
     assert project.calls() == once("change_one", "score_one")  # what was pickled is read back
     assert "my-demo  Numbers, doubled and gathered." in project.experiment("ls").stdout
@@ -113,19 +116,19 @@ class Kind(dict):
 """
 
 
-def test_overwrite(project: Project, parallel: tuple[str, str]) -> None:
+def test_overwrite(project: Project) -> None:
     project.experiment("demo", "--parallel", "0")
     project.calls()
-    assert project.experiment("demo", "--overwrite", *parallel).returncode == 0
+    assert project.experiment("demo", "--overwrite", *WORKERS).returncode == 0
     assert project.calls() == once(*ALL)
 
 
-def test_overwrite_stage_reaches_dependents_through_the_graph(project: Project, parallel: tuple[str, str]) -> None:
+def test_overwrite_stage_reaches_dependents_through_the_graph(project: Project) -> None:
     project.experiment("demo", "--parallel", "0")
     project.calls()
-    assert project.experiment("demo", "--overwrite-stage", "score", *parallel).returncode == 0
+    assert project.experiment("demo", "--overwrite-stage", "score", *IN_PROCESS).returncode == 0
     assert project.calls() == once(*[n for n in ALL if n.startswith(("score", "change", "gather"))])
-    project.experiment("demo", "--overwrite-stage", "load", "--no-dag", *parallel)
+    project.experiment("demo", "--overwrite-stage", "load", "--no-dag", *IN_PROCESS)
     assert project.calls() == once(*[n for n in ALL if n.startswith(("load", "change"))])
 
 
@@ -182,18 +185,18 @@ def test_dry_writes_nothing_and_gives_the_same(project: Project, parallel: tuple
     assert {p.name for p in project.root.iterdir()} <= {"curidask.toml", "experiments", "calls"}
 
 
-def test_dry_cache_reads_but_never_writes(project: Project, parallel: tuple[str, str]) -> None:
+def test_dry_cache_reads_but_never_writes(project: Project) -> None:
     project.experiment("demo", "--parallel", "0")
     project.calls()
     project.artifacts("gather_table")[0].unlink()
     before = {p.name for p in project.cache.iterdir()}
-    assert project.experiment("demo", "--dry-cache", *parallel).returncode == 0
+    assert project.experiment("demo", "--dry-cache", *WORKERS).returncode == 0
     assert project.calls() == once("gather_None")
     assert {p.name for p in project.cache.iterdir()} == before
 
 
-def test_cache_and_prefix(project: Project, parallel: tuple[str, str]) -> None:
-    done = project.experiment("demo", "--cache", "elsewhere/cache", "--prefix", "shared", *parallel)
+def test_cache_and_prefix(project: Project) -> None:
+    done = project.experiment("demo", "--cache", "elsewhere/cache", "--prefix", "shared", *IN_PROCESS)
     assert done.returncode == 0
     names = [p.name for p in (project.root / "elsewhere/cache").iterdir() if not p.name.startswith(".")]
     assert names

@@ -1,4 +1,4 @@
-"""Each flag's effect in a temporary project, in this process and on two workers."""
+"""Each flag's effect in a temporary project, in one process, and on two workers where they do what it asks for."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tests.conftest import DEMO, TABLE, Project, clean_environment, end_group
 from tests.prepared import COMMANDS
 
 IN_PROCESS = ("--parallel", "0")
+ON_WORKERS = ("--parallel", "2")
 SETS = [f"set{i}" for i in range(4)]
 
 
@@ -60,11 +61,11 @@ def wrote_nothing(project: Project) -> bool:
 
 
 # --- what is selected and looked at ----------------------------------------------------------------------------------
-def test_hashes_names_each_selected_set(project: Project, parallel: tuple[str, str]) -> None:
-    lines = good(project.experiment("demo", "--hashes", *parallel)).stdout.splitlines()
+def test_hashes_names_each_selected_set(project: Project) -> None:
+    lines = good(project.experiment("demo", "--hashes", *ON_WORKERS)).stdout.splitlines()
     assert [line.partition(" ")[2] for line in lines] == SETS
     assert wrote_nothing(project)
-    few = good(project.experiment("demo", "--hashes", "-n", "set2", "--indices", "1-3", *parallel)).stdout
+    few = good(project.experiment("demo", "--hashes", "-n", "set2", "--indices", "1-3", *ON_WORKERS)).stdout
     assert few.splitlines() == [lines[2]]
     good(project.experiment("demo", "-n", "set2", *IN_PROCESS))
     recorded = {hash_: item["name"] for hash_, item in project.last_run()["param_sets"].items()}
@@ -96,16 +97,14 @@ def printed_set(text: str) -> tuple[str, str, dict[str, Any]]:
     return hash_, name, json.loads(rest)
 
 
-def test_print_params_prints_hash_and_name_and_then_all_values_as_json(
-    project: Project, parallel: tuple[str, str]
-) -> None:
+def test_print_params_prints_hash_and_name_and_then_all_values_as_json(project: Project) -> None:
     change(
         project,
         ("import dataclass", "import dataclass, field"),
         ("@dataclass\nclass Params(cf.ExperimentParameters):\n", PARTS),
         ("x=i)", "x=i, many=list(range(300)))"),
     )
-    flags = ("--print-params", "-n", "set3", *parallel)
+    flags = ("--print-params", "-n", "set3", *ON_WORKERS)
     hash_, name, values = printed_set(good(project.experiment("demo", *flags)).stdout)
     assert f"{hash_} {name}\n" == good(project.experiment("demo", "--hashes", "-n", "set3")).stdout
     assert values == {
@@ -127,19 +126,19 @@ def test_print_params_prints_hash_and_name_and_then_all_values_as_json(
     assert "None" in str(hashed["missing"])
 
 
-def test_print_params_finds_sets_of_earlier_runs_by_name_and_hash(project: Project, parallel: tuple[str, str]) -> None:
+def test_print_params_finds_sets_of_earlier_runs_by_name_and_hash(project: Project) -> None:
     good(project.experiment("demo", *IN_PROCESS))
     hashes = [line.split() for line in project.experiment("demo", "--hashes").stdout.splitlines()]
     change(project, ('f"set{i}", x=i) for i in range(4)', 'f"new{i}", x=100 + i) for i in range(2)'))
     for hash_, name in hashes[:2]:
         for asked in (name, hash_[:9], hash_):
-            found = good(project.experiment("demo", "--print-params", asked, "-v", *parallel))
+            found = good(project.experiment("demo", "--print-params", asked, "-v", *ON_WORKERS))
             assert found.stderr.startswith(f"{name} is a set of demo_1_")
             *both, values = printed_set(found.stdout)
             assert both == [hash_, name]
             assert values["x"] == int(name[-1])
             assert "int" in str(values["_DRY_REPS"]["x"])
-    *_, values = printed_set(good(project.experiment("demo", "--print-params", "new1", *parallel)).stdout)
+    *_, values = printed_set(good(project.experiment("demo", "--print-params", "new1", *ON_WORKERS)).stdout)
     assert values == {"name": "new1", "x": 101}
 
 
@@ -155,17 +154,17 @@ def test_print_params_of_none_and_of_several(project: Project) -> None:
         assert re.search(r"[0-9a-f]{32} \(set1\)", several.stderr)
 
 
-def test_paths_are_those_that_the_run_then_uses(project: Project, parallel: tuple[str, str]) -> None:
+def test_paths_are_those_that_the_run_then_uses(project: Project) -> None:
     change(
         project, ('    return gather(cf.Record(manager, None)).state["table"]', "    gather(cf.Record(manager, None))")
     )
-    before = good(project.experiment("demo", "--paths", *parallel))
+    before = good(project.experiment("demo", "--paths", *IN_PROCESS))
     assert before.stderr == ""
     assert wrote_nothing(project)
-    good(project.experiment("demo", *parallel))
+    good(project.experiment("demo", *IN_PROCESS))
     there = {str(path) for path in project.cache.glob("[!.]*")}
     assert set(before.stdout.splitlines()) == there
-    after = good(project.experiment("demo", "--paths", *parallel)).stdout
+    after = good(project.experiment("demo", "--paths", *IN_PROCESS)).stdout
     assert set(after.splitlines()) == there
     sizes = subprocess.run(["xargs", "stat", "-c", "%s"], input=after, capture_output=True, text=True, check=True)
     assert len(sizes.stdout.split()) == len(there)
@@ -214,14 +213,14 @@ def test_flags_that_look_exclude_each_other(project: Project) -> None:
 
 
 # --- what is computed ------------------------------------------------------------------------------------------------
-def test_without_the_graph_each_stage_decides_by_its_own_cache(project: Project, parallel: tuple[str, str]) -> None:
+def test_without_the_graph_each_stage_decides_by_its_own_cache(project: Project) -> None:
     good(project.experiment("demo", *IN_PROCESS))
     project.calls()
     for path in project.artifacts("load_data"):
         path.unlink()
-    good(project.experiment("demo", *parallel))
+    good(project.experiment("demo", *IN_PROCESS))
     assert stage_calls(project) == set()
-    good(project.experiment("demo", "--no-dag", *parallel))
+    good(project.experiment("demo", "--no-dag", *IN_PROCESS))
     assert stage_calls(project) == {"load", "change"}
 
 
@@ -240,9 +239,12 @@ READ_TWICE = """
 """
 
 
-@pytest.mark.parametrize(("flags", "loads"), [((), 1), (("--lazy",), 2)])
+@pytest.mark.parametrize(
+    ("flags", "loads", "parallel"),
+    [((), 1, IN_PROCESS), (("--lazy",), 2, IN_PROCESS), (("--lazy",), 2, ON_WORKERS)],
+)
 def test_lazy_outputs_are_loaded_at_each_access(
-    project: Project, parallel: tuple[str, str], flags: tuple[str, ...], loads: int
+    project: Project, flags: tuple[str, ...], loads: int, parallel: tuple[str, str]
 ) -> None:
     counted = (
         ("def note(", LOADS + "\n\ndef note("),
@@ -263,11 +265,11 @@ def test_lazy_outputs_are_loaded_at_each_access(
     assert good(project.experiment("demo", "--ignore-lazy", *parallel)).stdout.split() == ["loads:", "1"] * 4
 
 
-def test_lazy_pickles_what_has_no_cacher(project: Project, parallel: tuple[str, str]) -> None:
-    good(project.experiment("demo", "--lazy", *parallel))
+def test_lazy_pickles_what_has_no_cacher(project: Project) -> None:
+    good(project.experiment("demo", "--lazy", *ON_WORKERS))
     assert len(project.artifacts("change_middle")) == 4
     project.calls()
-    good(project.experiment("demo", "--lazy", "--overwrite-stage", "score", *parallel))
+    good(project.experiment("demo", "--lazy", "--overwrite-stage", "score", *ON_WORKERS))
     assert stage_calls(project) == {"score", "gather"}
 
 
@@ -289,16 +291,16 @@ def test_parallel_says_in_how_many_processes(project: Project, parallel: tuple[s
     assert pids(project, *parallel) == ((1, True) if parallel[1] == "0" else (2, False))
 
 
-def test_parallel_safe_only_fills_the_cache(project: Project, parallel: tuple[str, str]) -> None:
-    flag = "--parallel-safe" if parallel == IN_PROCESS else "--parallel-mode"  # its first name
-    done = good(project.experiment("demo", flag, "--global-indices", "0-2", "--notes", "x", *parallel))
+@pytest.mark.parametrize("flag", ["--parallel-safe", "--parallel-mode"])  # the second is its first name
+def test_parallel_safe_only_fills_the_cache(project: Project, flag: str) -> None:
+    done = good(project.experiment("demo", flag, "--global-indices", "0-2", "--notes", "x", *IN_PROCESS))
     assert not (project.root / "reports").exists()
     assert not (project.root / "data/runs").exists()
     assert "not kept" in done.stderr
     (log,) = (project.root / "logs").iterdir()
     assert re.fullmatch(r"demo_1_.*_p\d+\.log", log.name)
     assert stage_calls(project) == {"load", "change", "score", "gather"}
-    good(project.experiment("demo", *parallel))
+    good(project.experiment("demo", *IN_PROCESS))
     assert {name for name in project.calls() if name.startswith("score")} == {"score_set2", "score_set3"}
     assert project.last_run()["number"] == 1
 
@@ -346,12 +348,11 @@ def run_folder(project: Project) -> Path:
     return folder
 
 
-def test_store_full_keeps_all_and_reproduces(project: Project, parallel: tuple[str, str]) -> None:
-    flag = "-s" if parallel == IN_PROCESS else "--full-store"
+def test_store_full_keeps_all_and_reproduces(project: Project) -> None:
     change(project, ('return {"x": record.params.x}', BESIDE))
-    good(project.experiment("demo", *parallel))
+    good(project.experiment("demo", *IN_PROCESS))
     # The second run needs only the table; the folder gets all that is in the cache all the same.
-    good(project.experiment("demo", flag, "-n", "set1", "-n", "set2", *parallel))
+    good(project.experiment("demo", "-s", "-n", "set1", "-n", "set2", *IN_PROCESS))
     folder = run_folder(project)
     copied = files_below(folder / "artifacts")
     wanted = {
@@ -367,7 +368,7 @@ def test_store_full_keeps_all_and_reproduces(project: Project, parallel: tuple[s
 
     shutil.rmtree(project.cache)
     project.calls()
-    again = good(project.experiment(*shlex.split(environment["reproduce"])[1:], *parallel))
+    again = good(project.experiment(*shlex.split(environment["reproduce"])[1:], *IN_PROCESS))
     assert project.calls() == {}
     assert not project.cache.exists()
     assert "everything was in the cache" in again.stderr
@@ -413,9 +414,9 @@ def test_store_full_says_what_git_does_not_know(project: Project) -> None:
     assert "# changed" in (project.root / "experiments/demo.py").read_text()
 
 
-def test_store_full_of_a_run_that_fails_keeps_what_there_is(project: Project, parallel: tuple[str, str]) -> None:
+def test_store_full_of_a_run_that_fails_keeps_what_there_is(project: Project) -> None:
     change(project, ('note(record, "score")', 'note(record, "score"); assert record.params.x != 2'))
-    failed = project.experiment("demo", "-s", *parallel)
+    failed = project.experiment("demo", "--full-store", *ON_WORKERS)
     assert failed.returncode == 1
     folder = run_folder(project)
     assert str(folder) in failed.stderr
@@ -424,7 +425,7 @@ def test_store_full_of_a_run_that_fails_keeps_what_there_is(project: Project, pa
     assert "AssertionError" in (folder / "run.log").read_text()
     project.calls()
     change(project, ("; assert record.params.x != 2", ""))
-    good(project.experiment("demo", "--cache", str(folder), *parallel))
+    good(project.experiment("demo", "--cache", str(folder), *IN_PROCESS))
     assert stage_calls(project) == {"change", "score", "gather"}
 
 
@@ -447,12 +448,12 @@ def test_store_full_with_a_cache_that_is_only_read(project: Project) -> None:
     assert sum("load_data" in name for name in names) == 2
 
 
-def test_notes_as_text(project: Project, parallel: tuple[str, str]) -> None:
-    good(project.experiment("demo", "--notes", "a title\n\nand more", *parallel))
+def test_notes_as_text(project: Project) -> None:
+    good(project.experiment("demo", "--notes", "a title\n\nand more", *IN_PROCESS))
     assert project.last_run()["notes"] == "a title\n\nand more"
-    good(project.experiment("--notes=first", "demo", *parallel))
+    good(project.experiment("--notes=first", "demo", *IN_PROCESS))
     assert project.last_run()["notes"] == "first"
-    good(project.experiment("demo", *parallel))
+    good(project.experiment("demo", *IN_PROCESS))
     assert project.last_run()["notes"] == ""
 
 
@@ -463,16 +464,15 @@ def editor(project: Project, text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("written", "kept"),
+    ("variable", "written", "kept"),
     [
-        ("\\nA title\\n\\nmore  \\n# left out\\n", "A title\n\nmore"),
-        ("# only comments\\n\\n", ""),
-        ("", ""),
+        ("VISUAL", "\\nA title\\n\\nmore  \\n# left out\\n", "A title\n\nmore"),
+        ("EDITOR", "# only comments\\n\\n", ""),
+        ("EDITOR", "", ""),
     ],
 )
-def test_notes_from_the_editor(project: Project, parallel: tuple[str, str], written: str, kept: str) -> None:
-    variable = "VISUAL" if parallel[1] == "0" else "EDITOR"
-    good(project.experiment("demo", "--notes", *parallel, env={variable: editor(project, written)}))
+def test_notes_from_the_editor(project: Project, variable: str, written: str, kept: str) -> None:
+    good(project.experiment("demo", "--notes", *IN_PROCESS, env={variable: editor(project, written)}))
     assert project.last_run()["notes"] == kept
     assert (project.root / "shown").read_text().startswith("\n\n# Notes for this run")
 
@@ -502,19 +502,19 @@ def test_notes_of_a_dry_run_are_not_asked_for(project: Project) -> None:
     assert not (project.root / "shown").exists()
 
 
-def test_no_report_makes_none(project: Project, parallel: tuple[str, str]) -> None:
-    good(project.experiment("demo", "--no-report", *parallel))
+def test_no_report_makes_none(project: Project) -> None:
+    good(project.experiment("demo", "--no-report", *IN_PROCESS))
     assert not (project.root / "reports").exists()
 
 
 @pytest.mark.parametrize("extra", [(), ("-s",)], ids=["from the cache", "from the run's folder"])
-def test_notebook_reloads_the_run_and_computes_nothing(
-    project: Project, parallel: tuple[str, str], extra: tuple[str, ...]
-) -> None:
+def test_notebook_reloads_the_run_and_computes_nothing(project: Project, extra: tuple[str, ...]) -> None:
     import nbclient
     import nbformat
 
-    good(project.experiment("demo", "--notebook", "--prefix", "mine", "-n", "set1", "--notes", "hm", *extra, *parallel))
+    good(
+        project.experiment("demo", "--notebook", "--prefix", "mine", "-n", "set1", "--notes", "hm", *extra, *IN_PROCESS)
+    )
     (path,) = (project.root / "notebooks/experiments").iterdir()
     assert path.name == f"{project.last_run()['reference']}.ipynb"
     notebook = nbformat.read(path, as_version=4)
@@ -573,11 +573,11 @@ def no_engine(tmp_path: Path) -> dict[str, str]:
 
 
 def test_docker_writes_a_context_that_reproduces_the_run(
-    project: Project, parallel: tuple[str, str], tmp_path: Path, no_engine: dict[str, str]
+    project: Project, tmp_path: Path, no_engine: dict[str, str]
 ) -> None:
     project.write("library/helper.py", "FACTOR = 10\n")
     change(project, ('data["x"] *= 10', 'from library.helper import FACTOR\n    data["x"] *= FACTOR'))
-    done = good(project.experiment("demo", "--docker", "-n", "set1", "--prefix", "mine", *parallel, env=no_engine))
+    done = good(project.experiment("demo", "--docker", "-n", "set1", "--prefix", "mine", *IN_PROCESS, env=no_engine))
     context = run_folder(project)
     dockerfile = context / "docker/Dockerfile"
     assert f"-f {dockerfile} {context}" in done.stderr
@@ -685,14 +685,16 @@ def test_quiet_shows_the_experiments_own_output_and_warnings_only(talking: Proje
     assert "damaged" in good(talking.experiment("demo", "--quiet", *parallel)).stderr
 
 
-def test_no_log_writes_none(project: Project, parallel: tuple[str, str]) -> None:
-    good(project.experiment("demo", "--no-log", *parallel))
+def test_no_log_writes_none(project: Project) -> None:
+    good(project.experiment("demo", "--no-log", *IN_PROCESS))
     assert not (project.root / "logs").exists()
-    good(project.experiment("demo", *parallel))
+    good(project.experiment("demo", *IN_PROCESS))
     assert [path.stem for path in (project.root / "logs").iterdir()] == [project.last_run()["reference"]]
 
 
-@pytest.mark.parametrize("where", ["a stage", "run()"])
+@pytest.mark.parametrize(
+    ("where", "parallel"), [("a stage", IN_PROCESS), ("a stage", ON_WORKERS), ("run()", IN_PROCESS)]
+)
 def test_log_errors_puts_tracebacks_into_the_log(project: Project, parallel: tuple[str, str], where: str) -> None:
     if where == "a stage":
         change(project, ('note(record, "score")', "raise ValueError('oh no')"))
@@ -742,8 +744,8 @@ MOVES = re.compile(r"\x1b\[\d+A")
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
-def test_a_terminal_gets_colour_and_moving_lines(project: Project, parallel: tuple[str, str]) -> None:
-    shown = on_a_terminal(project, "demo", *parallel)
+def test_a_terminal_gets_colour_and_moving_lines(project: Project) -> None:
+    shown = on_a_terminal(project, "demo", *IN_PROCESS)
     assert MOVES.search(shown)
     assert COLOUR.search(shown)
 
@@ -751,10 +753,8 @@ def test_a_terminal_gets_colour_and_moving_lines(project: Project, parallel: tup
 @pytest.mark.parametrize(
     ("flags", "env", "moves"),
     [
-        (("--plain", "--parallel", "2"), {}, False),
         (("--plain", "--parallel", "0"), {}, False),
         (("--no-color", "--parallel", "2"), {}, True),
-        (("--no-color", "--parallel", "0"), {}, True),
         (("--parallel", "0"), {"NO_COLOR": "1"}, True),
         (("--parallel", "0"), {"TERM": "dumb"}, False),
     ],
@@ -768,9 +768,9 @@ def test_a_terminal_that_wants_less(project: Project, flags: tuple[str, ...], en
     assert not COLOUR.search(broken)
 
 
-def test_progress_moves_lines_without_a_terminal(project: Project, parallel: tuple[str, str]) -> None:
-    assert not MOVES.search(good(project.experiment("demo", *parallel)).stderr)
-    forced = good(project.experiment("demo", "--overwrite", "--progress", *parallel)).stderr
+def test_progress_moves_lines_without_a_terminal(project: Project) -> None:
+    assert not MOVES.search(good(project.experiment("demo", *IN_PROCESS)).stderr)
+    forced = good(project.experiment("demo", "--overwrite", "--progress", *IN_PROCESS)).stderr
     assert MOVES.search(forced)
     assert not COLOUR.search(forced)
 
