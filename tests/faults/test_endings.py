@@ -202,8 +202,9 @@ def starting_workers(run: subprocess.Popen[str]) -> list[int]:
     return starting_workers_of(run.pid)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("later", [0.0, 0.1, 0.4])
+@pytest.mark.parametrize(
+    ("sent", "later"), [(signal.SIGINT, 0.0), (signal.SIGINT, 0.1), (signal.SIGINT, 0.4), (signal.SIGTERM, 0.1)]
+)
 def test_an_interrupt_while_workers_start_says_so_and_no_more(
     project: Project, sent: signal.Signals, later: float
 ) -> None:

@@ -105,7 +105,7 @@ def test_what_fails_for_the_moment_is_tried_again(
 def test_large_files_pass_though_parts_of_them_fail(
     objects: ObjectStore, s3_proxy: S3Proxy, how: str, tmp_path: Path
 ) -> None:
-    data = random.Random(1).randbytes((33 << 20) + 5)
+    data = random.Random(1).randbytes((17 << 20) + 5)
     (tmp_path / "large").write_bytes(data)
     expected = Stored(len(data), hashlib.sha256(data).hexdigest())
     for kind in ("part", "multipart", "get"):
