@@ -9,16 +9,24 @@ from curidask.reporting.render import environment
 
 for name in (
     "curidask.cli.curidask",
-    "curidask.progress",
     "curidask.cli.experiment",
+    "curidask.clusters.local",
+    "curidask.experiment",
+    "curidask.explaining",
+    "curidask.progress",
     "curidask.keeping",
     "curidask.executors.dask",
     "curidask.notebook",
     "curidask.reporting.layout",
+    "cryptography.x509",
     "distributed",
+    "distributed.http.scheduler.info",
+    "distributed.http.scheduler.prometheus",
     "igraph",
-    "numpy",
+    "numpy.random",
+    "pandas",  # which dask imports when it starts workers, as all that it can work with
     "s3fs",
+    "tomllib",
 ):
     importlib.import_module(name)
 for name in environment().list_templates(extensions=["html"]):

@@ -1,9 +1,10 @@
 """Commands in processes forked from one that has imported what they import, which is most of the work of a small run.
 
 Each is a process of its own all the same: with the folder, environment, search path, session and output files that it
-would have if it was started. Its worker processes are started as always. Two things are not as in a started command:
-Python does not take itself apart at the end, and what is imported early cannot be seen. So the tests of the README, of
-the examples and of what commands import, and all that go on beside a command, start it as a user does.
+would have if it was started. What its workers are forked from is forked before the command begins, and waits until it
+is wanted. Three things are not as in a started command: Python does not take itself apart at the end, what is imported
+early cannot be seen, and workers have the seed for hashes that the command has. So the tests of the README, of the
+examples, of local workers and of what commands import, and all that go on beside a command, start it as a user does.
 """
 
 from __future__ import annotations
@@ -12,15 +13,20 @@ import atexit
 import contextlib
 import functools
 import importlib
+import json
 import multiprocessing.process
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver, util
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 COMMANDS = Path(sys.executable).parent
 FORKED = ("curidask", "experiment")
@@ -95,8 +101,50 @@ def _command(
     os.environ.update(env)
     sys.path[:] = search_path
     sys.argv[:] = arguments
+    if "0" not in arguments:  # as in `--parallel 0`, which needs none
+        prepare_workers()
     main = importlib.import_module(f"curidask.cli.{Path(arguments[0]).name}").main
     try:
         sys.exit(main())
     finally:
         atexit._run_exitfuncs()  # which a process of multiprocessing leaves out
+
+
+FORK_SERVER = re.compile(r"from multiprocessing\.forkserver import main; main\((\d+), (\d+), (\[.*?\]), ")
+"""How multiprocessing starts one: its sockets, and what it imports."""
+
+
+def prepare_workers() -> None:
+    """Have a process that becomes the first fork server which this one starts, with nothing of a project in it."""
+    ours, its = socket.socketpair()
+    pid = os.fork()
+    if not pid:
+        with contextlib.suppress(BaseException):
+            ours.close()
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            _become_fork_server(its)
+        os._exit(0)
+    its.close()
+    started = util.spawnv_passfds
+
+    def become(path: Any, arguments: Sequence[str], handed_on: Sequence[int]) -> int:
+        found = FORK_SERVER.search(arguments[-1])
+        if not found or ours.fileno() < 0:
+            return int(started(path, arguments, handed_on))
+        wanted = {"env": dict(os.environ), "imported": json.loads(found[3].replace("'", '"'))}
+        with ours:
+            socket.send_fds(ours, [json.dumps(wanted).encode()], [int(found[1]), int(found[2])])
+        return pid
+
+    util.spawnv_passfds = become
+
+
+def _become_fork_server(its: socket.socket) -> None:
+    """Wait until one is wanted, or the command has ended, and be it."""
+    with its:
+        said, numbers, _, _ = socket.recv_fds(its, 1 << 20, 2)
+    if numbers:
+        wanted = json.loads(said)
+        os.environ.clear()
+        os.environ.update(wanted["env"])
+        forkserver.main(*numbers, wanted["imported"])
