@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,15 +87,22 @@ TABLE = {f"set{i}": 11 * i for i in range(4)}
 
 SHARED = {"network": "hosts", "shared_slurm": "slurm", "shared_address": "address"}
 """Fixtures that take long to start, and what the tests that share them in one process are called there."""
+GROUPS = Path(tempfile.gettempdir(), f"curidask-tests-{os.getpid()}.json")
+"""Which tests belong together, as long as they are handed out."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Say to a test process where to write which tests belong together: here only the names of tests are known."""
+    node.workerinput["groups"] = str(GROUPS)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Say in the names of tests which belong to one process, which is all that is known where they are handed out."""
-    if hasattr(config, "workerinput"):
-        for item in items:
-            if group := group_of(item):
-                item._nodeid = f"{item.nodeid}@{group}"
+    """Write that down, in the first of the processes."""
+    told: dict[str, str] = getattr(config, "workerinput", {})
+    if told.get("workerid") == "gw0":
+        Path(told["groups"]).write_text(json.dumps({item.nodeid: group_of(item) for item in items}))
 
 
 def group_of(item: pytest.Item) -> str:
@@ -115,9 +124,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import LoadScopeScheduling
 
     class Grouped(LoadScopeScheduling):
+        @functools.cached_property
+        def groups(self) -> dict[str, str]:
+            found: dict[str, str] = json.loads(GROUPS.read_text())  # all processes have found their tests by now
+            GROUPS.unlink()
+            return found
+
         def _split_scope(self, nodeid: str) -> str:
-            start = max(nodeid.rfind("::"), nodeid.rfind("]"))
-            return nodeid[start:].partition("@")[2] or nodeid
+            return self.groups.get(nodeid) or nodeid
 
     return Grouped(config, log)
 

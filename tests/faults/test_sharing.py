@@ -63,7 +63,7 @@ def left_behind(cache: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("shared", "parallel"),
-    [("folder", ("0", "0")), ("folder", ("2", "2")), ("folder", ("0", "2")), ("s3", ("0", "2"))],
+    [("folder", ("0", "0")), ("folder", ("2", "2")), ("s3", ("0", "2"))],
     indirect=["shared"],
 )
 def test_two_runs_share_the_work(tmp_path: Path, shared: str, parallel: tuple[str, str]) -> None:
