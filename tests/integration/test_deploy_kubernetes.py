@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import re
@@ -101,7 +102,12 @@ def test_values_that_cannot_be_meant_are_refused(values: dict[str, Any]) -> None
         chart.validate_schema(values)
 
 
-def test_kubernetes_takes_all_objects(objects: dict[str, dict[str, Any]]) -> None:
+SCHEMA = functools.cache(kubernetes_validate.utils.schema_contents)
+"""It would be read for each object."""
+
+
+def test_kubernetes_takes_all_objects(objects: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubernetes_validate.utils, "schema_contents", SCHEMA)
     made = made_by_operator(objects["DaskCluster lab"])
     for thing in [o for o in objects.values() if o["kind"] != "DaskCluster"] + list(made.values()):
         kubernetes_validate.validate(thing, "1.31", strict=True)
