@@ -30,7 +30,7 @@ from tests.faults.test_object_stores import CLIENTS, read_artifact, write_artifa
 from tests.s3proxy import S3Proxy
 from tests.s3server import S3Server
 
-N = 3_000
+N = 2_000
 PAGES = -(-2 * N // 1000)
 """A payload and a manifest each."""
 
