@@ -7,6 +7,7 @@ it is the project's. Only the source counts, never a value.
 from __future__ import annotations
 
 import ast
+import sys
 import types
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
@@ -125,6 +126,8 @@ def _reached(
     for place in places:
         if place.around not in found:  # as a decorator is to which what it decorates has led
             _follow(place.key, definitions, found)
+    for key in list(definitions.settings(found)):
+        _follow(key, definitions, found)
     numbers = {key: str(number) for number, key in enumerate(found)}
     told = []
     for made in found.values():
@@ -134,7 +137,7 @@ def _reached(
         digest(*named, *told),
         tuple(made.part for made in found.values()),
         tuple(dict.fromkeys(_unfollowed(found, given, lost))),
-        tuple(sorted({name for made in found.values() for name in made.packages})),
+        tuple(sorted({n for made in found.values() for n in made.packages} - sys.stdlib_module_names)),
         modules=definitions.world.modules,
         rebound=tuple((key[0].module, str(key[1])) for key in found if key not in own and definitions.is_rebound(key)),
     )

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from curidask.source_files import MAIN, Sources
+from curidask.source_files import FRAMEWORK, MAIN, Sources
 from curidask.source_identity import Function
-from curidask.source_modules import Statement, Table, chain_of, table_of, table_of_cells
+from curidask.source_modules import Statement, Table, chain_of, table_of, table_of_cells, table_of_function
 from curidask.source_names import WHOLE, Import, Use
 
 UNKNOWN = "unknown name"
@@ -243,6 +243,56 @@ def find_changes(resolver: Resolver, scopes: Iterable[Scope]) -> Changes:
                 if statement not in key[0].table.entries.get(str(key[1]), ()):
                     found.setdefault(key, []).append((scope, statement))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A statement that sets something for the whole process.
+
+    Attributes
+    ----------
+    scope : Scope
+    label : str
+        What it calls, as it is written.
+    packages : frozenset of str
+        Of which it sets something, by their top-level names.
+    within : Statement
+        The one of the module that it is, or is in.
+    """
+
+    scope: Scope
+    label: str
+    packages: frozenset[str]
+    within: Statement
+
+
+def find_settings(resolver: Resolver, scopes: Iterable[Scope]) -> dict[Statement, Setting]:
+    """Statements that set something of packages for the whole process."""
+    found: dict[Statement, Setting] = {}
+    for scope in scopes:
+        for outer, use, statement in ((s, *each) for s in scope.table.statements for each in s.settings):
+            targets = resolver.resolve(scope, use)
+            tops = {top for target in targets for top in _set_by(resolver, target, scope.module in MAIN, set())}
+            if tops - {FRAMEWORK}:
+                found[statement] = Setting(scope, use.label, frozenset(tops), outer)
+    return found
+
+
+def _set_by(resolver: Resolver, target: Target, is_script: bool, seen: set[Key]) -> Iterator[str]:
+    """The packages of which something is set when this is called; a script calls for other reasons, too."""
+    if isinstance(target, Outside):
+        yield from [target.name.partition(".")[0]] if target.kind == "installed" else []
+        return
+    scope, name = target
+    if is_script or target in seen or not isinstance(name, str):
+        return
+    seen.add(target)
+    for statement in scope.table.entries.get(name, ()):
+        if isinstance(statement.node, Function) and name in statement.bound and not statement.is_stage:
+            inner = Scope(scope.title, scope.package, table_of_function(statement.node, statement.lines), scope)
+            uses = [use for part in inner.table.statements for use, _ in part.settings]
+            for other in (other for use in uses for other in resolver.resolve(inner, use)):
+                yield from _set_by(resolver, other, is_script, seen)
 
 
 def _changed_by(resolver: Resolver, scope: Scope, statement: Statement) -> Iterator[Key]:

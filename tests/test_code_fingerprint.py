@@ -551,6 +551,36 @@ ONE_OF_A_KIND: dict[str, tuple[dict[str, str | None], str, str, str, set[str]]] 
         {"train": "import random\nrandom.seed(1)\ndef train(x): return random.random()\n"},
         "train", "seed(1)", "seed(2)", {"train.random"},
     ),
+    "a setting of a package in another module": (
+        {
+            "train": "import numpy as np\nimport shown, setup\ndef train(x): return str(np.ones(x))\n",
+            "shown": "import numpy\nif True:\n    numpy.set_printoptions(precision=2)\n",
+            "setup": "import decimal\ndecimal.getcontext().prec = 3\n",
+        },
+        "shown", "precision=2", "precision=3", {"shown.numpy.set_printoptions"},
+    ),
+    "a setting that is assigned": (
+        {
+            "train": "from decimal import Decimal\nimport setup\ndef train(x): return Decimal(1) / x\n",
+            "setup": "import decimal\ndecimal.getcontext().prec = 5\n",
+        },
+        "setup", "prec = 5", "prec = 6", {"setup.decimal", "setup.decimal.getcontext"},
+    ),
+    "a setting that a function makes": (
+        {
+            "train": "import random\nfrom setup import begin\nbegin(1)\ndef train(x): return random.random()\n",
+            "setup": "def begin(x):\n    import random as r\n    r.seed(x + 1)\n",
+        },
+        "setup", "x + 1", "x + 2", {"setup.begin"},
+    ),
+    "a name that is put into globals": (
+        {"train": "globals()['SIZE'] = 1\ndef train(x): return SIZE\n"},
+        "train", "= 1", "= 2", {"train.SIZE"},
+    ),
+    "a method that fills a table where it is called for each": (
+        {"train": "ITEMS = []\nlist(map(ITEMS.append, [1, 2]))\ndef train(x): return ITEMS\n"},
+        "train", "[1, 2]", "[1, 3]", {"train.ITEMS"},
+    ),
     "a variable of the environment": (
         {"train": "import os\nos.environ['CURIDASK_NOT_USED'] = '1'\ndef train(x): return os.environ\n"},
         "train", "'1'", "'2'", {"train.os"},
@@ -1105,6 +1135,16 @@ def test_methods_count_and_fields_do_not() -> None:
         ("return unbound(x)", "unknown name unbound"),
         ("return other.unbound(x)", "unknown name other.unbound"),
         ("import broken\n            return broken.f", "syntax error in broken"),
+        ("return other.f.__doc__", "__doc__ in train.train (line 4)"),
+        ("return x.__annotations__", "__annotations__ in train.train (line 4)"),
+        ("return __doc__", "__doc__ in train.train (line 4)"),
+        ("import subprocess as sp\n            return sp.run(x)", "subprocess.run in train.train"),
+        ("import os\n            return os.system(x)", "os.system in train.train"),
+        ("import runpy\n            return runpy.run_path(x)", "runpy.run_path in train.train"),
+        (
+            "from typing import get_type_hints\n            return get_type_hints(x)",
+            "typing.get_type_hints in train.train",
+        ),
     ],
 )
 def test_what_cannot_be_followed_is_told(body: str, told: str) -> None:

@@ -765,21 +765,31 @@ import helper
 from curidask.caching import JsonCacher
 from helper import taken, TAKEN
 from package import passed_on
+from dataclasses import dataclass
+import numpy as np, pandas as pd
 
 def h(): return inner()
 def inner(): return 1
 SIZE = 2
+given, sizes = None, np.ones(0)
+
+@dataclass
+class Fields:
+    n: int
+
+class Plain:
+    def __init__(self, n): self.n = n
 
 class Model:
     def get(self): return inner()
 
 @cf.stage(None, ["o"], [JsonCacher])
-def s(record, given=None):
-    names = [SIZE, helper.LIMIT, TAKEN, each]
-    return [*names, h(), helper.f(), taken(), passed_on(), Model().get(), given and given.get()]
+def s(record, got=None):
+    names = [SIZE, helper.LIMIT, TAKEN, each, given is not None and int(np.sum(given.n)), len(sizes)]
+    return [*names, h(), helper.f(), taken(), passed_on(), Model().get(), got and got.get()]
 
 def said():
-    found = [s(cf.Record(m, None)), s(cf.Record(m, None), given=Model())]
+    found = [s(cf.Record(m, None)), s(cf.Record(m, None), got=Model())]
     print([record.state["o"] for record in found])
 
 m = cf.ArtifactManager("changing", cache="cache")
@@ -802,6 +812,8 @@ said()
 for value in (8, 9):
     helper.LIMIT = value
     said()
+for given, sizes in ((Fields(1), np.ones(1)), (Plain(2), np.ones(2)), (pd.DataFrame({"n": [3]}), np.ones(3))):
+    said()
 m.close()
 """
 
@@ -818,7 +830,7 @@ def test_what_a_script_binds_anew_counts(project: Project) -> None:
     found = project.script("changing.py")
     project.write("helper.py", HELPER)
     expected = project.script("plain.py")
-    assert len(expected) == 9
+    assert len(expected) == 12
     assert found == expected
     project.write("helper.py", HELPER)
     assert project.script("changing.py") == expected
