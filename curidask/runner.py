@@ -98,6 +98,7 @@ class Runner:
             self._decider.only_checked,
         )
         self._is_finishing = False
+        self._handed_out: set[int] = set()
         self._n_called = 0
         self._make_executor = make_executor
         self._executor: Executor | None = None
@@ -239,7 +240,9 @@ class Runner:
             self.ensure(ref.task)
             ref = self.current(ref)
             try:
-                return self._read(ref)
+                value = self._read(ref)
+                self._handed_out.add(ref.task)
+                return value
             except ArtifactMissingError as error:
                 self._lose(ref, error.notice)
             except ValueGoneError:
@@ -403,9 +406,21 @@ class Runner:
             if isinstance(events[-1], run_events.Finished | run_events.Failed):
                 self._tell_ended(task, outcome)
             if outcome.kind is Kind.DONE:  # what was reused before may stand on what it took the place of
-                left = self._decider.contents.left_behind(task.id)
-                events += [run_events.OutputLost(other) for other in left if self.is_available(other)]
+                left = [other for other in self._decider.contents.left_behind(task.id) if self.is_available(other)]
+                events += map(run_events.OutputLost, left)
+                self._tell_of_generations(task, left)
         self._carry_out(self.state.handle(*events))
+
+    def _tell_of_generations(self, made: Task, left: Iterable[int]) -> None:
+        """What was read before something that it was made from was made again does not belong to what is read now."""
+        read = [self.graph[other].label for other in left if other in self._handed_out]
+        self._handed_out.difference_update(left)
+        if read:
+            more = f" and {len(read) - 3} more" if len(read) > 3 else ""
+            self.audience.warned(
+                f"{', '.join(read[:3])}{more} had been read when {made.label}, which comes before, was made again and came "
+                "out otherwise: run it once more for values that belong together"
+            )
 
     def _event(self, task: Task, outcome: Outcome) -> run_events.Event:
         match outcome.kind:
