@@ -418,8 +418,8 @@ class Runner:
         if read:
             more = f" and {len(read) - 3} more" if len(read) > 3 else ""
             self.audience.warned(
-                f"{', '.join(read[:3])}{more} had been read when {made.label}, which comes before, was made again and came "
-                "out otherwise: run it once more for values that belong together"
+                f"{', '.join(read[:3])}{more} had been read when {made.label}, which comes before, was made again and "
+                "came out otherwise: run it once more for values that belong together"
             )
 
     def _event(self, task: Task, outcome: Outcome) -> run_events.Event:
