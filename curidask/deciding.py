@@ -13,7 +13,7 @@ from curidask.executors.environment import ManagerFacts
 from curidask.executors.stored import check_stored, find_stored, has_users_check
 from curidask.graph import Graph, Task
 from curidask.jobs import stored_source
-from curidask.listening import Audience
+from curidask.listening import EventBus
 from curidask.planner import Action, Decision, Plan, Reason, Why, plan
 from curidask.policy import Policy
 from curidask.runstate import Status
@@ -31,7 +31,7 @@ class Decider:
     policy : Policy
     prefix : str
         How the names of the session's artifacts begin.
-    audience : Audience
+    bus : EventBus
         Is told of damage.
     before_look : callable, optional
         Is called with the store names that a plan is about to rely on.
@@ -57,7 +57,7 @@ class Decider:
         store: Store,
         policy: Policy,
         prefix: str,
-        audience: Audience,
+        bus: EventBus,
         before_look: Callable[[Sequence[str]], None] | None = None,
         facts: Callable[[], ManagerFacts] = ManagerFacts,
     ) -> None:
@@ -74,7 +74,7 @@ class Decider:
         self._graph = graph
         self._store = store
         self._policy = policy
-        self._audience = audience
+        self._bus = bus
         self._before_look = before_look
 
     def decide(self, targets: Iterable[int], done: Mapping[int, Status]) -> Plan:
@@ -87,7 +87,7 @@ class Decider:
         stems = [stem for task in tasks for stem in (task.store_stems if task.stored or looks else ())]
         present = self._store.present(stems) - self._damaged
         stale = self.contents.stale(tasks, present) if self._policy.prune else {}
-        self._audience.warned_once(self._store.notices())
+        self._bus.warned_once(self._store.notices())
         force = replace(self._policy.force, tasks=frozenset(self.forced | self._fresh))
         fresh = self._made_by_fresh_runs(tasks, present) if self.fresh_runs else set()
         changing = functools.cache(lambda task: self.contents.is_changing(task, done))
@@ -192,11 +192,11 @@ class Decider:
             try:
                 self._check(task, stem, key)
             except ArtifactMissingError as error:
-                self._audience.warned_once([error.notice])
+                self._bus.warned_once([error.notice])
                 found.append(stem)
             except CacherCheckError as error:
                 # The stage has to run then, and the error is its own, where its artifact is looked at again.
-                self._audience.warned_once([str(error)])
+                self._bus.warned_once([str(error)])
                 found.append(stem)
         self._damaged.update(found)
         return found
