@@ -71,7 +71,7 @@ class Reloaded:
         if name in self.stale and isinstance(found, types.FunctionType | type):
             return _compiled(found)
         try:
-            return digest(found) if _is_told(found) else ""
+            return digest((found, _attributes(found))) if _is_told(found) else ""
         except UnstableHashError:
             return ""
 
@@ -92,7 +92,18 @@ def _is_told(value: Any) -> bool:
     if isinstance(value, types.FunctionType | type):
         return not is_installed(value)
     kind = type(value)
-    return is_value(value) or not is_installed(kind) or kind.__module__.partition(".")[0] in _TABLES
+    return (
+        is_value(value)
+        or not is_installed(kind)
+        or kind is types.SimpleNamespace
+        or kind.__module__.partition(".")[0] in _TABLES
+    )
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """What a class or function holds at the moment, as far as that is data: its source says what it began with."""
+    held = vars(value) if isinstance(value, types.FunctionType | type) else {}
+    return {name: each for name, each in held.items() if not name.startswith("__") and is_value(each)}
 
 
 _TABLES = ("pandas", "polars", "pyarrow")

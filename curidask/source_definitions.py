@@ -20,6 +20,7 @@ from curidask.source_scopes import (
     Setting,
     find_changes,
     find_settings,
+    find_unseen_imports,
     imported_scopes,
 )
 
@@ -92,6 +93,7 @@ class World:
 
     changes: Changes
     settings: dict[Statement, Setting] = field(default_factory=dict)
+    unseen: dict[tuple[Scope, Unseen], str] = field(default_factory=dict)
     known: dict[Key, Definition] = field(default_factory=dict)
     modules: tuple[str, ...] = ()
 
@@ -107,7 +109,8 @@ def world_of(resolver: Resolver, modules: tuple[str, ...]) -> World:
         if len(_WORLDS) >= _KEPT_WORLDS:
             _WORLDS.clear()
         modules = tuple(scope.module for scope in scopes)
-        _WORLDS[scopes] = World(find_changes(resolver, scopes), find_settings(resolver, scopes), modules=modules)
+        changes, settings = find_changes(resolver, scopes), find_settings(resolver, scopes)
+        _WORLDS[scopes] = World(changes, settings, find_unseen_imports(resolver, scopes), modules=modules)
     return _WORLDS[scopes]
 
 

@@ -573,6 +573,13 @@ ONE_OF_A_KIND: dict[str, tuple[dict[str, str | None], str, str, str, set[str]]] 
         },
         "setup", "x + 1", "x + 2", {"setup.begin"},
     ),
+    "an attribute of a class of a package": (
+        {
+            "train": "from pathlib import Path\nimport patch\ndef train(x): return Path(x).size()\n",
+            "patch": "import pathlib\npathlib.Path.size = lambda self: 1\n",
+        },
+        "patch", "1", "2", {"patch.pathlib", "patch.pathlib.Path.size"},
+    ),
     "a name that is put into globals": (
         {"train": "globals()['SIZE'] = 1\ndef train(x): return SIZE\n"},
         "train", "= 1", "= 2", {"train.SIZE"},
@@ -749,6 +756,48 @@ def test_what_is_reached_in_other_ways_counts(kind: str) -> None:
     before, after = fingerprint(texts), fingerprint(edited(texts, module, old, new))
     assert before.digest != after.digest
     assert changed(before, after) == names
+
+
+PLUGIN = "from lib.registry import register\n@register\ndef m1(x): return x + 1\n"
+PLUGINS: dict[str, str | None] = {
+    "train": "from lib.registry import R\nimport lib.models\ndef train(x): return R['m1'](x)\n",
+    "lib.registry": "R = {}\ndef register(f):\n    R[f.__name__] = f\n    return f\n",
+    "lib.models.m1": PLUGIN,
+    "lib.models.m2": "",
+}
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "from . import m1",
+        "from . import m2, m1",
+        "from . import m1 as mm",
+        "from .. import models\nfrom ..models import m1",
+        "from lib.models import m1",
+        "import lib.models.m1",
+        "from .m1 import *",
+        "import importlib\nimportlib.import_module('lib.models.m1')",
+        "def load():\n    from . import m1\nload()",
+    ],
+)
+def test_modules_that_a_package_imports_count(form: str) -> None:
+    texts = {**PLUGINS, "lib.models.__init__": f"{form}\n"}
+    before, after = fingerprint(texts), fingerprint(edited(texts, "lib.models.m1", "x + 1", "x + 2"))
+    assert before.digest != after.digest
+    assert changed(before, after) == {"lib.models.m1.m1"}
+    assert not before.unfollowed
+
+
+@pytest.mark.parametrize("is_called", [False, True])
+def test_modules_that_a_package_imports_by_computed_names_are_told(is_called: bool) -> None:
+    text = "import importlib, pkgutil\nfor m in pkgutil.iter_modules(__path__):\n"
+    body = "importlib.import_module(f'{__name__}.{m.name}')\n"
+    if is_called:
+        text = f"import importlib, pkgutil\ndef load(m):\n    {body}for m in pkgutil.iter_modules(__path__):\n"
+        body = "load(m)\n"
+    code = fingerprint({**PLUGINS, "lib.models.__init__": f"{text}    {body}"})
+    assert code.unfollowed == ("import_module in lib.models (line 3)",)
 
 
 # --- what does not count ---------------------------------------------------------------------------------------------

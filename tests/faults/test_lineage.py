@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 import zlib
 from collections import Counter
 from contextlib import suppress
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import curidask as cf
 from curidask import run_experiment
+from curidask.caching import JsonCacher
 from curidask.store.artifacts import ArtifactStore
 from tests.conftest import Project
 from tests.s3server import S3Server
@@ -199,6 +202,39 @@ def test_what_was_read_before_it_was_made_anew_is_told(lab: Lab) -> None:
     assert "had been read when stage" in " ".join(lab.said.stderr.split())
     lab.run("--parallel", "0")
     assert lab.worlds == ["2"] * 4
+
+
+def test_a_session_makes_anew_what_stands_on_what_it_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    world = tmp_path / "world"
+
+    @cf.stage(None, ["x"], [JsonCacher])
+    def source(record: cf.Record) -> int:
+        return int(world.read_text())
+
+    @cf.stage(["x"], ["y"], [JsonCacher])
+    def middle(record: cf.Record, x: int) -> int:
+        return 10 * x
+
+    @cf.stage(["y"], ["z"], [JsonCacher])
+    def end(record: cf.Record, y: int) -> int:
+        return y + 1
+
+    with cf.ArtifactManager("session", cache="cache") as manager:
+        world.write_text("1")
+        assert end(middle(source(cf.Record(manager, None)))).state["z"] == 11
+        world.write_text("2")
+        for order in ("xzy", "xyz", "yxz"):
+            for file in (tmp_path / "cache").glob("*_source_*"):
+                file.unlink()
+            world.write_text(str(int(world.read_text()) + 1))
+            record = end(middle(source(cf.Record(manager, None))))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what was read before
+                read = [(name, record.state[name]) for name in order]
+            now = int(world.read_text())
+            expected = {"x": now, "y": 10 * now, "z": 10 * now + 1}
+            assert dict(read[order.index("x") :]) == {name: expected[name] for name in order[order.index("x") :]}
 
 
 def test_the_map_says_what_stands_on_other_contents(lab: Lab) -> None:

@@ -759,7 +759,7 @@ def test_code_without_a_source_counts(project: Project, way: str) -> None:
 
 
 CHANGING = """
-import importlib, time, pathlib
+import importlib, time, pathlib, types
 import curidask as cf
 import helper
 from curidask.caching import JsonCacher
@@ -771,11 +771,14 @@ import numpy as np, pandas as pd
 def h(): return inner()
 def inner(): return 1
 SIZE = 2
-given, sizes = None, np.ones(0)
+given, sizes, space = None, np.ones(0), None
 
 @dataclass
 class Fields:
     n: int
+
+class Sizes:
+    n = 1
 
 class Plain:
     def __init__(self, n): self.n = n
@@ -785,7 +788,8 @@ class Model:
 
 @cf.stage(None, ["o"], [JsonCacher])
 def s(record, got=None):
-    names = [SIZE, helper.LIMIT, TAKEN, each, given is not None and int(np.sum(given.n)), len(sizes)]
+    names = [SIZE, helper.LIMIT, TAKEN, each, given is not None and int(np.sum(given.n)), sizes.tolist()]
+    names += [space and space.n, Sizes.n]
     return [*names, h(), helper.f(), taken(), passed_on(), Model().get(), got and got.get()]
 
 def said():
@@ -814,6 +818,12 @@ for value in (8, 9):
     said()
 for given, sizes in ((Fields(1), np.ones(1)), (Plain(2), np.ones(2)), (pd.DataFrame({"n": [3]}), np.ones(3))):
     said()
+space, Sized, given = types.SimpleNamespace(n=1), Sizes, Fields(4)
+said()
+space.n, Sized.n, given.n, sizes[0] = 2, 3, 5, 6
+said()
+for given.n in (6, 7):
+    said()
 m.close()
 """
 
@@ -830,7 +840,7 @@ def test_what_a_script_binds_anew_counts(project: Project) -> None:
     found = project.script("changing.py")
     project.write("helper.py", HELPER)
     expected = project.script("plain.py")
-    assert len(expected) == 12
+    assert len(expected) == 16
     assert found == expected
     project.write("helper.py", HELPER)
     assert project.script("changing.py") == expected
