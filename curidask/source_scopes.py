@@ -234,8 +234,8 @@ def imported_scopes(resolver: Resolver, modules: Iterable[str]) -> Iterator[Scop
             pending += [f"{module}.{n}" for n in names if found is not None and not _is_defined(found, n)]
 
 
-_LOADING = frozenset(("import_module", "__import__", "exec"))
-"""What may import modules, or change those that are there, when a module does so as it is imported."""
+_LOADING = frozenset(("import_module", "__import__"))
+"""What imports modules."""
 
 
 def find_unseen_imports(resolver: Resolver, scopes: Iterable[Scope]) -> dict[tuple[Scope, Unseen], str]:

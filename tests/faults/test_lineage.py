@@ -578,3 +578,43 @@ def test_code_that_values_and_cachers_bring_along_is_no_part_of_their_bytes(proj
     assert (project.root / "calls").read_text().split() == ["after_plain"]  # plain data brings none
     project.write("experiments/b.py", BROUGHT)
     assert values() == [*(f"{name} 13" for name in names), "13 [1, 2]"]
+
+
+def test_an_edit_that_changes_no_value_runs_its_stage_alone_in_a_session_too(project: Project) -> None:
+    text = """
+import curidask as cf
+from curidask.caching import JsonCacher
+
+def called(what):
+    with open("calls", "a") as file:
+        file.write(what + " ")
+
+@cf.stage(None, ["a"], [JsonCacher])
+def first(record):
+    called("first")
+    return 1 + 1
+
+@cf.stage(["a"], ["b"], [JsonCacher])
+def second(record, a):
+    called("second")
+    return a + 1
+
+@cf.stage(["b"], ["c"], [JsonCacher])
+def third(record, b):
+    called("third")
+    return b + 1
+
+with cf.ArtifactManager("session", cache="cache") as manager:
+    for number in range(2):
+        print(third(second(first(cf.Record(manager, cf.ExperimentParameters(f"p{number}"))))).state["c"])
+"""
+    for edited, calls, value in (
+        (text, "first second third", 4),
+        (text.replace("1 + 1", "2 * 1"), "first", 4),
+        (text.replace("1 + 1", "3 * 1"), "first second third", 5),
+        (text, "", 4),
+    ):
+        (project.root / "calls").write_text("")
+        project.write("script.py", edited)
+        assert project.script("script.py") == [str(value)] * 2
+        assert (project.root / "calls").read_text().split() == calls.split()
