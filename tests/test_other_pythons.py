@@ -16,7 +16,7 @@ import pytest
 from tests.test_hash_stability import other_pythons
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("hypothesis", "numpy", "pytest", "pytest-timeout")
+PACKAGES = ("attrs", "hypothesis", "numpy", "omegaconf", "pydantic", "pytest", "pytest-timeout")
 PURE = (
     "tests/test_params.py",
     "tests/test_planning.py",
