@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from curidask.config import load_config
+from curidask.listening import Listener
 from curidask.loading import load_experiment
 from curidask.manager import ArtifactManager
 
 
 @dataclass
-class Stopwatch:
-    """Notes when the plan was made and when the executor was up (a listener of the runner)."""
+class Stopwatch(Listener):
+    """Notes when the plan was made and when the executor was up."""
 
     planned_at: float | None = None
     executor_up_at: float | None = None
@@ -28,12 +29,6 @@ class Stopwatch:
 
     def started_executor(self, description: str) -> None:
         self.executor_up_at = time.perf_counter()
-
-    def ended(self, task: Any, outcome: Any) -> None:
-        pass
-
-    def blocked(self, task: Any) -> None:
-        pass
 
     def waiting(self, task: Any, holder: str) -> None:
         raise RuntimeError(f"waiting for {holder}")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from curidask.executors.base import Outcome
-from curidask.graph import Graph, Task
+from curidask.graph import Graph
+from curidask.listening import Listener
 from curidask.planner import Action, Plan
 from curidask.stage_code import WATCHED_CODE
 from curidask.store.base import Store
 
 
-class CodeChanges:
+class CodeChanges(Listener):
     """Looks at what is reused of stages with ``code="warn"``; it listens to the runner.
 
     Parameters
@@ -44,18 +44,3 @@ class CodeChanges:
                     f"the code of the stage {stage!r} was edited since {results} of it were made that are reused; "
                     f"--overwrite-stage {stage} computes them anew"
                 )
-
-    def started_executor(self, description: str) -> None:
-        """Nothing."""
-
-    def ended(self, task: Task, outcome: Outcome) -> None:
-        """Nothing."""
-
-    def blocked(self, task: Task) -> None:
-        """Nothing."""
-
-    def waiting(self, task: Task, holder: str) -> None:
-        """Nothing."""
-
-    def warned(self, text: str) -> None:
-        """Nothing."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from curidask.errors import CacheError
-from curidask.executors.base import Outcome
-from curidask.graph import Graph, Task
+from curidask.graph import Graph
+from curidask.listening import Listener
 from curidask.planner import Action, Plan
 from curidask.stage_code import StageCode
 from curidask.store.base import Store, without_place
@@ -34,7 +34,7 @@ class KeptPart:
     source: str
 
 
-class CodeKeeper:
+class CodeKeeper(Listener):
     """Keeps the code of the stages that run in the cache; it listens to the runner.
 
     Parameters
@@ -68,21 +68,6 @@ class CodeKeeper:
         self._kept |= wanted
         for place in self._store.places if new else ():
             without_place(self._store, place, partial(_keep, place, new))
-
-    def started_executor(self, description: str) -> None:
-        """Nothing."""
-
-    def ended(self, task: Task, outcome: Outcome) -> None:
-        """Nothing."""
-
-    def blocked(self, task: Task) -> None:
-        """Nothing."""
-
-    def waiting(self, task: Task, holder: str) -> None:
-        """Nothing."""
-
-    def warned(self, text: str) -> None:
-        """Nothing."""
 
 
 def read_code(store: Store, digests: Iterable[str]) -> dict[str, dict[str, KeptPart]]:

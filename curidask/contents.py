@@ -75,10 +75,11 @@ class Contents:
                 continue
             seen.add((number, is_blind))
             is_known = number in self._made_from
-            if is_known and (is_blind or self._other(number)):
+            is_left = is_known and (is_blind or self._other(number) is not None)
+            if is_left:
                 yield number
-            # What is not there says nothing of what it was made from, and what comes after it stands on that.
-            is_blind = not is_known and self._graph[number].stored
+            # What is not there says nothing of what it was made from, and what will be made again may be another then.
+            is_blind = (is_left or not is_known) and self._graph[number].stored
             if is_blind or not self._graph[number].stored:
                 pending += [(dependent, is_blind) for dependent in self._graph.dependents[number]]
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 from curidask.contents import Contents
 from curidask.errors import ArtifactMissingError, CacherCheckError
-from curidask.executors.base import Outcome
+from curidask.executors.base import Kind, Outcome
 from curidask.executors.environment import ManagerFacts
 from curidask.executors.stored import check_stored, find_stored, has_users_check
 from curidask.graph import Graph, Task
 from curidask.jobs import stored_source
-from curidask.listening import Audience
+from curidask.listening import EventBus
 from curidask.planner import Action, Decision, Plan, Reason, Why, plan
 from curidask.policy import Policy
 from curidask.runstate import Status
@@ -31,7 +31,7 @@ class Decider:
     policy : Policy
     prefix : str
         How the names of the session's artifacts begin.
-    audience : Audience
+    bus : EventBus
         Is told of damage.
     before_look : callable, optional
         Is called with the store names that a plan is about to rely on.
@@ -57,7 +57,7 @@ class Decider:
         store: Store,
         policy: Policy,
         prefix: str,
-        audience: Audience,
+        bus: EventBus,
         before_look: Callable[[Sequence[str]], None] | None = None,
         facts: Callable[[], ManagerFacts] = ManagerFacts,
     ) -> None:
@@ -66,6 +66,7 @@ class Decider:
         self.fresh_runs: frozenset[str] = frozenset()
         self._fresh: set[int] = set()
         self._by_name: dict[str, list[str]] = {}
+        self._seen: dict[str, list[str]] | None = None
         self._known_fresh: set[int] = set()
         self.contents = Contents(graph, store, prefix)
         self.only_checked: set[int] = set()
@@ -74,7 +75,7 @@ class Decider:
         self._graph = graph
         self._store = store
         self._policy = policy
-        self._audience = audience
+        self._bus = bus
         self._before_look = before_look
 
     def decide(self, targets: Iterable[int], done: Mapping[int, Status]) -> Plan:
@@ -87,7 +88,7 @@ class Decider:
         stems = [stem for task in tasks for stem in (task.store_stems if task.stored or looks else ())]
         present = self._store.present(stems) - self._damaged
         stale = self.contents.stale(tasks, present) if self._policy.prune else {}
-        self._audience.warned_once(self._store.notices())
+        self._bus.warned_once(self._store.notices())
         force = replace(self._policy.force, tasks=frozenset(self.forced | self._fresh))
         fresh = self._made_by_fresh_runs(tasks, present) if self.fresh_runs else set()
         changing = functools.cache(lambda task: self.contents.is_changing(task, done))
@@ -114,8 +115,7 @@ class Decider:
         """Keep in mind what a plan recomputes by force, and what it has workers look at, when it is carried out."""
         whys = {number: decision.reason.why for number, decision in made.decisions.items()}
         self._fresh.update(number for number in self._known_fresh & whys.keys() if whys[number] is Why.CACHED)
-        if not self._policy.live or self._policy.accept_code:
-            self._look_for_alike([n for n, why in whys.items() if why is Why.NOT_CACHED])
+        self._look_for_alike([n for n, why in whys.items() if why is Why.NOT_CACHED])
         self.forced.update(number for number, why in whys.items() if why in (Why.OVERWRITE, Why.UPSTREAM_OVERWRITE))
         self.forced.update(self.contents.certain & whys.keys())
         self.suspects.update(number for number, why in whys.items() if why in (Why.UPSTREAM_RUNS, Why.OTHER_CONTENTS))
@@ -123,10 +123,20 @@ class Decider:
     def _look_for_alike(self, tasks: Collection[int]) -> None:
         readable = {stem[:-KEY_DIGITS] for number in tasks for stem in self._graph[number].store_stems}
         own = {stem for number in tasks for stem in self._graph[number].store_stems}
-        for stem in self._store.alike(readable) if readable else ():
-            if stem in own:  # what lies there under its own name did not do
-                continue
-            self._by_name.setdefault(stem[:-KEY_DIGITS], []).append(stem)
+        for name, stems in self._earlier(readable).items() if readable else ():
+            # What lies there under its own name did not do.
+            self._by_name[name] = [stem for stem in stems if stem not in own]
+
+    def _earlier(self, readable: Collection[str]) -> dict[str, list[str]]:
+        """What lies in the store under names that begin so.
+
+        A session that plans stage by stage looks at a folder once: else each stage would cost a look at all there is.
+        """
+        if self._policy.live and self._store.reads_are_cheap:
+            if self._seen is None:
+                self._seen = _by_beginning(self._store.alike(readable, one_look=True))
+            return {name: self._seen[name] for name in readable if name in self._seen}
+        return _by_beginning(self._store.alike(readable))
 
     def alike(self, task: Task) -> tuple[tuple[str, ...], ...]:
         """What the stage of a task made for such a record under other keys: store names for each output."""
@@ -168,6 +178,9 @@ class Decider:
         """Believe in artifacts again, which were made anew."""
         self._damaged.difference_update(stem for stem in task.stems if stem is not None)
         self.contents.take(task, outcome)
+        if self._seen is not None and outcome.kind is not Kind.FOUND:
+            for stem in filter(None, task.stems):
+                self._seen.setdefault(stem[:-KEY_DIGITS], []).append(stem)
 
     def _unusable(self, made: Plan, targets: Collection[int], looked_at: set[int]) -> set[str]:
         """What a plan reuses although it is not what was committed, or although its cacher's own check says no.
@@ -192,11 +205,11 @@ class Decider:
             try:
                 self._check(task, stem, key)
             except ArtifactMissingError as error:
-                self._audience.warned_once([error.notice])
+                self._bus.warned_once([error.notice])
                 found.append(stem)
             except CacherCheckError as error:
                 # The stage has to run then, and the error is its own, where its artifact is looked at again.
-                self._audience.warned_once([str(error)])
+                self._bus.warned_once([str(error)])
                 found.append(stem)
         self._damaged.update(found)
         return found
@@ -208,3 +221,11 @@ class Decider:
         source = stored_source(task, task.stems.index(stem), stem)
         cacher, _ = find_stored(self._store, source, self.facts())
         check_stored(cacher, source)
+
+
+def _by_beginning(stems: Iterable[str]) -> dict[str, list[str]]:
+    """Store names by what comes before their keys."""
+    found: dict[str, list[str]] = {}
+    for stem in stems:
+        found.setdefault(stem[:-KEY_DIGITS], []).append(stem)
+    return found

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from curidask.errors import NotDeterministicError
 from curidask.executors.base import Finding, Outcome
 from curidask.executors.determinism import CACHED, CHANGED, DIFFERS, FAILED
-from curidask.graph import Graph, Task
-from curidask.planner import Plan
+from curidask.graph import Task
+from curidask.listening import Listener
 
 TEXTS = {
     DIFFERS: "{label} is not deterministic: on the same inputs its {name} came out as {detail}",
@@ -27,7 +27,7 @@ FIXES = {
 }
 
 
-class DeterminismCheck:
+class DeterminismCheck(Listener):
     """Collects what second calls of stages showed; it listens to the runner.
 
     Parameters
@@ -82,18 +82,3 @@ class DeterminismCheck:
         """What was checked, in words."""
         tasks = "task" if self.n_checked == 1 else "tasks"
         return f"{self.n_checked} {tasks}, each called twice"
-
-    def planned(self, graph: Graph, plan: Plan) -> None:
-        """Nothing."""
-
-    def started_executor(self, description: str) -> None:
-        """Nothing."""
-
-    def blocked(self, task: Task) -> None:
-        """Nothing."""
-
-    def waiting(self, task: Task, holder: str) -> None:
-        """Nothing."""
-
-    def warned(self, text: str) -> None:
-        """Nothing."""

@@ -22,7 +22,14 @@ class CuridaskError(Exception):
         The stage, set, field or file it happened at.
     fix : str, optional
         What the user can do about it.
+
+    Attributes
+    ----------
+    ran_nothing : bool
+        Whether an experiment could not begin because of it.
     """
+
+    ran_nothing: bool = False
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         super().__init__(hide_secrets(what))
@@ -228,12 +235,9 @@ class CacheError(CuridaskError, OSError):
     kind : str
         For a place in the network, what kind of failure it was: a name in `curidask.store.failures.KINDS`, such as
         ``denied``, ``credentials``, ``bucket`` or ``unreachable``. Empty otherwise.
-    ran_nothing : bool
-        Whether an experiment could not begin because of it.
     """
 
     kind: str = ""
-    ran_nothing: bool = False
 
     __str__ = CuridaskError.__str__  # OSError would show errno forms
 

@@ -24,6 +24,7 @@ from curidask.executors.base import MADE, ArtifactInfo, Outcome
 from curidask.executors.describe import loaded_packages, user_name
 from curidask.executors.stored import cacher_name
 from curidask.graph import ArtifactRef, Graph, Task
+from curidask.listening import Listener
 from curidask.planner import Action, Plan
 from curidask.redaction import hide_secrets
 from curidask.store.locks import locked
@@ -43,7 +44,7 @@ NO_REPOSITORY = (
 
 
 @dataclass(slots=True)
-class RunRecord:
+class RunRecord(Listener):
     """A run, as it is known so far. It listens to the runner.
 
     Attributes
@@ -122,9 +123,6 @@ class RunRecord:
     def blocked(self, task: Task) -> None:
         """Keep that a task did not run."""
         self.blocked_tasks.add(task.id)
-
-    def waiting(self, task: Task, holder: str) -> None:
-        """Who computes it says how it ended."""
 
     def warned(self, text: str) -> None:
         """Keep a warning."""

@@ -209,7 +209,7 @@ def _of_artifact(stem: str, manifest: Manifest | None, problem: str) -> Source:
     if manifest is None:
         return Source(stem, notes)
     title = f"{_of_set(manifest.stage, manifest.set_name)}  {stem}"
-    return Source(title, notes, tuple(inputs_of(manifest)), manifest.digest)
+    return Source(title, notes, tuple(inputs_of(manifest)), manifest.content)
 
 
 def _of_set(stage: str, name: str) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from curidask.executors.base import Outcome
-from curidask.graph import Graph, Task
-from curidask.planner import Plan
+from curidask.graph import Task
+from curidask.listening import Listener
 from curidask.store.base import Store
 from curidask.store.lineage import Lineage
 
 
-class LineageKeeper:
+class LineageKeeper(Listener):
     """Takes in what tasks made, and keeps it when the run ends; it listens to the runner.
 
     A run that is killed keeps nothing: then the next plan reads the manifests.
@@ -40,18 +40,3 @@ class LineageKeeper:
         """Keep it: one object for all."""
         made, self._made = self._made, {}
         self._store.keep_lineage(made, self._prefix)
-
-    def planned(self, graph: Graph, plan: Plan) -> None:
-        """Nothing."""
-
-    def started_executor(self, description: str) -> None:
-        """Nothing."""
-
-    def blocked(self, task: Task) -> None:
-        """Nothing."""
-
-    def waiting(self, task: Task, holder: str) -> None:
-        """Nothing."""
-
-    def warned(self, text: str) -> None:
-        """Nothing."""

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -167,7 +168,8 @@ def _call_get_params(get_params: Callable[[], Any], name: str, module: ModuleTyp
     try:
         value = get_params()
         return list(value) if isinstance(value, Iterator) else value
-    except CuridaskError:
+    except CuridaskError as error:
+        _say_where(error, Path(module.__file__ or "").parent)
         raise
     except (Exception, SystemExit) as error:
         raise ModuleImportError(
@@ -210,7 +212,8 @@ def _import(config: Config, folder: str, name: str) -> ModuleType:
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         return importlib.import_module(full_name)
-    except CuridaskError:
+    except CuridaskError as error:
+        _say_where(error, config.root)
         raise
     except (Exception, SystemExit) as error:
         raise ModuleImportError(
@@ -221,6 +224,15 @@ def _import(config: Config, folder: str, name: str) -> ModuleType:
     finally:
         sys.dont_write_bytecode = written
         _warn_of_taken_names()
+
+
+def _say_where(error: CuridaskError, root: Path) -> None:
+    """Have an error of ours name the line of the project that was being run."""
+    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    own = [(file, line) for file, line in frames if is_own_file(Path(file), root)]
+    error.ran_nothing = True
+    if own and own[-1][0] not in error.where:
+        error.where = ", ".join(filter(None, [error.where, f"{own[-1][0]}, line {own[-1][1]}"]))
 
 
 _told: set[str] = set()

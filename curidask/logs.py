@@ -14,6 +14,7 @@ from curidask.executors.surroundings import ERR, OUT, Spoken, prefix_of
 from curidask.executors.talk import speaker
 from curidask.executors.whose_files import is_own_file
 from curidask.graph import Graph, Task
+from curidask.listening import Listener
 from curidask.planner import Action, Plan
 from curidask.redaction import hide_secrets
 
@@ -77,7 +78,7 @@ class ByStage(logging.Filter):
 FOR_FILE: dict[str, Any] = {"for_file": True}
 
 
-class RunLog:
+class RunLog(Listener):
     """Writes to the log how a run goes; it listens to the runner.
 
     Parameters
@@ -131,9 +132,6 @@ class RunLog:
         if task is not None:
             stage = prefix_of(task.spec.name, task.record.name)
             printed[spoken.kind].info("%s", spoken.text, extra=FOR_FILE | {"stage": stage})
-
-    def before_print(self) -> None:
-        """A file needs no room."""
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from curidask.executors.given_files import GivenFiles
 from curidask.graph import Graph, RecordInfo
 from curidask.keywords import keywords
 from curidask.lineage_keeper import LineageKeeper
-from curidask.listening import Audience, CauseListener, Listener
+from curidask.listening import EventBus, Listener
 from curidask.logs import RunLog, log_file
 from curidask.near_names import NearNames
 from curidask.params import HashesInUse
@@ -224,9 +224,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         self.graph = Graph()
         self._code_keeper: CodeKeeper | None = None
         self._lineage_keeper: LineageKeeper | None = None
-        self.determinism = (
-            DeterminismCheck(lambda text: self.runner.audience.warned(text)) if check_determinism else None
-        )
+        self.determinism = DeterminismCheck(lambda text: self.runner.bus.warned(text)) if check_determinism else None
         self.live = live
         self.dry = dry or map_only
         self.dry_cache = dry_cache
@@ -289,12 +287,12 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             ),
             self.prefix,
             self._make_executor,
-            Audience(self.graph, self._listeners(listeners)),
+            EventBus(self.graph, self._listeners(listeners)),
             None if self.claims is None else Waiting(self.store, self.claims),
             before_look=self._cache.use.before_look,
             facts=self._facts,
         )
-        self.runner.audience.warned_once(self._cache.notices)
+        self.runner.bus.warned_once(self._cache.notices)
         self.codes = StageCodes(self.config.code, self.config.root)
         self._tracer = Tracer(
             self.graph,
@@ -377,12 +375,12 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
 
     def _keep_code(self) -> None:
         if self._code_keeper is not None:
-            with without_cache(self.runner.audience.warned, "the code of stages was not kept"):
+            with without_cache(self.runner.bus.warned, "the code of stages was not kept"):
                 self._code_keeper.finish()
 
     def _keep_lineage(self) -> None:
         if self._lineage_keeper is not None:
-            with without_cache(self.runner.audience.warned, "what artifacts were made from was not kept for plans"):
+            with without_cache(self.runner.bus.warned, "what artifacts were made from was not kept for plans"):
                 self._lineage_keeper.finish()
 
     def _close_runner(self) -> None:
@@ -510,7 +508,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         references = broken_off(self.run_record, self.config.path(self.config.runs)) if self.is_recorded else []
         if references:
             self.runner.keep_fresh(references)
-            self.runner.audience.warned(
+            self.runner.bus.warned(
                 f"going on where {references[0]} was broken off: what it has computed anew is not computed once more"
             )
 
@@ -537,22 +535,22 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             told.append(RunLog())
         if self._status is not None:
             told.append(self._status)
-        if not self.live and any(isinstance(one, CauseListener) and one.wants_causes for one in others):
+        if not self.live and any(one.wants_causes for one in others):
             from curidask.run_causes import RunCauses
 
             told.append(RunCauses(self.store, lambda: self.codes.by_key, self._tell_causes))
         if self.determinism is not None:
             told.append(self.determinism)
-        told.append(CodeChanges(self.store, lambda text: self.runner.audience.warned(text)))
+        told.append(CodeChanges(self.store, lambda text: self.runner.bus.warned(text)))
         if self.writable:
             self._code_keeper = CodeKeeper(self.store, lambda: self.codes.by_key, late=self.live)
             self._lineage_keeper = LineageKeeper(self.store, self.prefix)
             told += [self._code_keeper, self._lineage_keeper]
-            told.append(Publisher(self.store, self.config.root, lambda text: self.runner.audience.warned(text)))
+            told.append(Publisher(self.store, self.config.root, lambda text: self.runner.bus.warned(text)))
         return told
 
     def _tell_causes(self, lines: Sequence[str], n_more: int) -> None:
-        self.runner.audience.told_causes(lines, n_more)
+        self.runner.bus.tell(Listener.told_causes, lines, n_more)
 
     def _make_executor(self) -> Executor:
         if self._closed and self._ending is None:  # somebody goes on with a session that is over
@@ -570,7 +568,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             facts=self._facts(),
         )
         n_sets = len(self.records) if self._n_sets is None else self._n_sets
-        return self._placement.executor(env, self.runner.audience, n_sets)
+        return self._placement.executor(env, self.runner.bus, n_sets)
 
     def _facts(self) -> ManagerFacts:
         if self._known_facts is None:

@@ -18,7 +18,7 @@ from curidask.executors.project_files import ProjectFiles
 from curidask.executors.surroundings import NOTHING
 from curidask.executors.talk import Overheard
 from curidask.interrupts import held_back
-from curidask.listening import Audience
+from curidask.listening import EventBus
 from curidask.stage_options import resources_problem
 from curidask.store.base import Store
 
@@ -100,14 +100,14 @@ class Placement:
         chosen = self._config.parallel
         return -1 if chosen is None else chosen
 
-    def executor(self, env: Environment, audience: Audience, n_sets: int) -> Executor:
+    def executor(self, env: Environment, bus: EventBus, n_sets: int) -> Executor:
         """Start what runs the stages.
 
         Parameters
         ----------
         env : Environment
             As it is for jobs of this process.
-        audience : Audience
+        bus : EventBus
             Hears what stages say.
         n_sets : int
             More local worker processes than that are not started, unless their number was asked for.
@@ -115,7 +115,7 @@ class Placement:
         files = ProjectFiles(self._config.root, self._config.ship)
         files.project()  # from now on a name means the same here as on workers
         if self.parallel == 0:
-            hears = Overheard(audience.hear, audience.before_print) if audience.hears else NOTHING
+            hears = Overheard(bus.hear, bus.before_print) if bus.hears else NOTHING
             # Whoever types in a session wants the code that he edits.
             code = nullcontext() if self._live else files.fixed()
             return InProcessExecutor(env, hears, code)
@@ -127,12 +127,12 @@ class Placement:
         with held_back():  # in a session the next cell needs dask whole
             from curidask.executors.dask import DaskExecutor
 
-        audience.print_if_nobody_does()
+        bus.print_if_nobody_does()
         start = partial(
             DaskExecutor,
             env=replace(env, portable=True),
             files=files,
-            hear=audience.hear,
+            hear=bus.hear,
         )
         if self._open_cluster is not None:
             return start(self._open_cluster(), reopen=self._open_cluster, restarts=self._restarts)

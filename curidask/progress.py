@@ -19,6 +19,7 @@ from curidask.counting import Counts, StageCount
 from curidask.executors.base import Kind, Outcome
 from curidask.executors.surroundings import ERR, Spoken, prefix_of
 from curidask.graph import Graph, Task
+from curidask.listening import Listener
 from curidask.planner import Decision, Plan
 from curidask.terminal import own_stream, say
 
@@ -26,7 +27,7 @@ REFRESH_SECONDS = 0.1
 
 
 @dataclass(slots=True)
-class Progress:
+class Progress(Listener):
     """Counts by stage, kept from the runner's events (a Listener).
 
     Attributes

@@ -19,6 +19,7 @@ from curidask.executors.base import MADE, Outcome
 from curidask.executors.given_files import Owner, find_override, note_ours, owner
 from curidask.executors.stored import cacher_name
 from curidask.graph import Graph, Task
+from curidask.listening import Listener
 from curidask.planner import Action, Plan
 from curidask.store.base import Store
 from curidask.store.integrity import check_file
@@ -54,7 +55,7 @@ class Publication:
     label: str
 
 
-class Publisher:
+class Publisher(Listener):
     """Keeps published files equal to their artifacts. It listens to the runner.
 
     A file is published when its stage has run, and when the stage was reused, or not needed, and the file is missing
@@ -104,24 +105,12 @@ class Publisher:
         """Publish what is there already."""
         self._publish_changed(self._there)
 
-    def started_executor(self, description: str) -> None:
-        """Nothing to do."""
-
     def ended(self, task: Task, outcome: Outcome) -> None:
         """Publish what a task made."""
         if outcome.kind in MADE:
             self._note_written(task)
             found = self._publications(task)
             self._publish_changed([p for p in found if self._by_path.get(p.path, p).stem == p.stem])
-
-    def blocked(self, task: Task) -> None:
-        """Nothing to do."""
-
-    def waiting(self, task: Task, holder: str) -> None:
-        """Nothing to do."""
-
-    def warned(self, text: str) -> None:
-        """Nothing to do."""
 
     # --- where to ----------------------------------------------------------------------------------------------------
     def _publications(self, task: Task) -> list[Publication]:

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from curidask.code_identity import byte_code, is_installed, is_plain_data
+from curidask.code_identity import byte_code, is_installed
 from curidask.errors import UnstableHashError
 from curidask.hashing import digest
 from curidask.source_files import Sources
+from curidask.source_place import is_value
 from curidask.source_scopes import Resolver
 
 Name = tuple[str, str]
@@ -69,9 +70,8 @@ class Reloaded:
         found = getattr(getattr(found, "spec", None), "function", found)  # of a stage
         if name in self.stale and isinstance(found, types.FunctionType | type):
             return _compiled(found)
-        is_code = isinstance(found, types.FunctionType | type) and not is_installed(found)
         try:
-            return digest(found) if is_code or is_plain_data(found) else ""
+            return digest((found, _attributes(found))) if _is_told(found) else ""
         except UnstableHashError:
             return ""
 
@@ -85,6 +85,28 @@ class Reloaded:
                     now = [vars(sys.modules[module]).get(of) for module, of in taken if module in self._again]
                     if now and bound in held and not any(held[bound] is value for value in now):
                         yield name, bound
+
+
+def _is_told(value: Any) -> bool:
+    """Whether a value is code, data or an object of the project's; not what packages keep, such as a generator."""
+    if isinstance(value, types.FunctionType | type):
+        return not is_installed(value)
+    kind = type(value)
+    return (
+        is_value(value)
+        or not is_installed(kind)
+        or kind is types.SimpleNamespace
+        or kind.__module__.partition(".")[0] in _TABLES
+    )
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """What a class or function holds at the moment, as far as that is data: its source says what it began with."""
+    held = vars(value) if isinstance(value, types.FunctionType | type) else {}
+    return {name: each for name, each in held.items() if not name.startswith("__") and is_value(each)}
+
+
+_TABLES = ("pandas", "polars", "pyarrow")
 
 
 def _n_cells() -> int:

@@ -13,8 +13,8 @@ from typing import Any
 from curidask.errors import ArtifactMissingError
 from curidask.executors import kept_reports
 from curidask.executors.base import Kind, Outcome, Reported
-from curidask.graph import Graph, RecordInfo, Task
-from curidask.planner import Plan
+from curidask.graph import RecordInfo, Task
+from curidask.listening import Listener
 from curidask.store.base import Store
 from curidask.store.names import safe_part
 
@@ -22,7 +22,7 @@ FOLDER = "reportables"
 FRAGMENT = "fragment.html"
 
 
-class ReportCollector:
+class ReportCollector(Listener):
     """Takes reportables as they come and writes each to a folder of its own; keeps one row about each in memory.
 
     Their order is that in which the stages were called, however they end.
@@ -61,12 +61,6 @@ class ReportCollector:
         return self._folder
 
     # --- Listener ----------------------------------------------------------------------------------------------------
-    def planned(self, graph: Graph, plan: Plan) -> None:
-        """Nothing is reported by a plan."""
-
-    def started_executor(self, description: str) -> None:
-        """Nor by an executor."""
-
     def ended(self, task: Task, outcome: Outcome) -> None:
         """Take what a stage reported; a stage that ran again has another say."""
         if outcome.kind in (Kind.FOUND, Kind.UNCHANGED):
@@ -75,15 +69,6 @@ class ReportCollector:
         self._settled.add(task.id)
         for reported in outcome.reported:
             self._add_of_stage(reported, task)
-
-    def blocked(self, task: Task) -> None:
-        """A stage that did not run reported nothing."""
-
-    def waiting(self, task: Task, holder: str) -> None:
-        """Who computes it says how it ended."""
-
-    def warned(self, text: str) -> None:
-        """A warning is no reportable."""
 
     # --- taking in ---------------------------------------------------------------------------------------------------
     def add(

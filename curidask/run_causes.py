@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 from curidask.errors import CacheError
 from curidask.evidence import evidence_for
-from curidask.executors.base import Outcome
 from curidask.explaining import GONE, NEVER, Cause, Comparing, shown
 from curidask.graph import Graph, Task
+from curidask.listening import Listener
 from curidask.planner import Action, Plan, Why
 from curidask.stage_code import StageCode
 from curidask.store.base import Store
@@ -30,7 +30,7 @@ MOST_LOOKS = 3
 """A run that reads values while it is traced is planned again and again."""
 
 
-class RunCauses:
+class RunCauses(Listener):
     """Tells why stages run of which the cache has other artifacts.
 
     Parameters
@@ -85,21 +85,6 @@ class RunCauses:
                 if not (cause.follows or cause.text in (NEVER, GONE)):
                     told.setdefault(cause.gist or cause.text, _Told()).add(cause, task.spec.name, share)
         return (each.line(name) for name, each in told.items())
-
-    def started_executor(self, description: str) -> None:
-        """Nothing."""
-
-    def ended(self, task: Task, outcome: Outcome) -> None:
-        """Nothing."""
-
-    def blocked(self, task: Task) -> None:
-        """Nothing."""
-
-    def waiting(self, task: Task, holder: str) -> None:
-        """Nothing."""
-
-    def warned(self, text: str) -> None:
-        """Nothing."""
 
 
 @dataclass(slots=True)

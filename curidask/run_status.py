@@ -23,6 +23,7 @@ from curidask.errors import CacheError, ProjectError
 from curidask.executors.base import Outcome
 from curidask.graph import Graph, Task
 from curidask.history import RunRecord
+from curidask.listening import Listener
 from curidask.planner import Plan
 from curidask.recorded import read_record
 from curidask.redaction import hide_secrets
@@ -94,7 +95,7 @@ class RunStatus:
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
-class StatusKeeper:
+class StatusKeeper(Listener):
     """Writes how a run stands; it listens to the runner.
 
     Parameters
@@ -156,12 +157,6 @@ class StatusKeeper:
         """Count a task that will not run."""
         with self._lock:
             self._counts.blocked(task)
-
-    def waiting(self, task: Task, holder: str) -> None:
-        """It changes no count."""
-
-    def warned(self, text: str) -> None:
-        """The record has the warnings."""
 
     # --- the file ----------------------------------------------------------------------------------------------------
     def close(self, status: str) -> None:

@@ -18,7 +18,7 @@ from curidask.executors.stored import load_stored
 from curidask.executors.values import resolved
 from curidask.graph import ArtifactRef, Graph, RecordInfo, Task
 from curidask.jobs import JobMaker
-from curidask.listening import Audience
+from curidask.listening import EventBus, Listener
 from curidask.planner import Action, Plan
 from curidask.policy import Policy
 from curidask.runstate import AVAILABLE, LOST, MAX_ATTEMPTS, UNDER_WAY, RunState, Status
@@ -42,7 +42,7 @@ class Runner:
         For the manifests.
     make_executor : callable
         Gives the executor when the first task has to run; a run that reuses everything starts no process.
-    audience : Audience
+    bus : EventBus
         Is told what happens.
     waiting : Waiting or None
         Watches the claims of others; None where there are no claims.
@@ -65,7 +65,7 @@ class Runner:
         policy: Policy,
         prefix: str,
         make_executor: Callable[[], Executor],
-        audience: Audience,
+        bus: EventBus,
         waiting: Waiting | None = None,
         before_look: Callable[[Sequence[str]], None] | None = None,
         facts: Callable[[], ManagerFacts] = ManagerFacts,
@@ -73,7 +73,7 @@ class Runner:
         self.graph = graph
         self.store = store
         self.policy = policy
-        self.audience = audience
+        self.bus = bus
         self.failures = StageFailures(graph, live=policy.live)
         self.state = RunState(
             graph,
@@ -85,7 +85,7 @@ class Runner:
         )
         self.reduce: Reducer = lambda task, is_lost, is_replaced: None
         self.find_record: Callable[[RecordInfo], Any] = lambda info: None
-        self._decider = Decider(graph, store, policy, prefix, audience, before_look, facts)
+        self._decider = Decider(graph, store, policy, prefix, bus, before_look, facts)
         self._jobs = JobMaker(
             graph,
             policy,
@@ -98,6 +98,7 @@ class Runner:
             self._decider.only_checked,
         )
         self._is_finishing = False
+        self._handed_out: set[int] = set()
         self._n_called = 0
         self._make_executor = make_executor
         self._executor: Executor | None = None
@@ -109,7 +110,7 @@ class Runner:
         """Plan the targets and hand what has to run to the executor; does not wait for it."""
         made = self.plan(targets)
         self._decider.remember(made)
-        self.audience.planned(self.graph, made)
+        self.bus.planned(self.graph, made)
         runs = made.ids(Action.RUN)
         if runs and not self.state.is_stopped:
             self._running().check({id(spec): spec for spec in (self.graph[task].spec for task in runs)}.values())
@@ -185,9 +186,9 @@ class Runner:
 
     def _tell_of_workers(self, executor: Executor) -> None:
         for text in executor.warnings():
-            self.audience.warned(text)
-        if self.audience.wants_load:
-            self.audience.told_load(executor.load())
+            self.bus.warned(text)
+        if self.bus.wants_load:
+            self.bus.tell(Listener.told_load, executor.load())
 
     def _look_at_waiting(self, waiting: Waiting) -> None:
         """Go on with what others were computing, where they have ended."""
@@ -203,7 +204,7 @@ class Runner:
             else:
                 # What is there when a task is overwritten may be what it was before.
                 self._jobs.supersede(task.id, -1 if isinstance(change, Made) else change.supersedes)
-                self.audience.waiting(task, "")
+                self.bus.tell(Listener.waiting, task, "")
                 events.append(run_events.Freed(task.id))
         self._carry_out(self.state.handle(*events))
 
@@ -239,7 +240,9 @@ class Runner:
             self.ensure(ref.task)
             ref = self.current(ref)
             try:
-                return self._read(ref)
+                value = self._read(ref)
+                self._handed_out.add(ref.task)
+                return value
             except ArtifactMissingError as error:
                 self._lose(ref, error.notice)
             except ValueGoneError:
@@ -308,7 +311,7 @@ class Runner:
 
     def _lose(self, ref: ArtifactRef, text: str) -> None:
         if text:
-            self.audience.warned(text)
+            self.bus.warned(text)
         self._decider.distrust([self.graph[ref.task].stems[ref.index]])
         self._carry_out(self.state.handle(run_events.OutputLost(ref.task)))
 
@@ -316,7 +319,7 @@ class Runner:
     def _running(self) -> Executor:
         if self._executor is None:
             self._executor = self._make_executor()
-            self.audience.started_executor(self._executor.description)
+            self.bus.tell(Listener.started_executor, self._executor.description)
         return self._executor
 
     def close(self, *, now: bool = False) -> None:
@@ -325,7 +328,7 @@ class Runner:
         if executor is not None:
             executor.close(now=now)
             for text in executor.warnings():
-                self.audience.warned(text)
+                self.bus.warned(text)
 
     def _carry_out(self, instructions: Iterable[run_events.Instruction]) -> None:
         for instruction in instructions:
@@ -363,7 +366,7 @@ class Runner:
         task = self.graph[aggregate]
         left = {g.record.index for g in self.graph[made[aggregate]].gathered}
         lost = [g.record.label for g in task.gathered if g.record.index not in left]
-        self.audience.warned(
+        self.bus.warned(
             f"{task.label} runs over {len(left)} of {len(task.gathered)} records, since "
             f"{', '.join(lost[:5])}{f' and {len(lost) - 5} more' if len(lost) > 5 else ''} failed"
         )
@@ -376,7 +379,7 @@ class Runner:
 
     def _tell_blocked(self, tasks: Iterable[int]) -> None:
         for task in tasks:
-            self.audience.blocked(self.graph[task])
+            self.bus.tell(Listener.blocked, self.graph[task])
 
     def _submit(self, tasks: Sequence[int]) -> None:
         try:
@@ -397,15 +400,27 @@ class Runner:
         for outcome in outcomes:
             if self.state.status.get(outcome.task) is not Status.SUBMITTED:
                 continue  # a late word about a task that was blocked meanwhile
-            self.audience.warned_once(outcome.warnings)
+            self.bus.warned_once(outcome.warnings)
             task = self.graph[outcome.task]
             events.append(self._event(task, outcome))
             if isinstance(events[-1], run_events.Finished | run_events.Failed):
                 self._tell_ended(task, outcome)
             if outcome.kind is Kind.DONE:  # what was reused before may stand on what it took the place of
-                left = self._decider.contents.left_behind(task.id)
-                events += [run_events.OutputLost(other) for other in left if self.is_available(other)]
+                left = [other for other in self._decider.contents.left_behind(task.id) if self.is_available(other)]
+                events += map(run_events.OutputLost, left)
+                self._tell_of_generations(task, left)
         self._carry_out(self.state.handle(*events))
+
+    def _tell_of_generations(self, made: Task, left: Iterable[int]) -> None:
+        """What was read before something that it was made from was made again does not belong to what is read now."""
+        read = [self.graph[other].label for other in left if other in self._handed_out]
+        self._handed_out.difference_update(left)
+        if read:
+            more = f" and {len(read) - 3} more" if len(read) > 3 else ""
+            self.bus.warned(
+                f"{', '.join(read[:3])}{more} had been read when {made.label}, which comes before, was made again and "
+                "came out otherwise: run it once more for values that belong together"
+            )
 
     def _event(self, task: Task, outcome: Outcome) -> run_events.Event:
         match outcome.kind:
@@ -423,12 +438,12 @@ class Runner:
             case Kind.HELD:
                 if self._waiting is not None and outcome.held is not None:
                     self._waiting.add(task, outcome.held)
-                    self.audience.waiting(task, outcome.held.holder)
+                    self.bus.tell(Listener.waiting, task, outcome.held.holder)
                 return run_events.HeldElsewhere(task.id)
 
     def _tell_ended(self, task: Task, outcome: Outcome) -> None:
         self._jobs.took(task.spec.name, outcome.seconds)
-        self.audience.ended(task, outcome)
+        self.bus.tell(Listener.ended, task, outcome)
 
     def _give_up(self, task: int) -> None:
         error = ErrorInfo(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -18,9 +17,22 @@ from curidask.source_scopes import (
     Outside,
     Resolver,
     Scope,
+    Setting,
     find_changes,
+    find_settings,
+    find_unseen_imports,
     imported_scopes,
 )
+
+_RUNNING = frozenset(("subprocess", "runpy"))
+"""Modules that run programs."""
+
+_READING = frozenset(
+    [*(f"os.{name}" for name in ("system", "popen", "posix_spawn", "posix_spawnp", "startfile"))]
+    + ["typing.get_type_hints", "typing_extensions.get_type_hints"]
+    + [f"inspect.{name}" for name in ("getdoc", "getsource", "getsourcelines", "get_annotations", "signature")]
+)
+"""Functions that run a program, or that read of code what does not count."""
 
 HINT_READERS = frozenset(("pydantic", "pydantic_settings", "sqlmodel", "msgspec", "beartype", "typeguard", "typer"))
 """Packages for which type hints are more than hints."""
@@ -35,7 +47,7 @@ class Part:
     name : str
         Module and qualified name, for people.
     kind : str
-        "function", "class", "constant", "module" or "cell".
+        "function", "class", "constant", "setting", "module" or "cell".
     digest : str
         Of what counts of its source.
     source : str
@@ -64,7 +76,7 @@ class Definition:
     blind : set of str
         What else it uses that cannot be followed.
     packages : set of str
-        Installed ones, without the standard library.
+        Installed ones, by their top-level names, and those of the standard library.
     """
 
     part: Part
@@ -80,6 +92,8 @@ class World:
     """Modules as they are, and what was found out about their definitions."""
 
     changes: Changes
+    settings: dict[Statement, Setting] = field(default_factory=dict)
+    unseen: dict[tuple[Scope, Unseen], str] = field(default_factory=dict)
     known: dict[Key, Definition] = field(default_factory=dict)
     modules: tuple[str, ...] = ()
 
@@ -94,7 +108,9 @@ def world_of(resolver: Resolver, modules: tuple[str, ...]) -> World:
     if scopes not in _WORLDS:
         if len(_WORLDS) >= _KEPT_WORLDS:
             _WORLDS.clear()
-        _WORLDS[scopes] = World(find_changes(resolver, scopes), modules=tuple(scope.module for scope in scopes))
+        modules = tuple(scope.module for scope in scopes)
+        changes, settings = find_changes(resolver, scopes), find_settings(resolver, scopes)
+        _WORLDS[scopes] = World(changes, settings, find_unseen_imports(resolver, scopes), modules=modules)
     return _WORLDS[scopes]
 
 
@@ -121,6 +137,15 @@ class Definitions:
             return False
         by_script = scope.module in MAIN and scope.table.is_repeated(name)
         return by_script or any(other.module in MAIN for other, _ in self.world.changes.get(key, ()))
+
+    def settings(self, found: dict[Key, Definition]) -> Iterator[Key]:
+        """The statements that set something of the packages that are used, for the whole process, in any module."""
+        packages = {name for made in found.values() for name in made.packages}
+        known = {id(statement) for key in found for _, statement in self._pieces(key)}
+        for statement, setting in self.world.settings.items():
+            if packages & setting.packages and id(setting.within) not in known:
+                self.titles[statement] = f"{setting.scope.title}{setting.label}"
+                yield setting.scope, statement
 
     def of(self, key: Key) -> Definition:
         """The definition of a key."""
@@ -151,7 +176,8 @@ class Definitions:
                     names.append((scope, names_of(*statement.hints)))
                     texts += map(canonical, statement.hints)
         source = "\n".join(statement.source for _, statement in pieces)
-        made = Definition(Part(self._title(key), _kind(key, pieces), digest(*sorted(imports), *texts), source))
+        kind = "setting" if key[1] in self.world.settings else _kind(key, pieces)
+        made = Definition(Part(self._title(key), kind, digest(*sorted(imports), *texts), source))
         self._add_leads(made, names, key, {id(statement) for _, statement in pieces})
         made.leads += self._in_order(key, pieces)
         return made
@@ -257,7 +283,9 @@ def _note(made: Definition, outside: Outside) -> None:
         made.parameters.add(outside.name)
     elif outside.kind != "installed":
         made.blind.add(f"{outside.kind} {outside.name}")
-    elif top and top not in sys.stdlib_module_names and top != FRAMEWORK:
+    elif outside.name in _READING or top in _RUNNING:
+        made.blind.add(f"{outside.name} in {made.part.name}")
+    elif top and top != FRAMEWORK:
         made.packages.add(top)
 
 

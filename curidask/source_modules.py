@@ -18,10 +18,10 @@ Definition = Function | ast.ClassDef
 HOOKS = ("__init_subclass__",)
 STAGES = ("stage", "aggregate")
 
-_QUIET = frozenset(("print", "logging", "warnings"))
+QUIET = frozenset(("print", "logging", "warnings"))
 """What is called for what it tells."""
 
-_TELLING = frozenset(("debug", "info", "warning", "error", "exception", "critical", "log", "setLevel", "addHandler"))
+TELLING = frozenset(("debug", "info", "warning", "error", "exception", "critical", "log", "setLevel", "addHandler"))
 """Methods of a logger."""
 
 
@@ -75,14 +75,14 @@ class Statement:
             return tuple(_owner(use) for decorator, _ in self.decorators for use in chain_of(decorator) if use.steps)
         called = self.node.value if isinstance(self.node, ast.Expr) and not self.is_cell else None
         owners = [_owner(use) for use in chain_of(called) if use.steps] if isinstance(called, ast.Call) else []
-        is_telling = any(use.steps and use.steps[-1] in _TELLING for use in chain_of(called)) if called else False
-        return (*self.names.changes, *(use for use in owners if use.root not in _QUIET and not is_telling))
+        is_telling = any(use.steps and use.steps[-1] in TELLING for use in chain_of(called)) if called else False
+        return (*self.names.changes, *(use for use in owners if use.root not in QUIET and not is_telling))
 
     @functools.cached_property
     def filled(self) -> tuple[Use, ...]:
         """What it gives to a function that it calls for its effect."""
         called = self.node.value if isinstance(self.node, ast.Expr) else None
-        if self.is_cell or not isinstance(called, ast.Call) or getattr(called.func, "id", "") in _QUIET:
+        if self.is_cell or not isinstance(called, ast.Call) or getattr(called.func, "id", "") in QUIET:
             return ()
         given = [*called.args, *(keyword.value for keyword in called.keywords)]
         return tuple(use for part in given if isinstance(part, ast.Name) for use in names_of(part).uses)
@@ -95,6 +95,25 @@ class Statement:
             return tuple(use for part in parts for use in chain_of(part))
         is_quiet = self.is_cell or isinstance(self.node, ast.Assign | ast.AnnAssign) or is_main_guard(self.node)
         return () if is_quiet else self.names.calls
+
+    @functools.cached_property
+    def settings(self) -> list[tuple[Use, Statement]]:
+        """What it may set for the whole process, each with the statement in it that does: no loop, no function."""
+        found: list[tuple[Use, Statement]] = []
+        pending: list[Any] = [] if self.is_cell or is_main_guard(self.node) else [self.node]
+        while pending:
+            node = pending.pop()
+            if isinstance(node, ast.If | ast.Try | ast.With | ast.ExceptHandler):
+                pending += [
+                    part for part in ast.iter_child_nodes(node) if isinstance(part, ast.stmt | ast.excepthandler)
+                ]
+                continue
+            inner = self if node is self.node else Statement(node, self.lines)
+            called = node.value if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) else None
+            is_set = isinstance(node, ast.Assign | ast.AugAssign | ast.Delete)
+            uses = chain_of(called) if called else inner.names.changes if is_set else ()
+            found += [(use, inner) for use in uses if use.root not in QUIET and (use.steps or ("",))[-1] not in TELLING]
+        return found
 
     @property
     def bases(self) -> list[ast.expr]:

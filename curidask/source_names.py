@@ -106,6 +106,9 @@ CHANGING = (
 )
 """Methods that change what they are called on."""
 
+_TOLD_ABOUT = frozenset(("__subclasses__", "__doc__", "__annotations__"))
+"""What gives code, or what of code does not count."""
+
 WHOLE = "*"
 """Stands for all of the module that the code is in."""
 
@@ -217,6 +220,8 @@ class _Reader:
     def chain(self, node: Any, scopes: tuple[Scope, ...]) -> Iterator[ast.AST]:
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load) and not self._is_global(node, scopes):
             return  # its own
+        if isinstance(node, ast.Attribute) and node.attr in CHANGING:  # which may be called elsewhere
+            self._note(self.changes, _assigned(node.value), scopes)
         if self._note(self.uses, node, scopes) is None and isinstance(node, ast.Attribute):
             yield node.value
 
@@ -236,8 +241,6 @@ class _Reader:
             yield from node.args[2:]
             return
         self._dynamic(node, scopes)
-        if isinstance(node.func, ast.Attribute) and node.func.attr in CHANGING:
-            self._note(self.changes, _assigned(node.func.value), scopes)
         if self._is_builtin(node.func, "setattr", scopes) and node.args:
             self._note(self.changes, node.args[0], scopes)
         self._note(self.calls, node.func, scopes)
@@ -260,10 +263,11 @@ class _Reader:
 
     def _note(self, noted: dict[Use, None], node: ast.AST, scopes: tuple[Scope, ...]) -> Use | None:
         use = self._use(node, scopes)
+        if use is not None and noted is self.uses:
+            told = [name for name in (use.root, *use.steps) if name in _TOLD_ABOUT]
+            self.unseen += [Unseen(str(name), getattr(node, "lineno", 0)) for name in told]
         if use is not None and use.root:
             noted[use] = None
-            if noted is self.uses and "__subclasses__" in use.steps:
-                self.unseen.append(Unseen("__subclasses__", getattr(node, "lineno", 0)))
         return use
 
     def _use(self, node: Any, scopes: tuple[Scope, ...]) -> Use | None:
@@ -398,7 +402,9 @@ def _bound_at(node: ast.AST) -> Iterator[tuple[str, Binding]]:
             yield from ((name, type(node).__name__.lower()) for name in node.names)
         case ast.Assign(targets=[ast.Name(name)]) if found := import_by_call(node):
             yield name, found
-        case ast.Name(name, ast.Store() | ast.Del()):
+        case ast.Name(name, ast.Store() | ast.Del()) | ast.Subscript(
+            ast.Call(ast.Name("globals")), ast.Constant(str(name)), ast.Store()
+        ):
             yield name, None
         case ast.FunctionDef(name) | ast.AsyncFunctionDef(name) | ast.ClassDef(name):
             yield name, None

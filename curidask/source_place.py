@@ -230,7 +230,7 @@ def closure_values(value: Any, sources: Sources | None = None) -> dict[str, Any]
     changed = {"__class__", *_stored(value.__code__)}
     if held.keys() - changed:
         changed |= _changed_around(value, sources or LoadedSources())
-    return {name: each for name, each in held.items() if name not in changed and each is not value and _is_value(each)}
+    return {name: each for name, each in held.items() if name not in changed and each is not value and is_value(each)}
 
 
 def _cells(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
@@ -243,7 +243,7 @@ MOST_PARTS = 10_000
 """What holds more is data, and left out."""
 
 
-def _is_value(value: Any) -> bool:
+def is_value(value: Any) -> bool:
     """Whether a value is data or code, through and through."""
     pending, left = [value], MOST_PARTS
     while pending:

@@ -7,6 +7,7 @@ it is the project's. Only the source counts, never a value.
 from __future__ import annotations
 
 import ast
+import sys
 import types
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
@@ -125,6 +126,8 @@ def _reached(
     for place in places:
         if place.around not in found:  # as a decorator is to which what it decorates has led
             _follow(place.key, definitions, found)
+    for key in list(definitions.settings(found)):
+        _follow(key, definitions, found)
     numbers = {key: str(number) for number, key in enumerate(found)}
     told = []
     for made in found.values():
@@ -133,8 +136,8 @@ def _reached(
     return CodeOf(
         digest(*named, *told),
         tuple(made.part for made in found.values()),
-        tuple(dict.fromkeys(_unfollowed(found, given, lost))),
-        tuple(sorted({name for made in found.values() for name in made.packages})),
+        tuple(dict.fromkeys(_unfollowed(found, definitions.world.unseen, given, lost))),
+        tuple(sorted({n for made in found.values() for n in made.packages} - sys.stdlib_module_names)),
         modules=definitions.world.modules,
         rebound=tuple((key[0].module, str(key[1])) for key in found if key not in own and definitions.is_rebound(key)),
     )
@@ -150,12 +153,14 @@ def _follow(start: Key, definitions: Definitions, found: dict[Key, Definition]) 
             pending += reversed([other for _, keys in made.leads for other in keys])
 
 
-def _unfollowed(found: dict[Key, Definition], given: Set[str], lost: Sequence[str]) -> Iterator[str]:
+def _unfollowed(
+    found: dict[Key, Definition], of_imports: dict[tuple[Scope, Unseen], str], given: Set[str], lost: Sequence[str]
+) -> Iterator[str]:
     told: dict[tuple[Scope, Unseen], str] = {}
     for made in found.values():
         for seen, text in made.unseen.items():
             told.setdefault(seen, text)  # all of a module has what a function of it has
         yield from (f"the value of {name} in {made.part.name}" for name in sorted(made.parameters - given))
         yield from sorted(made.blind)
-    yield from told.values()
+    yield from (told | {each: text for each, text in of_imports.items() if each not in told}).values()
     yield from (f"{name}, which has no source" for name in lost)

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from curidask.source_files import MAIN, Sources
+from curidask.source_files import FRAMEWORK, MAIN, Sources
 from curidask.source_identity import Function
-from curidask.source_modules import Statement, Table, chain_of, table_of, table_of_cells
-from curidask.source_names import WHOLE, Import, Use
+from curidask.source_modules import Statement, Table, chain_of, table_of, table_of_cells, table_of_function
+from curidask.source_names import WHOLE, Import, Unseen, Use
 
 UNKNOWN = "unknown name"
 
@@ -230,8 +230,39 @@ def imported_scopes(resolver: Resolver, modules: Iterable[str]) -> Iterator[Scop
         for module, names in scope.imports:
             pending.append(module)
             found = resolver.module(module)
-            # What is imported from a package may be a module.
-            pending += [f"{module}.{n}" for n in names if found is not None and n not in found.table.entries]
+            # What is imported from a package may be a module, also where the package itself imports it so.
+            pending += [f"{module}.{n}" for n in names if found is not None and not _is_defined(found, n)]
+
+
+_LOADING = frozenset(("import_module", "__import__"))
+"""What imports modules."""
+
+
+def find_unseen_imports(resolver: Resolver, scopes: Iterable[Scope]) -> dict[tuple[Scope, Unseen], str]:
+    """What modules import under computed names when they are imported, themselves or by a function that they call."""
+    found: dict[tuple[Scope, Unseen], str] = {}
+    for scope in scopes:
+        run = [s for s in scope.table.statements if not isinstance(s.node, Function | ast.ClassDef) and not s.is_cell]
+        for statement in run if scope.module not in MAIN else ():
+            for of, unseen in _unseen_imports(resolver, scope, statement, set()):
+                found[of, unseen] = f"{unseen.what} in {of.module} (line {unseen.line})"
+    return found
+
+
+def _unseen_imports(
+    resolver: Resolver, scope: Scope, statement: Statement, seen: set[Key]
+) -> Iterator[tuple[Scope, Unseen]]:
+    yield from ((scope, unseen) for unseen in statement.names.unseen if unseen.what in _LOADING)
+    for key in (key for call in statement.names.calls for key in _keys(resolver.resolve(scope, call))):
+        if key not in seen and isinstance(key[1], str):
+            seen.add(key)
+            of = [s for s in key[0].table.entries.get(key[1], ()) if isinstance(s.node, Function) and not s.is_stage]
+            yield from (each for inner in of for each in _unseen_imports(resolver, key[0], inner, seen))
+
+
+def _is_defined(scope: Scope, name: str) -> bool:
+    """Whether a name of a module is bound by more than imports."""
+    return any(name in s.bound and not s.is_import for s in scope.table.entries.get(name, ()))
 
 
 def find_changes(resolver: Resolver, scopes: Iterable[Scope]) -> Changes:
@@ -243,6 +274,56 @@ def find_changes(resolver: Resolver, scopes: Iterable[Scope]) -> Changes:
                 if statement not in key[0].table.entries.get(str(key[1]), ()):
                     found.setdefault(key, []).append((scope, statement))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A statement that sets something for the whole process.
+
+    Attributes
+    ----------
+    scope : Scope
+    label : str
+        What it calls, as it is written.
+    packages : frozenset of str
+        Of which it sets something, by their top-level names.
+    within : Statement
+        The one of the module that it is, or is in.
+    """
+
+    scope: Scope
+    label: str
+    packages: frozenset[str]
+    within: Statement
+
+
+def find_settings(resolver: Resolver, scopes: Iterable[Scope]) -> dict[Statement, Setting]:
+    """Statements that set something of packages for the whole process."""
+    found: dict[Statement, Setting] = {}
+    for scope in scopes:
+        for outer, use, statement in ((s, *each) for s in scope.table.statements for each in s.settings):
+            targets = resolver.resolve(scope, use)
+            tops = {top for target in targets for top in _set_by(resolver, target, scope.module in MAIN, set())}
+            if tops - {FRAMEWORK}:
+                found[statement] = Setting(scope, use.label, frozenset(tops), outer)
+    return found
+
+
+def _set_by(resolver: Resolver, target: Target, is_script: bool, seen: set[Key]) -> Iterator[str]:
+    """The packages of which something is set when this is called; a script calls for other reasons, too."""
+    if isinstance(target, Outside):
+        yield from [target.name.partition(".")[0]] if target.kind == "installed" else []
+        return
+    scope, name = target
+    if is_script or target in seen or not isinstance(name, str):
+        return
+    seen.add(target)
+    for statement in scope.table.entries.get(name, ()):
+        if isinstance(statement.node, Function) and name in statement.bound and not statement.is_stage:
+            inner = Scope(scope.title, scope.package, table_of_function(statement.node, statement.lines), scope)
+            uses = [use for part in inner.table.statements for use, _ in part.settings]
+            for other in (other for use in uses for other in resolver.resolve(inner, use)):
+                yield from _set_by(resolver, other, is_script, seen)
 
 
 def _changed_by(resolver: Resolver, scope: Scope, statement: Statement) -> Iterator[Key]:

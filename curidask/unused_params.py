@@ -47,7 +47,7 @@ def _lines(spec: StageSpec, reads: Reads) -> Iterator[str]:
     missing = [name for name in reads.fields if spec.params is not None and not _is_read(name, spec.params)]
     if missing:
         yield f"its params= does not name what it reads: {', '.join(missing)}"
-    if unused or missing:
+    if (unused or missing) and not reads.bookkeeping:  # with it the stage could not run
         yield f"params={json.dumps(list(reads.fields))}"
 
 

@@ -128,6 +128,13 @@ def _restricted(value: Any, tree: Tree, where: str, path: str) -> Any:
     return made
 
 
+_WHY_NOT = {
+    "name": "sets of several names may share what it computes",
+    "overwrite": "it decides whether the stage runs, not what it computes",
+    "hash": "it is made of all fields, and the stage uses some",
+}
+
+
 @functools.lru_cache(maxsize=256)
 def _class_of(cls: Any, hidden: frozenset[str], where: str, path: str) -> type:
     def refused(what: str) -> NoReturn:
@@ -138,8 +145,7 @@ def _class_of(cls: Any, hidden: frozenset[str], where: str, path: str) -> type:
             if what in hidden
             else f"The stage {what} its parameters, among them some that its `params` does not name: {some}.",
             where=where,
-            fix="sets of several names may share what it computes: give it what it needs as a keyword argument, or "
-            "leave `params` out"
+            fix=f"{_WHY_NOT.get(what, '')}: give it what it needs as a keyword argument, or leave `params` out"
             if book
             else f"add it: `@stage(..., params=[..., {path + what!r}])`"
             if what in hidden

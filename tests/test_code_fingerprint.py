@@ -551,6 +551,43 @@ ONE_OF_A_KIND: dict[str, tuple[dict[str, str | None], str, str, str, set[str]]] 
         {"train": "import random\nrandom.seed(1)\ndef train(x): return random.random()\n"},
         "train", "seed(1)", "seed(2)", {"train.random"},
     ),
+    "a setting of a package in another module": (
+        {
+            "train": "import numpy as np\nimport shown, setup\ndef train(x): return str(np.ones(x))\n",
+            "shown": "import numpy\nif True:\n    numpy.set_printoptions(precision=2)\n",
+            "setup": "import decimal\ndecimal.getcontext().prec = 3\n",
+        },
+        "shown", "precision=2", "precision=3", {"shown.numpy.set_printoptions"},
+    ),
+    "a setting that is assigned": (
+        {
+            "train": "from decimal import Decimal\nimport setup\ndef train(x): return Decimal(1) / x\n",
+            "setup": "import decimal\ndecimal.getcontext().prec = 5\n",
+        },
+        "setup", "prec = 5", "prec = 6", {"setup.decimal", "setup.decimal.getcontext"},
+    ),
+    "a setting that a function makes": (
+        {
+            "train": "import random\nfrom setup import begin\nbegin(1)\ndef train(x): return random.random()\n",
+            "setup": "def begin(x):\n    import random as r\n    r.seed(x + 1)\n",
+        },
+        "setup", "x + 1", "x + 2", {"setup.begin"},
+    ),
+    "an attribute of a class of a package": (
+        {
+            "train": "from pathlib import Path\nimport patch\ndef train(x): return Path(x).size()\n",
+            "patch": "import pathlib\npathlib.Path.size = lambda self: 1\n",
+        },
+        "patch", "1", "2", {"patch.pathlib", "patch.pathlib.Path.size"},
+    ),
+    "a name that is put into globals": (
+        {"train": "globals()['SIZE'] = 1\ndef train(x): return SIZE\n"},
+        "train", "= 1", "= 2", {"train.SIZE"},
+    ),
+    "a method that fills a table where it is called for each": (
+        {"train": "ITEMS = []\nlist(map(ITEMS.append, [1, 2]))\ndef train(x): return ITEMS\n"},
+        "train", "[1, 2]", "[1, 3]", {"train.ITEMS"},
+    ),
     "a variable of the environment": (
         {"train": "import os\nos.environ['CURIDASK_NOT_USED'] = '1'\ndef train(x): return os.environ\n"},
         "train", "'1'", "'2'", {"train.os"},
@@ -719,6 +756,48 @@ def test_what_is_reached_in_other_ways_counts(kind: str) -> None:
     before, after = fingerprint(texts), fingerprint(edited(texts, module, old, new))
     assert before.digest != after.digest
     assert changed(before, after) == names
+
+
+PLUGIN = "from lib.registry import register\n@register\ndef m1(x): return x + 1\n"
+PLUGINS: dict[str, str | None] = {
+    "train": "from lib.registry import R\nimport lib.models\ndef train(x): return R['m1'](x)\n",
+    "lib.registry": "R = {}\ndef register(f):\n    R[f.__name__] = f\n    return f\n",
+    "lib.models.m1": PLUGIN,
+    "lib.models.m2": "",
+}
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "from . import m1",
+        "from . import m2, m1",
+        "from . import m1 as mm",
+        "from .. import models\nfrom ..models import m1",
+        "from lib.models import m1",
+        "import lib.models.m1",
+        "from .m1 import *",
+        "import importlib\nimportlib.import_module('lib.models.m1')",
+        "def load():\n    from . import m1\nload()",
+    ],
+)
+def test_modules_that_a_package_imports_count(form: str) -> None:
+    texts = {**PLUGINS, "lib.models.__init__": f"{form}\n"}
+    before, after = fingerprint(texts), fingerprint(edited(texts, "lib.models.m1", "x + 1", "x + 2"))
+    assert before.digest != after.digest
+    assert changed(before, after) == {"lib.models.m1.m1"}
+    assert not before.unfollowed
+
+
+@pytest.mark.parametrize("is_called", [False, True])
+def test_modules_that_a_package_imports_by_computed_names_are_told(is_called: bool) -> None:
+    text = "import importlib, pkgutil\nfor m in pkgutil.iter_modules(__path__):\n"
+    body = "importlib.import_module(f'{__name__}.{m.name}')\n"
+    if is_called:
+        text = f"import importlib, pkgutil\ndef load(m):\n    {body}for m in pkgutil.iter_modules(__path__):\n"
+        body = "load(m)\n"
+    code = fingerprint({**PLUGINS, "lib.models.__init__": f"{text}    {body}"})
+    assert code.unfollowed == ("import_module in lib.models (line 3)",)
 
 
 # --- what does not count ---------------------------------------------------------------------------------------------
@@ -1105,6 +1184,16 @@ def test_methods_count_and_fields_do_not() -> None:
         ("return unbound(x)", "unknown name unbound"),
         ("return other.unbound(x)", "unknown name other.unbound"),
         ("import broken\n            return broken.f", "syntax error in broken"),
+        ("return other.f.__doc__", "__doc__ in train.train (line 4)"),
+        ("return x.__annotations__", "__annotations__ in train.train (line 4)"),
+        ("return __doc__", "__doc__ in train.train (line 4)"),
+        ("import subprocess as sp\n            return sp.run(x)", "subprocess.run in train.train"),
+        ("import os\n            return os.system(x)", "os.system in train.train"),
+        ("import runpy\n            return runpy.run_path(x)", "runpy.run_path in train.train"),
+        (
+            "from typing import get_type_hints\n            return get_type_hints(x)",
+            "typing.get_type_hints in train.train",
+        ),
     ],
 )
 def test_what_cannot_be_followed_is_told(body: str, told: str) -> None:

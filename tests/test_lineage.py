@@ -204,6 +204,10 @@ def test_other_contents_than_it_was_made_from_are_told(made: Project) -> None:
     )
 
 
+def test_what_holds_is_told_without_a_warning(made: Project) -> None:
+    assert not [line for line in explained(made, stem_of(made, "fit_model")) if "! " in line]
+
+
 def test_what_strangers_wrote_moves_no_cursor_and_goes_round_once(made: Project) -> None:
     store = ArtifactStore.open(made.cache)
     fit, load = stem_of(made, "fit_model"), stem_of(made, "load_rows")

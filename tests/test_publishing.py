@@ -15,6 +15,7 @@ import curidask as cf
 from curidask.caching import Cacheable, JsonCacher, NumpyCacher, PathRef, PickleCacher
 from curidask.config import Config
 from curidask.errors import CacheError
+from curidask.listening import Listener
 from tests.conftest import Project
 
 Session = Callable[..., cf.ArtifactManager]
@@ -25,16 +26,11 @@ class Params(cf.ExperimentParameters):
     x: int = 1
 
 
-class Heard:
+class Heard(Listener):
     """A listener that keeps the warnings."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
-
-    def planned(self, *_: Any) -> None:
-        pass
-
-    started_executor = ended = blocked = planned
 
     def warned(self, text: str) -> None:
         self.texts.append(text)

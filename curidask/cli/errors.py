@@ -61,7 +61,7 @@ def _run(command: Callable[[], Any]) -> int:
         return 130
     except CuridaskError as error:
         show(error)
-        return 2 if isinstance(error, ASKED_WRONGLY) or getattr(error, "ran_nothing", False) else 1
+        return 2 if isinstance(error, ASKED_WRONGLY) or error.ran_nothing else 1
     except BrokenPipeError:  # the reader of our output has had enough
         sys.stderr.close()
         return 0

@@ -97,10 +97,13 @@ def _fits(old: Manifest, output: JobOutput, job: Job, contents: Mapping[str, str
     otherwise = made_from.keys() - {key for _, key in before}  # through what is not stored, or as a file
     if any(made_from[key] != contents.get(key) for key in otherwise):
         return False
-    return all(
-        key == old_key or (key in contents and made_from.get(old_key) == contents[key])
-        for (_, old_key), (_, key) in zip(before, after, strict=True)
-    )
+    pairs = [(old_key, key) for (_, old_key), (_, key) in zip(before, after, strict=True)]
+    return all(_holds_the_same(made_from.get(old_key), contents.get(key), old_key == key) for old_key, key in pairs)
+
+
+def _holds_the_same(then: str | None, now: str | None, is_same_key: bool) -> bool:
+    """Whether an input is what it was; what does not say what it was made from goes by its key."""
+    return then == now if then and now else is_same_key
 
 
 def _is_of_code(then: Mapping[str, Any], job: Job) -> bool:

@@ -173,9 +173,9 @@ class ArtifactStore:
         """
         return self.catalog.present(stems)
 
-    def alike(self, readable: Collection[str]) -> list[str]:
+    def alike(self, readable: Collection[str], *, one_look: bool = False) -> list[str]:
         """See `Store.alike`."""
-        return self.catalog.alike(readable)
+        return self.catalog.alike(readable, one_look=one_look)
 
     def lineage(self, stems: Collection[str], prefix: str) -> dict[str, Lineage]:
         """See `Store.lineage`."""

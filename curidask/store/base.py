@@ -89,8 +89,8 @@ class Store(Protocol):
         """Those that have a manifest and payload."""
         ...
 
-    def alike(self, readable: Collection[str]) -> list[str]:
-        """The artifacts whose names begin so, up to the key."""
+    def alike(self, readable: Collection[str], *, one_look: bool = False) -> list[str]:
+        """The artifacts whose names begin so, up to the key; or all of a folder, where one look is to serve long."""
         ...
 
     def lineage(self, stems: Collection[str], prefix: str) -> dict[str, Lineage]:

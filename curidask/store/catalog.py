@@ -116,8 +116,10 @@ class Catalog:
             self._tags[stem] = self._objects.tag_of(manifest_name(stem), b"")
         return self._tags[stem]
 
-    def alike(self, readable: Collection[str]) -> list[str]:
+    def alike(self, readable: Collection[str], *, one_look: bool = False) -> list[str]:
         """See `ArtifactStore.alike`."""
+        if one_look and self._objects.local_root is not None:
+            return list(whole_stems(self._entries("")))
         first = common_beginning(readable)
         if self._tags and first.startswith(self._listed):
             known = self._tags

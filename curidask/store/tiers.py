@@ -181,9 +181,10 @@ class TieredStore:
         """Those that have a manifest and payload in some tier; one listing a tier, none for what an earlier one has."""
         return self._gather(set(stems), lambda store, left: store.present(left))
 
-    def alike(self, readable: Collection[str]) -> list[str]:
+    def alike(self, readable: Collection[str], *, one_look: bool = False) -> list[str]:
         """See `Store.alike`."""
-        return list(dict.fromkeys(stem for tier in self._read() for stem in tier.store.alike(readable)))
+        found = (tier.store.alike(readable, one_look=one_look) for tier in self._read())
+        return list(dict.fromkeys(stem for stems in found for stem in stems))
 
     def lineage(self, stems: Collection[str], prefix: str) -> dict[str, Lineage]:
         """See `Store.lineage`: of each artifact what the first tier says in which the last look has found it."""

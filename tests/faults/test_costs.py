@@ -11,7 +11,6 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -127,11 +126,6 @@ class AtPlan(Listener):
 
     def started_executor(self, description: str) -> None:
         raise AssertionError("nothing is to be computed")
-
-    def ended(self, *_: Any) -> None: ...
-    def blocked(self, *_: Any) -> None: ...
-    def waiting(self, *_: Any) -> None: ...
-    def warned(self, text: str) -> None: ...
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 import zlib
 from collections import Counter
 from contextlib import suppress
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import curidask as cf
 from curidask import run_experiment
+from curidask.caching import JsonCacher
 from curidask.store.artifacts import ArtifactStore
 from tests.conftest import Project
 from tests.s3server import S3Server
@@ -179,6 +182,58 @@ def test_an_aggregate_over_sets_of_which_one_was_overwritten_alone_is_made_anew(
     assert lab.worlds == ["1", "2", "1", "1"]
     assert again == Counter(["gather"])
     assert lab.run("--parallel", "0") == Counter()
+
+
+def test_what_was_read_before_it_was_made_anew_is_told(lab: Lab) -> None:
+    text = EXPERIMENT.replace("    for record in records:", "    table.state['table']\n    for record in records:")
+    lab.project.write("experiments/e.py", text)
+    lab.run("--parallel", "0")
+    for file in lab.path("data/cache").glob("*_make_up.*"):
+        file.unlink()
+    assert lab.run("--parallel", "0") == {f"make-{x}": 1 for x in range(4)}
+    assert "had been read" not in lab.said.stderr + lab.said.stdout
+    for file in lab.path("data/cache").glob("*_make_up.*"):
+        file.unlink()
+    lab.world("2")
+    with suppress(AssertionError):  # what is printed does not belong together
+        lab.run("--parallel", "0")
+    assert "stage 'gather' of" in lab.said.stderr
+    assert "had been read when stage" in " ".join(lab.said.stderr.split())
+    lab.run("--parallel", "0")
+    assert lab.worlds == ["2"] * 4
+
+
+def test_a_session_makes_anew_what_stands_on_what_it_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    world = tmp_path / "world"
+
+    @cf.stage(None, ["x"], [JsonCacher])
+    def source(record: cf.Record) -> int:
+        return int(world.read_text())
+
+    @cf.stage(["x"], ["y"], [JsonCacher])
+    def middle(record: cf.Record, x: int) -> int:
+        return 10 * x
+
+    @cf.stage(["y"], ["z"], [JsonCacher])
+    def end(record: cf.Record, y: int) -> int:
+        return y + 1
+
+    with cf.ArtifactManager("session", cache="cache") as manager:
+        world.write_text("1")
+        assert end(middle(source(cf.Record(manager, None)))).state["z"] == 11
+        world.write_text("2")
+        for order in ("xzy", "xyz", "yxz"):
+            for file in (tmp_path / "cache").glob("*_source_*"):
+                file.unlink()
+            world.write_text(str(int(world.read_text()) + 1))
+            record = end(middle(source(cf.Record(manager, None))))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what was read before
+                read = [(name, record.state[name]) for name in order]
+            now = int(world.read_text())
+            expected = {"x": now, "y": 10 * now, "z": 10 * now + 1}
+            assert dict(read[order.index("x") :]) == {name: expected[name] for name in order[order.index("x") :]}
 
 
 def test_the_map_says_what_stands_on_other_contents(lab: Lab) -> None:
@@ -522,3 +577,43 @@ def test_code_that_values_and_cachers_bring_along_is_no_part_of_their_bytes(proj
     assert (project.root / "calls").read_text().split() == ["after_plain"]  # plain data brings none
     project.write("experiments/b.py", BROUGHT)
     assert values() == [*(f"{name} 13" for name in names), "13 [1, 2]"]
+
+
+def test_an_edit_that_changes_no_value_runs_its_stage_alone_in_a_session_too(project: Project) -> None:
+    text = """
+import curidask as cf
+from curidask.caching import JsonCacher
+
+def called(what):
+    with open("calls", "a") as file:
+        file.write(what + " ")
+
+@cf.stage(None, ["a"], [JsonCacher])
+def first(record):
+    called("first")
+    return 1 + 1
+
+@cf.stage(["a"], ["b"], [JsonCacher])
+def second(record, a):
+    called("second")
+    return a + 1
+
+@cf.stage(["b"], ["c"], [JsonCacher])
+def third(record, b):
+    called("third")
+    return b + 1
+
+with cf.ArtifactManager("session", cache="cache") as manager:
+    for number in range(2):
+        print(third(second(first(cf.Record(manager, cf.ExperimentParameters(f"p{number}"))))).state["c"])
+"""
+    for edited, calls, value in (
+        (text, "first second third", 4),
+        (text.replace("1 + 1", "2 * 1"), "first", 4),
+        (text.replace("1 + 1", "3 * 1"), "first second third", 5),
+        (text, "", 4),
+    ):
+        (project.root / "calls").write_text("")
+        project.write("script.py", edited)
+        assert project.script("script.py") == [str(value)] * 2
+        assert (project.root / "calls").read_text().split() == calls.split()

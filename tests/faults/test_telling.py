@@ -22,7 +22,7 @@ from curidask.cli.experiment import main
 from curidask.errors import CacheError
 from curidask.executors.surroundings import ERR, LOG, OUT, WARNING, Spoken
 from curidask.graph import Graph
-from curidask.listening import Audience
+from curidask.listening import EventBus, Listener
 from curidask.logs import log_file
 from curidask.progress import Progress
 from tests.conftest import Project
@@ -219,17 +219,13 @@ PLAIN = EXPERIMENT.replace(r" \ud800", "")
 EVENTS = ("planned", "started_executor", "ended", "blocked", "waiting", "warned", "said", "before_print")
 
 
-class Broken:
+class Broken(Listener):
     """A listener that raises whatever it is told."""
-
-    prints = False
 
     def __getattribute__(self, name: str) -> Any:
         if name not in EVENTS:
             return object.__getattribute__(self, name)
         return self._raise
-
-    planned = started_executor = ended = blocked = waiting = warned = said = before_print = None
 
     def _raise(self, *_: Any) -> None:
         raise ValueError("no ink")
@@ -264,10 +260,10 @@ def test_a_listener_that_raises_fails_no_stage(in_project: Project, capsys: pyte
 
 
 def test_what_workers_say_to_a_listener_that_raises() -> None:
-    audience = Audience(Graph(), [Broken()])
+    bus = EventBus(Graph(), [Broken()])
     with warned("failed in said(): ValueError: no ink") as told:
         for kind in (OUT, ERR, WARNING):
-            audience.hear(Spoken(0, kind, "text"))
+            bus.hear(Spoken(0, kind, "text"))
     assert len(told) == 1
 
 
@@ -279,7 +275,7 @@ def test_what_workers_log_to_a_handler_that_raises() -> None:
     logger.addFilter(broken)
     with warned("the logging of what workers log failed in said(): ValueError: no ink") as told:
         for _ in range(2):
-            Audience(Graph()).hear(Spoken(0, LOG, "text", logger="tests.telling", level=logging.ERROR))
+            EventBus(Graph()).hear(Spoken(0, LOG, "text", logger="tests.telling", level=logging.ERROR))
     logger.removeFilter(broken)
     assert len(told) == 2  # one for each session
 
@@ -298,7 +294,7 @@ def test_what_workers_log_reaches_the_handlers_that_have_not_had_it_there(tmp_pa
         ("into another file", [[logger.name, "logging.FileHandler", "/there.log"]]),
         ("into the file", [[logger.name, "logging.FileHandler", str(tmp_path / "here.log")]]),
     ):
-        Audience(Graph()).hear(Spoken(0, LOG, text, logger=logger.name, level=logging.ERROR, had=had))
+        EventBus(Graph()).hear(Spoken(0, LOG, text, logger=logger.name, level=logging.ERROR, had=had))
     logger.handlers.clear()
     handlers[-1].close()
     got = [text.getvalue().splitlines() for text in texts] + [(tmp_path / "here.log").read_text().splitlines()]

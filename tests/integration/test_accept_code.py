@@ -80,6 +80,26 @@ def test_results_of_accepted_stages_are_taken_over(project: Project, workers: st
     assert sorted(manifest.output for manifest in noted) == ["a", "m", "n"]
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("how", ["lost", "overwritten"])
+def test_what_was_made_from_other_contents_is_not_accepted(project: Project, workers: str, how: str) -> None:
+    text = EXPERIMENT.replace("return 1, 2", "return int(open('world').read()), 2")
+    project.write("experiments/e.py", text)
+    (project.root / "world").write_text("1")
+    assert "VALUE 20" in run(project)[1]
+    (project.root / "world").write_text("6")
+    if how == "lost":
+        for file in (project.root / "data/cache").glob("*_begin_n.*"):
+            file.unlink()
+    else:
+        run(project, "--no-dag", "--overwrite-stage", "begin")
+    project.write("experiments/e.py", text.replace("return n + 1", "return 1 + n"))
+    calls, told = run(project, "--parallel", workers, "--accept-code", "middle", "--yes")
+    assert calls == ["begin"] * (how == "lost") + ["middle", "between", "end"]
+    assert "VALUE 70" in told
+    assert run(project)[0] == []
+
+
 def test_all_may_be_accepted_and_nothing_else_is(project: Project) -> None:
     project.write("experiments/e.py", EXPERIMENT)
     run(project)

@@ -47,6 +47,19 @@ def test_import_error_shows_the_users_traceback_only(project: Project) -> None:
     assert "importlib" not in text
 
 
+@pytest.mark.parametrize("in_function", [False, True])
+def test_a_call_that_cannot_be_made_names_the_line_of_the_experiment(project: Project, in_function: bool) -> None:
+    call = 'Lazy("x", JsonCacher)'
+    text = "from curidask.caching import JsonCacher, Lazy\n"
+    text += f"def get_params():\n    return {call}\n" if in_function else f"{call}\n"
+    project.write("experiments/e.py", f"{text}def run(param_sets, manager): ...\n")
+    done = project.experiment("e")
+    assert done.returncode == 2
+    assert "`resolve` of Lazy() is the class JsonCacher" in done.stderr
+    assert f"e.py, line {3 if in_function else 2}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_syntax_error(project: Project) -> None:
     project.write("experiments/bad.py", "def run(:\n")
     fails(project, "bad", says=("SyntaxError", "bad.py"))

@@ -759,27 +759,41 @@ def test_code_without_a_source_counts(project: Project, way: str) -> None:
 
 
 CHANGING = """
-import importlib, time, pathlib
+import importlib, time, pathlib, types
 import curidask as cf
 import helper
 from curidask.caching import JsonCacher
 from helper import taken, TAKEN
 from package import passed_on
+from dataclasses import dataclass
+import numpy as np, pandas as pd
 
 def h(): return inner()
 def inner(): return 1
 SIZE = 2
+given, sizes, space = None, np.ones(0), None
+
+@dataclass
+class Fields:
+    n: int
+
+class Sizes:
+    n = 1
+
+class Plain:
+    def __init__(self, n): self.n = n
 
 class Model:
     def get(self): return inner()
 
 @cf.stage(None, ["o"], [JsonCacher])
-def s(record, given=None):
-    names = [SIZE, helper.LIMIT, TAKEN, each]
-    return [*names, h(), helper.f(), taken(), passed_on(), Model().get(), given and given.get()]
+def s(record, got=None):
+    names = [SIZE, helper.LIMIT, TAKEN, each, given is not None and int(np.sum(given.n)), sizes.tolist()]
+    names += [space and space.n, Sizes.n]
+    return [*names, h(), helper.f(), taken(), passed_on(), Model().get(), got and got.get()]
 
 def said():
-    found = [s(cf.Record(m, None)), s(cf.Record(m, None), given=Model())]
+    found = [s(cf.Record(m, None)), s(cf.Record(m, None), got=Model())]
     print([record.state["o"] for record in found])
 
 m = cf.ArtifactManager("changing", cache="cache")
@@ -802,6 +816,14 @@ said()
 for value in (8, 9):
     helper.LIMIT = value
     said()
+for given, sizes in ((Fields(1), np.ones(1)), (Plain(2), np.ones(2)), (pd.DataFrame({"n": [3]}), np.ones(3))):
+    said()
+space, Sized, given = types.SimpleNamespace(n=1), Sizes, Fields(4)
+said()
+space.n, Sized.n, given.n, sizes[0] = 2, 3, 5, 6
+said()
+for given.n in (6, 7):
+    said()
 m.close()
 """
 
@@ -818,7 +840,7 @@ def test_what_a_script_binds_anew_counts(project: Project) -> None:
     found = project.script("changing.py")
     project.write("helper.py", HELPER)
     expected = project.script("plain.py")
-    assert len(expected) == 9
+    assert len(expected) == 16
     assert found == expected
     project.write("helper.py", HELPER)
     assert project.script("changing.py") == expected
