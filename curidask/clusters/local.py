@@ -295,6 +295,7 @@ def _hidden_project(project_path: tuple[str, ...]) -> Iterator[None]:
 
 def _hide(project_path: tuple[str, ...], shown_again: contextlib.ExitStack) -> None:
     import dask
+    import distributed.utils
 
     main: dict[str, Any] = vars(sys.modules["__main__"])
     shown: dict[str, Any] = {name: main.pop(name) for name in ("__file__", "__spec__") if name in main}
@@ -306,6 +307,9 @@ def _hide(project_path: tuple[str, ...], shown_again: contextlib.ExitStack) -> N
         (forkserver, "connect_to_new_process", SERVER.connect_to_new_process),
     ):
         shown_again.enter_context(replaced(module, name, value))
+    # Else dask imports all that it could use, pandas among it, into this process, for a fork server of its own.
+    if hasattr(distributed.utils, "_forkserver_preload_set"):
+        shown_again.enter_context(replaced(distributed.utils, "_forkserver_preload_set", True))
     shown_again.enter_context(environment())
     # Not as long as the cluster is there: one that is interrupted may start more workers when it is left already.
     shown_again.enter_context(dask.config.set({"distributed.worker.multiprocessing-method": METHOD}))

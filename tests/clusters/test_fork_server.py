@@ -52,6 +52,12 @@ def test_what_it_imports_starts_no_thread() -> None:
     assert done.stdout == "1\n"
 
 
+def test_this_process_does_not_import_what_dask_could_use() -> None:
+    code = "import sys\nfrom curidask.clusters.local import local\nwith local(1):\n    print('pandas' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["False"]
+
+
 def test_workers_draw_random_numbers_of_their_own(workers: Connection) -> None:
     def draw() -> Any:
         import random
