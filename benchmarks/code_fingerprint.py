@@ -15,8 +15,8 @@ import time
 import types
 from pathlib import Path
 
-from curidask.source_files import LoadedSources
-from curidask.source_reach import code_of
+from curidask.core.code.source_files import LoadedSources
+from curidask.core.code.source_reach import code_of
 
 HELPERS = '''
 import math

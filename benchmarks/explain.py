@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from curidask.cli.explain import explained
-from curidask.executors.describe import loaded_packages
+from curidask.core.artifact_names import manifest_name
+from curidask.core.graph import Graph
+from curidask.core.preview import describe_params
+from curidask.execution.tracebacks import loaded_packages
 from curidask.experiment import run_experiment
-from curidask.graph import Graph
-from curidask.preview import describe_params
-from curidask.run_causes import RunCauses
+from curidask.session.explain.run_causes import RunCauses
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.base import Store
-from curidask.store.manifests import FileEntry, Manifest
-from curidask.store.names import manifest_name
+from curidask.store.manifest import FileEntry, Manifest
 
 EXPERIMENT = """
 from dataclasses import dataclass

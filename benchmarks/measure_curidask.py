@@ -11,10 +11,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from curidask.config import load_config
-from curidask.listening import Listener
-from curidask.loading import load_experiment
 from curidask.manager import ArtifactManager
+from curidask.session.config import load_config
+from curidask.session.events import Listener
+from curidask.session.project_modules import load_experiment
 
 
 @dataclass

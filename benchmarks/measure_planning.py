@@ -13,7 +13,7 @@ import time
 
 import curidask as cf
 from curidask.caching import JsonCacher
-from curidask.planner import Action, Force, plan
+from curidask.core.planner import Action, Force, plan
 
 REPEATS = 7
 

@@ -33,10 +33,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from curidask.core.artifact_names import ArtifactName
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifests import Manifest
-from curidask.store.names import ArtifactName
-from curidask.store.objects import open_objects
+from curidask.store.backends.base import open_objects
+from curidask.store.manifest import Manifest
 from tests.s3server import S3Server
 
 ROOT = Path(__file__).resolve().parent.parent

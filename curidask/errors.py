@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from curidask.redaction import hide_secrets
+from curidask.core.redaction import hide_secrets
 
 
 class CuridaskError(Exception):
@@ -233,8 +233,8 @@ class CacheError(CuridaskError, OSError):
     Attributes
     ----------
     kind : str
-        For a place in the network, what kind of failure it was: a name in `curidask.store.failures.KINDS`, such as
-        ``denied``, ``credentials``, ``bucket`` or ``unreachable``. Empty otherwise.
+        For a place in the network, what kind of failure it was: a name in `curidask.store.backends.errors.KINDS`, such
+        as ``denied``, ``credentials``, ``bucket`` or ``unreachable``. Empty otherwise.
     """
 
     kind: str = ""

@@ -11,18 +11,18 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from curidask import loading
-from curidask.config import Config, load_config
+from curidask.core.keywords import keywords
 from curidask.errors import ConfigurationError
 from curidask.experiment_run import ExperimentResult, ExperimentRun
-from curidask.keeping import Keeping
-from curidask.keywords import keywords
-from curidask.listening import Listener
-from curidask.loading import ModuleEntry
 from curidask.manager import ArtifactManager
-from curidask.module_files import module_files
-from curidask.progress import Progress
-from curidask.terminal import coloured, shown_logs, shown_warnings
+from curidask.session import project_modules
+from curidask.session.attachments import Keeping
+from curidask.session.config import Config, load_config
+from curidask.session.events import Listener
+from curidask.session.module_files import module_files
+from curidask.session.progress import Progress
+from curidask.session.project_modules import ModuleEntry
+from curidask.session.terminal import coloured, shown_logs, shown_warnings
 
 __all__ = ["ExperimentResult", "list_experiments", "list_params", "regex_lister", "run_experiment"]
 
@@ -120,7 +120,7 @@ def run_experiment(
     dry, dry_cache : bool
         Write nothing at all; or nothing to the cache.
     store_full : bool
-        Put all that the run used and made into its folder, see `curidask.run_folder`; also when stages failed.
+        Put all that the run used and made into its folder, see `curidask.runs.export`; also when stages failed.
     log_errors : bool
         Log the tracebacks of stages that fail, and of ``run()``.
     prefix : str, optional
@@ -326,14 +326,14 @@ def list_experiments() -> list[str]:
     list of str
         Of each its name, with the first line of its docstring after a dash, or why it cannot be imported in brackets.
     """
-    experiments, _ = loading.runnable(load_config())
+    experiments, _ = project_modules.runnable(load_config())
     return sorted(map(_entry_text, experiments))
 
 
 @keywords()
 def list_params() -> list[str]:
     """The modules of the project around the current folder that have parameter sets; see `list_experiments`."""
-    _, params = loading.runnable(load_config())
+    _, params = project_modules.runnable(load_config())
     return sorted(map(_entry_text, params))
 
 
@@ -357,7 +357,7 @@ def regex_lister(module_name: str, regex: str, try_import: bool = True) -> list[
     if not files and not (config.root / folder).is_dir():
         warnings.warn(f"there is no package {module_name!r} in {config.root}, so it has no modules", stacklevel=3)
     found = [name for name, path in files.items() if pattern.search(path.read_text(encoding="utf-8", errors="replace"))]
-    return [_entry_text(loading.describe(config, folder, name)) for name in found] if try_import else found
+    return [_entry_text(project_modules.describe(config, folder, name)) for name in found] if try_import else found
 
 
 def _entry_text(entry: ModuleEntry) -> str:

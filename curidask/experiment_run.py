@@ -11,23 +11,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
-from curidask import history, keeping, queries, run_folder
-from curidask.config import Config
+from curidask.core.keywords import CheckedCalls
 from curidask.errors import CacheError, ConfigurationError, CuridaskError, StageFailedError
-from curidask.executors.describe import first_line, user_traceback
-from curidask.history import RunRecord
-from curidask.keeping import Keeping
-from curidask.keywords import CheckedCalls
-from curidask.listening import Listener, show_warning
-from curidask.loading import load_experiment, load_param_groups
-from curidask.logs import FOR_FILE, RunLog, log_file
+from curidask.execution.tracebacks import first_line, user_traceback
 from curidask.manager import ArtifactManager
-from curidask.param_registry import ParamSet
 from curidask.params import ExperimentParameters, duplicate_names, fill_hash, select
-from curidask.progress import Progress
-from curidask.reading import MapStop
-from curidask.session_facts import check_loaded_stages, no_such_stage
-from curidask.terminal import say
+from curidask.runs import export as run_export
+from curidask.runs import record as run_records
+from curidask.runs.param_registry import ParamSet
+from curidask.runs.record import RunRecord
+from curidask.session import attachments, queries
+from curidask.session.attachments import Keeping
+from curidask.session.config import Config
+from curidask.session.events import Listener, show_warning
+from curidask.session.facts import check_loaded_stages, no_such_stage
+from curidask.session.logging import FOR_FILE, RunLog, log_file
+from curidask.session.progress import Progress
+from curidask.session.project_modules import load_experiment, load_param_groups
+from curidask.session.resolver import MapStop
+from curidask.session.terminal import say
 
 logger = logging.getLogger("curidask.run")
 
@@ -197,7 +199,7 @@ class ExperimentRun:
         ----------
         kept : Keeping
         notes : str or None
-            See `curidask.keeping.ask_for_notes`.
+            See `curidask.session.attachments.ask_for_notes`.
         command : sequence of str, optional
             What the run record names as the command instead of that of this process.
         on_report : callable, optional
@@ -205,15 +207,15 @@ class ExperimentRun:
         """
         module = load_experiment(self.config, self.experiment)
         recorded = not (self._session["dry"] or self._session["parallel_mode"])
-        ask = keeping.ask_for_notes(notes, kept=recorded)
+        ask = attachments.ask_for_notes(notes, kept=recorded)
         param_sets = self._select()
         with _asked_for():
             manager = self._opened(param_sets)
         self._describe(manager.run_record, ask(), command)
         manager.go_on_where_broken_off()
         if kept.store_full:
-            manager.full_store = run_folder.run_path(self.config, manager.reference)
-            manager.run_record.reproduce = run_folder.reproduction(manager, self._name)
+            manager.full_store = run_export.run_path(self.config, manager.reference)
+            manager.run_record.reproduce = run_export.reproduction(manager, self._name)
         reports: list[str] = []
 
         def reported(path: Path) -> None:
@@ -224,7 +226,7 @@ class ExperimentRun:
         lines: list[str] = []
         with _shown(self._progress, reports, lines):
             with (
-                keeping.kept(manager, kept, reported),
+                attachments.kept(manager, kept, reported),
                 log_file(
                     self._log_path(manager, kept),
                     self.config.root,
@@ -235,7 +237,7 @@ class ExperimentRun:
                 _logged_error(wanted=self._tracebacks),
             ):
                 if not manager.live:  # which warns itself
-                    history.warn_without_repository(self.config.root)
+                    run_records.warn_without_repository(self.config.root)
                 value, failed = _traced(module.run, param_sets, manager)
                 if failed is not None:
                     manager.finish()  # what does not depend on the failure finishes first; raises with all failures
@@ -243,9 +245,9 @@ class ExperimentRun:
                 _check_stage_names(self._session["overwrite_stages"], manager)
                 manager.check_accepted()
                 manager.finish()
-            lines += keeping.places(manager)
+            lines += attachments.places(manager)
             lines += reports
-            lines += keeping.keep(manager, kept, quiet=self._progress is None or self._progress.quiet)
+            lines += attachments.keep(manager, kept, quiet=self._progress is None or self._progress.quiet)
             if manager.determinism is not None and not manager.determinism.found:
                 lines.append(f"checked: {manager.determinism.told}, nothing differed")
         if manager.determinism is not None:
@@ -262,7 +264,7 @@ class ExperimentRun:
     def _log_path(self, manager: ArtifactManager, kept: Keeping) -> Path | None:
         if not kept.log or manager.dry:
             return None
-        path = run_folder.log_path(self.config, manager.reference)
+        path = run_export.log_path(self.config, manager.reference)
         # Runs that have no record do not count as runs, so several at a time may have one reference.
         return path if manager.is_recorded else path.with_name(f"{manager.reference}_p{os.getpid()}.log")
 
@@ -368,7 +370,7 @@ def _show_end(progress: Progress | None, lines: Sequence[str], *, failed: bool) 
 def _prefix_of_run(config: Config, cache: str | None, name: str) -> str | None:
     if cache is None or not config.is_run_folder(cache):
         return None
-    return run_folder.prefix_of(config.path(cache), name)
+    return run_export.prefix_of(config.path(cache), name)
 
 
 def _traced(

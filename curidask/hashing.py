@@ -9,12 +9,12 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from curidask import encoding_families
-from curidask.encoding import Encoder
+from curidask.core import canonical_types
+from curidask.core.canonical import Encoder
+from curidask.core.expected_types import described
+from curidask.core.hash_fields import REPRESENTED, HashedField, has_fields, hashed_fields, is_parameter_set
+from curidask.core.keywords import keywords
 from curidask.errors import ParameterError
-from curidask.expected_types import described
-from curidask.hash_fields import REPRESENTED, HashedField, has_fields, hashed_fields, is_parameter_set
-from curidask.keywords import keywords
 
 
 def digest(value: object, *, where: str = "value") -> str:
@@ -42,7 +42,7 @@ def digest(value: object, *, where: str = "value") -> str:
 
 def encode(value: object, *, where: str = "value") -> bytes:
     """The canonical encoding of a value; see `digest`."""
-    encoder = Encoder(where, encoding_families.encoding_of)
+    encoder = Encoder(where, canonical_types.encoding_of)
     try:
         return encoder.encode(value)
     except RecursionError:  # the caller was deep in a recursion already
@@ -57,7 +57,7 @@ def hash_fields_of(value: Any, *, where: str) -> str:
     ------
     UnstableHashError, ParameterError
     """
-    encoder = Encoder(where, encoding_families.encoding_of)
+    encoder = Encoder(where, canonical_types.encoding_of)
     fields = {field.name: field.value for field in hashed_fields(value)}
     return hashlib.sha256(b"params" + encoder.parts(fields, dot="")).hexdigest()[:32]
 
@@ -102,7 +102,7 @@ def register_hash_representation(
             f"register_hash_representation() was given {cls!r} and {representation!r}.",
             fix="give a class, and a function that takes an object of it and returns plain data",
         )
-    encoding_families.register(cls, representation)
+    canonical_types.register(cls, representation)
     return representation
 
 

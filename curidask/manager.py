@@ -15,47 +15,48 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from curidask import history, run_folder
-from curidask.at_exit import Ending, close_abandoned, close_at_exit, close_later
-from curidask.cache_use import without_cache
-from curidask.code_changes import CodeChanges
-from curidask.code_store import CodeKeeper
-from curidask.config import Config, load_config
-from curidask.determinism import DeterminismCheck
-from curidask.displays import Displays
+from curidask.core.graph import Graph, RecordInfo
+from curidask.core.keywords import keywords
+from curidask.core.near_names import NearNames
+from curidask.core.planner import Force, Plan
+from curidask.core.policy import ALL, Policy
+from curidask.core.spec import StageSpec, check_name
 from curidask.errors import BoundToSessionError
-from curidask.executors.base import Executor
-from curidask.executors.describe import levels_to_user
-from curidask.executors.environment import Environment, ManagerFacts
-from curidask.executors.given_files import GivenFiles
-from curidask.graph import Graph, RecordInfo
-from curidask.keywords import keywords
-from curidask.lineage_keeper import LineageKeeper
-from curidask.listening import EventBus, Listener
-from curidask.logs import RunLog, log_file
-from curidask.near_names import NearNames
+from curidask.execution.base import Executor
+from curidask.execution.environment import Environment, ManagerFacts
+from curidask.execution.override_files import GivenFiles
+from curidask.execution.tracebacks import levels_to_user
 from curidask.params import HashesInUse
-from curidask.placement import Placement
-from curidask.planner import Force, Plan
-from curidask.policy import ALL, Policy
-from curidask.publishing import Publisher
-from curidask.reading import Reader
 from curidask.record import Record
-from curidask.reported import ReportCollector
-from curidask.resuming import broken_off
-from curidask.run_cache import RunCache
-from curidask.run_keeping import RunKeeper
-from curidask.run_status import StatusKeeper
-from curidask.runner import Runner
-from curidask.session_facts import SessionFacts, no_such_stage
-from curidask.stage_code import StageCodes
-from curidask.stage_spec import StageSpec, check_name
+from curidask.runs import export as run_export
+from curidask.runs import record as run_records
+from curidask.runs.cache_use import without_cache
+from curidask.runs.lineage_recorder import LineageKeeper
+from curidask.runs.recorder import RunKeeper
+from curidask.runs.reportables import ReportCollector
+from curidask.runs.resuming import broken_off
+from curidask.runs.status import StatusKeeper
+from curidask.session.at_exit import Ending, close_abandoned, close_at_exit, close_later
+from curidask.session.cache import RunCache
+from curidask.session.claim_watcher import Waiting
+from curidask.session.config import Config, load_config
+from curidask.session.determinism import DeterminismCheck
+from curidask.session.displays import Displays
+from curidask.session.events import EventBus, Listener
+from curidask.session.executor_factory import Placement
+from curidask.session.explain.code_changes import CodeChanges
+from curidask.session.explain.code_store import CodeKeeper
+from curidask.session.facts import SessionFacts, no_such_stage
+from curidask.session.logging import RunLog, log_file
+from curidask.session.publisher import Publisher
+from curidask.session.resolver import Reader
+from curidask.session.runner import Runner
+from curidask.session.stage_code import StageCodes
+from curidask.session.tracer import Tracer
 from curidask.staging import DEFINED
 from curidask.store.base import Store
 from curidask.store.claims import Claims
-from curidask.store.opening import open_store
-from curidask.tracing import Tracer
-from curidask.waiting import Waiting
+from curidask.store.factory import open_store
 
 
 class ArtifactManager(SessionFacts, Displays, NearNames):
@@ -117,7 +118,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
     restarts : int
         How often to start or find the cluster again and go on, when its scheduler is lost.
     store_full : bool
-        Put all that the session used and made into a folder of its own when it is closed, see `curidask.run_folder`.
+        Put all that the session used and made into a folder of its own when it is closed, see `curidask.runs.export`.
     notes : str, optional
         What to keep with the run, its first line as title.
     runs_path, logs_path, reports_path, notebooks_path, report_css_path : str, optional
@@ -244,9 +245,9 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             restarts=restarts,
         )
         runs = self.config.path(self.config.runs)
-        number, self.reference = history.new_reference(experiment_name, runs, reserve=self.is_recorded)
+        number, self.reference = run_records.new_reference(experiment_name, runs, reserve=self.is_recorded)
         command = shlex.split(run_line) if run_line else sys.argv
-        self.run_record = history.RunRecord(experiment_name, number, self.reference, self.store.url, command)
+        self.run_record = run_records.RunRecord(experiment_name, number, self.reference, self.store.url, command)
         self.run_record.prefix = self.prefix
         self.run_record.overwrites = ["*"] if overwrite else sorted(overwrite_stages)
         self.notes = notes
@@ -388,7 +389,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
 
     def _save_end(self) -> None:
         if not self.run_record.decisions:
-            history.drop_unused(self.run_folder)
+            run_records.drop_unused(self.run_folder)
             return
         is_failed = self.runner.failures and self._ends_as == "done"
         self.run_record.status = "failed" if is_failed else self._ends_as
@@ -401,7 +402,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
 
     def _fill_full_store(self) -> None:
         if self.live and self.full_store is not None:
-            for text in run_folder.fill(self):
+            for text in run_export.fill(self):
                 warnings.warn(text, stacklevel=levels_to_user())
 
     def __del__(self) -> None:
@@ -469,7 +470,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         task = self._tracer.trace(record, spec, records, kwargs)
         if self.live:
             if not (self.dry or self.run_record.decisions):  # before the first stage, and not where nothing is logged
-                history.warn_without_repository(self.config.root)
+                run_records.warn_without_repository(self.config.root)
             self.runner.demand([task.id])
             if self._placement.parallel == 0:
                 try:
@@ -478,7 +479,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
                     self._cache.tidy()
 
     def info_of(self, record: Record) -> RecordInfo:
-        """A record as the tasks of another carry it that it went into; see `curidask.tracing.Tracer.info`."""
+        """A record as the tasks of another carry it that it went into; see `curidask.session.tracer.Tracer.info`."""
         return self._tracer.info(record, alone=True)
 
     def _find_record(self, info: RecordInfo) -> Record | None:
@@ -536,7 +537,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         if self._status is not None:
             told.append(self._status)
         if not self.live and any(one.wants_causes for one in others):
-            from curidask.run_causes import RunCauses
+            from curidask.session.explain.run_causes import RunCauses
 
             told.append(RunCauses(self.store, lambda: self.codes.by_key, self._tell_causes))
         if self.determinism is not None:

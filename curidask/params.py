@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from curidask import hashing
+from curidask.core.hash_fields import is_pydantic
+from curidask.core.keywords import CheckedCalls, keywords
+from curidask.core.param_classes import EitherFrozen, check_call, keep_keyword_only
 from curidask.errors import ParameterError, SelectionError
-from curidask.hash_fields import is_pydantic
 from curidask.hashing import set_hash_functions
-from curidask.keywords import CheckedCalls, keywords
-from curidask.param_classes import EitherFrozen, check_call, keep_keyword_only
 
 EMPTY_HASH = hashlib.sha256(b"no parameters").hexdigest()[:32]
 """What stands for the parameter set of a record that has none."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from curidask.core.keywords import CheckedCalls, keywords
+from curidask.core.spec import StageSpec
 from curidask.errors import StageDefinitionError
-from curidask.keywords import CheckedCalls, keywords
 from curidask.manager import ArtifactManager
 from curidask.params import ExperimentParameters
 from curidask.record import Record
-from curidask.stage_spec import StageSpec
 
 
 class Procedure(CheckedCalls):

@@ -6,18 +6,18 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from curidask.displays import RecordDisplay
+from curidask.core.artifact_names import beside_name
+from curidask.core.graph import ArtifactRef, PastStage, RecordInfo, combined_hash
+from curidask.core.keywords import keywords
+from curidask.core.near_names import NearNames
+from curidask.core.representation import ArtifactRepresentation, represent
+from curidask.core.spec import StageSpec
 from curidask.errors import BoundToSessionError, ParametersChangedError
-from curidask.executors.stage_record import capture
-from curidask.files import copy_path
-from curidask.graph import ArtifactRef, PastStage, RecordInfo, combined_hash
-from curidask.keywords import keywords
-from curidask.near_names import NearNames
+from curidask.execution.stage_context import capture
 from curidask.params import EMPTY_HASH, ExperimentParameters, fill_hash
-from curidask.representation import ArtifactRepresentation, represent
-from curidask.stage_spec import StageSpec
+from curidask.runs.layout import copy_path
+from curidask.session.displays import RecordDisplay
 from curidask.state import CacheAwareDict
-from curidask.store.names import beside_name
 
 if TYPE_CHECKING:
     from curidask.manager import ArtifactManager

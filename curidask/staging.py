@@ -12,6 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from curidask.core.keywords import CheckedCalls, keywords
+from curidask.core.options import read_options
+from curidask.core.spec import OutputSpec, StageSpec, function_name, function_place
 from curidask.errors import (
     CachersMismatchError,
     CuridaskError,
@@ -23,9 +26,6 @@ from curidask.errors import (
     UnknownKeywordError,
     WrongTypeError,
 )
-from curidask.keywords import CheckedCalls, keywords
-from curidask.stage_options import read_options
-from curidask.stage_spec import OutputSpec, StageSpec, function_name, function_place
 
 __all__ = [
     "CachersMismatchError",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from curidask.changes import Given
-from curidask.copies import private_copy
+from curidask.core.graph import ArtifactRef
+from curidask.core.keywords import CheckedCalls
+from curidask.core.representation import represent
 from curidask.errors import BoundToSessionError, MissingInputError
-from curidask.graph import ArtifactRef
-from curidask.keywords import CheckedCalls
-from curidask.representation import represent
+from curidask.execution.copies import private_copy
+from curidask.session.changes import Given
 from curidask.staging import SkippedOutput
 
 if TYPE_CHECKING:

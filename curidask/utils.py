@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curidask.core.keywords import keywords
 from curidask.errors import ProjectError
-from curidask.history import TIMESTAMP_FORMAT
-from curidask.keywords import keywords
+from curidask.runs.record import TIMESTAMP_FORMAT
 
 if TYPE_CHECKING:
     from curidask.record import Record
@@ -105,7 +105,7 @@ def _words(cmd: str | Sequence[str]) -> list[str]:
 @keywords()
 def get_current_commit() -> str:
     """The commit that is checked out around the current folder, or a text that says that there is no repository."""
-    from curidask.history import git_state
+    from curidask.runs.record import git_state
 
     return str(git_state(Path.cwd()).get("commit", NO_REPOSITORY))
 
@@ -113,7 +113,7 @@ def get_current_commit() -> str:
 @keywords()
 def check_git_dirty_workingdir() -> bool:
     """Whether tracked files have changes that are not committed; also True outside of a repository."""
-    from curidask.history import git_state
+    from curidask.runs.record import git_state
 
     return bool(git_state(Path.cwd()).get("changed", True))
 
@@ -121,7 +121,7 @@ def check_git_dirty_workingdir() -> bool:
 @keywords()
 def get_pip_freeze() -> str:
     """The installed packages, as lines that pip reads."""
-    from curidask.run_folder import requirements
+    from curidask.runs.export import requirements
 
     return "\n".join(requirements())
 
@@ -136,9 +136,9 @@ def get_os() -> str:
 def get_configuration() -> dict[str, str]:
     """The project's configuration under the keys of older projects; paths as seen from the current folder.
 
-    `curidask.config.load_config` gives all of it.
+    `curidask.session.config.load_config` gives all of it.
     """
-    from curidask.config import load_config
+    from curidask.session.config import load_config
 
     config = load_config()
 
@@ -163,7 +163,7 @@ def get_configuration() -> dict[str, str]:
 @keywords()
 def preview_object(object: Any) -> str:
     """A text of a line about a value: type, shape or length, and how it begins."""
-    from curidask.preview import preview
+    from curidask.core.preview import preview
 
     return preview(object)
 
@@ -171,7 +171,7 @@ def preview_object(object: Any) -> str:
 @keywords()
 def human_readable_mem_usage(byte_count: float) -> str:
     """A number of bytes in the unit that suits it, as in ``1.23 GB``; negative ones too."""
-    from curidask.store.units import format_size
+    from curidask.core.units import format_size
 
     return "-" * (byte_count < 0) + format_size(abs(byte_count))
 
@@ -179,7 +179,7 @@ def human_readable_mem_usage(byte_count: float) -> str:
 @keywords()
 def human_readable_time(seconds: float) -> str:
     """A time in the unit that suits it, as in ``250 ms``."""
-    from curidask.progress import duration
+    from curidask.session.progress import duration
 
     return f"{seconds * 1000:.3g} ms" if abs(seconds) < 1 else duration(seconds)
 

@@ -12,9 +12,9 @@ import click
 import distributed
 import yaml
 
-from curidask.cli.curidask import cli
-from curidask.cli.experiment import run_command
-from curidask.config import load_config
+from curidask.cli.commands import cli
+from curidask.cli.run import run_command
+from curidask.session.config import load_config
 
 TOOLS = Path(sys.executable).parent
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from curidask.errors import CacheError
-from curidask.store.objects import Entry, ObjectStore, Stored
+from curidask.store.backends.base import Entry, ObjectStore, Stored
 
 T = TypeVar("T")
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import gc
 import importlib
 
-from curidask.reporting.render import environment
+from curidask.reporting.templating import environment
 
 for name in (
-    "curidask.cli.curidask",
-    "curidask.cli.experiment",
+    "curidask.cli.commands",
+    "curidask.cli.run",
     "curidask.clusters.local",
     "curidask.experiment",
-    "curidask.explaining",
-    "curidask.progress",
-    "curidask.keeping",
-    "curidask.executors.dask",
-    "curidask.notebook",
-    "curidask.reporting.layout",
+    "curidask.session.explain.differences",
+    "curidask.session.progress",
+    "curidask.session.attachments",
+    "curidask.execution.dask.executor",
+    "curidask.reporting.notebook",
+    "curidask.reporting.graph_layout",
     "cryptography.x509",
     "distributed",
     "distributed.http.scheduler.info",

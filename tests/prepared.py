@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 COMMANDS = Path(sys.executable).parent
-FORKED = ("curidask", "experiment")
+FORKED = {"curidask": "commands", "experiment": "run"}
 READ_EARLY = {"PYTHONPATH", "PYTHONHASHSEED"}
 """Variables that Python reads when it starts."""
 
@@ -103,7 +103,7 @@ def _command(
     sys.argv[:] = arguments
     if "0" not in arguments:  # as in `--parallel 0`, which needs none
         prepare_workers()
-    main = importlib.import_module(f"curidask.cli.{Path(arguments[0]).name}").main
+    main = importlib.import_module(f"curidask.cli.{FORKED[Path(arguments[0]).name]}").main
     try:
         sys.exit(main())
     finally:

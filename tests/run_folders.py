@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from curidask.executors.base import Reported
-from curidask.graph import RecordInfo
-from curidask.reported import ReportCollector
+from curidask.core.graph import RecordInfo
+from curidask.execution.base import Reported
+from curidask.runs.reportables import ReportCollector
 
 STATUS = {"done": "run", "failed": "run", "blocked": "run", "reused": "reuse", "not needed": "prune", "not run": "run"}
 

@@ -13,16 +13,16 @@ import pytest
 
 import curidask as cf
 from curidask.caching import JsonCacher
+from curidask.core.planner import Plan
 from curidask.errors import UnknownKeywordError, WrongTypeError
-from curidask.executors.environment import ManagerFacts
-from curidask.executors.loading_dicts import GatheredInputs, StageState
-from curidask.executors.stage_record import StageRecord
+from curidask.execution.environment import ManagerFacts
+from curidask.execution.lazy_dicts import GatheredInputs, StageState
+from curidask.execution.stage_context import StageRecord
 from curidask.experiment import ExperimentResult
-from curidask.notebook import Display
-from curidask.planner import Plan
-from curidask.reading import Reader
 from curidask.reporting import FigureReporter
 from curidask.reporting.kept import KeptReportable
+from curidask.reporting.notebook import Display
+from curidask.session.resolver import Reader
 from tests.test_reference import ALL, NOT_HERE, Accepted
 
 ROOT = Path(__file__).parents[1]

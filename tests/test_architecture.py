@@ -16,122 +16,25 @@ import curidask
 PACKAGE = Path(curidask.__file__).parent
 
 GROUPS = [
-    [
-        "redaction",
-        "errors",
-        "expected_types",
-        "keywords",
-        "near_names",
-        "hash_fields",
-        "param_classes",
-        "used_params",
-        "params",
-        "args",
-        "parsing",
-        "preview",
-        "source_identity",
-        "source_names",
-        "source_modules",
-        "code_identity",
-        "class_identity",
-        "local_classes",
-        "source_files",
-        "source_scopes",
-        "source_definitions",
-        "source_place",
-        "source_reach",
-        "param_shapes",
-        "param_frames",
-        "read_params",
-        "encoding",
-        "encoding_families",
-        "encoding_packages",
-        "carried_code",
-        "hashing",
-        "reloaded",
-        "stage_options",
-        "stage_spec",
-        "staging",
-        "graph",
-        "representation",
-        "planner",
-        "run_events",
-        "runstate",
-    ],
-    ["copies", "interrupts", "standing", "standing_pickler", "caching", "store"],
-    ["executors", "clusters"],
-    [
-        "at_exit",
-        "cache_use",
-        "config",
-        "files",
-        "changes",
-        "state",
-        "displays",
-        "loading",
-        "module_files",
-        "recorded",
-        "history",
-        "stage_code",
-        "code_changes",
-        "code_store",
-        "explaining",
-        "evidence",
-        "lineage",
-        "run_causes",
-        "unused_params",
-        "run_diff",
-        "snapshots",
-        "tracing",
-        "waiting",
-        "listening",
-        "policy",
-        "jobs",
-        "contents",
-        "deciding",
-        "lineage_keeper",
-        "stage_failures",
-        "determinism",
-        "announcing",
-        "counting",
-        "run_status",
-        "resuming",
-        "reported",
-        "logs",
-        "param_registry",
-        "run_folder",
-        "runner",
-        "reading",
-        "publishing",
-        "record",
-        "run_cache",
-        "run_keeping",
-        "later_stages",
-        "session_facts",
-        "placement",
-        "manager",
-        "procedure",
-        "terminal",
-        "progress",
-        "queries",
-        "run_notebook",
-        "image_files",
-        "docker",
-        "keeping",
-        "experiment_run",
-        "experiment",
-        "utils",
-    ],
-    ["reporting", "notebook", "cli", "__main__"],
+    ["core", "errors", "hashing", "params", "args", "staging"],
+    ["store", "caching"],
+    ["execution", "clusters"],
+    ["runs", "session", "state", "record", "procedure", "manager", "experiment_run", "experiment", "utils"],
+    ["reporting", "cli", "__main__", "standing", "standing_pickler", "graph", "representation", "executors"],
 ]
 LEVEL = {name: level for level, names in enumerate(GROUPS) for name in names}
 
 IMPURE = {"os", "io", "socket", "time", "random", "logging", "subprocess", "tempfile", "shutil", "threading", "asyncio"}
 ONLY_IN = {
-    "fsspec": {"store/fsspec_objects.py"},
-    "obstore": {"store/obstore_objects.py", "store/obstore_stores.py"},
-    "distributed": {"executors/dask_worker.py", "executors/plugins.py", "executors/silence.py", "clusters"},
-    "dask": {"executors/sending.py", "executors/cargo.py", "executors/chains.py", "clusters"},
+    "fsspec": {"store/backends/fsspec.py"},
+    "obstore": {"store/backends/obstore.py", "store/backends/obstore_clients.py"},
+    "distributed": {
+        "execution/dask/worker_tasks.py",
+        "execution/dask/plugins.py",
+        "execution/dask/silent_workers.py",
+        "clusters",
+    },
+    "dask": {"execution/dask/submission.py", "execution/dask/code_bundle.py", "execution/dask/chains.py", "clusters"},
 }
 
 
@@ -197,15 +100,15 @@ def test_what_only_few_modules_may_know() -> None:
 def test_faces_are_found_by_name_in_one_place_only() -> None:
     shell = {path for path in modules() if LEVEL.get(group_of(path)) == 3}
     by_name = {str(path) for path in shell if "importlib" in imports(path)}
-    # `loading` imports what is the user's, `run_folder` asks for the packages' versions.
-    assert by_name == {"displays.py", "loading.py", "run_folder.py"}
+    # `project_modules` imports what is the user's, `export` asks for the packages' versions.
+    assert by_name == {"session/displays.py", "session/project_modules.py", "runs/export.py"}
 
 
 def test_there_are_no_cycles() -> None:
     names = {".".join(("curidask", *path.with_suffix("").parts)).removesuffix(".__init__"): path for path in modules()}
     edges = {name: {i for i in imports(path) if i in names and i != name} for name, path in names.items()}
     edges["curidask"] = set()  # its names load when they are used
-    for package in ("curidask.executors", "curidask.store", "curidask.cli"):
+    for package in ("curidask.execution", "curidask.store", "curidask.cli"):
         assert not edges[package]
     while edges:
         free = [name for name, used in edges.items() if not used & edges.keys()]
@@ -234,8 +137,8 @@ HEAVY = {
     [
         ("import curidask", set()),
         ("from curidask import stage, aggregate, Record, ExperimentParameters, ArtifactManager, run_experiment", set()),
-        ("import curidask.cli.experiment", set()),
-        ("import curidask.cli.curidask", set()),
+        ("import curidask.cli.run", set()),
+        ("import curidask.cli.commands", set()),
     ],
 )
 def test_heavy_packages_load_when_they_are_used(statement: str, allowed: set[str]) -> None:

@@ -14,8 +14,8 @@ import pytest
 
 import curidask as cf
 from curidask.caching import Cacheable, FileReferenceCacher, JsonCacher, Lazy, PathRef
-from curidask.config import Config
 from curidask.errors import ArtifactMissingError, CacheError
+from curidask.session.config import Config
 from tests.conftest import Project
 
 

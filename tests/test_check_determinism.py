@@ -14,7 +14,7 @@ import pytest
 
 import curidask as cf
 from curidask.caching import JsonCacher, PathRef, PickleCacher
-from curidask.executors.determinism import are_equal
+from curidask.execution.determinism import are_equal
 
 COUNT = itertools.count()
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from curidask.config import SETTINGS, TABLES, Config, find_root, load_config
 from curidask.errors import ConfigurationError
+from curidask.session.config import SETTINGS, TABLES, Config, find_root, load_config
 
 
 def write(folder: Path, name: str, text: str) -> Path:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from curidask.cli.cache import cache_group
-from curidask.cli.experiment import SUBCOMMANDS, run_command
+from curidask.cli.cache.commands import cache_group
 from curidask.cli.explain import explain_command
 from curidask.cli.options import ELSEWHERE, SYNONYMS
-from curidask.config import SETTINGS, Config
+from curidask.cli.run import SUBCOMMANDS, run_command
+from curidask.session.config import SETTINGS, Config
 
 PAGE = (Path(__file__).parents[1] / "docs" / "cli.md").read_text()
 SECTIONS = re.findall(r"^### (.*)\n+((?:(?!^##).*\n)*)", PAGE, re.MULTILINE)

@@ -19,8 +19,8 @@ import pandas as pd
 import pytest
 
 from curidask.errors import ReportableError, UnknownKeywordError
-from curidask.executors.base import FILES_PREFIX, Reported
-from curidask.executors.stage_record import capture
+from curidask.execution.base import FILES_PREFIX, Reported
+from curidask.execution.stage_context import capture
 from curidask.reporting import (
     DFReporter,
     FigureReporter,

@@ -15,12 +15,12 @@ import pytest
 from click.testing import CliRunner
 
 import curidask as cf
-from curidask.cli.curidask import cli
-from curidask.code_store import read_code
-from curidask.explaining import Candidates
+from curidask.cli.commands import cli
+from curidask.core.artifact_names import CODE
+from curidask.session.explain.code_store import read_code
+from curidask.session.explain.differences import Candidates
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifests import Manifest
-from curidask.store.names import CODE
+from curidask.store.manifest import Manifest
 from tests.conftest import Project
 
 EXPERIMENT = """

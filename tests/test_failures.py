@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from curidask.errors import CacheError, ObjectMissingError
-from curidask.store.failures import KINDS, Failure, classify
-from curidask.store.retries import (
+from curidask.store.backends.errors import KINDS, Failure, classify
+from curidask.store.backends.retries import (
     FIRST_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
     Patience,

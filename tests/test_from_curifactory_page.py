@@ -16,10 +16,10 @@ import pytest
 
 import curidask as cf
 from curidask import errors
-from curidask.cli.curidask import cli as curidask_command
-from curidask.cli.experiment import SUBCOMMANDS, run_command
+from curidask.cli.commands import cli as curidask_command
 from curidask.cli.options import ELSEWHERE, SYNONYMS
-from curidask.config import load_config
+from curidask.cli.run import SUBCOMMANDS, run_command
+from curidask.session.config import load_config
 from tests.conftest import Project, clean_environment
 from tests.parity.differences import reasons
 from tests.prepared import COMMANDS

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curidask.store.collecting import Plan, Policy, plan_gc
-from curidask.store.inventory import Entry, Inventory
-from curidask.store.manifests import FileEntry, Manifest
-from curidask.store.usage import LEASE_SECONDS, Use
+from curidask.store.maintenance.gc import Plan, Policy, plan_gc
+from curidask.store.maintenance.inventory import Entry, Inventory
+from curidask.store.maintenance.usage import LEASE_SECONDS, Use
+from curidask.store.manifest import FileEntry, Manifest
 
 NOW = 1_800_000_000.0
 DAY = 86400.0

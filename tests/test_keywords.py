@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from curidask.core.keywords import keywords
 from curidask.errors import UnknownKeywordError
-from curidask.keywords import keywords
 
 
 @keywords(args="params", colour="color")

@@ -35,7 +35,7 @@ import pytest
 import curidask as cf
 from curidask.clusters.base import Connection
 from curidask.clusters.local import local
-from curidask.executors.process_state import Kept
+from curidask.execution.process.process_state import Kept
 from tests.conftest import Project
 from tests.prepared import COMMANDS
 from tests.terminals import on_a_terminal, screen

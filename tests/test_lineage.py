@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from curidask.lineage import Lineage, tree
+from curidask.core.artifact_names import manifest_name
+from curidask.runs.lineage import Lineage, tree
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifests import Manifest
-from curidask.store.names import manifest_name
+from curidask.store.manifest import Manifest
 from tests.conftest import Project
 
 EXPERIMENT = """
@@ -222,7 +222,7 @@ def test_what_strangers_wrote_moves_no_cursor_and_goes_round_once(made: Project)
 
 
 def test_long_chains_and_shared_sources() -> None:
-    from curidask.lineage import Source
+    from curidask.runs.lineage import Source
 
     root = Manifest(
         key="0", stem="s", prefix="p", stage="t", output="o", params_hash="h", inputs=({"name": "a", "key": "k0"},)

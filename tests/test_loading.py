@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from curidask.config import Config
 from curidask.errors import (
     ModuleImportError,
     ModuleNotThereError,
@@ -19,9 +18,10 @@ from curidask.errors import (
     SelectionError,
     UnsafeNameError,
 )
-from curidask.executors import project_imports
-from curidask.executors.project_files import ProjectFiles
-from curidask.loading import list_modules, load_experiment, load_param_groups, module_names
+from curidask.execution.project import importer
+from curidask.execution.project.project_files import ProjectFiles
+from curidask.session.config import Config
+from curidask.session.project_modules import list_modules, load_experiment, load_param_groups, module_names
 
 PARAMS = """
     from dataclasses import dataclass
@@ -56,11 +56,11 @@ class Folder:
 @pytest.fixture(autouse=True)
 def _same_interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leave the modules and the path as they were, and begin in no project."""
-    project_imports.leave()
+    importer.leave()
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = dict(sys.modules)
     yield
-    project_imports.leave()
+    importer.leave()
     for name in set(sys.modules) - set(before):
         sys.modules.pop(name, None)  # a package takes its modules along
 

@@ -15,10 +15,10 @@ import attrs
 import pydantic
 import pytest
 
-from curidask import param_registry
 from curidask.errors import ParameterError, UnknownKeywordError
 from curidask.hashing import digest, set_hash_functions
 from curidask.params import ComputedHash, ExperimentParameters, fill_hash
+from curidask.runs import param_registry
 
 
 @dataclass

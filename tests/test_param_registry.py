@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from curidask import ExperimentParameters, param_registry
+from curidask import ExperimentParameters
 from curidask.errors import CacheError, SelectionError
+from curidask.runs import param_registry
 
 
 @dataclass
@@ -134,7 +135,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_that_says_so(tmp_path: Path
 WRITER = """
 import sys
 from pathlib import Path
-from curidask import param_registry
+from curidask.runs import param_registry
 from curidask.params import ExperimentParameters
 sets = [ExperimentParameters(f"set{i}", hash=f"hash{i}") for i in range(60)]
 param_registry.add(Path(sys.argv[1]), "demo", sys.argv[2], sets)

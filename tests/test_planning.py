@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curidask.graph import ArtifactRef, Graph, GraphError, RecordInfo, Task
-from curidask.planner import Action, Force, Plan, Why, plan
-from curidask.run_events import (
+from curidask.core.graph import ArtifactRef, Graph, GraphError, RecordInfo, Task
+from curidask.core.planner import Action, Force, Plan, Why, plan
+from curidask.core.scheduler import MAX_ATTEMPTS, UNDER_WAY, RunState, Status
+from curidask.core.scheduler_events import (
     Block,
     Cancel,
     Failed,
@@ -32,8 +33,7 @@ from curidask.run_events import (
     Replan,
     Submit,
 )
-from curidask.runstate import MAX_ATTEMPTS, UNDER_WAY, RunState, Status
-from curidask.stage_spec import OutputSpec, StageSpec
+from curidask.core.spec import OutputSpec, StageSpec
 
 RECORD = RecordInfo(0, "set", None, "0" * 32)
 

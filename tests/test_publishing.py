@@ -13,9 +13,9 @@ import pytest
 
 import curidask as cf
 from curidask.caching import Cacheable, JsonCacher, NumpyCacher, PathRef, PickleCacher
-from curidask.config import Config
 from curidask.errors import CacheError
-from curidask.listening import Listener
+from curidask.session.config import Config
+from curidask.session.events import Listener
 from tests.conftest import Project
 
 Session = Callable[..., cf.ArtifactManager]

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import pytest
 
 import curidask as cf
-from curidask.read_params import reads_of
-from curidask.used_params import only_used
+from curidask.core.code.read_params import reads_of
+from curidask.core.used_params import only_used
 from tests.conftest import Project
 
 

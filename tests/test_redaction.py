@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from curidask.cli.experiment import main
-from curidask.config import load_config
+from curidask.cli.run import main
+from curidask.core.redaction import hide_secrets, holds_secret
 from curidask.errors import CacheError, CuridaskError
-from curidask.redaction import hide_secrets, holds_secret
-from curidask.store.objects import open_objects
+from curidask.session.config import load_config
+from curidask.store.backends.base import open_objects
 from tests.conftest import Project
 
 SECRET = "wJalr/XUtn+FE/MI7K"
@@ -116,6 +116,6 @@ def test_nothing_that_is_kept_or_shown_of_a_run_has_one(
 
 
 def test_what_a_client_says_shows_none(caplog: pytest.LogCaptureFixture) -> None:
-    from curidask.store.failures import redact
+    from curidask.store.backends.errors import redact
 
     assert "XUtn" not in redact(f'Failed to connect to proxy URL: "{WITH_SECRETS[5]}"', set())

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import curidask as cf
 from curidask.caching import FileReferenceCacher, JsonCacher, Lazy, PathRef
-from curidask.config import Config
 from curidask.errors import ArtifactMissingError, CacheError, ConfigurationError, CuridaskError
+from curidask.session.config import Config
 from curidask.store.artifacts import ArtifactStore
 from tests.conftest import Project
 

@@ -28,9 +28,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curidask.errors import ReportableError, WrongTypeError
-from curidask.executors.base import FILES_PREFIX, Reported
-from curidask.executors.describe import describe_error, user_traceback
-from curidask.executors.stage_record import capture
+from curidask.execution.base import FILES_PREFIX, Reported
+from curidask.execution.stage_context import capture
+from curidask.execution.tracebacks import describe_error, user_traceback
 from curidask.reporting import (
     DFReporter,
     FigureReporter,
@@ -42,7 +42,7 @@ from curidask.reporting import (
     Reportable,
     figures,
 )
-from curidask.reporting.fragments import VOID, safe
+from curidask.reporting.html_fragments import VOID, safe
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 PIXEL = base64.b64decode(

@@ -22,12 +22,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from curidask.errors import ConfigurationError, ProjectError
-from curidask.executors.base import FILES_PREFIX, Reported
-from curidask.reporting import contents, index, layout, report, stage_map, styles
-from curidask.reporting.render import cut, duration, size
+from curidask.execution.base import FILES_PREFIX, Reported
+from curidask.reporting import graph_layout, graph_svg, index, report, sections, styles
+from curidask.reporting.model import RunView, read_run
 from curidask.reporting.report import write_report
-from curidask.reporting.runview import RunView, read_run
 from curidask.reporting.server import ReportServer
+from curidask.reporting.templating import cut, duration, size
 from tests.run_folders import run_record, task, write_run
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -260,7 +260,7 @@ def test_differing_fields_stand_out(tmp_path: Path) -> None:
     values = [{"name": str(i), "rate": 0.1, "depth": 3 if i else 9, "width": i, "model": "svm"} for i in range(5)]
     data = run_record([str(i) for i in range(5)])
     data["param_sets"] = {f"{i:032x}": {"name": str(i), "values": v} for i, v in enumerate(values)}
-    table = contents.parameter_sets(RunView(data))
+    table = sections.parameter_sets(RunView(data))
     assert table.varying == ["depth", "width"]
     assert table.constant == [("rate", "0.1"), ("model", "svm")]
     assert [[cell.odd for cell in row.cells] for row in table.rows] == [[True, False], *[[False, False]] * 4]
@@ -275,7 +275,7 @@ def test_sets_with_different_fields(tmp_path: Path) -> None:
     first, second = data["param_sets"].values()
     first["values"] = {"name": "a", "x": 1}
     second["values"] = {"name": "b", "y": [1, None]}
-    table = contents.parameter_sets(RunView(data))
+    table = sections.parameter_sets(RunView(data))
     assert [[cell.text for cell in row.cells] for row in table.rows] == [["1", "null"], ["null", "[1, null]"]]
 
 
@@ -283,7 +283,7 @@ def test_the_end_of_a_long_log(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "demo_1_2026-05-01-T101500.log"
     log.parent.mkdir()
     log.write_text("".join(f"t [{'ERROR' if i == 99_999 else 'INFO'}] line {i}\n" for i in range(100_000)))
-    tail = contents.log_tail(log)
+    tail = sections.log_tail(log)
     assert tail.lines[-1] == ("error", "t [ERROR] line 99999")
     assert tail.skipped + len(tail.lines) == 100_000
     page = make(tmp_path, run_record(log=str(log)))
@@ -350,7 +350,7 @@ def test_pages_load_nothing_from_elsewhere(tmp_path: Path) -> None:
 
 
 # --- the map ---------------------------------------------------------------------------------------------------------
-def overlapping(boxes: Sequence[layout.Box]) -> list[tuple[int, int]]:
+def overlapping(boxes: Sequence[graph_layout.Box]) -> list[tuple[int, int]]:
     return [
         (a.ref, b.ref)
         for i, a in enumerate(boxes)
@@ -389,7 +389,7 @@ def graphs(draw: st.DrawFn) -> dict[str, Any]:
 @settings(max_examples=60, deadline=None)
 def test_boxes_never_overlap_and_nothing_is_left_out(data: dict[str, Any], by_stage: bool) -> None:
     run = RunView(data)
-    made = layout._by_stage(run) if by_stage else layout.arrange(run)
+    made = graph_layout._by_stage(run) if by_stage else graph_layout.arrange(run)
     assert set(made.nodes) == (set(range(len(run.stages))) if by_stage else set(run.tasks))
     assert overlapping(list(made.nodes.values())) == []
     assert overlapping(made.groups) == []
@@ -405,13 +405,13 @@ def test_boxes_never_overlap_and_nothing_is_left_out(data: dict[str, Any], by_st
             assert node.x + node.width <= group.x + group.width
             assert group.y <= node.y
             assert node.y + node.height <= group.y + group.height
-    svg, _ = stage_map.draw(run)
+    svg, _ = graph_svg.draw(run)
     assert svg.count("<svg") == svg.count("</svg>")
 
 
 def test_stages_follow_each_other_to_the_right() -> None:
     run = RunView(run_record([f"set {i}" for i in range(20)]))
-    made = layout.arrange(run)
+    made = graph_layout.arrange(run)
     assert all(made.nodes[a].x < made.nodes[b].x for a, b, _ in made.edges)
     tops = [made.nodes[i * 2].y for i in range(20)]
     assert tops == sorted(tops)  # records keep their order

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import curidask as cf
-from curidask import history
+from curidask.runs import record as run_records
 from tests.conftest import DEMO, Project
 
 NOTICE = "the project is in no git repository"
@@ -62,9 +62,9 @@ def test_a_project_below_the_folder_of_a_repository_is_in_it(outside: Project) -
 
 
 def test_another_place_of_the_repository_counts(outside: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not history.in_repository(outside.root)
+    assert not run_records.in_repository(outside.root)
     monkeypatch.setenv("GIT_DIR", str(outside.root / "elsewhere"))
-    assert history.in_repository(outside.root)
+    assert run_records.in_repository(outside.root)
 
 
 def test_a_live_session_has_it_in_log_and_report_only(

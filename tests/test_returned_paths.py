@@ -31,11 +31,11 @@ from curidask.caching import (
 )
 from curidask.clusters.base import Connection
 from curidask.clusters.local import local
-from curidask.config import Config
 from curidask.errors import CacheError
-from curidask.executors.returned_paths import Search
-from curidask.executors.tokens import NOTE, PREFIX, swapped
-from curidask.store.manifests import Manifest
+from curidask.execution.path_tokens import NOTE, PREFIX, swapped
+from curidask.execution.returned_paths import Search
+from curidask.session.config import Config
+from curidask.store.manifest import Manifest
 
 Session = Callable[..., cf.ArtifactManager]
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import curidask as cf
-from curidask import run_causes
 from curidask.caching import JsonCacher
 from curidask.errors import CacheError
-from curidask.run_causes import RunCauses
+from curidask.session.explain import run_causes
+from curidask.session.explain.run_causes import RunCauses
 from tests.conftest import Project
 from tests.s3proxy import S3Proxy
 from tests.test_explaining import CLEAN, EXPERIMENT, edit

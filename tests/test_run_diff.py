@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from curidask.run_diff import Output, Side, differences
+from curidask.session.explain.run_diff import Output, Side, differences
 from tests.conftest import Project
 from tests.test_explaining import CLEAN, EXPERIMENT, edit
 

@@ -16,9 +16,9 @@ import pytest
 from botocore.config import Config
 
 from curidask.errors import CacheError
-from curidask.store.fsspec_objects import FsspecObjects
-from curidask.store.objects import ObjectStore, open_objects
-from curidask.store.obstore_objects import ObstoreObjects
+from curidask.store.backends.base import ObjectStore, open_objects
+from curidask.store.backends.fsspec import FsspecObjects
+from curidask.store.backends.obstore import ObstoreObjects
 
 KEYS = {"key": "some-key", "secret": "some-secret"}
 SERVICES = """

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import curidask as cf
-from curidask import history
 from curidask.caching import JsonCacher, Lazy, PickleCacher
 from curidask.clusters.base import Connection
 from curidask.clusters.local import local
+from curidask.core.graph import ArtifactRef
 from curidask.errors import (
     CachersMismatchError,
     CuridaskError,
@@ -29,7 +29,7 @@ from curidask.errors import (
     StageDefinitionError,
     UnstableHashError,
 )
-from curidask.graph import ArtifactRef
+from curidask.runs import record as run_records
 from curidask.staging import SkippedOutput
 
 
@@ -643,7 +643,7 @@ def test_sessions_of_one_reference_leave_each_others_work_alone(tmp_path: Path) 
         return 1
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(history, "new_reference", lambda *_, **__: (1, "same_1_now"))
+        patch.setattr(run_records, "new_reference", lambda *_, **__: (1, "same_1_now"))
         one, other = (cf.ArtifactManager("same", cache=str(tmp_path / "cache"), parallel=0) for _ in range(2))
     assert one.reference == other.reference
     assert slow(cf.Record(one, Params())).state["a"] == 1

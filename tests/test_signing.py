@@ -16,6 +16,7 @@ import pytest
 
 import curidask as cf
 from curidask.caching import JsonCacher
+from curidask.core.artifact_names import manifest_name
 from curidask.errors import (
     ArtifactDamagedError,
     ArtifactMissingError,
@@ -24,8 +25,7 @@ from curidask.errors import (
     ConfigurationError,
 )
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifests import Manifest, split_signature, with_signature
-from curidask.store.names import manifest_name
+from curidask.store.manifest import Manifest, split_signature, with_signature
 from curidask.store.privacy import is_private
 from curidask.store.signing import VARIABLE, Keyring, signature_state
 from curidask.store.tiers import Tier, TieredStore

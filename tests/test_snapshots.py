@@ -21,7 +21,6 @@ import pandas as pd
 import pytest
 
 import curidask as cf
-from curidask import copies
 from curidask.caching import JsonCacher, PickleCacher
 from curidask.clusters.base import Connection
 from curidask.clusters.local import local
@@ -34,6 +33,7 @@ from curidask.errors import (
     UnpicklableError,
     ValueChangedError,
 )
+from curidask.execution import copies
 
 Open = Callable[..., cf.ArtifactManager]
 
@@ -1172,7 +1172,7 @@ def test_what_can_be_read_once_is_no_argument(in_process: cf.ArtifactManager, ki
 # --- costs -----------------------------------------------------------------------------------------------------------
 def test_a_snapshot_of_small_arguments_costs_little(in_process: cf.ArtifactManager) -> None:
     from curidask.hashing import digest
-    from curidask.snapshots import Snapshots
+    from curidask.session.snapshots import Snapshots
 
     records = [cf.Record(in_process, Params(f"p{x}", x=x)) for x in range(500)]
     options = [{"lr": x, "names": ["a", "b"], "schedule": (1, 2)} for x in range(500)]

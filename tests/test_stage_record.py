@@ -17,7 +17,6 @@ import curidask as cf
 from curidask.caching import Cacheable, FileReferenceCacher, JsonCacher, Lazy, PathRef, PickleCacher
 from curidask.clusters.base import Connection
 from curidask.clusters.local import local
-from curidask.config import Config
 from curidask.errors import (
     ArtifactMissingError,
     CacheError,
@@ -26,8 +25,9 @@ from curidask.errors import (
     UndeclaredInputError,
     UnknownKeywordError,
 )
-from curidask.history import RunRecord
 from curidask.reporting import JsonReporter
+from curidask.runs.record import RunRecord
+from curidask.session.config import Config
 
 Session = Callable[..., cf.ArtifactManager]
 

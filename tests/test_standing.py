@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curidask import standing
 from curidask.caching import pickling
+from curidask.caching.code_pickler import StandingPickler
+from curidask.core.code import code_locations
 from curidask.errors import ModuleImportError
-from curidask.executors.by_value import CodePickler, pickled
+from curidask.execution.project.by_value import CodePickler, pickled
 from curidask.hashing import digest
-from curidask.standing_pickler import StandingPickler
 
 REGISTRY = """
 FOUND, NAMED = {}, {}
@@ -124,10 +124,10 @@ def test_what_stands_in_a_module_is_what_is_there(models: Any, find: Find, pickl
 
 def test_a_module_in_the_place_of_one_that_is_gone_is_another(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("builtins.id", lambda obj, own=id: 1 if isinstance(obj, ModuleType) else own(obj))
-    assert standing.of_own_modules().find(models.Ridge) is not None
+    assert code_locations.of_own_modules().find(models.Ridge) is not None
     _forget()
     again = importlib.import_module("standing_models")
-    assert standing.of_own_modules().find(again.Ridge) is not None
+    assert code_locations.of_own_modules().find(again.Ridge) is not None
 
 
 def test_objects_are_of_the_classes_that_stand_there(models: Any) -> None:
@@ -150,7 +150,7 @@ def test_another_process_finds_it(models: Any, tmp_path: Path) -> None:
 
 # --- which place -----------------------------------------------------------------------------------------------------
 def _place(obj: Any) -> str:
-    return str(standing.of_own_modules().find(obj))
+    return str(code_locations.of_own_modules().find(obj))
 
 
 def test_the_place_is_the_shortest_and_where_it_was_defined(models: Any, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_the_place_is_the_shortest_and_where_it_was_defined(models: Any, tmp_pat
 
 
 def test_data_is_not_looked_into(models: Any) -> None:
-    assert len(models.long) > standing.MAX_ITEMS
+    assert len(models.long) > code_locations.MAX_ITEMS
     assert _place(models.long[-1]) == "None"
     found, imported = _read(pickling.dumps(models.long[-1]))
     assert found() == 1
@@ -174,8 +174,8 @@ def test_data_is_not_looked_into(models: Any) -> None:
 
 
 def test_what_is_named_is_not_looked_for(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(standing, "_ways_to_code")
-    monkeypatch.setattr(standing, "_kept", {})
+    monkeypatch.delattr(code_locations, "_ways_to_code")
+    monkeypatch.setattr(code_locations, "_kept", {})
     values = [models.make, models.Outer(), int, type(None), enum.Enum, functools.reduce, models.Outer]
     for pickler in (StandingPickler, CodePickler):
         pickled(pickler, values)
@@ -197,8 +197,8 @@ def test_what_stands_in_an_installed_module_is_found_from_its_own_only() -> None
     module: Any = importlib.import_module("sklearn.base")
     module.made_for_a_test = made
     try:
-        standing._kept.pop("sklearn.base", None)
-        assert str(standing.in_installed(made)) == "sklearn.base.made_for_a_test"
+        code_locations._kept.pop("sklearn.base", None)
+        assert str(code_locations.in_installed(made)) == "sklearn.base.made_for_a_test"
         assert pickling.loads(pickling.dumps(made)) is made
     finally:
         del module.made_for_a_test
@@ -216,7 +216,7 @@ def test_what_was_put_there_later_goes_by_value(models: Any) -> None:
     models.Later = put(4)
     models.table.items["later"] = lambda x: x * 5
     models.Made = ModuleType("standing_none")
-    standing._kept.clear()
+    code_locations._kept.clear()
     for value in (models.Later, models.table.items["later"]):
         assert _place(value) != "None"
     found, _ = _read(pickling.dumps([models.Later(), models.table.items["later"]]))

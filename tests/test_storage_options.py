@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from curidask.config import load_config
 from curidask.errors import CacheError, ConfigurationError
+from curidask.session.config import load_config
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.fsspec_objects import FsspecObjects
-from curidask.store.objects import open_objects
-from curidask.store.obstore_objects import ObstoreObjects
-from curidask.store.obstore_stores import suits
-from curidask.store.storage_options import StorageOptions, check_storage_table, options_for
+from curidask.store.backends.base import open_objects
+from curidask.store.backends.fsspec import FsspecObjects
+from curidask.store.backends.obstore import ObstoreObjects
+from curidask.store.backends.obstore_clients import suits
+from curidask.store.backends.options import StorageOptions, check_storage_table, options_for
 
 SECRET = "very-secret-text-of-somebody"
 LITERAL = {"key": "some-key-of-somebody", "secret": SECRET, "endpoint_url": "http://127.0.0.1:9", "region": "x"}

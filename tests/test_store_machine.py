@@ -18,12 +18,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from curidask.core.artifact_names import ArtifactName, manifest_name
 from curidask.errors import ArtifactMissingError
-from curidask.store import near
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifests import Manifest
-from curidask.store.names import ArtifactName, manifest_name
-from curidask.store.objects import ObjectStore, Stored, open_objects
+from curidask.store.backends.base import ObjectStore, Stored, open_objects
+from curidask.store.disk_cache import near
+from curidask.store.manifest import Manifest
 
 FILE_EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "os.scandir", "os.listdir"}
 

@@ -15,24 +15,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import curidask as cf
-from curidask import param_registry
 from curidask.caching import JsonCacher
-from curidask.cli.cache_runs import KnownRun, _recorded
+from curidask.cli.cache.runs import KnownRun, _recorded
 from curidask.cli.runs import runs_command
-from curidask.config import Config
 from curidask.errors import ArtifactDamagedError, ProjectError, SelectionError
-from curidask.executors import kept_reports
-from curidask.executors.base import Reported
-from curidask.history import new_reference
-from curidask.recorded import read_record
+from curidask.execution import kept_reports
+from curidask.execution.base import Reported
 from curidask.reporting import index
-from curidask.reporting.fragments import safe
-from curidask.reporting.render import POLICY
+from curidask.reporting.html_fragments import safe
+from curidask.reporting.model import read_run
 from curidask.reporting.report import write_report
 from curidask.reporting.reportables import Reportable
-from curidask.reporting.runview import read_run
-from curidask.run_folder import prefix_of
-from curidask.run_status import all_runs, read_status
+from curidask.reporting.templating import POLICY
+from curidask.runs import param_registry
+from curidask.runs.export import prefix_of
+from curidask.runs.record import new_reference
+from curidask.runs.schema import read_record
+from curidask.runs.status import all_runs, read_status
+from curidask.session.config import Config
 from tests.run_folders import run_record, write_run
 
 WRONG: list[Any] = [None, True, 7, -1, 1e300, float("nan"), "x", "../../x", [], [1], [[]], {}, {"a": {"b": 1}}, [{}]]

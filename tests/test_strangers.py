@@ -17,22 +17,22 @@ from click.testing import CliRunner
 
 import curidask as cf
 from curidask.caching import JsonCacher
-from curidask.cli.cache import cache_group
+from curidask.cli.cache.commands import cache_group
+from curidask.core.artifact_names import files_stem, manifest_name
+from curidask.core.json_text import NotJsonError
 from curidask.errors import ArtifactDamagedError, ArtifactMissingError, ArtifactNewerError, CacheError
+from curidask.session.terminal import say
 from curidask.store.artifacts import ArtifactStore
+from curidask.store.backends.base import open_objects
 from curidask.store.claims import Claims, Held, Owner, claim_name
-from curidask.store.collecting import Policy, plan_gc
-from curidask.store.inventory import take_inventory
-from curidask.store.jsontext import NotJsonError
-from curidask.store.leftovers import find_leftovers
-from curidask.store.manifests import Manifest
-from curidask.store.names import files_stem, manifest_name
-from curidask.store.objects import open_objects
+from curidask.store.copy import Result, copy_artifacts
+from curidask.store.maintenance.gc import Policy, plan_gc
+from curidask.store.maintenance.inventory import take_inventory
+from curidask.store.maintenance.orphans import find_leftovers
+from curidask.store.maintenance.usage import Uses, wait_for_gc
+from curidask.store.manifest import Manifest
 from curidask.store.tiers import Tier, TieredStore
-from curidask.store.transfer import Result, copy_artifacts
 from curidask.store.untrusted import open_file, parse_json, printable
-from curidask.store.usage import Uses, wait_for_gc
-from curidask.terminal import say
 from tests.conftest import Project
 from tests.contracts.conftest import make_manifest, marker_of
 

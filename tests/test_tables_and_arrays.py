@@ -35,9 +35,9 @@ from curidask.caching import (
     ParquetCacher,
     RawJupyterNotebookCacher,
 )
-from curidask.config import Config
+from curidask.core.json_text import NotJsonError
 from curidask.errors import CacheError, ConfigurationError
-from curidask.store.jsontext import NotJsonError
+from curidask.session.config import Config
 from tests.contracts.test_cachers import CASES, FRAME, same
 
 BUILT_IN = [name for name in caching.__all__ if name not in ("Cacheable", "Lazy")]

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 import curidask as cf
 from curidask.caching import Cacheable, PandasCacher, PandasCsvCacher, PandasJsonCacher, ParquetCacher
 from curidask.caching.comparing import difference
-from curidask.config import Config
 from curidask.errors import CacheError
+from curidask.session.config import Config
 
 CACHERS: dict[str, Any] = {
     "parquet": ParquetCacher(),

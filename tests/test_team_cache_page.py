@@ -12,10 +12,10 @@ from pathlib import Path
 import click
 import pytest
 
-from curidask.cli.cache import cache_group
-from curidask.cli.experiment import run_command
-from curidask.config import SETTINGS, load_config
-from curidask.store.failures import KINDS
+from curidask.cli.cache.commands import cache_group
+from curidask.cli.run import run_command
+from curidask.session.config import SETTINGS, load_config
+from curidask.store.backends.errors import KINDS
 from tests.conftest import DEMO, Project
 from tests.test_docs_cli import flags_of
 

@@ -19,15 +19,16 @@ import pytest
 
 import curidask as cf
 from curidask.caching import JsonCacher, PickleCacher
-from curidask.config import Config, load_config
 from curidask.errors import CacheError, ConfigurationError
-from curidask.store import integrity, local, permissions, untrusted
+from curidask.session.config import Config, load_config
+from curidask.store import integrity, untrusted
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.collecting import Policy, collect, plan_gc
-from curidask.store.inventory import take_inventory
-from curidask.store.objects import open_objects
-from curidask.store.usage import Uses
-from curidask.store.verifying import check_place
+from curidask.store.backends import local, permissions
+from curidask.store.backends.base import open_objects
+from curidask.store.maintenance.gc import Policy, collect, plan_gc
+from curidask.store.maintenance.inventory import take_inventory
+from curidask.store.maintenance.usage import Uses
+from curidask.store.maintenance.verify import check_place
 
 UMASKS = [0o022, 0o077, 0o002]
 

@@ -9,11 +9,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
+from curidask.core.artifact_names import manifest_name
 from curidask.errors import ArtifactMissingError
-from curidask.store import transfer
+from curidask.store import copy as store_copy
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.names import manifest_name
-from curidask.store.objects import open_objects
+from curidask.store.backends.base import open_objects
 from curidask.store.tiers import Tier, TieredStore
 from tests.test_store_machine import INDEX, KEYS, SETTINGS, STEMS, CrashingObjects, Files, MemoryStoreMachine
 
@@ -23,7 +23,7 @@ class TiersMachine(MemoryStoreMachine):
 
     @initialize()
     def start(self) -> None:
-        transfer.FILES_AT_ONCE = 1  # in threads, another operation would be the last each time
+        store_copy.FILES_AT_ONCE = 1  # in threads, another operation would be the last each time
         super().start()
 
     def open_store(self) -> TieredStore:  # type: ignore[override]

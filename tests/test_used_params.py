@@ -17,8 +17,8 @@ import pytest
 
 import curidask as cf
 from curidask.caching import JsonCacher
+from curidask.core.used_params import only_used, used_hash
 from curidask.errors import ParameterError, StageDefinitionError, UndeclaredParameterError
-from curidask.used_params import only_used, used_hash
 from tests.conftest import Project
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import curidask as cf
-from curidask.copies import Copy
-from curidask.executors import held_values
-from curidask.executors.held_values import HeldValues
-from curidask.executors.values import OnDisk, unpack
+from curidask.execution import held_values
+from curidask.execution.copies import Copy
+from curidask.execution.held_values import HeldValues
+from curidask.execution.values import OnDisk, unpack
 from tests.conftest import Project
 
 ONCE = """

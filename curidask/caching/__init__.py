@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 from curidask.caching.base import Cacheable, Lazy
 from curidask.caching.files import JsonCacher, PickleCacher
-from curidask.near_names import no_attribute
+from curidask.core.near_names import no_attribute
 
 if TYPE_CHECKING:
     from curidask.caching.arrays import NumpyCacher
     from curidask.caching.notebooks import RawJupyterNotebookCacher
     from curidask.caching.parquet import ParquetCacher
-    from curidask.caching.references import FileReferenceCacher, PathRef
+    from curidask.caching.path_refs import FileReferenceCacher, PathRef
     from curidask.caching.tables import PandasCacher, PandasCSVCacher, PandasCsvCacher, PandasJsonCacher
 
 _HOMES = {
-    "FileReferenceCacher": "references",
+    "FileReferenceCacher": "path_refs",
     "NumpyCacher": "arrays",
     "PandasCSVCacher": "tables",
     "PandasCacher": "tables",
     "PandasCsvCacher": "tables",
     "PandasJsonCacher": "tables",
     "ParquetCacher": "parquet",
-    "PathRef": "references",
+    "PathRef": "path_refs",
     "RawJupyterNotebookCacher": "notebooks",
 }
 

@@ -10,12 +10,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from curidask.caching._packages import load_package, require, type_name
+from curidask.caching._optional import load_package, require, type_name
 from curidask.caching.base import Cacheable
+from curidask.core.artifact_names import safe_part
+from curidask.core.code.parsing import counted_again
+from curidask.core.keywords import keywords
 from curidask.errors import CacheError, ConfigurationError
-from curidask.keywords import keywords
-from curidask.parsing import counted_again
-from curidask.store.names import safe_part
 
 __all__ = ["NumpyCacher"]
 

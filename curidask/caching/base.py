@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from curidask.caching import describing
 from curidask.caching.values import json_bytes
+from curidask.core.artifact_names import ArtifactName, payload_name, suffixed
+from curidask.core.expected_types import described
+from curidask.core.keywords import CheckedCalls, keywords
 from curidask.errors import CacheError, CacherPathError, IncompleteCacherError, WrongTypeError
-from curidask.expected_types import described
-from curidask.keywords import CheckedCalls, keywords
-from curidask.store.names import ArtifactName, payload_name, suffixed
 
 if TYPE_CHECKING:
-    from curidask.caching.references import StageFiles
-    from curidask.store.manifests import Manifest
+    from curidask.caching.path_refs import StageFiles
+    from curidask.store.manifest import Manifest
 
 PACKAGE = "curidask.caching"
 METADATA_SUFFIX = "_metadata.json"

@@ -7,8 +7,8 @@ import socket
 from datetime import UTC, datetime
 from typing import Any
 
-from curidask.preview import describe_params
-from curidask.store.manifests import Manifest
+from curidask.core.preview import describe_params
+from curidask.store.manifest import Manifest
 
 _REFERENCE = re.compile(r"(?P<experiment_name>.+)_(?P<run_number>\d+)_(?P<timestamp>\d{4}-.+)")
 

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from curidask.caching.base import Cacheable
 from curidask.caching.values import json_bytes
+from curidask.core.json_text import NotJsonError
 from curidask.errors import UnpicklableError
-from curidask.store.jsontext import NotJsonError
 
 __all__ = ["JsonCacher", "NotJsonError", "PickleCacher"]
 

@@ -7,7 +7,7 @@ from threading import Lock
 from curidask import caching
 from curidask.errors import ArtifactMissingError, CuridaskError
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifests import Manifest
+from curidask.store.manifest import Manifest
 
 LOADED = ("JsonCacher", "NumpyCacher", "ParquetCacher", "RawJupyterNotebookCacher")
 """Those that read what they wrote whatever arguments they are given."""

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curidask.caching.base import Cacheable
+from curidask.core.json_text import to_json
 from curidask.errors import CacheError
-from curidask.store.jsontext import to_json
 
 __all__ = ["RawJupyterNotebookCacher"]
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from curidask.caching._packages import is_installed, load_package
+from curidask.caching._optional import is_installed, load_package
+from curidask.core.keywords import check_keywords
 from curidask.errors import UnknownKeywordError
-from curidask.keywords import check_keywords
 
 
 def check_arguments(to_args: Collection[str], read_args: Collection[str], method: str, label: str) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from curidask.caching import arrow_frames, comparing
-from curidask.caching._packages import is_installed, load_package, require, type_name
+from curidask.caching._optional import is_installed, load_package, require, type_name
 from curidask.caching.base import Cacheable
 from curidask.caching.pandas_arguments import telling_of_typos
 from curidask.caching.table_formats import EXACT, PACKED
+from curidask.core.keywords import keywords
 from curidask.errors import CacheError, UnknownKeywordError
-from curidask.keywords import keywords
 
 __all__ = ["ParquetCacher"]
 

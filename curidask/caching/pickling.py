@@ -31,7 +31,7 @@ def dump(obj: Any, file: IO[bytes]) -> None:
     try:
         pickle.dump(obj, file, protocol=pickle.HIGHEST_PROTOCOL)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        from curidask.standing_pickler import StandingPickler
+        from curidask.caching.code_pickler import StandingPickler
 
         file.seek(start)
         file.truncate()

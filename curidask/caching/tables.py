@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from curidask.caching import arrow_frames, cell_arguments, cell_files, cells, comparing, json_tables, labels
-from curidask.caching._packages import load_package, require, type_name
+from curidask.caching._optional import load_package, require, type_name
 from curidask.caching.base import Cacheable
 from curidask.caching.pandas_arguments import check_arguments, telling_of_typos
 from curidask.caching.table_formats import DESCRIBED, FORMATS, LABELLED, TableFormat
+from curidask.core.keywords import keywords
 from curidask.errors import CacheError, ConfigurationError, UnknownKeywordError
-from curidask.keywords import keywords
 
 __all__ = ["PandasCSVCacher", "PandasCacher", "PandasCsvCacher", "PandasJsonCacher"]
 

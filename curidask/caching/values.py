@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
-from curidask.store.jsontext import NotJsonError, to_json
+from curidask.core.json_text import NotJsonError, to_json
 
 INDENTED_CHARACTERS = 100_000
 """Longer texts are for programs: they stay on one line, which takes a fraction of the time and the space."""

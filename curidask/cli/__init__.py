@@ -8,12 +8,12 @@ import sys
 
 def main() -> None:
     """Run ``experiment`` with the arguments of this process, for scripts that start experiments from an editor."""
-    _run("experiment")
+    _run("run")
 
 
 def curidask_main() -> None:
     """Run ``curidask`` with the arguments of this process."""
-    _run("curidask")
+    _run("commands")
 
 
 def _run(command: str) -> None:

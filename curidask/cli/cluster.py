@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from curidask.clusters.inspection import Line
+    from curidask.clusters.diagnose import Line
 
 
 @click.group("cluster")
@@ -26,7 +26,7 @@ def certs_command(hosts: tuple[str, ...], folder: Path | None) -> None:
     They are valid for a year. Run it again to renew the certificate, or to add hosts: the authority stays the same.
     """
     from curidask.clusters.certificates import make_certificates
-    from curidask.clusters.security import CA_CERT, CERT, KEY, default_folder
+    from curidask.clusters.tls import CA_CERT, CERT, KEY, default_folder
 
     target = (folder or default_folder()).absolute()
     made = make_certificates(target, hosts)
@@ -60,12 +60,12 @@ def check_command(name: str, cache: str | None, insecure: bool) -> None:
     Exit codes: 0 it can be used, 1 something must be fixed first, 2 it could not be tried.
     """
     from curidask import clusters
-    from curidask.clusters.inspection import inspect_cluster
-    from curidask.config import load_config
+    from curidask.clusters.diagnose import inspect_cluster
     from curidask.errors import ClusterError, CuridaskError
-    from curidask.executors.imports import scan
-    from curidask.loading import enter_project
-    from curidask.store.opening import open_store
+    from curidask.execution.project.imports import scan
+    from curidask.session.config import load_config
+    from curidask.session.project_modules import enter_project
+    from curidask.store.factory import open_store
 
     config = load_config()
     enter_project(config)

@@ -16,7 +16,7 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from curidask.config import Config
+    from curidask.session.config import Config
 
 SHELLS = ("bash", "zsh", "fish")
 COMMANDS = ("experiment", "curidask")
@@ -81,7 +81,7 @@ def _items(names: Mapping[str, str], incomplete: str) -> list[CompletionItem]:
 def _config() -> Config:
     import warnings
 
-    from curidask.config import load_config
+    from curidask.session.config import load_config
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a shell's completion is no place for them

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curidask.terminal import say
+from curidask.session.terminal import say
 
 if TYPE_CHECKING:
-    from curidask.cli.cache_view import NumberedTier
+    from curidask.cli.cache.common import NumberedTier
     from curidask.cli.run_names import Named
-    from curidask.config import Config
-    from curidask.run_diff import Side
-    from curidask.store.manifests import Manifest
-    from curidask.store.usage import Use
+    from curidask.session.config import Config
+    from curidask.session.explain.run_diff import Side
+    from curidask.store.maintenance.usage import Use
+    from curidask.store.manifest import Manifest
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -36,8 +36,8 @@ def diff_command(old: str, new: str, cache: str | None) -> None:
     RUN is a reference as `curidask runs` lists it, its beginning (`digits_3`), an experiment for its last run, or
     `latest`. A run that is known from the cache only, such as a colleague's, is compared by what the cache has of it.
     """
-    from curidask.config import load_config
-    from curidask.run_diff import differences
+    from curidask.session.config import load_config
+    from curidask.session.explain.run_diff import differences
 
     sides = _sides(load_config(), (old, new), cache)
     for line in differences(*sides):
@@ -45,9 +45,9 @@ def diff_command(old: str, new: str, cache: str | None) -> None:
 
 
 def _sides(config: Config, asked: Sequence[str], cache: str | None) -> tuple[Side, Side]:
-    from curidask.cli.cache_view import open_cache
-    from curidask.code_store import read_code
-    from curidask.run_diff import outputs_of_manifests, to_read
+    from curidask.cli.cache.common import open_cache
+    from curidask.session.explain.code_store import read_code
+    from curidask.session.explain.run_diff import outputs_of_manifests, to_read
 
     tiers = open_cache(config, cache)
     references, uses = _references(config, tiers, asked)
@@ -66,8 +66,8 @@ def _sides(config: Config, asked: Sequence[str], cache: str | None) -> tuple[Sid
 
 def _by_record(config: Config, reference: str) -> Side:
     from curidask.errors import ProjectError
-    from curidask.recorded import read_record
-    from curidask.run_diff import Side, outputs_of_record
+    from curidask.runs.schema import read_record
+    from curidask.session.explain.run_diff import Side, outputs_of_record
 
     try:
         record = read_record(config.path(config.runs) / reference)
@@ -102,7 +102,7 @@ def _references(config: Config, tiers: Sequence[NumberedTier], asked: Sequence[s
 
 def _recorded(runs: Path) -> dict[str, Named]:
     from curidask.cli.run_names import Named
-    from curidask.run_status import all_runs
+    from curidask.runs.status import all_runs
 
     return {run.reference: Named(run.name, run.started) for run in all_runs(runs)}
 
@@ -116,7 +116,7 @@ def _with_folders(runs: Path, asked: Sequence[str]) -> dict[str, Named]:
 
 
 def _uses(tiers: Sequence[NumberedTier]) -> list[Use]:
-    from curidask.store.usage import Uses
-    from curidask.store.verifying import is_empty_folder
+    from curidask.store.maintenance.usage import Uses
+    from curidask.store.maintenance.verify import is_empty_folder
 
     return [u for tier in tiers if not is_empty_folder(tier.store.objects) for u in Uses(tier.store.objects).refresh()]

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curidask.cli import completion
-from curidask.terminal import say
+from curidask.session.terminal import say
 
 if TYPE_CHECKING:
-    from curidask.explaining import StageExplained
+    from curidask.core.planner import Plan
     from curidask.manager import ArtifactManager
-    from curidask.planner import Plan
+    from curidask.session.explain.differences import StageExplained
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
 def explained(manager: ArtifactManager, plan: Plan, stage: str = "") -> list[StageExplained]:
     """What happens to each stage of what was traced, or to one, and why."""
-    from curidask.evidence import evidence_of
-    from curidask.explaining import explain
+    from curidask.session.explain.differences import explain
+    from curidask.session.explain.evidence import evidence_of
 
     found = evidence_of(manager.graph, plan, manager.store, manager.codes.by_key, stage)
     return explain(manager.graph, plan, found, stage)
@@ -51,8 +51,8 @@ def explain_command(name: str, cache: str | None, **how: Any) -> None:
     the cache, its name, or a part of its name that no other has, such as the beginning or the end. What is the name of
     an experiment is taken for the experiment.
     """
-    from curidask.config import load_config
-    from curidask.loading import is_experiment, near_experiments
+    from curidask.session.config import load_config
+    from curidask.session.project_modules import is_experiment, near_experiments
 
     config = load_config()
     if any(how.values()) or is_experiment(config, name):
@@ -73,8 +73,8 @@ def _explain_experiment(
     unused_params: bool,
     prefix: str | None,
 ) -> None:
+    from curidask.core.code.unused_params import unused_lines
     from curidask.experiment import run_experiment
-    from curidask.unused_params import unused_lines
 
     result = run_experiment(
         name,

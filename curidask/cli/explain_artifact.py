@@ -7,19 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from curidask.cli.cache_show import meant_by, near_stems, one_of
-from curidask.cli.cache_view import open_cache
-from curidask.code_store import KeptPart, read_code
+from curidask.cli.cache.common import open_cache
+from curidask.cli.cache.show import meant_by, near_stems, one_of
+from curidask.core.units import format_age, format_size
 from curidask.errors import ConfigurationError, ProjectError
-from curidask.lineage import KEY_DIGITS, Lineage, tree
-from curidask.recorded import read_record
-from curidask.store.inventory import seconds_of
-from curidask.store.units import format_age, format_size
+from curidask.runs.lineage import KEY_DIGITS, Lineage, tree
+from curidask.runs.schema import read_record
+from curidask.session.explain.code_store import KeptPart, read_code
+from curidask.store.maintenance.inventory import seconds_of
 from curidask.store.untrusted import is_name, printable
 
 if TYPE_CHECKING:
-    from curidask.config import Config
-    from curidask.store.manifests import Manifest
+    from curidask.session.config import Config
+    from curidask.store.manifest import Manifest
 
 SHORTEST_PART = 4
 """A shorter text, such as a slip in an experiment's name, is a part of hashes by chance."""

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 
 import click
 
-from curidask import config
 from curidask.errors import ProjectError
+from curidask.session import config
 
 SETTINGS = {
     "experiments": "the modules with run(param_sets, manager)",
@@ -206,7 +206,7 @@ def _may_have_repository(folder: Path) -> bool:
 
 
 def _in_repository(folder: Path) -> bool:
-    from curidask.history import in_repository
+    from curidask.runs.record import in_repository
 
     return in_repository(folder.resolve())
 

@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from curidask.config import Config
-from curidask.module_files import module_files
-from curidask.parsing import parse
+from curidask.core.code.parsing import parse
+from curidask.session.config import Config
+from curidask.session.module_files import module_files
 
 MODULES_AT_MOST = 50
 """Modules of the project that are read for the names of stages."""
@@ -30,7 +30,7 @@ def param_modules(config: Config) -> dict[str, str]:
 
 def sets(config: Config, experiment: str | None, modules: Sequence[str] = ()) -> dict[str, str]:
     """Names of parameter sets: of earlier runs of the experiment, and written out in ``get_params()``."""
-    from curidask import param_registry
+    from curidask.runs import param_registry
 
     runs = config.path(config.runs)
     listed = param_registry.listing(runs, _module_name(experiment)) if experiment else param_registry.listing(runs)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from curidask.config import Config
+    from curidask.session.config import Config
 
 EPILOG = """\b
 Examples:
@@ -33,7 +33,7 @@ def reports_command(runs: tuple[str, ...], port: int | None, host: str | None, u
 
     RUN is the reference of a run, or its folder: its report is made again from its run record.
     """
-    from curidask.config import load_config
+    from curidask.session.config import load_config
 
     config = load_config()
     folder = config.path(config.reports)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 from curidask.cli import completion
-from curidask.terminal import say
+from curidask.session.terminal import say
 
 if TYPE_CHECKING:
-    from curidask.config import Config
-    from curidask.run_status import RunStatus
+    from curidask.runs.status import RunStatus
+    from curidask.session.config import Config
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -36,8 +36,8 @@ def runs_command(name: str | None, everything: bool) -> None:
 
     `running` goes on, here or on another machine; `died` has ended without a word.
     """
-    from curidask.config import load_config
-    from curidask.run_status import all_runs
+    from curidask.runs.status import all_runs
+    from curidask.session.config import load_config
 
     config = load_config()
     found = [run for run in all_runs(config.path(config.runs)) if name in (None, run.name)]
@@ -51,7 +51,7 @@ def runs_command(name: str | None, everything: bool) -> None:
 
 
 def _print_run(run: RunStatus, width: int) -> None:
-    from curidask.progress import duration
+    from curidask.session.progress import duration
 
     counts = run.stages.values()
     words = [
@@ -83,7 +83,7 @@ def attach_command(reference: str | None, lines: int, plain: bool) -> None:
     `latest`; without it, the last run that goes on. Ctrl-C ends the following, not the run. The exit code is that of
     the run.
     """
-    from curidask.config import load_config
+    from curidask.session.config import load_config
 
     config = load_config()
     run = _find(config, reference)
@@ -99,7 +99,7 @@ def attach_command(reference: str | None, lines: int, plain: bool) -> None:
 def _find(config: Config, reference: str | None) -> RunStatus:
     from curidask.cli.run_names import Named, reference_of
     from curidask.errors import SelectionError
-    from curidask.run_status import all_runs, read_status
+    from curidask.runs.status import all_runs, read_status
 
     folder = config.path(config.runs)
     exact = read_status(folder / reference) if reference else None
@@ -116,8 +116,8 @@ def _find(config: Config, reference: str | None) -> RunStatus:
 
 
 def _follow(config: Config, run: RunStatus, n_lines: int, *, moving: bool) -> RunStatus:
-    from curidask.run_folder import log_path, output_path
-    from curidask.run_status import read_status
+    from curidask.runs.export import log_path, output_path
+    from curidask.runs.status import read_status
 
     folder = config.path(config.runs) / run.reference
     tail = Tail([output_path(config, run.reference), log_path(config, run.reference)], n_lines)
@@ -181,7 +181,7 @@ class _Screen:
             self._draw(run)
 
     def _draw(self, run: RunStatus) -> None:
-        from curidask.progress import stage_line
+        from curidask.session.progress import stage_line
 
         for stage, count in run.stages.items():
             if count.to_run:
@@ -195,7 +195,7 @@ class _Screen:
 
 
 def _say_end(run: RunStatus) -> None:
-    from curidask.progress import duration, summary
+    from curidask.session.progress import duration, summary
 
     if run.status == "died":
         say(

@@ -1,7 +1,7 @@
 """Where workers come from: context managers that give a connected client and end what they started."""
 
 from curidask.clusters.base import SETTINGS, Connection, available_cores, quiet_dask
-from curidask.clusters.opening import Opener, choose
+from curidask.clusters.registry import Opener, choose
 from curidask.clusters.settings import ClusterSettings, read_settings
 
 __all__ = [

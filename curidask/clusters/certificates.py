@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curidask.clusters.security import CA_CERT, CERT, KEY, ROLES
+from curidask.clusters.tls import CA_CERT, CERT, KEY, ROLES
 from curidask.errors import ConfigurationError
 
 CA_KEY = "ca.key"

@@ -20,17 +20,17 @@ from collections.abc import Iterator, Sequence
 from multiprocessing import connection, forkserver, resource_tracker, spawn
 from typing import Any
 
-from curidask.executors import flight
+from curidask.execution.process import crash_record
 
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 """What dask calls it. Libraries of other systems may not survive a fork, so each worker starts from nothing there."""
 
 PRELOADED = (
     "distributed.nanny",
-    "curidask.executors.plugins",
-    "curidask.executors.preload",
-    "curidask.executors.shipping",
-    "curidask.executors.worker",
+    "curidask.execution.dask.plugins",
+    "curidask.execution.dask.preload",
+    "curidask.execution.dask.code_shipping",
+    "curidask.execution.task_runner",
 )
 """What workers import before their first job. Nothing of it may start a thread."""
 
@@ -82,7 +82,7 @@ class ForkServer(forkserver.ForkServer):
 
         The path of a socket has a hundred bytes at most, which that of a temporary folder may exceed.
         """
-        self._folder = flight.own_folder(f"fork server of {os.getpid()}")
+        self._folder = crash_record.own_folder(f"fork server of {os.getpid()}")
         self._folder_number = os.open(self._folder, os.O_PATH | os.O_CLOEXEC)
         return f"/proc/self/fd/{self._folder_number}/socket"
 

@@ -19,10 +19,10 @@ from typing import Any
 
 from curidask.clusters.base import Connection
 from curidask.clusters.certificates import make_certificates
+from curidask.clusters.lifetime import lifetime_arguments, prologue, walltime_seconds
 from curidask.clusters.managed import check_options, managed
-from curidask.clusters.security import CA_CERT, CERT, KEY, TlsFiles, find_tls
 from curidask.clusters.settings import ClusterSettings
-from curidask.clusters.walltime import lifetime_arguments, prologue, walltime_seconds
+from curidask.clusters.tls import CA_CERT, CERT, KEY, TlsFiles, find_tls
 from curidask.errors import ClusterError, ConfigurationError
 
 CLASSES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}

@@ -29,8 +29,8 @@ from curidask.clusters.base import (
 from curidask.clusters.certificates import security_of_a_run
 from curidask.clusters.fork_server import ENVIRONMENT, METHOD, SERVER, environment, replaced, why_none_starts
 from curidask.errors import ClusterError, ConfigurationError
-from curidask.executors import flight
-from curidask.store.disk_errors import SET_ANOTHER
+from curidask.execution.process import crash_record
+from curidask.store.backends.disk_errors import SET_ANOTHER
 
 if TYPE_CHECKING:
     import psutil
@@ -44,7 +44,7 @@ FIXED: dict[str, Any] = {
     "host": "127.0.0.1",
     "dashboard_address": "127.0.0.1:0",
     "silence_logs": SILENT,
-    "preload": ["curidask.executors.preload"],
+    "preload": ["curidask.execution.dask.preload"],
 }
 """What is not for the user to choose: one thread a process, loopback only."""
 
@@ -89,7 +89,7 @@ def local(
     options : mapping, optional
         More arguments for `distributed.LocalCluster`.
     project_path : sequence of str
-        The entries of ``sys.path`` that the workers start without, see `curidask.executors.project_imports`.
+        The entries of ``sys.path`` that the workers start without, see `curidask.execution.project.importer`.
 
     Raises
     ------
@@ -161,7 +161,7 @@ def _scratch() -> Path:
     within = dask.config.get("temporary-directory") or tempfile.gettempdir()
     try:
         os.makedirs(within, exist_ok=True)
-        return flight.own_folder(f"cluster {uuid.uuid4()}", within)
+        return crash_record.own_folder(f"cluster {uuid.uuid4()}", within)
     except OSError as error:
         raise ClusterError(
             f"Worker processes have no place for what they keep on disk: {error.strerror or error}.",
@@ -207,7 +207,7 @@ def _remove_flights(nannies: Iterable[Any]) -> None:
     """Remove what worker processes wrote down that had no time to do so."""
     for nanny in nannies:
         with contextlib.suppress(ValueError):  # it has no address yet
-            shutil.rmtree(flight.folder_of(nanny.address), ignore_errors=True)
+            shutil.rmtree(crash_record.folder_of(nanny.address), ignore_errors=True)
 
 
 def _kill(processes: list[psutil.Process]) -> None:

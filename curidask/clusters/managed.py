@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from curidask.clusters.base import SETTINGS, Connection, counted, innermost, quiet_dask
-from curidask.clusters.security import check_plain
 from curidask.clusters.settings import OWN, ClusterSettings
+from curidask.clusters.tls import check_plain
 from curidask.clusters.waiting import NoWord, Trouble, wait_for_worker
 from curidask.errors import ClusterError, ConfigurationError, CuridaskError
 

@@ -45,9 +45,9 @@ class ClusterSettings:
     insecure : bool
         Whether connections to other machines may go without TLS.
     tls_ca_file, tls_cert, tls_key : str
-        Certificates; empty for those of `curidask.clusters.security.default_folder`.
+        Certificates; empty for those of `curidask.clusters.tls.default_folder`.
     driver : mapping of str to object
-        What the job is given that ``--detach`` submits; see `curidask.clusters.driver`.
+        What the job is given that ``--detach`` submits; see `curidask.clusters.slurm_driver`.
     options : mapping
         Everything else, for the dask class.
     where : str

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from curidask.executors.imports import INSTALLED
+from curidask.execution.project.imports import INSTALLED
 
 ALIKE = ("dask", "distributed", "cloudpickle")
 """Of these the major version must be the same on all sides."""

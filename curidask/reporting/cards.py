@@ -11,10 +11,10 @@ from urllib.parse import quote, unquote
 
 from markupsafe import Markup
 
-from curidask.reported import FOLDER, FRAGMENT
-from curidask.reporting.fragments import safe
+from curidask.reporting.html_fragments import safe
+from curidask.reporting.model import RecordView, RunView
 from curidask.reporting.reportables import IMAGE_SUFFIXES, LINKED_FILE
-from curidask.reporting.runview import RecordView, RunView
+from curidask.runs.reportables import FOLDER, FRAGMENT
 from curidask.store.untrusted import is_name, read_file
 
 Row = Mapping[str, Any]

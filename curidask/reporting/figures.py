@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from curidask.keywords import keywords
+from curidask.core.keywords import keywords
 from curidask.reporting.passed_on import check_passed_on, plot_keywords, savefig_keywords
 from curidask.reporting.reportables import IMAGE_SUFFIXES, Reportable, file_link, image_size, image_tag
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from curidask.core.keywords import keywords
 from curidask.errors import ProjectError
-from curidask.keywords import keywords
-from curidask.recorded import LINE, fitting
 from curidask.reporting import styles
-from curidask.reporting.render import asset, page
-from curidask.reporting.runview import RunView, read_run
+from curidask.reporting.model import RunView, read_run
+from curidask.reporting.templating import asset, page
+from curidask.runs.schema import LINE, fitting
 from curidask.store.untrusted import parse_object, read_file
 
 ROWS = ".index"

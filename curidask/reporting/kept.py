@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from curidask.keywords import keywords
+from curidask.core.keywords import keywords
 from curidask.reporting.cards import Cards, Row, folder_of, is_plain, read_fragment
+from curidask.reporting.model import NO_SET, RunView
 from curidask.reporting.reportables import LINKED_FILE, Reportable, qualified_name
-from curidask.reporting.runview import NO_SET, RunView
 
 
 class KeptReportable(Reportable):

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Collection
 from typing import Any
 
-from curidask.keywords import check_keywords
+from curidask.core.keywords import check_keywords
 
 Names = Callable[[], frozenset[str]]
 

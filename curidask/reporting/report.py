@@ -11,13 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from curidask.core.keywords import keywords
 from curidask.errors import ProjectError
-from curidask.keywords import keywords
-from curidask.reported import FRAGMENT
-from curidask.reporting import contents, index, stage_map, styles
+from curidask.reporting import graph_svg, index, sections, styles
 from curidask.reporting.cards import Cards, folder_of, is_plain, relative_address
-from curidask.reporting.render import asset, page
-from curidask.reporting.runview import RunView, read_run
+from curidask.reporting.model import RunView, read_run
+from curidask.reporting.templating import asset, page
+from curidask.runs.reportables import FRAGMENT
 
 LATEST = "_latest"
 PAGE_SIZE = 100
@@ -61,7 +61,7 @@ def write_report(run_folder: Path, reports_folder: Path, css: Path | None = None
         with tempfile.TemporaryDirectory(prefix=".new-", dir=reports_folder, ignore_cleanup_errors=True) as made:
             folder = Path(made) / run.reference
             folder.mkdir()
-            _fill(run, run_folder, folder, own, contents.log_path(run, logs))
+            _fill(run, run_folder, folder, own, sections.log_path(run, logs))
             _put(folder, reports_folder / run.reference)
         index.add(run, reports_folder)
         _point_latest(run, reports_folder)
@@ -83,8 +83,8 @@ def _fill(run: RunView, run_folder: Path, folder: Path, own: bytes | None, log: 
         (folder / styles.CUSTOM).write_bytes(own)
         sheets.append(styles.CUSTOM)
     shutil.copyfile(run_folder / "run.json", folder / "run.json")
-    (folder / "stages.csv").write_text(contents.stages_csv(run), encoding="utf-8", errors="replace")
-    (folder / "parameter_sets.csv").write_text(contents.parameter_sets_csv(run), encoding="utf-8", errors="replace")
+    (folder / "stages.csv").write_text(sections.stages_csv(run), encoding="utf-8", errors="replace")
+    (folder / "parameter_sets.csv").write_text(sections.parameter_sets_csv(run), encoding="utf-8", errors="replace")
     if log is not None:
         shutil.copyfile(log, folder / "log.txt")
     _copy_reportables(run, folder)
@@ -115,7 +115,7 @@ def _copy(source: Path, target: Path) -> None:
 # --- pages -----------------------------------------------------------------------------------------------------------
 def _pages(run: RunView, log: Path | None, sheets: list[str]) -> Iterator[tuple[str, str]]:
     """The names and texts of the pages."""
-    records, records_note = contents.chosen_records(run)
+    records, records_note = sections.chosen_records(run)
     shown_tasks = {task.id for record in records for task in record.tasks}
     cards = Cards(run, relative_address, {record.number: f"index.html#record-{record.number}" for record in records})
     order = cards.order
@@ -129,14 +129,14 @@ def _pages(run: RunView, log: Path | None, sheets: list[str]) -> Iterator[tuple[
             **shared,
             **_contents(cards, page_of),
             **_drawn(run, shown_tasks),
-            facts=contents.facts(run),
-            surroundings=contents.surroundings(run),
+            facts=sections.facts(run),
+            surroundings=sections.surroundings(run),
             notes=str(run.data.get("notes") or "").strip().partition("\n")[2].strip(),
             reproduce="\n".join(run.reproduce()),
             from_folder="\n".join(run.reproduce_from_folder()),
-            failures=contents.failures(run, shown_tasks),
+            failures=sections.failures(run, shown_tasks),
             n_failures=len(run.failures),
-            warnings=run.data.get("warnings", [])[: contents.MOST_WARNINGS],
+            warnings=run.data.get("warnings", [])[: sections.MOST_WARNINGS],
             n_warnings=len(run.data.get("warnings", [])),
             sections=cards.sections(pages[0]),
             n_reportables=len(order),
@@ -145,8 +145,8 @@ def _pages(run: RunView, log: Path | None, sheets: list[str]) -> Iterator[tuple[
             records=records,
             records_note=records_note,
             shown_tasks=shown_tasks,
-            sets=contents.parameter_sets(run),
-            log=contents.log_tail(log) if log is not None else None,
+            sets=sections.parameter_sets(run),
+            log=sections.log_tail(log) if log is not None else None,
             made=datetime.now().strftime("%-d %b %Y, %H:%M"),
         ),
     )
@@ -197,9 +197,9 @@ def _contents(cards: Cards, page_of: dict[int, int]) -> dict[str, Any]:
 
 def _drawn(run: RunView, shown_tasks: set[int]) -> dict[str, Any]:
     try:
-        svg, by_stage = stage_map.draw(run, shown_tasks)
-    except stage_map.LayoutUnavailableError:
-        return {"map": None, "map_note": stage_map.HOW_TO_GET_IT}
+        svg, by_stage = graph_svg.draw(run, shown_tasks)
+    except graph_svg.LayoutUnavailableError:
+        return {"map": None, "map_note": graph_svg.HOW_TO_GET_IT}
     if not run.tasks:
         return {"map": None, "map_note": "Nothing was planned, so there is no map."}
     return {"map": {"svg": svg, "by_stage": by_stage}, "map_note": ""}

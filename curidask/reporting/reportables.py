@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from curidask.core.keywords import CheckedCalls, keywords
 from curidask.errors import ReportableError
-from curidask.executors.base import FILES_PREFIX, Reported
-from curidask.keywords import CheckedCalls, keywords
-from curidask.reporting.fragments import safe
+from curidask.execution.base import FILES_PREFIX, Reported
+from curidask.reporting.html_fragments import safe
 
 IMAGE_SUFFIXES = (".png", ".svg", ".jpg", ".jpeg", ".gif", ".webp", ".avif", ".bmp")
 LINKED_FILE = re.compile(re.escape(FILES_PREFIX) + r"([\w.~%-]+)", re.ASCII)

@@ -7,8 +7,8 @@ import re
 import warnings
 from pathlib import Path
 
-from curidask.config import Config
-from curidask.reporting.render import asset
+from curidask.reporting.templating import asset
+from curidask.session.config import Config
 
 OURS = "style.css"
 INSTEAD = "curidask.css"

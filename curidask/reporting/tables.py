@@ -6,7 +6,7 @@ import html
 from pathlib import Path
 from typing import Any
 
-from curidask.keywords import keywords
+from curidask.core.keywords import keywords
 from curidask.reporting.passed_on import check_passed_on, latex_keywords
 from curidask.reporting.reportables import Reportable, file_link
 

@@ -12,25 +12,25 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+from curidask.core.artifact_names import manifest_name, stem_of
 from curidask.errors import (
     ArtifactDamagedError,
     ArtifactMissingError,
     CacheError,
 )
-from curidask.store import bringing
+from curidask.store import checkout as checkouts
+from curidask.store.backends.base import ObjectStore, open_objects
+from curidask.store.backends.disk_errors import is_refused
+from curidask.store.backends.keys import common_beginning
 from curidask.store.catalog import FEW, Catalog
-from curidask.store.disk_errors import is_refused
+from curidask.store.disk_cache.near import NearCache, NearSettings, near_cache
 from curidask.store.integrity import Verify, checked_verify
-from curidask.store.keys import common_beginning
 from curidask.store.lineage import Lineage
-from curidask.store.manifests import FileEntry, Manifest
-from curidask.store.names import manifest_name, stem_of
-from curidask.store.near import NearCache, NearSettings, near_cache
-from curidask.store.objects import ObjectStore, open_objects
+from curidask.store.manifest import FileEntry, Manifest
 from curidask.store.payload import Checkout, Prepared, hash_moves, prepare, same_form, with_digests
 from curidask.store.privacy import is_private
 from curidask.store.signing import Keyring
-from curidask.store.workspaces import Workspace, Workspaces
+from curidask.store.workspace import Workspace, Workspaces
 
 READ_ATTEMPTS = 3
 
@@ -333,7 +333,7 @@ class ArtifactStore:
         names: list[str] = []
         if seen is not None:
             try:
-                names = list(bringing.all_files(self.catalog.parse(stem, seen)))
+                names = list(checkouts.all_files(self.catalog.parse(stem, seen)))
             except ArtifactMissingError:
                 names = self._objects_of(stem)
         self.objects.remove([manifest_name(stem)])
@@ -372,8 +372,8 @@ class ArtifactStore:
     def restore_tracked(self, manifest: Manifest) -> dict[str, Path]:
         """See `Store.restore_tracked`."""
         if self._folder is not None:
-            return bringing.tracked_in_place(self.objects, self._folder, manifest, self.verify)
-        return bringing.tracked_through_near(self.objects, self._near(), manifest, self.verify)[0]
+            return checkouts.tracked_in_place(self.objects, self._folder, manifest, self.verify)
+        return checkouts.tracked_through_near(self.objects, self._near(), manifest, self.verify)[0]
 
     def _examine(self, stem: str) -> tuple[bytes | None, Manifest | None]:
         """The manifest's bytes as they are, and the manifest when the artifact is whole."""
@@ -389,14 +389,14 @@ class ArtifactStore:
     def _check_in_store(self, manifest: Manifest, verify: Verify) -> None:
         # A good copy in the near cache says nothing about the store's own.
         if self._folder is None:
-            bringing.check_in_store(self.objects, manifest, verify)
+            checkouts.check_in_store(self.objects, manifest, verify)
         else:
-            bringing.in_place(self.objects, self._folder, manifest, verify)
+            checkouts.in_place(self.objects, self._folder, manifest, verify)
 
     def _bring(self, manifest: Manifest, verify: Verify) -> Checkout:
         if self._folder is None:
-            return bringing.through_near(self.objects, self._near(), manifest, verify)
-        return bringing.in_place(self.objects, self._folder, manifest, verify)
+            return checkouts.through_near(self.objects, self._near(), manifest, verify)
+        return checkouts.in_place(self.objects, self._folder, manifest, verify)
 
     def _near(self) -> NearCache:
         return near_cache(self.near) if isinstance(self.near, Path) else (self.near or NearSettings()).open()

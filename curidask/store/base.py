@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from curidask.errors import CacheError
+from curidask.store.backends.base import ObjectStore
 from curidask.store.lineage import Lineage
-from curidask.store.manifests import FileEntry, Manifest
-from curidask.store.objects import ObjectStore
+from curidask.store.manifest import FileEntry, Manifest
 from curidask.store.payload import Checkout
-from curidask.store.workspaces import Workspace
+from curidask.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from curidask.store.artifacts import ArtifactStore

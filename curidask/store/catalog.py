@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
+from curidask.core.artifact_names import KEY_DIGITS, manifest_name
 from curidask.errors import (
     ArtifactDamagedError,
     ArtifactMissingError,
@@ -14,12 +15,11 @@ from curidask.errors import (
     ObjectMissingError,
     ObjectUnreadableError,
 )
-from curidask.store.entries import Entry
-from curidask.store.keys import common_beginning
+from curidask.store.backends.base import ObjectStore
+from curidask.store.backends.entries import Entry
+from curidask.store.backends.keys import common_beginning
 from curidask.store.lineage import UNKNOWN, Lineage, LineageIndex, Row
-from curidask.store.manifests import Manifest
-from curidask.store.names import KEY_DIGITS, manifest_name
-from curidask.store.objects import ObjectStore
+from curidask.store.manifest import Manifest
 from curidask.store.payload import whole_stems
 from curidask.store.signing import Keyring
 

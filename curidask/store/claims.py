@@ -17,10 +17,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 
 from curidask.errors import CacheError, ObjectMissingError
-from curidask.store.local import LocalObjects
-from curidask.store.objects import ObjectStore
+from curidask.store.backends.base import ObjectStore
+from curidask.store.backends.local import LocalObjects
+from curidask.store.lease_renewal import Renewed, renewer
 from curidask.store.processes import is_running, own_birth, place
-from curidask.store.renewing import Renewed, renewer
 from curidask.store.untrusted import is_pid, is_seconds, is_text, parse_object, printable
 
 PREFIX = ".claim-"

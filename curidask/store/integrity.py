@@ -8,10 +8,10 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Literal, TypeVar
 
+from curidask.core.artifact_names import stem_of
 from curidask.errors import ArtifactDamagedError, ConfigurationError, ObjectMissingError, ObjectUnreadableError
-from curidask.store.entries import Stored
-from curidask.store.manifests import FileEntry
-from curidask.store.names import stem_of
+from curidask.store.backends.entries import Stored
+from curidask.store.manifest import FileEntry
 from curidask.store.untrusted import open_file
 
 T = TypeVar("T")

@@ -14,10 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from curidask.core.artifact_names import LINEAGE, safe_part
 from curidask.errors import CacheError
-from curidask.store.manifests import Manifest
-from curidask.store.names import LINEAGE, safe_part
-from curidask.store.objects import ObjectStore
+from curidask.store.backends.base import ObjectStore
+from curidask.store.manifest import Manifest
 from curidask.store.untrusted import LARGE_BYTES, is_text, parse_object
 
 SHORT = 16

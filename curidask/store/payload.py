@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from curidask.core.artifact_names import LAYOUT_SUFFIX, MANIFEST_SUFFIX, check_object_name, manifest_name, stem_of
 from curidask.errors import CacheError
-from curidask.store.entries import Entry, Stored
+from curidask.store.backends.entries import Entry, Stored
+from curidask.store.backends.folder_layout import Layout, is_executable
+from curidask.store.backends.transfer import files_in, local_errors
 from curidask.store.integrity import hash_file
-from curidask.store.layout import Layout, is_executable
-from curidask.store.manifests import FileEntry, Manifest
-from curidask.store.names import LAYOUT_SUFFIX, MANIFEST_SUFFIX, check_object_name, manifest_name, stem_of
-from curidask.store.transfers import files_in, local_errors
-from curidask.store.workspaces import Workspace
+from curidask.store.manifest import FileEntry, Manifest
+from curidask.store.workspace import Workspace
 
 PLACEHOLDER = ".empty"
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from curidask.errors import ArtifactDamagedError, ConfigurationError
-from curidask.store.manifests import split_signature, with_signature
+from curidask.store.manifest import split_signature, with_signature
 
 VARIABLE = "CURIDASK_CACHE_KEY"
 MIN_CHARACTERS = 16

@@ -25,14 +25,14 @@ from typing import Any, TypeVar
 
 from curidask.errors import ArtifactMissingError, CacheError
 from curidask.store.artifacts import KEEP_IT, ONLY_READ, ArtifactStore
-from curidask.store.disk_errors import is_refused
-from curidask.store.failures import AGAIN, in_short, is_gone
+from curidask.store.backends.base import ObjectStore
+from curidask.store.backends.disk_errors import is_refused
+from curidask.store.backends.errors import AGAIN, in_short, is_gone
+from curidask.store.copy import copy_artifact
 from curidask.store.lineage import Lineage
-from curidask.store.manifests import FileEntry, Manifest
-from curidask.store.objects import ObjectStore
+from curidask.store.manifest import FileEntry, Manifest
 from curidask.store.payload import Checkout, Prepared, duplicate, prepare, same_form
-from curidask.store.transfer import copy_artifact
-from curidask.store.workspaces import Workspace, copying
+from curidask.store.workspace import Workspace, copying
 
 PAUSE_SECONDS = 60.0
 """How long a tier that failed is left alone."""

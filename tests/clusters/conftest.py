@@ -157,7 +157,7 @@ class Hosts:
 
 DIGESTS = """
 import hashlib, json, sys
-from curidask.store.objects import open_objects
+from curidask.store.backends.base import open_objects
 store = open_objects(sys.argv[1])
 names = [name for name in store.list() if not name.endswith("_metadata.json")]
 print(json.dumps({name: hashlib.sha256(data).hexdigest() for name, data in store.read_many(names).items()}))

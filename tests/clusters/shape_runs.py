@@ -17,7 +17,7 @@ import curidask as cf
 from curidask.clusters.local import local
 from curidask.errors import RunFailedError
 from curidask.experiment import run_experiment
-from curidask.reported import ReportCollector  # noqa: F401  # loaded before a project has files of any names
+from curidask.runs.reportables import ReportCollector  # noqa: F401  # loaded before a project has files of any names
 
 
 def observe(project: Path, experiment: str, cache: Path, where: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import curidask
-from curidask.clusters.checks import cache_id, require_cache
+from curidask.clusters.preflight import cache_id, require_cache
 from curidask.errors import CacheError
 from curidask.store.artifacts import ArtifactStore
 from tests.clusters.conftest import Address, Hosts, counted

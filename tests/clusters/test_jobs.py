@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from curidask.clusters.lifetime import lifetime_arguments, walltime_seconds
 from curidask.clusters.settings import read_settings
-from curidask.clusters.walltime import lifetime_arguments, walltime_seconds
 from curidask.errors import ConfigurationError
-from curidask.executors.base import Job
-from curidask.executors.remaining import ENDS_AT, Lifetime, lifetime_of
+from curidask.execution.base import Job
+from curidask.execution.process.remaining_time import ENDS_AT, Lifetime, lifetime_of
 from tests.clusters.conftest import SLURM_CLUSTER, Address, counted, payload
 from tests.conftest import Project
 from tests.processes import wait_for
@@ -116,7 +116,7 @@ def test_no_stage_starts_where_too_little_time_is_left(project: Project, calls: 
 
 
 def job(declared: float | None, expected: float = 0.0) -> Job:
-    from curidask.stage_options import StageOptions
+    from curidask.core.options import StageOptions
 
     class Spec:
         name = "fit"

@@ -12,14 +12,14 @@ from types import ModuleType
 
 import pytest
 
-from curidask.clusters.security import check_plain, is_loopback
+from curidask.clusters.tls import check_plain, is_loopback
 from curidask.clusters.versions import Installation, compare, this_process
 from curidask.errors import ConfigurationError
-from curidask.executors import project_imports
-from curidask.executors.gate import Gate
-from curidask.executors.imports import scan
-from curidask.executors.left_out import what_to_do
-from curidask.executors.project_files import Place, ProjectFiles, enter, moved
+from curidask.execution.dask.code_lock import Gate
+from curidask.execution.project import importer
+from curidask.execution.project.imports import scan
+from curidask.execution.project.left_out import what_to_do
+from curidask.execution.project.project_files import Place, ProjectFiles, enter, moved
 from tests.conftest import Project
 
 
@@ -111,7 +111,7 @@ def test_the_same_difference_of_many_is_told_once_and_errors_first() -> None:
 def _no_project() -> Iterator[None]:
     """Leave what the test enters."""
     yield
-    project_imports.leave()
+    importer.leave()
 
 
 @pytest.mark.usefixtures("_no_project")
@@ -134,7 +134,7 @@ def test_files_to_ship(project: Project, monkeypatch: pytest.MonkeyPatch) -> Non
     for pattern in ("nothing/*", "/etc/hostname", "../*"):
         with pytest.raises(ConfigurationError):
             shipped(pattern)
-    monkeypatch.setattr("curidask.executors.project_files.SHIP_BYTES", 10)
+    monkeypatch.setattr("curidask.execution.project.project_files.SHIP_BYTES", 10)
     with pytest.raises(ConfigurationError):
         shipped("project/*")
 
@@ -182,7 +182,7 @@ def test_a_module_beside_the_project_does_not_travel_and_that_is_told(
         importlib.import_module("above")
     assert "outside of the project's folder" in what_to_do(caught.value)
     assert "outside of the project's folder" in what_to_do(ModuleNotFoundError(name="later"))
-    project_imports.leave()
+    importer.leave()
     assert [path.name for path in scratch.rglob("*") if path.is_file()] == ["above.py"]
     assert "shared" not in "".join(sys.path)
 

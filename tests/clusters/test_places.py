@@ -188,7 +188,7 @@ def test_names_addresses_clients_and_clusters_from_python(
 ) -> None:
     from distributed import Client, LocalCluster
 
-    from curidask.clusters.security import find_tls
+    from curidask.clusters.tls import find_tls
 
     monkeypatch.setenv("XDG_CONFIG_HOME", shared_address.env["XDG_CONFIG_HOME"])
     in_project.write("curidask.toml", f'[cluster.lab]\nkind = "address"\naddress = "{shared_address.url}"')

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from curidask.clusters.opening import find
+from curidask.clusters.registry import find
 from curidask.clusters.settings import read_settings
-from curidask.config import load_config
 from curidask.errors import ConfigurationError
+from curidask.session.config import load_config
 from tests.conftest import Project
 
 SLURM = {"kind": "slurm", "queue": "debug"}

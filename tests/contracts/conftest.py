@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from curidask.core.artifact_names import ArtifactName, files_stem
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifests import Manifest
-from curidask.store.names import ArtifactName, files_stem
-from curidask.store.objects import ObjectStore, open_objects
+from curidask.store.backends.base import ObjectStore, open_objects
+from curidask.store.manifest import Manifest
 
 PLACES = ["folder", "memory", "s3-fsspec", "s3-obstore"]
 

@@ -15,6 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curidask.core.artifact_names import ArtifactName, manifest_name, original_part, payload_name, safe_part, stem_of
+from curidask.core.json_text import NotJsonError
 from curidask.errors import (
     ArtifactDamagedError,
     ArtifactMissingError,
@@ -23,9 +25,7 @@ from curidask.errors import (
     UnsafeNameError,
 )
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.jsontext import NotJsonError
-from curidask.store.manifests import FileEntry, Manifest
-from curidask.store.names import ArtifactName, manifest_name, original_part, payload_name, safe_part, stem_of
+from curidask.store.manifest import FileEntry, Manifest
 from tests.contracts.conftest import marker_of
 from tests.processes import race
 
@@ -410,7 +410,7 @@ import sys
 from pathlib import Path
 from curidask.errors import ArtifactMissingError
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifests import Manifest
+from curidask.store.manifest import Manifest
 root, seal, me = sys.argv[1:]
 store = ArtifactStore.open(root)
 print("ready", flush=True)

@@ -47,12 +47,12 @@ from curidask.caching import (
     RawJupyterNotebookCacher,
     pickling,
 )
+from curidask.core.artifact_names import manifest_name
+from curidask.core.json_text import NotJsonError
 from curidask.errors import ArtifactMissingError, CacheError, UnknownKeywordError, UnsafeNameError
 from curidask.params import ExperimentParameters
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.jsontext import NotJsonError
-from curidask.store.manifests import Manifest
-from curidask.store.names import manifest_name
+from curidask.store.manifest import Manifest
 from tests.contracts.conftest import PLACES
 from tests.processes import race
 

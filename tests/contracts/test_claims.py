@@ -19,9 +19,10 @@ import pytest
 
 import curidask as cf
 from curidask.errors import CacheError
-from curidask.store import exclusive, renewing
+from curidask.store import lease_renewal
+from curidask.store.backends import conditional_put
+from curidask.store.backends.base import ObjectStore, open_objects
 from curidask.store.claims import Claim, ClaimLostSignal, Claims, Held, Owner, claim_name
-from curidask.store.objects import ObjectStore, open_objects
 from curidask.store.processes import birth, is_running
 from tests.conftest import TABLE, Project
 
@@ -144,13 +145,13 @@ def test_a_claim_is_renewed_while_it_is_held_and_not_after(objects: ObjectStore)
 @pytest.fixture
 def sleep(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Has this machine, for what its clock says, slept for some seconds."""
-    now, slept = renewing.now, 0.0
+    now, slept = lease_renewal.now, 0.0
 
     def add(seconds: float) -> None:
         nonlocal slept
         slept += seconds
 
-    monkeypatch.setattr(renewing, "now", lambda: now() + slept)
+    monkeypatch.setattr(lease_renewal, "now", lambda: now() + slept)
     return add
 
 
@@ -268,12 +269,12 @@ def test_a_folder_whose_links_fail_otherwise_has_no_claims_and_the_right_results
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "link", refuse)
-    exclusive.forget()
+    conditional_put.forget()
     assert cf.run_experiment("demo", parallel=0, report=False) == TABLE
     warnings = in_project.last_run()["warnings"]
     assert sum("does not create objects exclusively" in text for text in warnings) == 1
     assert open_objects(in_project.cache).list(".claim") == []
-    exclusive.forget()
+    conditional_put.forget()
 
 
 def test_a_place_that_fails_says_so(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from curidask.core.artifact_names import manifest_name
 from curidask.errors import ArtifactDamagedError, ArtifactMissingError, CacheError
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifests import FileEntry, Manifest
-from curidask.store.names import manifest_name
+from curidask.store.copy import Result, copy_artifact, copy_artifacts
+from curidask.store.manifest import FileEntry, Manifest
 from curidask.store.tiers import Tier, TieredStore
-from curidask.store.transfer import Result, copy_artifact, copy_artifacts
 from tests.contracts.conftest import make_manifest, marker_of, read_checkout
 
 FILES = {".txt": b"one", "_two.txt": b"two", "_folder/deep/three": b"3" * 3000}

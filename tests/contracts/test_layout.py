@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 import curidask as cf
+from curidask.core.artifact_names import payload_name
 from curidask.errors import UnsafeNameError
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.layout import Layout, lay_out, layout_of
-from curidask.store.manifests import Manifest
-from curidask.store.names import payload_name
+from curidask.store.backends.folder_layout import Layout, lay_out, layout_of
+from curidask.store.copy import copy_artifact
+from curidask.store.manifest import Manifest
 from curidask.store.tiers import Tier, TieredStore
-from curidask.store.transfer import copy_artifact
 from tests.contracts.conftest import make_manifest, marker_of
 
 SCRIPT = "#!/bin/sh\necho hello\n"

@@ -21,12 +21,12 @@ from typing import Any
 import pytest
 
 from curidask.errors import ArtifactDamagedError, CacheError, ConfigurationError, ObjectMissingError
-from curidask.store import nearfiles
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.entries import Stored
-from curidask.store.manifests import FileEntry, Manifest
-from curidask.store.near import NearCache, NearSettings, Pin, near_cache
-from curidask.store.objects import open_objects
+from curidask.store.backends.base import open_objects
+from curidask.store.backends.entries import Stored
+from curidask.store.disk_cache import near_files
+from curidask.store.disk_cache.near import NearCache, NearSettings, Pin, near_cache
+from curidask.store.manifest import FileEntry, Manifest
 
 Make = Callable[..., Manifest]
 Commit = Callable[..., Manifest]
@@ -111,7 +111,7 @@ def test_two_stores_share_content(tmp_path: Path, manifest_of: Make, commit: Com
 
 def test_damaged_content_is_dropped_and_fetched_again(near: NearCache, source: Source) -> None:
     pin = bring(near, source, "a", b"good")
-    content = Path(nearfiles.content_path(near.folder, hashlib.sha256(b"good").hexdigest()))
+    content = Path(near_files.content_path(near.folder, hashlib.sha256(b"good").hexdigest()))
     content.chmod(0o600)
     for damage in (b"evil", b"", b"longer than it was"):
         content.write_bytes(damage)
@@ -165,7 +165,7 @@ def test_the_least_recently_used_goes_first(near: NearCache, source: Source) -> 
         with near.using():
             bring(near, source, f"f{number}", data[number])
         age = time.time() - 1000 + number
-        os.utime(nearfiles.content_path(near.folder, hashlib.sha256(data[number]).hexdigest()), (age, age))
+        os.utime(near_files.content_path(near.folder, hashlib.sha256(data[number]).hexdigest()), (age, age))
     with near.using():
         bring(near, source, "f0", data[0])  # used again
     for number in range(10, 15):
@@ -242,11 +242,11 @@ def test_a_full_disk_makes_room_once(near: NearCache, source: Source) -> None:
 
 
 def test_the_limit_is_a_share_of_the_free_disk_unless_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 0 < nearfiles.default_limit(str(tmp_path / "not" / "there")) <= nearfiles.MAX_LIMIT
+    assert 0 < near_files.default_limit(str(tmp_path / "not" / "there")) <= near_files.MAX_LIMIT
     monkeypatch.delenv("CURIDASK_NEAR_CACHE")
     settings = NearSettings(str(tmp_path / "mine"), 5)
     assert (settings.open().folder, settings.open().limit_bytes) == (str(tmp_path / "mine"), 5)
-    assert NearSettings().open().folder == nearfiles.default_folder()
+    assert NearSettings().open().folder == near_files.default_folder()
     monkeypatch.setenv("CURIDASK_NEAR_CACHE", str(tmp_path / "here"))
     monkeypatch.setenv("CURIDASK_NEAR_CACHE_SIZE", "2 MB")
     there = pickle.loads(pickle.dumps(settings)).open()
@@ -279,10 +279,10 @@ def test_a_place_for_everybody_gets_a_folder_for_each(tmp_path: Path) -> None:
     def found(mode: int, owner: int) -> os.stat_result:
         return os.stat_result((0o040000 | mode, 1, 1, 1, owner, 0, 0, 0, 0, 0))
 
-    assert nearfiles._is_for_everybody(found(0o1777, 0))  # /scratch, /tmp
-    assert not nearfiles._is_for_everybody(found(0o0777, 0))
-    assert not nearfiles._is_for_everybody(found(0o1777, 1000))
-    assert not nearfiles._is_for_everybody(found(0o0755, 0))
+    assert near_files._is_for_everybody(found(0o1777, 0))  # /scratch, /tmp
+    assert not near_files._is_for_everybody(found(0o0777, 0))
+    assert not near_files._is_for_everybody(found(0o1777, 1000))
+    assert not near_files._is_for_everybody(found(0o0755, 0))
 
 
 def test_a_folder_that_cannot_be_made_says_what_to_set(tmp_path: Path, source: Source) -> None:
@@ -296,9 +296,9 @@ def test_a_folder_that_cannot_be_made_says_what_to_set(tmp_path: Path, source: S
 FETCHER = """
 import os, sys, time, hashlib
 from pathlib import Path
-from curidask.store.entries import Stored
-from curidask.store.manifests import FileEntry
-from curidask.store.near import near_cache
+from curidask.store.backends.entries import Stored
+from curidask.store.manifest import FileEntry
+from curidask.store.disk_cache.near import near_cache
 folder, counts, seconds, names = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), sys.argv[4].split(",")
 
 def fetch(name, path, size_bytes):
@@ -400,7 +400,7 @@ def test_a_process_that_hangs_is_not_waited_for(fetchers: Fetchers, source: Sour
     (first,) = fetchers.start(1, ["file"], 60)
     until(lambda: any((fetchers.near / "parts").iterdir()))
     first.send_signal(signal.SIGSTOP)
-    monkeypatch.setattr(nearfiles, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(near_files, "PATIENCE_SECONDS", 0.5)
     near = NearCache(str(fetchers.near), 10**6)
     assert Path(bring(near, source, "file", b"file" * 50).folder, "file").read_bytes() == b"file" * 50
     first.send_signal(signal.SIGCONT)

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from curidask.cli.cache import cache_group
+from curidask.cli.cache.commands import cache_group
 from curidask.errors import ConfigurationError
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.collecting import Policy, collect, plan_gc
-from curidask.store.inventory import take_inventory
-from curidask.store.leftovers import find_leftovers
-from curidask.store.manifests import Manifest
-from curidask.store.nesting import inner_caches, outer_cache
-from curidask.store.opening import open_tiers
+from curidask.store.copy import copy_artifact
+from curidask.store.factory import open_tiers
+from curidask.store.maintenance.gc import Policy, collect, plan_gc
+from curidask.store.maintenance.inventory import take_inventory
+from curidask.store.maintenance.nesting import inner_caches, outer_cache
+from curidask.store.maintenance.orphans import find_leftovers
+from curidask.store.maintenance.usage import RunUse, Uses
+from curidask.store.maintenance.verify import check_place
+from curidask.store.manifest import Manifest
 from curidask.store.signing import Keyring
-from curidask.store.transfer import copy_artifact
-from curidask.store.usage import RunUse, Uses
-from curidask.store.verifying import check_place
 from tests.contracts.conftest import make_manifest
 
 OLD = "2020-01-01T00:00:00+00:00"

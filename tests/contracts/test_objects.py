@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curidask.errors import CacheError, ObjectMissingError, UnsafeNameError
-from curidask.store.local import LocalObjects
-from curidask.store.objects import ObjectStore, Stored, open_objects
+from curidask.store.backends.base import ObjectStore, Stored, open_objects
+from curidask.store.backends.local import LocalObjects
 
 
 def test_an_empty_place_has_nothing_and_is_not_made_by_looking(objects: ObjectStore) -> None:
@@ -328,7 +328,7 @@ def test_a_name_that_is_too_long_says_so(tmp_path: Path) -> None:
 LIMITED = """
 import resource, signal, sys
 from curidask.errors import CacheError
-from curidask.store.objects import open_objects
+from curidask.store.backends.base import open_objects
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 objects = open_objects(sys.argv[1])
 objects.write("small", b"before")
@@ -366,7 +366,7 @@ def test_a_link_is_not_needed_for_exclusive_creation(tmp_path: Path, monkeypatch
 
 COUNTING = """
 import sys
-from curidask.store.objects import open_objects
+from curidask.store.backends.base import open_objects
 objects = open_objects(sys.argv[1])
 for _ in range(200):
     with objects.lock():
@@ -393,7 +393,7 @@ def test_an_unknown_protocol_says_what_is_known() -> None:
 MISSING = """
 import sys
 from curidask.errors import CacheError
-from curidask.store.objects import open_objects
+from curidask.store.backends.base import open_objects
 sys.modules[sys.argv[1]] = None  # as if it were not installed
 try:
     open_objects("s3://bucket/path", client=sys.argv[2])

@@ -13,7 +13,7 @@ import pytest
 import curidask as cf
 from curidask.caching import JsonCacher, PickleCacher
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifests import Manifest
+from curidask.store.manifest import Manifest
 from tests.conftest import DEMO, Project
 from tests.faults.test_sharing import calls_of, read_until, team
 from tests.processes import wait_for

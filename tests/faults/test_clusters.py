@@ -15,7 +15,7 @@ import pytest
 import curidask as cf
 from curidask.clusters.certificates import security_of_a_run
 from curidask.clusters.local import local
-from curidask.executors import silence
+from curidask.execution.dask import silent_workers
 from tests.conftest import Project
 from tests.processes import wait_for
 
@@ -113,7 +113,7 @@ def test_what_waits_on_a_worker_that_is_stopped_goes_to_others(
     in_project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_project.write("experiments/queued.py", QUEUED)
-    monkeypatch.setattr(silence, "SILENT_SECONDS", 2.0)
+    monkeypatch.setattr(silent_workers, "SILENT_SECONDS", 2.0)
     calls = in_project.root / "calls"
 
     def begun() -> list[list[str]]:
@@ -164,4 +164,4 @@ class Worker:
     ("executing", "nthreads", "left"), [("b", 1, "dca"), ("", 1, "cb"), ("", 2, ""), ("a", 2, "c"), ("ab", 2, "dc")]
 )
 def test_what_a_silent_worker_may_have_begun_stays_with_it(executing: str, nthreads: int, left: str) -> None:
-    assert "".join(task.key for task in silence._in_line(Worker(executing, nthreads))) == left
+    assert "".join(task.key for task in silent_workers._in_line(Worker(executing, nthreads))) == left

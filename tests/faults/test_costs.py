@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 import curidask as cf
-from curidask.graph import Graph
-from curidask.listening import Listener
-from curidask.planner import Action, Plan
+from curidask.core.graph import Graph
+from curidask.core.planner import Action, Plan
+from curidask.session.events import Listener
 from curidask.store.artifacts import ArtifactStore
+from curidask.store.backends.base import open_objects
 from curidask.store.claims import Claims
 from curidask.store.lineage import Lineage, LineageIndex
-from curidask.store.manifests import FileEntry, Manifest
-from curidask.store.objects import open_objects
+from curidask.store.manifest import FileEntry, Manifest
 from tests.conftest import Project, clean_environment
 from tests.contracts.conftest import make_manifest
 from tests.faults.test_object_stores import CLIENTS, read_artifact, write_artifact

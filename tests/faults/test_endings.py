@@ -17,17 +17,18 @@ from typing import Any, NoReturn
 import pytest
 
 import curidask as cf
-from curidask import cli, history
-from curidask.at_exit import close_abandoned
+from curidask import cli
 from curidask.clusters.fork_server import METHOD
-from curidask.run_cache import RunCache
+from curidask.runs import record as run_records
+from curidask.session.at_exit import close_abandoned
+from curidask.session.cache import RunCache
 from tests.conftest import Project
 from tests.processes import wait_for
 
 
 # --- references ------------------------------------------------------------------------------------------------------
 def reserve(runs: str) -> tuple[int, str]:
-    return history.new_reference("demo", Path(runs), reserve=True)
+    return run_records.new_reference("demo", Path(runs), reserve=True)
 
 
 def test_64_processes_get_64_references(tmp_path: Path) -> None:
@@ -38,7 +39,7 @@ def test_64_processes_get_64_references(tmp_path: Path) -> None:
 
 
 def test_without_locks_references_differ_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curidask.store.locks.fcntl", None)
+    monkeypatch.setattr("curidask.store.backends.locks.fcntl", None)
     with multiprocessing.get_context("fork").Pool(16) as pool:
         found = pool.map(reserve, [str(tmp_path / "runs")] * 64, chunksize=1)
     assert len({reference for _, reference in found}) == 64

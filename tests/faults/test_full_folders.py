@@ -13,11 +13,11 @@ import pytest
 
 import curidask as cf
 from curidask.caching import Cacheable
-from curidask.config import Config
 from curidask.errors import CacheError
-from curidask.executors.describe import describe_error
-from curidask.store import disk_errors
-from curidask.store.workspaces import Workspace
+from curidask.execution.tracebacks import describe_error
+from curidask.session.config import Config
+from curidask.store.backends import disk_errors
+from curidask.store.workspace import Workspace
 
 FULL = "No space left on device"
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from curidask.store import usage
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.collecting import Collected, Policy, collect, plan_gc
-from curidask.store.inventory import take_inventory
-from curidask.store.usage import GC, Removal, RunUse, Uses
+from curidask.store.maintenance import usage
+from curidask.store.maintenance.gc import Collected, Policy, collect, plan_gc
+from curidask.store.maintenance.inventory import take_inventory
+from curidask.store.maintenance.usage import GC, Removal, RunUse, Uses
 from tests.conftest import clean_environment
 from tests.contracts.conftest import make_manifest
 
@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import curidask as cf
 from curidask.caching import JsonCacher
-from curidask.planner import Action
+from curidask.core.planner import Action
 
 cache, folder, processes, rounds, sets = sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from curidask.store.objects import open_objects
+from curidask.store.backends.base import open_objects
 from tests.conftest import clean_environment
 
 KILLS = {"folder": 176, "s3": 24}
@@ -20,13 +20,13 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil, curidask as cf, curidask.manager, curidask.store.near, curidask.store.exclusive
+import psutil, curidask as cf, curidask.manager, curidask.store.disk_cache.near, curidask.store.backends.conditional_put
 from curidask.caching import JsonCacher, PickleCacher
-from curidask.config import load_config
+from curidask.session.config import load_config
 
 cache, folder, kills = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 if "://" in cache:
-    import obstore, curidask.store.obstore_objects
+    import obstore, curidask.store.backends.obstore
 OURS = os.path.dirname(cf.__file__)
 AT_ONCE = 4
 config = load_config(folder)

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from curidask.store.objects import open_objects
-from curidask.store.storage_options import StorageOptions
+from curidask.store.backends.base import open_objects
+from curidask.store.backends.options import StorageOptions
 from tests.careless_s3 import CarelessS3, Way
 from tests.conftest import DEMO, Project
 from tests.processes import wait_for

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from curidask.errors import ArtifactDamagedError, ArtifactMissingError, CacheError, ObjectMissingError
-from curidask.store import exclusive
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifests import Manifest
-from curidask.store.objects import ObjectStore, Stored, open_objects
+from curidask.store.backends import conditional_put
+from curidask.store.backends.base import ObjectStore, Stored, open_objects
+from curidask.store.manifest import Manifest
 from tests.careless_s3 import CarelessS3, Way
 from tests.contracts.conftest import make_manifest
 from tests.faulty import CountingObjects, FaultyObjects
@@ -207,12 +207,12 @@ def test_a_changed_body_is_not_taken_for_a_condition_that_was_not_kept(
 
 def test_what_was_found_out_is_remembered_for_others(client: str, s3_proxy: S3Proxy, s3: str) -> None:
     assert open_objects(s3).probe_exclusive() is True
-    exclusive.forget()  # as another process
+    conditional_put.forget()  # as another process
     s3_proxy.reset_counts()
     assert open_objects(s3).probe_exclusive() is True
     assert s3_proxy.counts == {"get": 1}
-    exclusive.forget()
-    open_objects(s3).write(exclusive.MARKER, b'{"exclusive": true, "checked": 1000}')
+    conditional_put.forget()
+    open_objects(s3).write(conditional_put.MARKER, b'{"exclusive": true, "checked": 1000}')
     assert open_objects(s3).probe_exclusive() is True
     assert s3_proxy.counts["put"] > 5  # too long ago
 
@@ -370,7 +370,7 @@ def test_a_server_that_is_killed_and_comes_back_costs_only_time(
 
 FORKED = """
 import multiprocessing, sys
-from curidask.store.objects import open_objects
+from curidask.store.backends.base import open_objects
 objects = open_objects(sys.argv[1])
 objects.write("parent", b"1")
 

@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 import pytest
 
 from curidask.errors import CacheError
+from curidask.session.claim_watcher import Free, Waiting
 from curidask.store import tiers
 from curidask.store.artifacts import ArtifactStore
+from curidask.store.backends.base import open_objects
 from curidask.store.base import without_place
 from curidask.store.claims import Claim, Claims
-from curidask.store.objects import open_objects
+from curidask.store.maintenance.usage import RunUse
 from curidask.store.tiers import Mode, Tier, TieredStore
-from curidask.store.usage import RunUse
-from curidask.waiting import Free, Waiting
 from tests.faulty import WrappedObjects
 
 T = TypeVar("T")

@@ -96,7 +96,7 @@ def test_interrupt_ends_soon_and_keeps_what_is_committed(
 
 FINALIZED = """
 import signal, time
-from curidask.cli.errors import guarded
+from curidask.cli.exit_codes import guarded
 
 class Future:
     def __del__(self):

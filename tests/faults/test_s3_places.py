@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from curidask.errors import CacheError
-from curidask.store.fsspec_objects import FsspecObjects
-from curidask.store.objects import ObjectStore, open_objects
+from curidask.store.backends.base import ObjectStore, open_objects
+from curidask.store.backends.fsspec import FsspecObjects
 from tests.strange_s3 import StrangeS3
 
 KEYS = {"key": "some-key", "secret": "some-secret", "region": "us-east-1"}

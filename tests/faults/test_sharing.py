@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 import curidask as cf
+from curidask.session.claim_watcher import Waiting
 from curidask.store.artifacts import ArtifactStore
+from curidask.store.backends.base import open_objects
 from curidask.store.claims import Claims, Held, claim_name
-from curidask.store.objects import open_objects
-from curidask.store.renewing import RENEWALS_A_LEASE
-from curidask.waiting import Waiting
+from curidask.store.lease_renewal import RENEWALS_A_LEASE
 from tests.conftest import DEMO, STARTED, TABLE, Project, clean_environment
 from tests.processes import wait_for
 
@@ -123,10 +123,10 @@ def work():
     manager.close()
 
 # What is imported here is not imported once a process.
-import psutil, curidask.manager, curidask.store.exclusive
-from curidask.config import load_config
+import psutil, curidask.manager, curidask.store.backends.conditional_put
+from curidask.session.config import load_config
 if "://" in cache:
-    import obstore, curidask.store.obstore_objects
+    import obstore, curidask.store.backends.obstore
 config = load_config(calls.parent)
 children = []
 for _ in range(processes):
@@ -197,7 +197,7 @@ def test_a_killed_run_is_replaced_by_the_one_that_waits(tmp_path: Path, parallel
 
 ELSEWHERE = """
 import sys
-from curidask.cli.experiment import main
+from curidask.cli.run import main
 from curidask.store import claims
 claims.place = lambda: "lab7/boot/pids"  # nobody here can look whether its processes are alive
 main()

@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 
 import curidask as cf
-from curidask.cli.experiment import main
+from curidask.cli.run import main
+from curidask.core.graph import Graph
 from curidask.errors import CacheError
-from curidask.executors.surroundings import ERR, LOG, OUT, WARNING, Spoken
-from curidask.graph import Graph
-from curidask.listening import EventBus, Listener
-from curidask.logs import log_file
-from curidask.progress import Progress
+from curidask.execution.process.context import ERR, LOG, OUT, WARNING, Spoken
+from curidask.session.events import EventBus, Listener
+from curidask.session.logging import log_file
+from curidask.session.progress import Progress
 from tests.conftest import Project
 
 EXPERIMENT = """
@@ -52,7 +52,7 @@ WITH_CHILDREN = EXPERIMENT.replace(
     assert subprocess.run(["echo", "1"], capture_output=True).stdout == b"1\\n"
     subprocess.run(["cat"], check=True)""",
 )
-COMMAND = "from curidask.cli.curidask import main; main()"
+COMMAND = "from curidask.cli.commands import main; main()"
 
 
 def run(
@@ -119,7 +119,7 @@ def test_commands_that_only_tell_fail_where_nothing_can_be_told(in_project: Proj
         script = "\n".join(
             [
                 "import os, sys",
-                "from curidask.cli.curidask import main",
+                "from curidask.cli.commands import main",
                 "def code(*words):",
                 "    child = os.fork()",
                 "    if not child:",
@@ -424,7 +424,9 @@ def test_values_that_cannot_be_shown_are_computed_and_recorded(in_project: Proje
     assert [task["status"] for task in record["tasks"]] == ["done"]
 
 
-@pytest.mark.parametrize("part", ["param_registry.add", "run_keeping.artifact_info", "history.loaded_packages"])
+@pytest.mark.parametrize(
+    "part", ["runs.param_registry.add", "runs.recorder.artifact_info", "runs.record.loaded_packages"]
+)
 def test_a_record_that_cannot_be_made(
     in_project: Project, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
@@ -436,7 +438,7 @@ def test_a_record_that_cannot_be_made(
     monkeypatch.setattr(f"curidask.{part}", broken)
     _, manager = cf.run_experiment("telling", parallel=0, mngr=True)
     assert sum("TypeError: no pen. The run goes on" in record.getMessage() for record in caplog.records) == 1
-    assert (manager.run_folder / "run.json").exists() == (part != "history.loaded_packages")
+    assert (manager.run_folder / "run.json").exists() == (part != "runs.record.loaded_packages")
 
 
 def test_reportables_that_cannot_be_kept(in_project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -446,7 +448,7 @@ def test_reportables_that_cannot_be_kept(in_project: Project, monkeypatch: pytes
     def refuse(path: Path, *_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("curidask.reported.ReportCollector._add_of_stage", refuse)
+    monkeypatch.setattr("curidask.runs.reportables.ReportCollector._add_of_stage", refuse)
     with pytest.warns(UserWarning, match="the keeping of what stages reported failed in ended.*No space left"):
         cf.run_experiment("telling", parallel=0)
     assert n_stored(in_project.root) == 1

@@ -12,7 +12,7 @@ import pytest
 import curidask as cf
 from curidask.caching import JsonCacher
 from curidask.errors import CacheError, ObjectMissingError, ObjectUnreadableError
-from curidask.store.objects import open_objects
+from curidask.store.backends.base import open_objects
 from tests.test_team_folders import make, opens, run  # noqa: F401
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import curidask as cf
 from curidask.errors import SelectionError
-from curidask.store.manifests import Manifest
+from curidask.store.manifest import Manifest
 from tests.conftest import Project
 
 EXPERIMENT = """

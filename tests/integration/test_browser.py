@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from curidask.executors.base import Reported
+from curidask.execution.base import Reported
 from curidask.reporting.report import write_report
 from curidask.reporting.server import ReportServer
 from tests.conftest import Project

@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from curidask.cli import curidask as command_line
+from curidask.cli import commands as command_line
+from curidask.core.artifact_names import manifest_name
 from curidask.store.artifacts import ArtifactStore
+from curidask.store.backends.base import open_objects
+from curidask.store.backends.conditional_put import forget
 from curidask.store.claims import Claims, claim_name
-from curidask.store.exclusive import forget
-from curidask.store.inventory import take_inventory
-from curidask.store.names import manifest_name
-from curidask.store.objects import open_objects
-from curidask.store.usage import RunUse
+from curidask.store.maintenance.inventory import take_inventory
+from curidask.store.maintenance.usage import RunUse
 from tests.careless_s3 import CarelessS3
 from tests.conftest import DEMO, Project
 from tests.s3server import S3Server, make_account
@@ -472,7 +472,7 @@ def test_gc_goes_on_past_what_it_may_not_remove(
     team: Project, curidask: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_old(team.cache)
-    monkeypatch.setattr("curidask.store.removing._may_remove", lambda path: "gather_table" not in path)
+    monkeypatch.setattr("curidask.store.maintenance.removal._may_remove", lambda path: "gather_table" not in path)
     done = curidask("cache", "gc", "--unused", "30d")
     assert done.code == 1
     assert done.out.count("stays: demo_") == 1

@@ -343,7 +343,7 @@ def test_code_that_cannot_be_read_is_told(project: Project, monkeypatch: pytest.
     def fails(*_: object) -> None:
         raise ZeroDivisionError("of ours")
 
-    monkeypatch.setattr("curidask.stage_code.code_of", fails)
+    monkeypatch.setattr("curidask.session.stage_code.code_of", fails)
     stage = cf.stage(None, ["x"])(lambda record: 1)
     with (
         cf.ArtifactManager("unread", cache=project.root / "cache") as manager,

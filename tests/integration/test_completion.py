@@ -218,7 +218,7 @@ def test_no_heavy_package_is_loaded(project: Project) -> None:
         "import sys, os\n"
         "asked = {'COMP_WORDS': 'experiment demo -n s', 'COMP_CWORD': '3'}\n"
         "os.environ |= {'_EXPERIMENT_COMPLETE': 'bash_complete', **asked}\n"
-        "from curidask.cli.experiment import main\n"
+        "from curidask.cli.run import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "print(*sorted({'numpy', 'pandas', 'dask', 'distributed', 'fsspec', 'experiments'} & set(sys.modules)), 'done')"

@@ -23,7 +23,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from curidask.clusters import SETTINGS, read_settings
-from curidask.config import load_config
+from curidask.session.config import load_config
 from tests.containers import REPOSITORY, Image, copied, read_image, read_model
 from tests.deploying import check_environment, known_to_dask, leaves, parse, tool
 

@@ -26,7 +26,7 @@ STORE = {"chrislusf/seaweedfs": Image(entrypoint=["weed"])}
 
 RESULTS = """
 import json, sys
-from curidask.store.objects import open_objects
+from curidask.store.backends.base import open_objects
 found = []
 for cache in sys.argv[1:]:
     store = open_objects(cache)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from curidask.run_status import read_status
+from curidask.runs.status import read_status
 from tests.conftest import DEMO, TABLE, Project
 from tests.processes import wait_for
 

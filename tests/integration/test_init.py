@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from curidask.config import Config, load_config
+from curidask.session.config import Config, load_config
 from tests.conftest import Project
 
 QUESTIONS = 7

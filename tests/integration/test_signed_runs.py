@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from curidask.executors.environment import Environment
+from curidask.core.artifact_names import manifest_name
+from curidask.execution.environment import Environment
 from curidask.manager import ArtifactManager
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifests import FileEntry, Manifest, split_signature, with_signature
-from curidask.store.names import manifest_name
-from curidask.store.objects import open_objects
+from curidask.store.backends.base import open_objects
+from curidask.store.manifest import FileEntry, Manifest, split_signature, with_signature
 from curidask.store.signing import VARIABLE, Keyring
 from tests.conftest import DEMO, TABLE, Project
 from tests.s3server import S3Server

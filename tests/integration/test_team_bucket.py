@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from curidask.store.objects import open_objects
+from curidask.store.backends.base import open_objects
 from tests.conftest import Project
 from tests.s3server import S3Server
 

@@ -15,13 +15,13 @@ from tests.parity.systems import System
 SHARED_IMPORTS = ["IPython.display", "matplotlib.pyplot", "pandas", "pyarrow.orc", "pyarrow.parquet"]
 THEIR_IMPORTS = ["curifactory", "curifactory.cli", *SHARED_IMPORTS]
 OUR_IMPORTS = [
-    "curidask.cli.experiment",
-    "curidask.executors.dask",
+    "curidask.cli.run",
+    "curidask.execution.dask.executor",
     "curidask.experiment_run",
-    "curidask.keeping",
-    "curidask.notebook",
-    "curidask.progress",
-    "curidask.reporting.layout",
+    "curidask.session.attachments",
+    "curidask.reporting.notebook",
+    "curidask.session.progress",
+    "curidask.reporting.graph_layout",
     "distributed",
     "igraph",
 ]

@@ -29,11 +29,26 @@ IMPORTED = [
         "pwd",
         "tomllib",
         "curidask.caching.loadable",
-        "curidask.notebook",
+        "curidask.reporting.notebook",
     ),
-    *("curidask.cli.curidask", "curidask.experiment_run", "curidask.keeping", "curidask.module_files"),
-    *("curidask.progress", "curidask.queries", "curidask.reporting.index", "curidask.reporting.layout"),
-    *("curidask.reporting.kept", "curidask.reporting.report", "curidask.store.collecting", "curidask.store.leftovers"),
+    *(
+        "curidask.cli.commands",
+        "curidask.experiment_run",
+        "curidask.session.attachments",
+        "curidask.session.module_files",
+    ),
+    *(
+        "curidask.session.progress",
+        "curidask.session.queries",
+        "curidask.reporting.index",
+        "curidask.reporting.graph_layout",
+    ),
+    *(
+        "curidask.reporting.kept",
+        "curidask.reporting.report",
+        "curidask.store.maintenance.gc",
+        "curidask.store.maintenance.orphans",
+    ),
 ]
 
 
@@ -43,7 +58,7 @@ def warmed() -> None:
 
     for name in IMPORTED:
         importlib.import_module(name)
-    from curidask.reporting.render import environment
+    from curidask.reporting.templating import environment
 
     for name in environment().list_templates(extensions=["html"]):
         environment().get_template(name)
@@ -122,7 +137,7 @@ def found_of(output: str) -> str:
 
 
 def tried(options: argparse.Namespace, kept: Path, templates: Path) -> tuple[list[dict[str, object]], int, int]:
-    from curidask.cli.curidask import main as command
+    from curidask.cli.commands import main as command
 
     failures: list[dict[str, object]] = []
     n_faults, number, n = 0, 0, 0

@@ -59,7 +59,7 @@ class BucketTrial(Trial):
         pid = os.fork()
         if not pid:
             try:
-                from curidask.store.objects import open_objects
+                from curidask.store.backends.base import open_objects
 
                 os.write(writing, json.dumps(ask(open_objects(f"{self.url}/{self._place}"))).encode())
             finally:

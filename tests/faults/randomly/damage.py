@@ -13,8 +13,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from curidask.core.artifact_names import FILES, MANIFEST_SUFFIX, stem_of
 from curidask.store.claims import Owner, claim_name
-from curidask.store.names import FILES, MANIFEST_SUFFIX, stem_of
 from tests.faults.randomly.odd_files import cleared, special
 
 SECRET = "what-nobody-else-may-see"

@@ -13,15 +13,18 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-from curidask import history
 from curidask.cli import streams
-from curidask.executors import stored, worker
-from curidask.store import artifacts, bringing, catalog, claims, integrity, local, near, untrusted
+from curidask.core.artifact_names import manifest_name
+from curidask.execution import artifact_io, task_runner
+from curidask.runs import record as run_records
+from curidask.store import artifacts, catalog, claims, integrity, untrusted
+from curidask.store import checkout as checkouts
+from curidask.store.backends import local
+from curidask.store.backends.local import LocalObjects
 from curidask.store.claims import Claim, Claims
-from curidask.store.local import LocalObjects
-from curidask.store.names import manifest_name
-from curidask.store.renewing import Renewer
-from curidask.store.workspaces import Workspaces
+from curidask.store.disk_cache import near
+from curidask.store.lease_renewal import Renewer
+from curidask.store.workspace import Workspaces
 
 MUTANTS: dict[str, Callable[[], None]] = {}
 
@@ -44,7 +47,7 @@ def nothing(*_: Any, **__: Any) -> None:
 # --- what is checked when something is read --------------------------------------------------------------------------
 @mutant
 def calls_are_not_compared() -> None:
-    put("check_one_call", nothing, stored, worker)
+    put("check_one_call", nothing, artifact_io, task_runner)
 
 
 @mutant
@@ -53,13 +56,13 @@ def digests_are_not_checked() -> None:
         usual(path, name, entry, "size")
 
     usual = integrity.check_file
-    put("check_file", sizes_only, integrity, bringing, near)
+    put("check_file", sizes_only, integrity, checkouts, near)
     put("difference", lambda *_: "", integrity)
 
 
 @mutant
 def nothing_is_checked() -> None:
-    put("check_file", nothing, integrity, bringing, near)
+    put("check_file", nothing, integrity, checkouts, near)
     put("difference", lambda *_: "", integrity)
 
 
@@ -88,7 +91,7 @@ def what_cannot_be_read_is_an_error() -> None:
 
 @mutant
 def what_a_loader_cannot_read_is_an_error() -> None:
-    put("_loaded", lambda store, source, cacher: cacher.load(), stored)
+    put("_loaded", lambda store, source, cacher: cacher.load(), artifact_io)
 
 
 @mutant
@@ -101,7 +104,7 @@ def json_is_parsed_as_it_comes() -> None:
 
 @mutant
 def names_control_the_terminal() -> None:
-    from curidask import terminal
+    from curidask.session import terminal
 
     put("_CONTROLS", untrusted.re.compile("(?!)"), untrusted)
     put("for_terminal", str, terminal)
@@ -153,7 +156,7 @@ def old_manifests_stay_while_payload_is_replaced() -> None:
 
 @mutant
 def part_of_a_call_is_kept() -> None:
-    put("_is_partly_there", lambda self: False, worker._Run)
+    put("_is_partly_there", lambda self: False, task_runner._Run)
 
 
 # --- claims, and what is left ----------------------------------------------------------------------------------------
@@ -214,16 +217,16 @@ def temporary_files_are_left() -> None:
 # --- what is only told -----------------------------------------------------------------------------------------------
 @mutant
 def streams_forgive_nothing() -> None:
-    from curidask.cli import errors
+    from curidask.cli import exit_codes
 
-    put("make_forgiving", nothing, streams, errors)
+    put("make_forgiving", nothing, streams, exit_codes)
 
 
 @mutant
 def runs_share_a_reference() -> None:
     def shared(name: str, runs: Any, *, reserve: bool) -> tuple[int, str]:
-        number, reference = history._next_reference(name, runs)
+        number, reference = run_records._next_reference(name, runs)
         (runs / reference).mkdir(parents=True, exist_ok=True)
         return number, reference
 
-    put("new_reference", shared, history)
+    put("new_reference", shared, run_records)

@@ -351,7 +351,7 @@ def open_streams(said: Path, output: str, errors: str) -> None:
 
 def shorten_leases() -> None:
     """Let claims of this process end soon, and have it wait no longer than that for somebody who hangs."""
-    from curidask.store import locks
+    from curidask.store.backends import locks
     from curidask.store.claims import Claims
 
     locks.LOCK_PATIENCE_SECONDS = LEASE_SECONDS

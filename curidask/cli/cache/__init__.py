@@ -1,0 +1,4 @@
+"""The commands ``curidask cache``.
+
+Public are `commands` and `common`.
+"""

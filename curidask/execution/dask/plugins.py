@@ -1,0 +1,167 @@
+"""What we add to dask's workers and nannies: resources by memory, ears for what stages say, and a look at the dead."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from distributed import NannyPlugin, SchedulerPlugin, WorkerPlugin
+from distributed.core import Status
+from tornado.ioloop import PeriodicCallback
+
+from curidask.clusters.base import leave_scratch
+from curidask.core.options import LIFETIME, MEMORY
+from curidask.execution.dask import silent_workers
+from curidask.execution.dask.guarded_plugins import Guarded
+from curidask.execution.process import monitor, postmortem, remaining_time
+from curidask.execution.process.crash_record import folder_of, sweep
+
+CHILD_UNIT = 1 if sys.platform == "darwin" else 1024
+"""Bytes in what the system counts the memory of children in."""
+
+
+class HostPlugin(Guarded, WorkerPlugin):  # type: ignore[misc]  # distributed has no types
+    """Makes a worker's process the host of our jobs, and lets it leave before its own job ends.
+
+    Parameters
+    ----------
+    level : int
+        From which level on log records go to the driver.
+    """
+
+    name = "curidask-host"
+    base = "WorkerPlugin"
+
+    def __init__(self, level: int) -> None:
+        self.level = level
+        self.folder: Path | None = None
+        self.driver = (socket.gethostname(), os.getpid())
+
+    async def setup(self, worker: Any) -> None:
+        """Give the worker the resource by which stages that name their memory find it, and listen to its process."""
+        limit = int(worker.memory_manager.memory_limit or 0)
+        lifetime = remaining_time.lifetime_of(_started_at(), worker.lifetime)
+        await _offer(worker, {MEMORY: limit or _whole_memory()} | _time_of(lifetime))
+        leave_scratch()
+        if (socket.gethostname(), os.getpid()) == self.driver:
+            return  # a worker in the driver's own process: what that prints is the driver's
+        folder = folder_of(worker.nanny or worker.address)
+        self.folder = None if worker.nanny else folder
+        sweep(folder)
+        monitor.set_up(folder, partial(worker.log_event, monitor.TOPIC), limit, self.level, worker.address)
+        remaining_time.set_up(lifetime)
+        if lifetime.ends_at:
+            # A worker process that its nanny has started again does not know how old its job is.
+            left = max(0.0, lifetime.ends_at - time.time())
+            worker.loop.call_later(left, worker.close_gracefully, reason="curidask-job-ends")
+
+    def teardown(self, worker: Any) -> None:
+        """Remove what nobody reads any more: without a nanny, nobody looks at what the process left."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _time_of(lifetime: remaining_time.Lifetime) -> dict[str, float]:
+    return {LIFETIME: lifetime.whole_seconds} if lifetime.ends_at else {}
+
+
+def _started_at() -> float:
+    import psutil
+
+    return float(psutil.Process().create_time())
+
+
+async def _offer(worker: Any, resources: dict[str, float]) -> None:
+    if resources.items() <= worker.state.total_resources.items():
+        return
+    await worker.set_resources(**resources)
+    # Race: a worker is known to the scheduler before it offers this, and what waits for it is looked at only when a
+    # worker comes or wakes up.
+    if worker.status == Status.running:
+        worker.status = Status.paused
+        worker.status = Status.running
+
+
+def _whole_memory() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
+class SilencePlugin(Guarded, SchedulerPlugin):  # type: ignore[misc]  # distributed has no types
+    """Lets a scheduler hand on what waits on workers of which nothing is heard.
+
+    Parameters
+    ----------
+    seconds : float
+        See `curidask.execution.dask.silent_workers.SILENT_SECONDS`.
+    """
+
+    name = "curidask-silence"
+    base = "SchedulerPlugin"
+    idempotent = True
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    async def start(self, scheduler: Any) -> None:
+        """Begin to look; the scheduler ends it with what else it does now and then."""
+        watch = silent_workers.Watch(scheduler, self.seconds)
+        calls = scheduler.periodic_callbacks
+        calls[self.name] = PeriodicCallback(watch.look, watch.pause * 1000)
+        calls[self.name].start()
+
+
+class CoronerPlugin(Guarded, NannyPlugin):  # type: ignore[misc]  # distributed has no types
+    """Lets a nanny report why its worker process died, and end what that process had started."""
+
+    name = "curidask-coroner"
+    base = "NannyPlugin"
+
+    def setup(self, nanny: Any) -> None:
+        """Be called when the worker process ends; before the nanny cleans up and starts another."""
+        if getattr(nanny, "curidask_is_watched", False):
+            return
+        nanny.curidask_is_watched = True
+        look = _Look(nanny)
+        nanny._on_worker_exit_sync = partial(look.ended, nanny._on_worker_exit_sync)
+        if nanny.process is not None:
+            nanny.process.on_exit = nanny._on_worker_exit_sync
+
+
+class _Look:
+    """A look at each worker process of a nanny that dies."""
+
+    def __init__(self, nanny: Any) -> None:
+        self._nanny = nanny
+        self._largest_child = _largest_child()
+
+    def ended(self, go_on: Callable[[int], None], exit_code: int) -> None:
+        with contextlib.suppress(Exception):  # whatever is wrong with the report, the nanny must go on
+            folder = folder_of(self._nanny.address)
+            if self._nanny.status == Status.running:
+                self._report(folder, exit_code)
+            postmortem.end_orphans(folder)
+            if self._nanny.status != Status.running:
+                shutil.rmtree(folder, ignore_errors=True)
+        go_on(exit_code)
+
+    def _report(self, folder: Path, exit_code: int) -> None:
+        before, self._largest_child = self._largest_child, _largest_child()
+        # The kernel keeps the largest of all children only: when it has grown, this one was it.
+        size = self._largest_child if self._largest_child > before else 0
+        death = postmortem.examine(folder, self._nanny.worker_address or "", exit_code, size)
+        self._nanny.log_event(postmortem.TOPIC, death.to_text())
+
+
+def _largest_child() -> int:
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * CHILD_UNIT

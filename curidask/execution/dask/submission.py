@@ -1,0 +1,157 @@
+"""What goes to dask: chained futures, one graph message a batch, code and parameters as opaque bytes.
+
+For each batch the graph holds the code (once a run), the batch's jobs as bytes, and one task a chain. A chain's task
+gets the results of the chains it follows; where those are stored it needs only to know that they ended well. A chain
+that holds values has a second, tiny task that gives its outcomes alone, so that the driver never fetches the values.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from dask._task_spec import DataNode, List, Task, TaskRef
+
+from curidask.execution.base import Job
+from curidask.execution.dask import code_shipping
+from curidask.execution.dask.chains import Chain, annotated, hex32, linear_chains, outcome_key
+from curidask.execution.dask.code_bundle import Cargo
+from curidask.execution.dask.connection import Link
+from curidask.execution.dask.in_flight import UnderWay
+from curidask.execution.dask.worker_tasks import outcomes_of, run_shipped
+from curidask.execution.environment import Environment
+from curidask.execution.project.project_files import ProjectFiles
+
+FUSE_FROM = 32
+"""Chains a worker, in one batch, from which on a chain's jobs go to dask as one task."""
+
+
+class Sender:
+    """Sends jobs to a scheduler, and sends chains again.
+
+    Parameters
+    ----------
+    link : Link
+    run : str
+        Part of the keys: dask never takes in a key that it knows.
+    env : Environment
+    files : ProjectFiles
+    under_way : UnderWay
+        Gets what was sent.
+    listen : callable
+        Given each chain that was sent.
+
+    Attributes
+    ----------
+    is_lost : bool
+        Whether the scheduler turned out to be gone when something was to be sent.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        run: str,
+        env: Environment,
+        files: ProjectFiles,
+        under_way: UnderWay,
+        listen: Callable[[Chain], None],
+    ) -> None:
+        self.is_lost = False
+        self._link = link
+        self._run = run
+        self._env = replace(env, session=run)
+        self._files = files
+        self._under_way = under_way
+        self._listen = listen
+        self._attempts: dict[int, int] = {}
+        self.load_cargo()
+
+    def load_cargo(self) -> None:
+        """Let the code go along with the next jobs, under keys that dask does not know."""
+        self._cargo = Cargo(uuid.uuid4().hex, self._env, self._files, self._link.admission)
+
+    def send(self, jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> None:
+        """Send a batch as one graph."""
+        graph: dict[str, Any] = {}
+        self._cargo.assign(jobs)
+        packed, names = code_shipping.pack_jobs(jobs, after, self._cargo.places)
+        self._cargo.add(names, graph)
+        batch_key = f"curidask_batch-{uuid.uuid4().hex}"
+        graph[batch_key] = DataNode(batch_key, packed)
+        places = {job.id: place for place, job in enumerate(jobs)}
+        chains = []
+        for chained in self._split(jobs, after):
+            own = {job.id for job in chained}
+            before = [t for job in chained for t in after.get(job.id, ()) if t not in own]
+            at = [places[job.id] for job in chained]
+            code = TaskRef(self._cargo.code_key(self._cargo.code_id))
+            project = self._cargo.project_arg
+            chain = Chain(self._new_key(chained), chained, batch_key, self._cargo.code_id, code, project, at, before)
+            chains.append(chain)
+        self._under_way.add(batch_key, chains)
+        self._send(chains, graph)
+
+    def send_again(self, chains: Sequence[Chain]) -> None:
+        """Send chains under new keys."""
+        for chain in chains:
+            chain.key = self._new_key(chain.jobs)
+        if chains:
+            self._send(chains, {})
+
+    def _send(self, chains: Sequence[Chain], graph: dict[str, Any]) -> None:
+        blobs = list(graph)
+        for chain in chains:
+            self._add_to(graph, chain)
+        keys = list(graph)
+        try:
+            futures = dict(zip(keys, self._link.client.get(annotated(graph, chains), keys, sync=False), strict=True))
+        except Exception:
+            if self._link.is_up:
+                raise
+            self.is_lost = True
+            return
+        self._under_way.hold_bytes({key: futures[key] for key in blobs})
+        for chain in chains:
+            chain.result = futures[chain.key]
+            chain.heard = futures[outcome_key(chain.key)] if chain.holds_values else chain.result
+            self._listen(chain)
+
+    def _add_to(self, graph: dict[str, Any], chain: Chain) -> None:
+        # What has ended and is stored needs no reference any more; a key that is let go must not be named.
+        known = self._under_way.chains
+        before = dict.fromkeys(known[task].key for task in chain.before if task in known)
+        graph[chain.key] = Task(
+            chain.key,
+            run_shipped,
+            chain.code_id,
+            chain.code,
+            chain.project,
+            chain.batch,
+            TaskRef(chain.batch),
+            chain.places,
+            List(*map(TaskRef, before)),
+        )
+        if chain.holds_values:
+            graph[outcome_key(chain.key)] = Task(outcome_key(chain.key), outcomes_of, TaskRef(chain.key))
+
+    def _split(self, jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> list[list[Job]]:
+        """The jobs as chains, each to be one dask task.
+
+        A dask task costs more than a short stage. With many records in a batch, a record's jobs that can only run one
+        after the other go together; with few, each goes alone, so that each is heard of when it ends.
+        """
+        chains = linear_chains(jobs, after)
+        if len(chains) < FUSE_FROM * self._link.n_workers:
+            return [[job] for job in jobs]
+        return chains
+
+    def _new_key(self, jobs: Sequence[Job]) -> str:
+        # A key that dask knows already is never computed again, so run and attempt are part of it; dask groups keys by
+        # what stands before the 32 digits, so the stages' names come first.
+        for job in jobs:
+            self._attempts[job.id] = self._attempts.get(job.id, 0) + 1
+        last = jobs[-1]
+        name = "+".join(job.spec.name for job in jobs)
+        return f"{name}-{hex32(self._run, last.key, str(last.id), str(self._attempts[last.id]))}"

@@ -1,0 +1,383 @@
+"""What a stage changes of its process is undone after it, so that no stage depends on which one ran before it there.
+
+Each kind of state is one function in `KINDS`: it looks at how things are and returns what puts them back.
+
+Not undone is what belongs to modules rather than to the process: their globals and caches, what they keep by thread,
+and the options of packages other than numpy and matplotlib.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import locale
+import logging
+import operator
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+import warnings
+from _signal import (  # type: ignore[import-not-found]  # those of `signal` make enums, slowly
+    getsignal,
+    pthread_sigmask,
+)
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import TracebackType
+from typing import Any, TypeVar
+
+from curidask.execution.process.descriptors import Descriptors
+from curidask.execution.process.forked import forget_handlers
+from curidask.execution.process.logging_state import Loggers
+from curidask.execution.process.output_capture import flush, reopened
+from curidask.execution.process.package_state import figures, loaded, numpy_errors, numpy_printing, rc_parameters
+from curidask.execution.process.random_state import start_anew
+
+Restore = Callable[[], None]
+Kind = Callable[[], Restore]
+
+T = TypeVar("T")
+
+SIGNALS = [number for number in signal.valid_signals() if number < 32]
+"""Without the real-time ones."""
+
+TIMER_SLACK_SECONDS = 0.1
+
+
+def setting(get: Callable[[], T], put: Callable[[T], object]) -> Kind:
+    """A kind of state that is read with one function and set with another.
+
+    Parameters
+    ----------
+    get : callable
+    put : callable
+        Given what `get` returned, if it returns something else now.
+    """
+
+    def save() -> Restore:
+        saved = get()
+
+        def restore() -> None:
+            if get() != saved:
+                put(saved)
+
+        return restore
+
+    return save
+
+
+# --- kinds -----------------------------------------------------------------------------------------------------------
+def _folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""  # it was removed
+
+
+def _go_to(folder: str) -> None:
+    with contextlib.suppress(OSError):  # the stage removed it
+        os.chdir(folder)
+
+
+def _start_method() -> str | None:
+    multiprocessing = loaded("multiprocessing")
+    return multiprocessing.get_start_method(allow_none=True) if multiprocessing is not None else None
+
+
+def _put_start_method(method: str | None) -> None:
+    sys.modules["multiprocessing"].set_start_method(method, force=True)
+
+
+def environment() -> Restore:
+    """The environment variables, and with them the time zone."""
+    contents: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]  # a copy of the rest decodes it all
+    saved = contents.copy()
+
+    def restore() -> None:
+        if contents == saved:
+            return
+        zone = contents.get(b"TZ")
+        for name in contents.keys() - saved.keys():
+            del os.environb[name]
+        for name, value in saved.items():
+            if contents.get(name) != value:
+                os.environb[name] = value
+        if zone != saved.get(b"TZ"):
+            time.tzset()
+
+    return restore
+
+
+_probable_umask = [0o022]
+
+
+def umask() -> Restore:
+    """The umask, which can only be read by setting it: to what it is already, since other threads may make files."""
+    saved = os.umask(_probable_umask[0])
+    if saved != _probable_umask[0]:
+        os.umask(saved)
+        _probable_umask[0] = saved
+
+    def restore() -> None:
+        os.umask(saved)
+
+    return restore
+
+
+def streams() -> Restore:
+    """The standard streams, and where their descriptors lead."""
+    saved = sys.stdin, sys.stdout, sys.stderr
+    descriptors = Descriptors()
+
+    def restore() -> None:
+        now = sys.stdin, sys.stdout, sys.stderr
+        if any(map(operator.is_not, now, saved)) or descriptors.have_changed():
+            flush()  # to where the stage led it
+            del now  # a stream around one of them closes it when it goes
+            sys.stdin, sys.stdout, sys.stderr = saved
+            descriptors.put_back()
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            stream = getattr(sys, name)
+            if stream is not None:  # as in a process that was started without
+                setattr(sys, name, reopened(stream, number))
+
+    return restore
+
+
+def warning_filters() -> Restore:
+    """Which warnings are shown, and how; those that were shown before count as not shown yet."""
+    _forget_shown()
+    filters: Any = warnings.filters
+    saved, show = filters[:], warnings.showwarning
+
+    def restore() -> None:
+        if warnings.filters is not filters or filters != saved:
+            filters[:] = saved
+            warnings.filters = filters
+            _forget_shown()  # what was decided by other filters
+        if warnings.showwarning is not show:
+            logging.captureWarnings(getattr(show, "__module__", "") == "logging")
+            warnings.showwarning = show
+
+    return restore
+
+
+def _forget_shown() -> None:
+    with warnings.catch_warnings():  # for its effect: each module forgets which of its warnings were shown
+        pass
+
+
+def level_names() -> Restore:
+    """The names of levels that are logged."""
+    tables: tuple[dict[Any, Any], ...] = (logging._levelToName, logging._nameToLevel)
+    saved = [table.copy() for table in tables]
+
+    def restore() -> None:
+        for table, contents in zip(tables, saved, strict=True):
+            if table != contents:
+                table.clear()
+                table.update(contents)
+
+    return restore
+
+
+ATTRIBUTES: tuple[tuple[Any, str], ...] = (
+    (sys, "excepthook"),
+    (sys, "displayhook"),
+    (sys, "breakpointhook"),
+    (threading, "excepthook"),
+    (logging, "raiseExceptions"),
+    (logging, "lastResort"),
+)
+
+
+def attributes() -> Restore:
+    """What is set by putting something in the place of a module's attribute."""
+    saved = [getattr(module, name) for module, name in ATTRIBUTES]
+
+    def restore() -> None:
+        for (module, name), value in zip(ATTRIBUTES, saved, strict=True):
+            if getattr(module, name) is not value:
+                setattr(module, name, value)
+
+    return restore
+
+
+def signals() -> Restore:
+    """The handlers of signals, which only the main thread can set, and the timer of one of them."""
+    handlers = [(number, getsignal(number)) for number in SIGNALS] if _is_main_thread() else []
+    seconds, interval = signal.getitimer(signal.ITIMER_REAL)
+    ends = time.monotonic() + seconds
+
+    def restore() -> None:
+        if not interval:
+            _set_timer(max(ends - time.monotonic(), 0.0) if seconds else 0.0)
+        for number, handler in handlers if _is_main_thread() else []:
+            if handler is not None and getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+    return restore
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _set_timer(left: float) -> None:
+    """Let the timer ring when it would have; before its handler goes, since a signal without one ends the process."""
+    now = signal.getitimer(signal.ITIMER_REAL)[0]
+    if abs(now - left) > TIMER_SLACK_SECONDS or (now and not left):
+        signal.setitimer(signal.ITIMER_REAL, left)
+
+
+LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE, resource.RLIMIT_AS, resource.RLIMIT_CPU)
+"""Those that would fail other stages; to look at one takes half a microsecond."""
+
+
+def limits() -> Restore:
+    """What the system grants the process; a hard limit that was lowered stays, except for root."""
+    saved = [resource.getrlimit(number) for number in LIMITS]
+
+    def restore() -> None:
+        for number, before in zip(LIMITS, saved, strict=True):
+            now = resource.getrlimit(number)
+            if now == before:
+                continue
+            for limit in (before, (before[0], now[1])):
+                with contextlib.suppress(ValueError, OSError):
+                    resource.setrlimit(number, limit)
+                    break
+
+    return restore
+
+
+KINDS: tuple[Kind, ...] = (
+    setting(_folder, _go_to),
+    environment,
+    umask,
+    setting(lambda: locale.setlocale(locale.LC_ALL), lambda name: locale.setlocale(locale.LC_ALL, name)),
+    streams,
+    warning_filters,
+    signals,
+    setting(sys.getrecursionlimit, sys.setrecursionlimit),
+    setting(socket.getdefaulttimeout, socket.setdefaulttimeout),
+    setting(gc.isenabled, lambda enabled: gc.enable() if enabled else gc.disable()),
+    setting(gc.get_threshold, lambda counts: gc.set_threshold(*counts)),
+    setting(gc.get_debug, gc.set_debug),
+    setting(threading.stack_size, threading.stack_size),
+    setting(threading.gettrace, threading.settrace),
+    setting(threading.getprofile, threading.setprofile),
+    limits,
+    setting(_start_method, _put_start_method),
+    setting(sys.getswitchinterval, sys.setswitchinterval),
+    setting(sys.get_int_max_str_digits, sys.set_int_max_str_digits),
+    setting(partial(pthread_sigmask, signal.SIG_BLOCK, ()), partial(pthread_sigmask, signal.SIG_SETMASK)),
+    setting(logging.getLogRecordFactory, logging.setLogRecordFactory),
+    setting(logging.getLoggerClass, logging.setLoggerClass),
+    level_names,
+    attributes,
+    numpy_errors,
+    numpy_printing,
+)
+
+KINDS_FOR_REPORTS: tuple[Kind, ...] = (rc_parameters, figures)
+"""What the reports and cachers of a stage draw with."""
+
+
+def tracing() -> Restore:
+    """What is called for each step of this thread, unless it is a debugger: it may have to stop in a later stage."""
+    trace, profile = sys.gettrace(), sys.getprofile()
+
+    def restore() -> None:
+        now = sys.gettrace()
+        if now is not trace and not _is_debugger(now):
+            sys.settrace(trace)
+        if sys.getprofile() is not profile:
+            sys.setprofile(profile)
+
+    return restore
+
+
+def _is_debugger(trace: object) -> bool:
+    debugger = loaded("bdb")
+    return debugger is not None and isinstance(getattr(trace, "__self__", None), debugger.Bdb)
+
+
+# --- around a stage --------------------------------------------------------------------------------------------------
+class Kept:
+    """A context in which a stage's function is called and what it returned is stored; afterwards all is as before.
+
+    What is drawn at random without a seed differs from context to context. Where several threads of a process run
+    stages at the same time, it is as before once none of them does.
+    """
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.loggers: Loggers | None = None
+        self._restore_thread: Restore = lambda: None
+        self._restores: list[Restore] = []
+        self._last_restores: list[Restore] = []
+
+    def __enter__(self) -> Kept:
+        """Look at how things are."""
+        with _lock:
+            if not _are_other_threads():
+                self.loggers = Loggers()
+                self._restores = [*(kind() for kind in KINDS), self.loggers.restore_own]
+                self._last_restores = [*(kind() for kind in KINDS_FOR_REPORTS), self.loggers.restore]
+            _active.append(self)
+        self._restore_thread = tracing()
+        start_anew()
+        return self
+
+    def undo(self) -> None:
+        """Put back all that might change how what the stage returned is stored."""
+        self._restore_thread()
+        with _lock:
+            if not _are_other_threads():
+                for restore in self._restores:
+                    restore()
+
+    def _end(self) -> None:
+        for restore in (*self._restores, *self._last_restores):
+            restore()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Put all back."""
+        self._restore_thread()
+        with _lock:
+            _active.remove(self)
+            if _are_other_threads():
+                _waiting.append(self)
+                return
+            self._end()
+            while _waiting and not _active:
+                _waiting.pop(0)._end()  # one that began inside another left before it
+
+
+os.register_at_fork(after_in_child=forget_handlers)
+
+_lock = threading.RLock()
+_active: list[Kept] = []
+_waiting: list[Kept] = []
+
+
+def _are_other_threads() -> bool:
+    thread = threading.get_ident()
+    return any(kept.thread != thread for kept in _active)
+
+
+@contextmanager
+def logging_as_before() -> Iterator[None]:
+    """Have our own loggers work as they did before the stage that runs now, while the block runs."""
+    loggers = _active[0].loggers if _active else None
+    if loggers is None:
+        yield
+        return
+    with loggers.own():
+        yield

@@ -1,0 +1,4 @@
+"""The near cache: files of shared stores on a machine's own disk.
+
+Public is `near`.
+"""
