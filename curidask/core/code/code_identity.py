@@ -94,9 +94,17 @@ def public_name(value: Any) -> str:
     return f"{public_module(value.__module__)}:{name}" if is_installed(value) else name
 
 
+_NAMES_IN_KEYS = {
+    "curidask.core.options": "curidask.stage_options",
+    "curidask.core.representation": "curidask.representation",
+    "curidask.core.spec": "curidask.stage_spec",
+}
+"""Where classes of ours once lay of which objects may be parameters, such as stages."""
+
+
 def public_module(name: str) -> str:
     """The name of a module without what is private in it."""
-    parts = name.split(".")
+    parts = _NAMES_IN_KEYS.get(name, name).split(".")
     if parts[0] in _ONE_NAMESPACE:
         return parts[0]
     return ".".join(part for part in parts if not part.startswith("_")) or parts[0].lstrip("_")

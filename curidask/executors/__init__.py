@@ -1,0 +1,1 @@
+"""Where pickles in caches name what is in `curidask.execution`."""

@@ -1,0 +1,3 @@
+"""Pickles in caches name it here."""
+
+from curidask.execution.environment import ManagerFacts as ManagerFacts
