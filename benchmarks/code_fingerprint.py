@@ -15,8 +15,8 @@ import time
 import types
 from pathlib import Path
 
-from curidask.core.code.source_files import LoadedSources
-from curidask.core.code.source_reach import code_of
+from curidask.core.code.reach import code_of
+from curidask.core.code.scopes import LoadedSources
 
 HELPERS = '''
 import math

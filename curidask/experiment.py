@@ -19,9 +19,8 @@ from curidask.session import project_modules
 from curidask.session.attachments import Keeping
 from curidask.session.config import Config, load_config
 from curidask.session.events import Listener
-from curidask.session.module_files import module_files
 from curidask.session.progress import Progress
-from curidask.session.project_modules import ModuleEntry
+from curidask.session.project_modules import ModuleEntry, module_files
 from curidask.session.terminal import coloured, shown_logs, shown_warnings
 
 __all__ = ["ExperimentResult", "list_experiments", "list_params", "regex_lister", "run_experiment"]

@@ -11,9 +11,8 @@ from typing import Any
 
 from curidask.core import canonical_types
 from curidask.core.canonical import Encoder
-from curidask.core.expected_types import described
 from curidask.core.hash_fields import REPRESENTED, HashedField, has_fields, hashed_fields, is_parameter_set
-from curidask.core.keywords import keywords
+from curidask.core.keywords import described, keywords
 from curidask.errors import ParameterError
 
 

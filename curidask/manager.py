@@ -18,34 +18,29 @@ from typing import Any, NoReturn, Self
 from curidask.core.graph import Graph, RecordInfo
 from curidask.core.keywords import keywords
 from curidask.core.near_names import NearNames
-from curidask.core.planner import Force, Plan
-from curidask.core.policy import ALL, Policy
+from curidask.core.planner import ALL, Force, Plan, Policy
 from curidask.core.spec import StageSpec, check_name
 from curidask.errors import BoundToSessionError
-from curidask.execution.base import Executor
-from curidask.execution.environment import Environment, ManagerFacts
+from curidask.execution.base import Environment, Executor, ManagerFacts
 from curidask.execution.override_files import GivenFiles
 from curidask.execution.tracebacks import levels_to_user
 from curidask.params import HashesInUse
 from curidask.record import Record
 from curidask.runs import export as run_export
 from curidask.runs import record as run_records
-from curidask.runs.cache_use import without_cache
 from curidask.runs.lineage_recorder import LineageKeeper
 from curidask.runs.recorder import RunKeeper
 from curidask.runs.reportables import ReportCollector
-from curidask.runs.resuming import broken_off
-from curidask.runs.status import StatusKeeper
+from curidask.runs.status import StatusKeeper, broken_off
 from curidask.session.at_exit import Ending, close_abandoned, close_at_exit, close_later
-from curidask.session.cache import RunCache
+from curidask.session.cache import RunCache, without_cache
 from curidask.session.claim_watcher import Waiting
 from curidask.session.config import Config, load_config
 from curidask.session.determinism import DeterminismCheck
 from curidask.session.displays import Displays
 from curidask.session.events import EventBus, Listener
 from curidask.session.executor_factory import Placement
-from curidask.session.explain.code_changes import CodeChanges
-from curidask.session.explain.code_store import CodeKeeper
+from curidask.session.explain.code_store import CodeChanges, CodeKeeper
 from curidask.session.facts import SessionFacts, no_such_stage
 from curidask.session.logging import RunLog, log_file
 from curidask.session.publisher import Publisher

@@ -1,3 +1,3 @@
 """Pickles in caches name it here."""
 
-from curidask.core.representation import ArtifactRepresentation as ArtifactRepresentation
+from curidask.core.preview import ArtifactRepresentation as ArtifactRepresentation

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from curidask.core.keywords import CheckedCalls, keywords
-from curidask.core.options import read_options
-from curidask.core.spec import OutputSpec, StageSpec, function_name, function_place
+from curidask.core.spec import OutputSpec, StageSpec, function_name, function_place, read_options
 from curidask.errors import (
     CachersMismatchError,
     CuridaskError,

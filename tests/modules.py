@@ -12,7 +12,7 @@ from textwrap import dedent
 from types import ModuleType
 from typing import Any
 
-from curidask.core.code.source_files import ModuleSource
+from curidask.core.code.scopes import ModuleSource
 
 
 class Project(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):

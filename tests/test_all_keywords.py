@@ -15,13 +15,13 @@ import curidask as cf
 from curidask.caching import JsonCacher
 from curidask.core.planner import Plan
 from curidask.errors import UnknownKeywordError, WrongTypeError
-from curidask.execution.environment import ManagerFacts
+from curidask.execution.base import ManagerFacts
 from curidask.execution.lazy_dicts import GatheredInputs, StageState
 from curidask.execution.stage_context import StageRecord
 from curidask.experiment import ExperimentResult
 from curidask.reporting import FigureReporter
-from curidask.reporting.kept import KeptReportable
 from curidask.reporting.notebook import Display
+from curidask.reporting.report import KeptReportable
 from curidask.session.resolver import Reader
 from tests.test_reference import ALL, NOT_HERE, Accepted
 

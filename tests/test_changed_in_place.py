@@ -233,7 +233,7 @@ def test_values_that_cannot_be_changed_are_not_looked_at(
     def make(record: cf.Record) -> Any:
         return 1, "text", (1, None)
 
-    monkeypatch.setattr("curidask.session.changes._mark", lambda value: pytest.fail(f"looked into {value!r}"))
+    monkeypatch.setattr("curidask.session.snapshots._mark", lambda value: pytest.fail(f"looked into {value!r}"))
     record = make(cf.Record(manager, Params("only")))
     assert record.output == (1, "text", (1, None))
     assert cf.stage(["a", "b", "c"], ["d"])(lambda record, a, b, c: repr((a, b, c)))(record).output

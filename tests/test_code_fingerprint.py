@@ -19,9 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curidask.core.code.source_files import LoadedSources, ModuleSource
-from curidask.core.code.source_place import closure_values
-from curidask.core.code.source_reach import CodeOf, code_of, methods_of
+from curidask.core.code.places import closure_values
+from curidask.core.code.reach import CodeOf, code_of, methods_of
+from curidask.core.code.scopes import LoadedSources, ModuleSource
 from tests.modules import imported
 
 ROOT = Path(__file__).parent.parent
@@ -1401,7 +1401,7 @@ def test_a_project_s_module_of_a_name_of_python_s_counts(folder: Path, monkeypat
 
 SESSION = """
 import sys, types
-from curidask.core.code.source_reach import code_of
+from curidask.core.code.reach import code_of
 main = sys.modules["__main__"]
 {before}
 def run(text, name):
@@ -1429,7 +1429,7 @@ def test_the_cells_of_this_process_are_read(before: str) -> None:
 
 def test_a_script_is_read(tmp_path: Path) -> None:
     write(tmp_path, {
-        "script.py": "from curidask.core.code.source_reach import code_of\nRATE = 1\ndef f(x): return RATE\n"
+        "script.py": "from curidask.core.code.reach import code_of\nRATE = 1\ndef f(x): return RATE\n"
         "print(*(part.name for part in code_of(f).parts))\n",
     })  # fmt: skip
     told = subprocess.run([sys.executable, "script.py"], check=True, cwd=tmp_path, capture_output=True, text=True)
@@ -1511,9 +1511,7 @@ def test_other_hash_seeds_and_folders_give_the_same_digests(tmp_path: Path) -> N
     for seed in ("1", "2"):
         folder = tmp_path / f"place {seed}"
         write(folder, {f"{name.replace('.', '/')}.py": dedent(text or "") for name, text in PROJECT.items()})
-        program = (
-            "import sys; sys.path.insert(0, '.'); import train; from curidask.core.code.source_reach import code_of; "
-        )
+        program = "import sys; sys.path.insert(0, '.'); import train; from curidask.core.code.reach import code_of; "
         program += "print(code_of(train.train).digest)"
         asked.append(subprocess.Popen(
             [sys.executable, "-c", program], cwd=folder, stdout=subprocess.PIPE, text=True,

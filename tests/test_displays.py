@@ -175,7 +175,7 @@ def test_they_come_in_the_order_of_the_calls_however_the_stages_end(tmp_path: Pa
 
 
 def test_a_representation_has_the_documented_attributes(manager: cf.ArtifactManager) -> None:
-    from curidask.core.representation import ArtifactRepresentation
+    from curidask.core.preview import ArtifactRepresentation
 
     record = manager.records[0]
     shown = ArtifactRepresentation(record, "a", [1, 2], metadata={"preview": "of old"}, cacher=JsonCacher)

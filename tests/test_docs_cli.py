@@ -9,8 +9,7 @@ import click
 
 from curidask.cli.cache.commands import cache_group
 from curidask.cli.explain import explain_command
-from curidask.cli.options import ELSEWHERE, SYNONYMS
-from curidask.cli.run import SUBCOMMANDS, run_command
+from curidask.cli.run import ELSEWHERE, SUBCOMMANDS, SYNONYMS, run_command
 from curidask.session.config import SETTINGS, Config
 
 PAGE = (Path(__file__).parents[1] / "docs" / "cli.md").read_text()

@@ -11,7 +11,7 @@ import pytest
 
 from curidask.errors import CacheError, ObjectMissingError
 from curidask.store.backends.errors import KINDS, Failure, classify
-from curidask.store.backends.retries import (
+from curidask.store.backends.requests import (
     FIRST_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
     Patience,

@@ -17,8 +17,7 @@ import pytest
 import curidask as cf
 from curidask import errors
 from curidask.cli.commands import cli as curidask_command
-from curidask.cli.options import ELSEWHERE, SYNONYMS
-from curidask.cli.run import SUBCOMMANDS, run_command
+from curidask.cli.run import ELSEWHERE, SUBCOMMANDS, SYNONYMS, run_command
 from curidask.session.config import load_config
 from tests.conftest import Project, clean_environment
 from tests.parity.differences import reasons

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from curidask.session.config import Config
-from curidask.session.image_files import IGNORED, SECRET, choose_files
+from curidask.session.image import IGNORED, SECRET, choose_files
 
 SECRETS = (
     ".env", ".env.local", "deep/.env", ".envrc", ".aws/credentials", ".ssh/id_rsa", "keys/id_ed25519",

@@ -6,8 +6,8 @@ import pickle
 
 import pytest
 
-from curidask.core.code.code_identity import public_module
-from curidask.core.representation import ArtifactRepresentation
+from curidask.core.code.identity import public_module
+from curidask.core.preview import ArtifactRepresentation
 from curidask.core.spec import OutputSpec, StageOptions, StageSpec
 
 
@@ -19,7 +19,7 @@ from curidask.core.spec import OutputSpec, StageOptions, StageSpec
         ("curidask.graph", "RecordInfo"),
         ("curidask.reporting.figures", "FigureReporter"),
         ("curidask.reporting.reportables", "HTMLReporter"),
-        ("curidask.reporting.tables", "DFReporter"),
+        ("curidask.reporting.cards", "DFReporter"),
         ("curidask.representation", "ArtifactRepresentation"),
         ("curidask.standing", "_held"),
         ("curidask.standing_pickler", "_made_view"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from curidask.caching import NumpyCacher
-from curidask.core.code.parsing import counted_again, parse
+from curidask.core.code.canonical_source import counted_again, parse
 
 SOURCE = "\n".join(f"def f{i}(a, b=[{i}, {{'x': (1, 2)}}]): return [a + {i} for a in b if a]" for i in range(200))
 

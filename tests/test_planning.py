@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from curidask.core.graph import ArtifactRef, Graph, GraphError, RecordInfo, Task
 from curidask.core.planner import Action, Force, Plan, Why, plan
-from curidask.core.scheduler import MAX_ATTEMPTS, UNDER_WAY, RunState, Status
-from curidask.core.scheduler_events import (
+from curidask.core.scheduler import (
+    MAX_ATTEMPTS,
+    UNDER_WAY,
     Block,
     Cancel,
     Failed,
@@ -31,6 +32,8 @@ from curidask.core.scheduler_events import (
     Release,
     Replaced,
     Replan,
+    RunState,
+    Status,
     Submit,
 )
 from curidask.core.spec import OutputSpec, StageSpec

@@ -42,7 +42,7 @@ from curidask.reporting import (
     Reportable,
     figures,
 )
-from curidask.reporting.html_fragments import VOID, safe
+from curidask.reporting.templating import VOID, safe
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 PIXEL = base64.b64decode(

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from curidask.errors import ConfigurationError, ProjectError
 from curidask.execution.base import FILES_PREFIX, Reported
-from curidask.reporting import graph_layout, graph_svg, index, report, sections, styles
+from curidask.reporting import graph_layout, graph_svg, index, report, sections, templating
 from curidask.reporting.model import RunView, read_run
 from curidask.reporting.report import write_report
 from curidask.reporting.server import ReportServer
@@ -554,27 +554,27 @@ def test_the_built_in_sheet_is_replaced_and_one_that_was_changed_is_the_users(tm
     listing = tmp_path / "reports/index.html"
     ours = tmp_path / "reports/style.css"
     assert sheets(page) == sheets(listing) == [ours.read_text()]
-    assert ours.read_text() == styles.built_in()
+    assert ours.read_text() == templating.built_in()
     ours.write_text(ours.read_text().replace("#1f57c3", "#123456"))
     changed = ours.read_text()
     for _ in range(2):
         make(tmp_path, run_record())
         index.update(tmp_path / "runs", tmp_path / "reports")
-        assert sheets(page) == sheets(listing) == [styles.built_in(), changed]
+        assert sheets(page) == sheets(listing) == [templating.built_in(), changed]
         assert ours.read_text() == changed
     ours.unlink()
     make(tmp_path, run_record())
-    assert sheets(page) == sheets(listing) == [styles.built_in()]
-    assert ours.read_text() == styles.built_in()
+    assert sheets(page) == sheets(listing) == [templating.built_in()]
+    assert ours.read_text() == templating.built_in()
 
 
 def test_a_sheet_of_an_older_version_of_ours_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(styles, "asset", lambda name: "/* older */\n")
+    monkeypatch.setattr(templating, "asset", lambda name: "/* older */\n")
     make(tmp_path, run_record())
     assert "older" in (tmp_path / "reports/style.css").read_text()
     monkeypatch.undo()
     page = make(tmp_path, run_record()).path
-    assert sheets(page) == sheets(tmp_path / "reports/index.html") == [styles.built_in()]
+    assert sheets(page) == sheets(tmp_path / "reports/index.html") == [templating.built_in()]
 
 
 @pytest.mark.parametrize("there", ["a link to nothing", "a folder"])
@@ -583,7 +583,7 @@ def test_what_is_no_sheet_is_left_alone(tmp_path: Path, there: str) -> None:
     place.parent.mkdir()
     place.mkdir() if there == "a folder" else place.symlink_to("nowhere")
     page = make(tmp_path, run_record()).path
-    assert sheets(page) == sheets(tmp_path / "reports/index.html") == [styles.built_in()]
+    assert sheets(page) == sheets(tmp_path / "reports/index.html") == [templating.built_in()]
     assert place.is_dir() if there == "a folder" else os.readlink(place) == "nowhere"
 
 
@@ -604,7 +604,7 @@ def test_only_a_sheet_at_another_place_is_missed(tmp_path: Path) -> None:
     write_report(folder, tmp_path / "reports", tmp_path / "reports/style.css")
     with pytest.warns(UserWarning, match=r"mine\.css \(report_css\) cannot be read: No such file"):
         page = write_report(folder, tmp_path / "reports", tmp_path / "mine.css")
-    assert sheets(page) == [styles.built_in()]
+    assert sheets(page) == [templating.built_in()]
 
 
 # --- the index -------------------------------------------------------------------------------------------------------

@@ -32,8 +32,7 @@ from curidask.caching import (
 from curidask.clusters.base import Connection
 from curidask.clusters.local import local
 from curidask.errors import CacheError
-from curidask.execution.path_tokens import NOTE, PREFIX, swapped
-from curidask.execution.returned_paths import Search
+from curidask.execution.returned_paths import NOTE, PREFIX, Search, swapped
 from curidask.session.config import Config
 from curidask.store.manifest import Manifest
 

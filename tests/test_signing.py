@@ -26,9 +26,9 @@ from curidask.errors import (
 )
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.manifest import Manifest, split_signature, with_signature
-from curidask.store.privacy import is_private
 from curidask.store.signing import VARIABLE, Keyring, signature_state
 from curidask.store.tiers import Tier, TieredStore
+from curidask.store.workspace import is_private
 from tests.conftest import clean_environment
 from tests.contracts.conftest import make_manifest
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curidask.caching import pickling
+from curidask.caching import files
 from curidask.caching.code_pickler import StandingPickler
 from curidask.core.code import code_locations
 from curidask.errors import ModuleImportError
@@ -87,7 +87,7 @@ def _forget() -> None:
 def _read(data: bytes) -> tuple[Any, Any]:
     """What another process reads, and what it gets by importing."""
     _forget()
-    found = pickling.loads(data)
+    found = files.loads(data)
     return found, importlib.import_module("standing_models")
 
 
@@ -131,7 +131,7 @@ def test_a_module_in_the_place_of_one_that_is_gone_is_another(models: Any, monke
 
 
 def test_objects_are_of_the_classes_that_stand_there(models: Any) -> None:
-    found, imported = _read(pickling.dumps([models.Ridge(), models.Mode.FAST, models.Local(5)]))
+    found, imported = _read(files.dumps([models.Ridge(), models.Mode.FAST, models.Local(5)]))
     assert [type(value) for value in found] == [imported.Ridge, imported.Mode, imported.Local]
     assert found[1] is imported.Mode.FAST
     assert found[2].k == 5
@@ -139,7 +139,7 @@ def test_objects_are_of_the_classes_that_stand_there(models: Any) -> None:
 
 def test_another_process_finds_it(models: Any, tmp_path: Path) -> None:
     hidden = models.Hidden.__subclasses__()[0]
-    (tmp_path / "x.pkl").write_bytes(pickling.dumps([models.Ridge(), hidden, models.Outer.Inner(2)]))
+    (tmp_path / "x.pkl").write_bytes(files.dumps([models.Ridge(), hidden, models.Outer.Inner(2)]))
     code = (
         "import pickle; a, b, c = pickle.load(open('x.pkl', 'rb')); import standing_models as m; "
         "print(type(a) is m.Ridge, b in m.Hidden.__subclasses__(), type(c) is m.Outer.Inner, c.k)"
@@ -168,7 +168,7 @@ def test_the_place_is_the_shortest_and_where_it_was_defined(models: Any, tmp_pat
 def test_data_is_not_looked_into(models: Any) -> None:
     assert len(models.long) > code_locations.MAX_ITEMS
     assert _place(models.long[-1]) == "None"
-    found, imported = _read(pickling.dumps(models.long[-1]))
+    found, imported = _read(files.dumps(models.long[-1]))
     assert found() == 1
     assert found is not imported.long[-1]
 
@@ -199,7 +199,7 @@ def test_what_stands_in_an_installed_module_is_found_from_its_own_only() -> None
     try:
         code_locations._kept.pop("sklearn.base", None)
         assert str(code_locations.in_installed(made)) == "sklearn.base.made_for_a_test"
-        assert pickling.loads(pickling.dumps(made)) is made
+        assert files.loads(files.dumps(made)) is made
     finally:
         del module.made_for_a_test
 
@@ -219,7 +219,7 @@ def test_what_was_put_there_later_goes_by_value(models: Any) -> None:
     code_locations._kept.clear()
     for value in (models.Later, models.table.items["later"]):
         assert _place(value) != "None"
-    found, _ = _read(pickling.dumps([models.Later(), models.table.items["later"]]))
+    found, _ = _read(files.dumps([models.Later(), models.table.items["later"]]))
     assert found[0].size() == 4
     assert type(found[0]).__qualname__ == put.__qualname__ + ".<locals>.Made"
     assert found[1](2) == 10
@@ -229,9 +229,9 @@ def test_another_one_in_its_place_is_not_taken_for_it(models: Any, tmp_path: Pat
     source = "def scaled(k):\n    def f(x): return x * k\n    return f\nf = scaled(2)\n"
     (tmp_path / "standing_scaled.py").write_text(source + "g = scaled(3)\nclass Other: pass\n")
     scaled = importlib.import_module("standing_scaled")
-    data = [pickling.dumps(scaled.f), pickling.dumps(scaled.g)]
+    data = [files.dumps(scaled.f), files.dumps(scaled.g)]
     scaled.f = scaled.scaled(7)
-    data.append(pickling.dumps(scaled.f))
+    data.append(files.dumps(scaled.f))
     (tmp_path / "standing_scaled.py").write_text(
         "# edited since then\n" + source + "class g: pass\nclass Other: pass\n"
     )
@@ -241,12 +241,12 @@ def test_another_one_in_its_place_is_not_taken_for_it(models: Any, tmp_path: Pat
 
 
 def test_what_is_gone_and_cannot_go_by_value_is_named(models: Any, tmp_path: Path) -> None:
-    data = pickling.dumps(models.Local())  # which holds a lock
+    data = files.dumps(models.Local())  # which holds a lock
     (tmp_path / "standing_models.py").write_text("")
     importlib.invalidate_caches()
     _forget()
     with pytest.raises(ModuleImportError, match=r"standing_models\.Local"):
-        pickling.loads(data)
+        files.loads(data)
 
 
 # --- by value --------------------------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ def test_a_class_keeps_its_qualified_name_by_value() -> None:
     ],
 )
 def test_a_view_of_memory_stays_one(view: memoryview, pickler: Any) -> None:
-    found = pickling.loads(pickled(pickler, [view]))[0]
+    found = files.loads(pickled(pickler, [view]))[0]
     assert type(found) is memoryview
     assert (found.tolist(), found.format, found.readonly) == (view.tolist(), view.format, view.readonly)
     assert digest(found) == digest(view)
@@ -281,4 +281,4 @@ def test_a_view_of_memory_stays_one(view: memoryview, pickler: Any) -> None:
 
 def test_a_view_of_what_only_numpy_knows_goes_as_its_bytes() -> None:
     view = memoryview(np.zeros(2, dtype=[("a", "<i4"), ("b", "<f8")]))
-    assert pickling.loads(pickling.dumps([view])) == [view.tobytes()]
+    assert files.loads(files.dumps([view])) == [view.tobytes()]

@@ -13,8 +13,7 @@ from curidask.session.config import load_config
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.backends.base import open_objects
 from curidask.store.backends.fsspec import FsspecObjects
-from curidask.store.backends.obstore import ObstoreObjects
-from curidask.store.backends.obstore_clients import suits
+from curidask.store.backends.obstore import ObstoreObjects, suits
 from curidask.store.backends.options import StorageOptions, check_storage_table, options_for
 
 SECRET = "very-secret-text-of-somebody"

@@ -16,17 +16,16 @@ from hypothesis import strategies as st
 
 import curidask as cf
 from curidask.caching import JsonCacher
-from curidask.cli.cache.runs import KnownRun, _recorded
+from curidask.cli.cache.copy import KnownRun, _recorded
 from curidask.cli.runs import runs_command
 from curidask.errors import ArtifactDamagedError, ProjectError, SelectionError
-from curidask.execution import kept_reports
+from curidask.execution import outputs
 from curidask.execution.base import Reported
 from curidask.reporting import index
-from curidask.reporting.html_fragments import safe
 from curidask.reporting.model import read_run
 from curidask.reporting.report import write_report
 from curidask.reporting.reportables import Reportable
-from curidask.reporting.templating import POLICY
+from curidask.reporting.templating import POLICY, safe
 from curidask.runs import param_registry
 from curidask.runs.export import prefix_of
 from curidask.runs.record import new_reference
@@ -213,11 +212,11 @@ ROW = {"name": "n", "group": "", "kind": "K", "html": "<p>", "files": {"a": "0-a
 
 def test_a_kept_reportable_has_files_of_its_stage_only(tmp_path: Path) -> None:
     marker = "exp_h_s_files.0123456789ab"
-    assert kept_reports.read(marker, put(tmp_path, [ROW])) == [Reported("n", "", "K", "<p>", {"a": b"own"})]
+    assert outputs.read(marker, put(tmp_path, [ROW])) == [Reported("n", "", "K", "<p>", {"a": b"own"})]
     secret = tmp_path / "secret"
     for kept in ("../secret", str(secret), "/etc/passwd", ".", "", "x/../0-a", "0-b", 5, None):
         with pytest.raises(ArtifactDamagedError):
-            kept_reports.read(marker, put(tmp_path, [{**ROW, "files": {"a": kept}}]))
+            outputs.read(marker, put(tmp_path, [{**ROW, "files": {"a": kept}}]))
 
 
 @pytest.mark.parametrize(
@@ -226,7 +225,7 @@ def test_a_kept_reportable_has_files_of_its_stage_only(tmp_path: Path) -> None:
 )
 def test_kept_reportables_of_another_form_are_damage(tmp_path: Path, rows: Any) -> None:
     with pytest.raises(ArtifactDamagedError):
-        kept_reports.read("exp_h_s_files.0123456789ab", put(tmp_path, rows if not isinstance(rows, dict) else [rows]))
+        outputs.read("exp_h_s_files.0123456789ab", put(tmp_path, rows if not isinstance(rows, dict) else [rows]))
 
 
 HARMFUL = [

@@ -30,9 +30,8 @@ from curidask.store.maintenance.gc import Policy, plan_gc
 from curidask.store.maintenance.inventory import take_inventory
 from curidask.store.maintenance.orphans import find_leftovers
 from curidask.store.maintenance.usage import Uses, wait_for_gc
-from curidask.store.manifest import Manifest
+from curidask.store.manifest import Manifest, open_file, parse_json, printable
 from curidask.store.tiers import Tier, TieredStore
-from curidask.store.untrusted import open_file, parse_json, printable
 from tests.conftest import Project
 from tests.contracts.conftest import make_manifest, marker_of
 

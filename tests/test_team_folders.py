@@ -21,9 +21,9 @@ import curidask as cf
 from curidask.caching import JsonCacher, PickleCacher
 from curidask.errors import CacheError, ConfigurationError
 from curidask.session.config import Config, load_config
-from curidask.store import integrity, untrusted
+from curidask.store import integrity, manifest
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.backends import local, permissions
+from curidask.store.backends import local
 from curidask.store.backends.base import open_objects
 from curidask.store.maintenance.gc import Policy, collect, plan_gc
 from curidask.store.maintenance.inventory import take_inventory
@@ -36,10 +36,10 @@ UMASKS = [0o022, 0o077, 0o002]
 @pytest.fixture
 def umask(request: pytest.FixtureRequest) -> Iterator[int]:
     before = os.umask(request.param)
-    permissions._umask.cache_clear()
+    local._umask.cache_clear()
     yield request.param
     os.umask(before)
-    permissions._umask.cache_clear()
+    local._umask.cache_clear()
 
 
 class MadeByALibrary(PickleCacher):
@@ -153,14 +153,14 @@ def test_two_users_share_a_folder(tmp_path: Path) -> None:
 @pytest.fixture
 def opens(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], None]], None]:
     """Has a function called with the path of each file of the cache that is opened."""
-    usual = untrusted.open_file
+    usual = manifest.open_file
 
     def with_fault(fault: Callable[[str], None]) -> None:
         def opened(path: str) -> Any:
             fault(path)
             return usual(path)
 
-        for module in (untrusted, integrity, local):
+        for module in (manifest, integrity, local):
             monkeypatch.setattr(module, "open_file", opened)
 
     return with_fault

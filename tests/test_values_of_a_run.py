@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import curidask as cf
-from curidask.execution import held_values
+from curidask.execution import inputs
 from curidask.execution.copies import Copy
-from curidask.execution.held_values import HeldValues
-from curidask.execution.values import OnDisk, unpack
+from curidask.execution.inputs import HeldValues
+from curidask.execution.returned_paths import OnDisk, unpack
 from tests.conftest import Project
 
 ONCE = """
@@ -123,8 +123,8 @@ def test_an_error_of_the_value_itself_is_raised(tmp_path: Path) -> None:
 # --- in memory and on disk --------------------------------------------------------------------------------------------
 def test_what_takes_too_much_memory_goes_to_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(held_values, "LEAST_BYTES", 3000)
-    monkeypatch.setattr(held_values, "available_bytes", lambda: 0)
+    monkeypatch.setattr(inputs, "LEAST_BYTES", 3000)
+    monkeypatch.setattr(inputs, "available_bytes", lambda: 0)
     values = HeldValues()
     for job in range(4):
         values.add(job, {0: Copy.of(np.full(1000, job, "uint8")), 1: Copy.of([job])})
@@ -146,8 +146,8 @@ def test_what_takes_too_much_memory_goes_to_disk(monkeypatch: pytest.MonkeyPatch
 def test_a_run_with_little_memory_gives_the_same(
     monkeypatch: pytest.MonkeyPatch, in_project: Project, least_bytes: int
 ) -> None:
-    monkeypatch.setattr(held_values, "LEAST_BYTES", least_bytes)
-    monkeypatch.setattr(held_values, "available_bytes", lambda: 0)
+    monkeypatch.setattr(inputs, "LEAST_BYTES", least_bytes)
+    monkeypatch.setattr(inputs, "available_bytes", lambda: 0)
     in_project.write("experiments/once.py", ONCE)
     cf.run_experiment("once", parallel=0)
     assert {path.name: len(path.read_text()) for path in (in_project.root / "calls").glob("draw*")} == dict.fromkeys(

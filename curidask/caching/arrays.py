@@ -13,7 +13,7 @@ from typing import Any
 from curidask.caching._optional import load_package, require, type_name
 from curidask.caching.base import Cacheable
 from curidask.core.artifact_names import safe_part
-from curidask.core.code.parsing import counted_again
+from curidask.core.code.canonical_source import counted_again
 from curidask.core.keywords import keywords
 from curidask.errors import CacheError, ConfigurationError
 

@@ -10,11 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from curidask.caching import describing
+from curidask.caching import comparing
 from curidask.caching.values import json_bytes
 from curidask.core.artifact_names import ArtifactName, payload_name, suffixed
-from curidask.core.expected_types import described
-from curidask.core.keywords import CheckedCalls, keywords
+from curidask.core.keywords import CheckedCalls, described, keywords
 from curidask.errors import CacheError, CacherPathError, IncompleteCacherError, WrongTypeError
 
 if TYPE_CHECKING:
@@ -265,8 +264,8 @@ class Cacheable(CheckedCalls):
                 fix="give it one with `record=` or `set_record(record)`; `extra_metadata` needs none",
             )
         self.metadata = {
-            **({} if self.record is None else describing.of_record(self.record, self.stage)),
-            **({} if self.manifest is None else describing.of_manifest(self.manifest)),
+            **({} if self.record is None else comparing.of_record(self.record, self.stage)),
+            **({} if self.manifest is None else comparing.of_manifest(self.manifest)),
             "artifact_name": self.name,
             "cacher_type": str(type(self)),
             "extra": self.extra_metadata,
@@ -440,8 +439,8 @@ class _Fields(dict[str, Any]):
     """What a path's template may name, looked up when it is named."""
 
     def __init__(self, cacher: Cacheable) -> None:
-        info = describing.info_of(cacher.record)
-        params_hash = describing.hash_of(cacher.record)
+        info = comparing.info_of(cacher.record)
+        params_hash = comparing.hash_of(cacher.record)
         known = {"experiment": getattr(info, "experiment", ""), "cache": getattr(info, "cache", "")}
         super().__init__({name: value for name, value in known.items() if value})
         self.update(stage=cacher.stage, name=cacher.name, params_hash=params_hash, hash=params_hash)

@@ -2,17 +2,78 @@
 
 from __future__ import annotations
 
+import io
 import json
-from typing import Any, ClassVar
+import pickle
+from typing import IO, Any, ClassVar
 
 from curidask.caching.base import Cacheable
 from curidask.caching.values import json_bytes
-from curidask.core.json_text import NotJsonError
-from curidask.errors import UnpicklableError
+from curidask.errors import CacheError, UnpicklableError
 
-__all__ = ["JsonCacher", "NotJsonError", "PickleCacher"]
+# --- pickles of values -----------------------------------------------------------------------------------------------
+# Classes and functions are references, and what stands in no module goes by value.
+#
+# What is written loads with plain ``pickle.load`` too.
 
 
+def dumps(obj: Any) -> bytes:
+    """Pickle a value into bytes."""
+    file = io.BytesIO()
+    dump(obj, file)
+    return file.getvalue()
+
+
+def dump(obj: Any, file: IO[bytes]) -> None:
+    """Pickle a value into a seekable file.
+
+    Raises
+    ------
+    TypeError, pickle.PicklingError
+        When neither pickle nor cloudpickle can do it.
+    """
+    start = file.tell()
+    try:
+        pickle.dump(obj, file, protocol=pickle.HIGHEST_PROTOCOL)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        from curidask.caching.code_pickler import StandingPickler
+
+        file.seek(start)
+        file.truncate()
+        try:
+            StandingPickler(file, protocol=pickle.HIGHEST_PROTOCOL).dump(obj)
+        except Exception as second:
+            raise second from error
+
+
+def loads(data: bytes) -> Any:
+    """Load a value from bytes."""
+    return _Unpickler(io.BytesIO(data)).load()
+
+
+def load(file: IO[bytes]) -> Any:
+    """Load a value from a file.
+
+    Raises
+    ------
+    CacheError
+        Naming the class or function that is not found here.
+    """
+    return _Unpickler(file).load()
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return super().find_class(module, name)
+        except (ImportError, AttributeError) as error:
+            raise CacheError(
+                f"A pickled value needs {name!r} of the module {module!r}, which is not found here: {error}.",
+                fix="run from the project's folder, install the package, or, when it was renamed, recompute",
+            ) from error
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
 class JsonCacher(Cacheable):
     """Stores a value as JSON in UTF-8: for anybody to read, and nothing is executed on loading.
 
@@ -63,12 +124,10 @@ class PickleCacher(Cacheable):
         ------
         UnpicklableError
         """
-        from curidask.caching import pickling
-
         path = self.get_path()
         with open(path, "w+b") as file:
             try:
-                pickling.dump(obj, file)
+                dump(obj, file)
             except Exception as error:
                 if isinstance(error, OSError):  # a full disk, not a value that cannot be pickled
                     raise
@@ -81,7 +140,5 @@ class PickleCacher(Cacheable):
 
     def load(self) -> Any:
         """Read the value."""
-        from curidask.caching import pickling
-
         with open(self.get_path(), "rb") as file:
-            return pickling.load(file)
+            return load(file)

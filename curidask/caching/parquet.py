@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from curidask.caching import arrow_frames, comparing
+from curidask.caching import comparing, table_formats
 from curidask.caching._optional import is_installed, load_package, require, type_name
 from curidask.caching.base import Cacheable
-from curidask.caching.pandas_arguments import telling_of_typos
-from curidask.caching.table_formats import EXACT, PACKED
+from curidask.caching.table_formats import EXACT, PACKED, telling_of_typos
 from curidask.core.keywords import keywords
 from curidask.errors import CacheError, UnknownKeywordError
 
@@ -105,7 +104,7 @@ class ParquetCacher(Cacheable):
             frame.write_parquet(path, **{"metadata": {POLARS_MARK: ""}, **self.to_args})
         else:
             require("pyarrow", "ParquetCacher")
-            arrow_frames.with_attribute(frame).to_parquet(path, **self.to_args)
+            table_formats.with_attribute(frame).to_parquet(path, **self.to_args)
 
     def _check_read_back(self, frame: Any) -> None:
         whole = not (set(self.to_args) | set(self.read_args)) - PACKED
@@ -127,7 +126,7 @@ class ParquetCacher(Cacheable):
                 polars = load_package("polars", "A frame of polars in a ParquetCacher")
                 return polars.read_parquet(path, **self.read_args)
             require("pyarrow", "ParquetCacher")
-            return arrow_frames.without_attribute(
+            return table_formats.without_attribute(
                 load_package("pandas", "ParquetCacher").read_parquet(path, **self.read_args)
             )
 

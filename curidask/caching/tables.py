@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from curidask.caching import arrow_frames, cell_arguments, cell_files, cells, comparing, json_tables, labels
+from curidask.caching import cells, comparing, json_tables, labels, table_formats
 from curidask.caching._optional import load_package, require, type_name
 from curidask.caching.base import Cacheable
-from curidask.caching.pandas_arguments import check_arguments, telling_of_typos
-from curidask.caching.table_formats import DESCRIBED, FORMATS, LABELLED, TableFormat
+from curidask.caching.table_formats import DESCRIBED, FORMATS, LABELLED, TableFormat, check_arguments, telling_of_typos
 from curidask.core.keywords import keywords
 from curidask.errors import CacheError, ConfigurationError, UnknownKeywordError
 
@@ -126,7 +125,7 @@ class PandasCacher(Cacheable):
         facts = self.extra_metadata.get(self.format) if self.format in DESCRIBED else None
         if facts is not None and "cells" in facts and not self.read_args:
             require(self._format.package or "pandas", self._label)
-            return cell_files.read(self.format, self.get_path(), facts["cells"], self.to_args)
+            return cells.read(self.format, self.get_path(), facts["cells"], self.to_args)
         with telling_of_typos("read_args", self._label):
             frame = self._read(facts)
         if (
@@ -135,7 +134,7 @@ class PandasCacher(Cacheable):
             and not {"keep_default_na", "na_values"} & set(self.read_args)
         ):
             frame = self._with_missing_numbers(frame)
-        return frame if facts is None else cell_arguments.with_dates(frame, facts["dates"])
+        return frame if facts is None else table_formats.with_dates(frame, facts["dates"])
 
     # --- what comes back ---------------------------------------------------------------------------------------------
     @property
@@ -172,14 +171,14 @@ class PandasCacher(Cacheable):
 
     def _write_cells(self, frame: Any, path: str) -> None:
         arguments = {**self._format.to_args, **self.to_args}
-        facts = self.extra_metadata[self.format] = cell_arguments.described(frame, arguments)
+        facts = self.extra_metadata[self.format] = table_formats.described(frame, arguments)
         if self._is_whole:
             index = bool(arguments.get("index", True))
-            blank = cell_files.blank_of(self.to_args)
+            blank = cells.blank_of(self.to_args)
             facts["cells"] = cells.described(self._expected(frame), index=index, blank=blank)
             if self.format == "excel":
-                facts["cells"]["merged"] = index and cell_files.may_be_merged(frame)
-        cell_files.write(self.format, frame, path, facts.get("cells"), arguments)
+                facts["cells"]["merged"] = index and cells.may_be_merged(frame)
+        cells.write(self.format, frame, path, facts.get("cells"), arguments)
 
     def _read(self, facts: Mapping[str, Any] | None, **more: Any) -> Any:
         pandas = load_package("pandas", self._label)
@@ -187,11 +186,11 @@ class PandasCacher(Cacheable):
             return self._read_json(pandas)
         arguments = dict(self._format.read_args)
         if self.format in ("csv", "excel"):
-            arguments |= cell_arguments.read_arguments(facts, self.to_args, index=not self._asked_how_to_read)
+            arguments |= table_formats.read_arguments(facts, self.to_args, index=not self._asked_how_to_read)
         elif facts is not None:
             arguments["dtype"] = dict.fromkeys([*facts["texts"], *facts["dates"]], str)
         if self.format == "csv" and "engine" not in self.read_args:
-            arguments |= cell_files.exact_floats()
+            arguments |= cells.exact_floats()
         read = getattr(pandas, f"read_{self._format.method}")
         with self._format.lock:
             frame = read(self.get_path(), **{**arguments, **self.read_args, **more})
@@ -200,16 +199,16 @@ class PandasCacher(Cacheable):
     def _for_arrow(self, frame: Any) -> Any:
         """The frame as the format can have it; what is lost with that is kept."""
         if self.format == "parquet":
-            return arrow_frames.with_attribute(frame)
+            return table_formats.with_attribute(frame)
         if self.format in LABELLED:
-            frame, self.extra_metadata[self.format] = arrow_frames.written(frame, texts_only=self.format == "orc")
+            frame, self.extra_metadata[self.format] = table_formats.written(frame, texts_only=self.format == "orc")
         return frame
 
     def _from_arrow(self, frame: Any) -> Any:
         if self.format == "parquet":
-            return arrow_frames.without_attribute(frame)
+            return table_formats.without_attribute(frame)
         if self.format in LABELLED:
-            return arrow_frames.restored(frame, self.extra_metadata.get(self.format))
+            return table_formats.restored(frame, self.extra_metadata.get(self.format))
         return frame
 
     def _with_missing_numbers(self, frame: Any) -> Any:
@@ -228,7 +227,7 @@ class PandasCacher(Cacheable):
         if not self.to_args:
             return json_tables.write(frame, path)
         arguments = {**self._format.to_args, "orient": "table", **self.to_args}
-        dates = cell_arguments.described(frame, {})["dates"]
+        dates = table_formats.described(frame, {})["dates"]
         if dates and arguments["orient"] != "table" and arguments.setdefault("date_format", "iso") == "iso":
             self.extra_metadata["json"] = {"dates": dates}  # of which the file says that they are texts
         if arguments["orient"] == "table" and frame.columns.nlevels == 1:
@@ -254,7 +253,7 @@ class PandasCacher(Cacheable):
         if facts is None or "convert_dates" in self.read_args or not isinstance(frame, pandas.DataFrame):
             return frame
         dates = facts["dates"]
-        return cell_arguments.with_dates(frame, {label: dates[str(label)] for label in frame if str(label) in dates})
+        return table_formats.with_dates(frame, {label: dates[str(label)] for label in frame if str(label) in dates})
 
     # --- what it takes -----------------------------------------------------------------------------------------------
     @property

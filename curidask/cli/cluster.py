@@ -25,8 +25,7 @@ def certs_command(hosts: tuple[str, ...], folder: Path | None) -> None:
 
     They are valid for a year. Run it again to renew the certificate, or to add hosts: the authority stays the same.
     """
-    from curidask.clusters.certificates import make_certificates
-    from curidask.clusters.tls import CA_CERT, CERT, KEY, default_folder
+    from curidask.clusters.tls import CA_CERT, CERT, KEY, default_folder, make_certificates
 
     target = (folder or default_folder()).absolute()
     made = make_certificates(target, hosts)

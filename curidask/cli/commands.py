@@ -14,9 +14,8 @@ from curidask import __version__
 from curidask.cli import completion
 from curidask.cli.cache.commands import cache_group
 from curidask.cli.cluster import cluster_command
-from curidask.cli.diff import diff_command
 from curidask.cli.exit_codes import guarded
-from curidask.cli.explain import explain_command
+from curidask.cli.explain import diff_command, explain_command
 from curidask.cli.run import SETTINGS, SUBCOMMANDS, run_click, run_command
 from curidask.cli.runs import attach_command, runs_command
 from curidask.session.terminal import choose_colour, say

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from curidask.errors import CacheError
-from curidask.runs.announcing import ANNOUNCE, OUTPUT, output_beside
+from curidask.runs.layout import ANNOUNCE, OUTPUT, output_beside
 from curidask.session.terminal import say
 
 if TYPE_CHECKING:

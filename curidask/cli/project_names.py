@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from curidask.core.code.parsing import parse
+from curidask.core.code.canonical_source import parse
 from curidask.session.config import Config
-from curidask.session.module_files import module_files
+from curidask.session.project_modules import module_files
 
 MODULES_AT_MOST = 50
 """Modules of the project that are read for the names of stages."""

@@ -48,7 +48,7 @@ def reports_command(runs: tuple[str, ...], port: int | None, host: str | None, u
 
 def _make(config: Config, run: str) -> None:
     from curidask.reporting.report import write_report
-    from curidask.reporting.styles import configured
+    from curidask.reporting.templating import configured
 
     run_folder = config.path(config.runs) / run
     if not run_folder.is_dir():
@@ -59,7 +59,7 @@ def _make(config: Config, run: str) -> None:
 
 def _update_index(config: Config) -> int:
     from curidask.reporting.index import update
-    from curidask.reporting.styles import configured
+    from curidask.reporting.templating import configured
 
     return update(config.path(config.runs), config.path(config.reports), configured(config))
 

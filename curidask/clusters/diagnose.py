@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from curidask.clusters.base import Connection, counted
-from curidask.clusters.preflight import check_cache, check_meeting, check_versions, one_a_host, sees_folder
+from curidask.clusters.preflight import Finding, check_cache, check_meeting, check_versions, one_a_host, sees_folder
 from curidask.clusters.registry import Opener
 from curidask.clusters.tls import is_loopback
-from curidask.clusters.versions import Finding
 from curidask.errors import CuridaskError
 from curidask.store.base import Store
 

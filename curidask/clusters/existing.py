@@ -10,10 +10,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from curidask.clusters.base import SETTINGS, Connection, counted, innermost, quiet_dask
+from curidask.clusters.base import SETTINGS, Connection, NoWord, counted, innermost, quiet_dask, wait_for_worker
 from curidask.clusters.settings import ClusterSettings
 from curidask.clusters.tls import check_plain, required_tls
-from curidask.clusters.waiting import NoWord, wait_for_worker
 from curidask.errors import ClusterError
 
 START_WORKERS = "start workers there with `dask worker ADDRESS --nthreads 1`, or wait longer with `wait_seconds`"

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from curidask.clusters.base import Connection
-from curidask.clusters.certificates import make_certificates
 from curidask.clusters.lifetime import lifetime_arguments, prologue, walltime_seconds
 from curidask.clusters.managed import check_options, managed
 from curidask.clusters.settings import ClusterSettings
-from curidask.clusters.tls import CA_CERT, CERT, KEY, TlsFiles, find_tls
+from curidask.clusters.tls import CA_CERT, CERT, KEY, TlsFiles, find_tls, make_certificates
 from curidask.errors import ClusterError, ConfigurationError
 
 CLASSES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}

@@ -26,11 +26,11 @@ from curidask.clusters.base import (
     nannies_of,
     quiet_dask,
 )
-from curidask.clusters.certificates import security_of_a_run
 from curidask.clusters.fork_server import ENVIRONMENT, METHOD, SERVER, environment, replaced, why_none_starts
+from curidask.clusters.tls import security_of_a_run
 from curidask.errors import ClusterError, ConfigurationError
 from curidask.execution.process import crash_record
-from curidask.store.backends.disk_errors import SET_ANOTHER
+from curidask.store.backends.errors import SET_ANOTHER
 
 if TYPE_CHECKING:
     import psutil

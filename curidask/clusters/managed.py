@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import importlib
 import inspect
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from curidask.clusters.base import SETTINGS, Connection, counted, innermost, quiet_dask
+from curidask.clusters.base import (
+    SETTINGS,
+    Connection,
+    NoWord,
+    Trouble,
+    counted,
+    innermost,
+    quiet_dask,
+    wait_for_worker,
+)
 from curidask.clusters.settings import OWN, ClusterSettings
 from curidask.clusters.tls import check_plain
-from curidask.clusters.waiting import NoWord, Trouble, wait_for_worker
 from curidask.errors import ClusterError, ConfigurationError, CuridaskError
 
 CLOSE_SECONDS = 20
@@ -155,3 +164,63 @@ def check_options(settings: ClusterSettings, *callables: Callable[..., Any]) -> 
                 where=settings.where,
                 fix=f"did you mean {near[0]!r}?" if near else f"it takes: {', '.join(sorted(known - {'self'}))}",
             )
+
+
+# --- any class of dask's that makes a cluster, named as ``module:Class`` ---------------------------------------------
+@contextlib.contextmanager
+def custom(settings: ClusterSettings) -> Iterator[Connection]:
+    """Make a cluster of the class that `kind` names, with the options as its arguments.
+
+    Raises
+    ------
+    ConfigurationError, ClusterError
+        See `curidask.clusters.managed.managed`.
+    """
+    make = load_class(settings)
+    with managed(lambda: _called(make, settings), settings) as connection:
+        yield connection
+
+
+def load_class(settings: ClusterSettings) -> Callable[..., Any]:
+    """Import the class, or the function that makes one.
+
+    Raises
+    ------
+    ConfigurationError
+        When the module or the class is not there.
+    """
+    module_name, _, class_name = settings.kind.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"The module {module_name!r} of the cluster's kind cannot be imported: {error}.",
+            where=settings.where,
+            fix="install its package, or correct the name",
+        ) from error
+    found = getattr(module, class_name, None)
+    if not callable(found):
+        raise ConfigurationError(
+            f"The module {module_name!r} has no class {class_name!r}.",
+            where=settings.where,
+            fix="name a class of dask clusters, as in 'distributed:LocalCluster'",
+        )
+    made: Callable[..., Any] = found
+    return made
+
+
+def _called(make: Callable[..., Any], settings: ClusterSettings) -> Any:
+    from distributed.deploy import Cluster
+
+    options = dict(settings.options)
+    with contextlib.suppress(ValueError):  # of what is written in C
+        if "n_workers" in inspect.signature(make).parameters:
+            options["n_workers"] = settings.at_least  # else some classes start as many as there are cores
+    cluster = make(**options)
+    if not isinstance(cluster, Cluster):
+        raise ConfigurationError(
+            f"{settings.kind!r} makes a {type(cluster).__name__}, which is no dask cluster.",
+            where=settings.where,
+            fix="name a class of dask clusters, as in 'distributed:LocalCluster'",
+        )
+    return cluster

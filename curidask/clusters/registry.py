@@ -105,7 +105,7 @@ def opener(settings: ClusterSettings, folder: Path) -> Opener:
         from curidask.clusters.kubernetes import kubernetes
 
         return partial(kubernetes, settings)
-    from curidask.clusters.custom import custom
+    from curidask.clusters.managed import custom
 
     return partial(custom, settings)
 

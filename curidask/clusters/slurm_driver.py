@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from curidask.clusters.settings import ClusterSettings
-from curidask.core.options import read_bytes
+from curidask.core.spec import read_bytes
 from curidask.errors import ClusterError, ConfigurationError
 
 ASK_SECONDS = 10

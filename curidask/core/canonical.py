@@ -20,9 +20,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from curidask.core.code.class_identity import is_local_class
-from curidask.core.code.code_identity import is_installed, public_name
-from curidask.core.code.local_classes import held_by
+from curidask.core.code.classes import held_by, is_local_class
+from curidask.core.code.identity import is_installed, public_name
 from curidask.core.hash_fields import is_memo
 from curidask.errors import UnstableHashError
 

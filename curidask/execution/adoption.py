@@ -16,16 +16,48 @@ from typing import Any
 from curidask.core.artifact_names import LAYOUT_SUFFIX, stem_of
 from curidask.errors import CacheError
 from curidask.execution.artifact_io import artifact_info, cacher_name
-from curidask.execution.base import ArtifactInfo, Job, JobOutput, Stored
-from curidask.execution.code_in_outputs import mark
-from curidask.execution.current_contents import contents_of
-from curidask.execution.environment import Environment
-from curidask.execution.path_tokens import NOTE
+from curidask.execution.base import MADE_FROM, ArtifactInfo, Environment, Job, JobOutput, Passed, Stored
+from curidask.execution.outputs import mark
+from curidask.execution.returned_paths import NOTE
 from curidask.execution.tracebacks import user_name
+from curidask.store.base import Store
 from curidask.store.manifest import BROUGHT, Manifest
 from curidask.store.payload import Checkout
 from curidask.store.workspace import Workspace
 
+
+# --- whether what lies in the store was made from the contents that the inputs of its job have now -------------------
+def stands_on_current(
+    found: Iterable[Manifest], job: Job, passed: Mapping[int, Mapping[int, Any]], store: Store
+) -> bool:
+    """Whether artifacts were made from what is there now, as far as they say what they were made from.
+
+    Parameters
+    ----------
+    found : iterable of Manifest
+        Of the outputs of the job.
+    job : Job
+    passed : mapping of int to mapping
+        Values of earlier jobs that are held in memory, by job and place.
+    store : Store
+    """
+    made_from = {key: content for manifest in found for key, content in manifest.made_from.items()}
+    now = contents_of(job, passed, store, made_from.keys()) if made_from else {}
+    return all(now.get(key, content) == content for key, content in made_from.items())
+
+
+def contents_of(job: Job, passed: Mapping[int, Mapping[int, Any]], store: Store, keys: Iterable[str]) -> dict[str, str]:
+    """What the inputs of a job with some keys hold, and what went into those that are held in memory."""
+    stems = {source.key: source.stem for source in job.sources if isinstance(source, Stored)}
+    manifests = store.manifests({stems[key] for key in keys if key in stems})
+    found = {key: manifests[stems[key]].content for key in keys if stems.get(key) in manifests}
+    for source in job.sources:
+        if isinstance(source, Passed):
+            found.update(passed[source.task].get(MADE_FROM, {}))
+    return found
+
+
+# --- adoption --------------------------------------------------------------------------------------------------------
 SAME = ("stage", "params", "kwargs", "files")
 """The parts of a key that must be equal. The keys of inputs may differ where their contents do not."""
 

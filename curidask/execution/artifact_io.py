@@ -20,10 +20,9 @@ from curidask.errors import (
     CuridaskError,
     UnsafeNameError,
 )
-from curidask.execution.base import ArtifactInfo, Stored
-from curidask.execution.environment import ManagerFacts
-from curidask.execution.path_tokens import NOTE, holders_noted, local_paths, with_paths
-from curidask.execution.stored_record import StoredRecord
+from curidask.execution.base import ArtifactInfo, ManagerFacts, Stored
+from curidask.execution.returned_paths import NOTE, holders_noted, local_paths, with_paths
+from curidask.execution.stage_context import StoredRecord
 from curidask.store.base import Store
 from curidask.store.manifest import Manifest
 from curidask.store.payload import Checkout

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from curidask.core.code.code_identity import attributes_of
+from curidask.core.code.identity import attributes_of
 from curidask.errors import ReadOnceError
 
 MAX_SMALL_BYTES = 1 << 20

@@ -9,22 +9,19 @@ from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any
 
-from curidask.caching import pickling
+from curidask.caching import files as pickling
 from curidask.core.graph import RecordInfo
 from curidask.core.hash_fields import field_names
 from curidask.execution.artifact_io import artifact_info, bind, cacher_name
-from curidask.execution.base import ArtifactInfo, Finding, Job, JobOutput, Keep, Reported, Source, Stored
+from curidask.execution.base import ArtifactInfo, Environment, Finding, Job, JobOutput, Keep, Reported, Source, Stored
 from curidask.execution.copies import is_plain
-from curidask.execution.environment import Environment
 from curidask.execution.inputs import Inputs
-from curidask.execution.kept_reports import FOLDER
-from curidask.execution.outputs import Making, OutputKeeper
-from curidask.execution.returned_paths import ReturnedPaths
+from curidask.execution.outputs import FOLDER, Making, OutputKeeper
+from curidask.execution.returned_paths import Made, ReturnedPaths, Unpicklable, unpack
 from curidask.execution.stage_call import with_retries
+from curidask.execution.stage_context import StoredRecord
 from curidask.execution.stage_paths import InputLostSignal
-from curidask.execution.stored_record import StoredRecord
 from curidask.execution.tracebacks import first_line
-from curidask.execution.values import Made, Unpicklable, unpack
 from curidask.hashing import digest, encode
 from curidask.store.manifest import FileEntry
 from curidask.store.payload import prepare, scan

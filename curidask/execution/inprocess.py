@@ -8,12 +8,11 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 from curidask.core.spec import StageSpec
-from curidask.execution.base import MADE, Executor, Job, Kind, Outcome, ValueGoneError
-from curidask.execution.environment import Environment
-from curidask.execution.held_values import HeldValues
+from curidask.execution.base import MADE, Environment, Executor, Job, Kind, Outcome, ValueGoneError
+from curidask.execution.inputs import HeldValues
 from curidask.execution.process.context import NOTHING, Surroundings
+from curidask.execution.returned_paths import unpack
 from curidask.execution.task_runner import run_job
-from curidask.execution.values import unpack
 
 
 class InProcessExecutor(Executor):

@@ -2,33 +2,193 @@
 
 from __future__ import annotations
 
+import io
+import json
+import pickle
 import socket
+import types
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from curidask.caching.base import Cacheable
 from curidask.caching.path_refs import StageFiles
+from curidask.core.artifact_names import safe_part
+from curidask.core.code.identity import is_installed
 from curidask.core.preview import describe_params, preview
-from curidask.errors import CacheError, CuridaskError, OutputSignatureError, UnpicklableError
-from curidask.execution import kept_reports
+from curidask.errors import ArtifactDamagedError, CacheError, CuridaskError, OutputSignatureError, UnpicklableError
 from curidask.execution.artifact_io import artifact_info, bind, cacher_name
-from curidask.execution.base import ArtifactInfo, Job, JobOutput, Keep, Reported
-from curidask.execution.code_in_outputs import brings_code, mark
+from curidask.execution.base import ArtifactInfo, Environment, Job, JobOutput, Keep, Reported
 from curidask.execution.copies import read_once_error, read_once_part
-from curidask.execution.environment import Environment
-from curidask.execution.path_tokens import NOTE, Holder, with_paths
-from curidask.execution.returned_paths import ReturnedPaths
+from curidask.execution.returned_paths import NOTE, Holder, Referring, ReturnedPaths, pack, with_paths
 from curidask.execution.stage_context import StageRecord, written_as_output
 from curidask.execution.tracebacks import loaded_packages, user_name
-from curidask.execution.values import Referring, pack
-from curidask.store.backends.disk_errors import what_is_full
-from curidask.store.manifest import BROUGHT, FileEntry, Manifest
+from curidask.hashing import digest
+from curidask.store.backends.errors import what_is_full
+from curidask.store.manifest import (
+    BROUGHT,
+    LARGE_BYTES,
+    MOST_BYTES,
+    FileEntry,
+    Manifest,
+    is_named_texts,
+    is_text,
+    parse_json,
+    read_file,
+)
 from curidask.store.workspace import Workspace
 
+# --- what a stage reported, kept beside its artifacts ----------------------------------------------------------------
+# Written by the worker, read when a later run reuses the stage.
+
+FOLDER = ".reported"
+"""Follows the marker in the names; what a stage writes itself has an underscore there."""
+
+
+def index_name(marker: str) -> str:
+    """The object that lists what a stage reported."""
+    return f"{marker}{FOLDER}/index.json"
+
+
+def write(reported: Sequence[Reported], files: Workspace) -> None:
+    """Put reportables among the files of a stage.
+
+    Parameters
+    ----------
+    reported : sequence of Reported
+    files : Workspace
+        Of the stage's tracked files.
+    """
+    if not reported:
+        return
+    folder = files.path(files.basename + FOLDER)
+    folder.mkdir()
+    rows = []
+    for number, item in enumerate(reported):
+        names = {name: f"{number}-{safe_part(name)}" for name in item.files}
+        for name, data in item.files.items():
+            (folder / names[name]).write_bytes(data)
+        row = {"name": item.name, "group": item.group, "kind": item.kind, "html": item.html, "files": names}
+        rows.append(row if item.input_record is None else {**row, "input_record": item.input_record})
+    (folder / "index.json").write_text(json.dumps(rows), encoding="utf-8")
+
+
+def read(marker: str, tracked: Mapping[str, Path]) -> list[Reported]:
+    """The reportables among the verified tracked files of a stage.
+
+    Parameters
+    ----------
+    marker : str
+        The store name of the stage's tracked files.
+    tracked : mapping of str to Path
+        Their names in the store, and where they lie.
+
+    Raises
+    ------
+    ArtifactDamagedError
+        When the list of them has another form, or names what is no file of the stage.
+    """
+    index = tracked.get(index_name(marker))
+    if index is None:
+        return []
+    try:
+        rows = parse_json(read_file(index), LARGE_BYTES)
+        if not isinstance(rows, list):
+            raise ValueError("it is no list")
+        return [_reported(marker, row, tracked) for row in rows]
+    except (OSError, ValueError) as error:
+        raise ArtifactDamagedError(f"What it reported cannot be read: {error}.", where=marker) from error
+
+
+def _reported(marker: str, row: Any, tracked: Mapping[str, Path]) -> Reported:
+    if not isinstance(row, dict) or not all(is_right(row.get(name)) for name, is_right in _IS_RIGHT.items()):
+        raise ValueError("it has another form")
+    # Only files of the stage itself, by their names in the store: a name is never made into a path.
+    places = {name: tracked.get(f"{marker}{FOLDER}/{kept}") for name, kept in row["files"].items()}
+    files = {}
+    for name, place in places.items():
+        if place is None:
+            raise ValueError(f"there is no file {name!r:.80}")
+        files[name] = read_file(place, MOST_BYTES)
+    return Reported(row["name"], row["group"], row["kind"], row["html"], files, row.get("input_record"))
+
+
+_IS_RIGHT: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("name", "group", "kind"), is_text),
+    "html": lambda value: isinstance(value, str),
+    "files": is_named_texts,
+    "input_record": lambda value: value is None or type(value) is int,
+}
+
+
+# --- whether what a stage returned brings code along -----------------------------------------------------------------
+# Then equal bytes do not mean that it does the same.
+
+PICKLING = ("PickleCacher", "PandasCacher")
+"""Our cachers that may store more than plain data."""
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+def brings_code(template: Any, value: Any) -> bool:
+    """Whether another version of the project's code may load something else, out of the same bytes.
+
+    Parameters
+    ----------
+    template : type or object
+        The cacher, as the stage declares it. What an instance is told decides what it loads, as its code does.
+    value : object
+    """
+    if not isinstance(template, type) or template.__module__.partition(".")[0] != _PACKAGE:
+        return True
+    return template.__name__ in PICKLING and _has_code(value)
+
+
+def mark(code: str, contents: Iterable[str]) -> str:
+    """What tells such a value from another of the same bytes.
+
+    Parameters
+    ----------
+    code : str
+        What stands for the code of the stage in its key, that of its cachers among it.
+    contents : iterable of str
+        What the stage was given, in the order of its inputs.
+    """
+    return digest((BROUGHT, code, list(contents)))
+
+
+class _FoundError(Exception):
+    """Ends a search."""
+
+
+class _Search(pickle.Pickler):
+    """Goes through a value as pickle does, to the first function or class of a project."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Write a number in place of functions and classes, which need not be found by their name."""
+        is_named = hasattr(obj, "__qualname__") and getattr(
+            obj, "__module__", None
+        )  # functions of compiled modules too
+        if not is_installed(obj if is_named else type(obj)):
+            raise _FoundError
+        is_code = isinstance(obj, type | types.FunctionType)
+        return NotImplemented if obj is int or not is_code else (int, ())
+
+
+def _has_code(value: Any) -> bool:
+    """Whether functions or classes of a project are in a value; also where that cannot be told."""
+    try:
+        _Search(io.BytesIO(), protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=lambda buffer: False).dump(value)
+    except Exception:
+        return True
+    return False
+
+
+# --- outputs ---------------------------------------------------------------------------------------------------------
 NO_ROOM = "free space on the disk of the cache or choose another with --cache; what is committed stays"
 
 
@@ -183,7 +343,7 @@ class OutputKeeper:
 
     def _commit(self, saved: Sequence[tuple[Making, str]], seconds: float) -> tuple[ArtifactInfo, ...]:
         self.may_commit()
-        kept_reports.write(self.reported, self.files)
+        write(self.reported, self.files)
         theirs = self._made_by_another(saved)
         if theirs:
             return tuple(map(artifact_info, theirs))
@@ -220,7 +380,7 @@ class OutputKeeper:
     def _commit_files(self, seconds: float) -> None:
         """Store what a stage without stored outputs wrote, so that it is there later and, without outputs, reusable."""
         self.may_commit()
-        kept_reports.write(self.reported, self.files)
+        write(self.reported, self.files)
         marker = self.job.marker
         with self.env.store.workspace(marker.stem, run=self.env.work) as nothing:
             manifest = self._manifest(marker, None, "", seconds)

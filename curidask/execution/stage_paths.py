@@ -12,7 +12,7 @@ from curidask.caching.path_refs import StageFiles
 from curidask.core.artifact_names import beside_name, files_stem, output_stem
 from curidask.core.graph import PastStage, RecordInfo, artifact_key
 from curidask.errors import ArtifactDamagedError, ArtifactMissingError, CuridaskError, UndeclaredInputError
-from curidask.execution.environment import Environment
+from curidask.execution.base import Environment
 from curidask.store.base import Store
 from curidask.store.workspace import Workspace
 

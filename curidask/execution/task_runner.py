@@ -16,11 +16,12 @@ from curidask.errors import (
     ArtifactRejectedError,
     CacheError,
 )
-from curidask.execution.adoption import adopt
+from curidask.execution.adoption import adopt, stands_on_current
 from curidask.execution.artifact_io import artifact_info, check_one_call, check_stored, find_stored, own_prefix
 from curidask.execution.base import (
     MADE_FROM,
     ArtifactInfo,
+    Environment,
     ErrorInfo,
     Finding,
     Job,
@@ -31,9 +32,7 @@ from curidask.execution.base import (
     Reported,
     Stored,
 )
-from curidask.execution.current_contents import stands_on_current
 from curidask.execution.determinism import SecondCall, Witness
-from curidask.execution.environment import Environment
 from curidask.execution.inputs import Inputs
 from curidask.execution.outputs import OutputKeeper
 from curidask.execution.override_files import load_given

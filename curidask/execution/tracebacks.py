@@ -16,8 +16,8 @@ from pathlib import Path
 from curidask.errors import CuridaskError
 from curidask.execution.base import ErrorInfo
 from curidask.execution.project.importer import path_on_driver
-from curidask.execution.project.left_out import what_to_do
-from curidask.store.backends.disk_errors import what_is_full
+from curidask.execution.project.project_files import what_to_do
+from curidask.store.backends.errors import what_is_full
 
 FRAMEWORK = str(Path(__file__).resolve().parents[1]) + os.sep
 STANDARD = os.path.dirname(os.__file__) + os.sep

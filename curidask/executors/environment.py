@@ -1,3 +1,3 @@
 """Pickles in caches name it here."""
 
-from curidask.execution.environment import ManagerFacts as ManagerFacts
+from curidask.execution.base import ManagerFacts as ManagerFacts

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from curidask.core.keywords import keywords
-from curidask.reporting.passed_on import check_passed_on, plot_keywords, savefig_keywords
+from curidask.reporting.index import check_passed_on, plot_keywords, savefig_keywords
 from curidask.reporting.reportables import IMAGE_SUFFIXES, Reportable, file_link, image_size, image_tag
 
 LARGEST_SVG_BYTES = 2_000_000

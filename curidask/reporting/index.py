@@ -6,24 +6,101 @@ others by now. Whoever replaces the page last has seen every file that was there
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from curidask.core.keywords import keywords
+from curidask.core.keywords import check_keywords, keywords
 from curidask.errors import ProjectError
-from curidask.reporting import styles
+from curidask.reporting import templating
 from curidask.reporting.model import RunView, read_run
 from curidask.reporting.templating import asset, page
 from curidask.runs.schema import LINE, fitting
-from curidask.store.untrusted import parse_object, read_file
+from curidask.store.manifest import parse_object, read_file
 
+# --- keywords that reportables pass on to other packages -------------------------------------------------------------
+# Which there are is asked of these packages themselves.
+
+Names = Callable[[], frozenset[str]]
+
+
+def check_passed_on(
+    given: Collection[str], names: Names, function: Callable[..., Any] | None = None, call: str = ""
+) -> None:
+    """Refuse keywords that the package they go to does not have, before anything is drawn.
+
+    Parameters
+    ----------
+    given : collection of str
+    names : callable
+        Gives those of the package. Where that is not installed, nothing is refused here.
+    function : callable, optional
+        What they were given to, whose own parameters a message may suggest.
+    call : str
+        How a message names it.
+
+    Raises
+    ------
+    UnknownKeywordError
+    """
+    if not given:
+        return
+    try:
+        there = names()
+    except ImportError:
+        return
+    own = inspect.signature(function).parameters.values() if function is not None else ()
+    named = {p.name for p in own if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self"}
+    check_keywords(given, there | named, call)
+
+
+def savefig_keywords() -> frozenset[str]:
+    """What ``Figure.savefig`` takes, for whatever format."""
+    from matplotlib.backend_bases import FigureCanvasBase
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.backends.backend_ps import FigureCanvasPS
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    takers: list[Any] = [Figure.savefig, FigureCanvasBase.print_figure]
+    for canvas in (FigureCanvasAgg, FigureCanvasPdf, FigureCanvasPS, FigureCanvasSVG):
+        takers += [getattr(canvas, name) for name in dir(canvas) if name.startswith("print_")]
+    names = {p.name for taker in takers for p in _named(taker)}
+    return frozenset(names - {"self", "fname", "filename", "filename_or_obj", "outfile", "fmt"})
+
+
+def plot_keywords() -> frozenset[str]:
+    """What ``Axes.plot`` takes: its own keywords, and the properties of lines with their aliases."""
+    from matplotlib.artist import ArtistInspector
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+
+    inspector = ArtistInspector(Line2D)
+    aliases = {alias for others in inspector.aliasd.values() for alias in others}
+    return frozenset({*inspector.get_setters(), *aliases, *(p.name for p in _named(Axes.plot))} - {"self"})
+
+
+def latex_keywords() -> frozenset[str]:
+    """What ``Styler.to_latex`` takes, but for where to write to."""
+    from pandas.io.formats.style import Styler
+
+    return frozenset(p.name for p in _named(Styler.to_latex)) - {"self", "buf"}
+
+
+def _named(function: Any) -> list[inspect.Parameter]:
+    parameters = inspect.signature(function).parameters.values()
+    return [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+
+
+# --- index -----------------------------------------------------------------------------------------------------------
 ROWS = ".index"
 MOST_RUNS = 1000
 ROUNDS = 50
@@ -78,7 +155,7 @@ def update(runs: Path, reports: Path, css: Path | None = None) -> int:
                 add(read_run(folder), reports)
             except ProjectError:
                 continue  # what is no run record is no run
-        return render(reports, styles.own_sheet(reports, css))
+        return render(reports, templating.own_sheet(reports, css))
     except OSError as error:
         raise ProjectError(
             f"The index of reports cannot be written: {error.strerror or error}.",
@@ -96,14 +173,14 @@ def _run_folders(places: Iterable[Path]) -> Iterable[Path]:
 
 def render(reports: Path, own: bytes | None) -> int:
     """Make the page out of the lines, with the user's own style sheet if there is one; how many lines there are."""
-    sheets = [styles.name_of_ours(reports)]
-    _replace(reports / sheets[0], styles.built_in())
+    sheets = [templating.name_of_ours(reports)]
+    _replace(reports / sheets[0], templating.built_in())
     _replace(reports / "report.js", asset("report.js"))
     if own is None:
-        (reports / styles.CUSTOM).unlink(missing_ok=True)
+        (reports / templating.CUSTOM).unlink(missing_ok=True)
     else:
-        _replace(reports / styles.CUSTOM, own)
-        sheets.append(styles.CUSTOM)
+        _replace(reports / templating.CUSTOM, own)
+        sheets.append(templating.CUSTOM)
     for _ in range(ROUNDS):
         before = _state(reports)
         rows = _read(reports)

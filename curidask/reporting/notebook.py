@@ -22,14 +22,12 @@ from curidask.record import Record
 from curidask.reporting import graph_svg
 from curidask.reporting import sections as reporting_sections
 from curidask.reporting.cards import Cards, Row, folder_of, is_plain
-from curidask.reporting.kept import KeptReportable, kept_reportables
 from curidask.reporting.model import LOOKS, NO_SET, RunView
-from curidask.reporting.report import write_report
+from curidask.reporting.report import KeptReportable, kept_reportables, write_report
 from curidask.reporting.reportables import Reportable
-from curidask.reporting.styles import configured
-from curidask.reporting.templating import TEMPLATES, duration, page
+from curidask.reporting.templating import TEMPLATES, configured, duration, page
 from curidask.runs.reportables import ReportCollector
-from curidask.store.untrusted import read_file
+from curidask.store.manifest import read_file
 
 logger = logging.getLogger(__name__)
 

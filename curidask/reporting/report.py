@@ -6,19 +6,99 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from curidask.core.keywords import keywords
 from curidask.errors import ProjectError
-from curidask.reporting import graph_svg, index, sections, styles
-from curidask.reporting.cards import Cards, folder_of, is_plain, relative_address
-from curidask.reporting.model import RunView, read_run
+from curidask.reporting import graph_svg, index, sections, templating
+from curidask.reporting.cards import Cards, Row, folder_of, is_plain, read_fragment, relative_address
+from curidask.reporting.model import NO_SET, RunView, read_run
+from curidask.reporting.reportables import LINKED_FILE, Reportable, qualified_name
 from curidask.reporting.templating import asset, page
 from curidask.runs.reportables import FRAGMENT
 
+# --- reportables of a run as objects ---------------------------------------------------------------------------------
+# What stages reported, captured where they ran, on the side of the session.
+
+
+class KeptReportable(Reportable):
+    """What was captured of a reportable: its names, its fragment, and the files that this shows.
+
+    Parameters
+    ----------
+    row : mapping
+        What the run record says of it.
+    folder : Path or None
+        Where its files lie; None when the row names no place inside the run's folder.
+    record : Record or None
+        The session's record that reported it; None for a hidden one.
+    qualified : str
+        Its full name.
+
+    Attributes
+    ----------
+    kind : str
+        The class that was reported.
+    """
+
+    @keywords()
+    def __init__(self, row: Row, folder: Path | None, record: Any, qualified: str) -> None:
+        super().__init__(row["name"], row["group"] or None)
+        self.kind = str(row["kind"])
+        self.stage = str(row["stage"])
+        self.record = record
+        self.qualified_name = qualified
+        self.path = "" if folder is None else f"{folder}{os.sep}"
+        self.rendered = True
+        self.row = row
+        self._folder = folder
+        self._files: Mapping[str, str] = row["files"]
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.qualified_name!r}>"
+
+    def render(self, folder: Path | None = None) -> None:
+        """Copy its files, when it is reported once more."""
+        if self._folder is not None and folder is not None:
+            for name in self._files.values():
+                if is_plain(self._folder / name):
+                    shutil.copyfile(self._folder / name, folder / name)
+
+    def html(self) -> str:
+        """The fragment, with its files below `path`."""
+        fragment = None if self._folder is None else read_fragment(self._folder)
+        if fragment is None:
+            raise self.refuse("it is not in the run's folder any more.", "report it again")
+        return LINKED_FILE.sub(lambda match: self.path + self._files.get(unquote(match[1]), match[1]), fragment)
+
+
+def kept_reportables(run: RunView, records: Mapping[int, Any]) -> list[KeptReportable]:
+    """All reportables of a run, in the order in which their stages were called.
+
+    Parameters
+    ----------
+    run : RunView
+    records : mapping of int to Record
+        The session's records by number.
+    """
+    cards = Cards(run, lambda row, file: "")
+    return [
+        KeptReportable(row, folder_of(run, row), records.get(row["record"]), _full(cards, row)) for row in cards.rows
+    ]
+
+
+def _full(cards: Cards, row: Row) -> str:
+    record = cards.record(row)
+    params_name = None if row["set"] == NO_SET else row["set"]
+    is_aggregate = record is not None and record.is_aggregate
+    return qualified_name(row["name"], params_name, row["stage"], is_aggregate=is_aggregate)
+
+
+# --- report ----------------------------------------------------------------------------------------------------------
 LATEST = "_latest"
 PAGE_SIZE = 100
 """Reportables on a page."""
@@ -55,7 +135,7 @@ def write_report(run_folder: Path, reports_folder: Path, css: Path | None = None
         When there is no run record, or the reports folder cannot be written.
     """
     run = read_run(run_folder)
-    own = styles.own_sheet(reports_folder, css)
+    own = templating.own_sheet(reports_folder, css)
     try:
         reports_folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=reports_folder, ignore_cleanup_errors=True) as made:
@@ -77,11 +157,11 @@ def write_report(run_folder: Path, reports_folder: Path, css: Path | None = None
 
 def _fill(run: RunView, run_folder: Path, folder: Path, own: bytes | None, log: Path | None) -> None:
     (folder / "report.js").write_text(asset("report.js"), encoding="utf-8")
-    (folder / styles.OURS).write_text(styles.built_in(), encoding="utf-8")
-    sheets = [styles.OURS]
+    (folder / templating.OURS).write_text(templating.built_in(), encoding="utf-8")
+    sheets = [templating.OURS]
     if own is not None:
-        (folder / styles.CUSTOM).write_bytes(own)
-        sheets.append(styles.CUSTOM)
+        (folder / templating.CUSTOM).write_bytes(own)
+        sheets.append(templating.CUSTOM)
     shutil.copyfile(run_folder / "run.json", folder / "run.json")
     (folder / "stages.csv").write_text(sections.stages_csv(run), encoding="utf-8", errors="replace")
     (folder / "parameter_sets.csv").write_text(sections.parameter_sets_csv(run), encoding="utf-8", errors="replace")

@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote
 from curidask.core.keywords import CheckedCalls, keywords
 from curidask.errors import ReportableError
 from curidask.execution.base import FILES_PREFIX, Reported
-from curidask.reporting.html_fragments import safe
+from curidask.reporting.templating import safe
 
 IMAGE_SUFFIXES = (".png", ".svg", ".jpg", ".jpeg", ".gif", ".webp", ".avif", ".bmp")
 LINKED_FILE = re.compile(re.escape(FILES_PREFIX) + r"([\w.~%-]+)", re.ASCII)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from curidask.core.redaction import hide_secrets
 from curidask.errors import CacheError, ProjectError
-from curidask.runs.announcing import output_beside
+from curidask.runs.layout import output_beside
 from curidask.runs.record import git_state
 from curidask.runs.schema import read_record
 from curidask.session.config import RUN_ARTIFACTS, Config

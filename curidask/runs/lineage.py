@@ -10,9 +10,8 @@ from curidask.core.artifact_names import FILES, MANIFEST_SUFFIX, manifest_name, 
 from curidask.core.graph import SUPPRESSED, artifact_key
 from curidask.errors import ArtifactMissingError, ArtifactNewerError
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.manifest import Manifest
+from curidask.store.manifest import Manifest, printable
 from curidask.store.signing import signature_state
-from curidask.store.untrusted import printable
 
 KEY_DIGITS = 12
 """As many of a key are in the name of an artifact."""

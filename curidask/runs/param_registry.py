@@ -22,7 +22,7 @@ from curidask.core.hash_fields import BOOKKEEPING, field_values, has_fields
 from curidask.core.redaction import hide_secrets
 from curidask.errors import CacheError, SelectionError
 from curidask.params import ExperimentParameters
-from curidask.store.untrusted import LARGE_BYTES, is_named_texts, is_text, parse_object, read_file
+from curidask.store.manifest import LARGE_BYTES, is_named_texts, is_text, parse_object, read_file
 
 FOLDER = "param_sets"
 NAME_BYTES = 120

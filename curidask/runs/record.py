@@ -27,7 +27,7 @@ from curidask.execution.artifact_io import cacher_name
 from curidask.execution.base import MADE, ArtifactInfo, Outcome
 from curidask.execution.tracebacks import loaded_packages, user_name
 from curidask.session.events import Listener
-from curidask.store.backends.locks import locked
+from curidask.store.backends.local import locked
 
 RESERVE_ATTEMPTS = 1000
 MOST_DIGITS = 9

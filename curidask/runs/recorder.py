@@ -20,9 +20,9 @@ from curidask.execution.tracebacks import first_line
 from curidask.record import Record
 from curidask.runs import param_registry
 from curidask.runs import record as run_records
-from curidask.runs.cache_use import without_cache
 from curidask.runs.record import RunRecord
 from curidask.runs.reportables import ReportCollector
+from curidask.session.cache import without_cache
 from curidask.session.config import Config
 from curidask.store.base import Store
 

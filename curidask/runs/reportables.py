@@ -13,7 +13,7 @@ from typing import Any
 from curidask.core.artifact_names import safe_part
 from curidask.core.graph import RecordInfo, Task
 from curidask.errors import ArtifactMissingError
-from curidask.execution import kept_reports
+from curidask.execution import outputs
 from curidask.execution.base import Kind, Outcome, Reported
 from curidask.session.events import Listener
 from curidask.store.base import Store
@@ -118,7 +118,7 @@ class ReportCollector(Listener):
         """
         waiting = {task.marker: task for task in tasks if task.id not in self._settled and task.stored}
         self._settled.update(task.id for task in waiting.values())
-        indexes = {kept_reports.index_name(marker): marker for marker in waiting}
+        indexes = {outputs.index_name(marker): marker for marker in waiting}
         warnings = []
         for index in sorted(store.having(indexes), key=lambda name: waiting[indexes[name]].id):
             task = waiting[indexes[index]]
@@ -126,7 +126,7 @@ class ReportCollector(Listener):
             if manifest is None:
                 continue
             try:
-                kept = kept_reports.read(task.marker, store.restore_tracked(manifest))
+                kept = outputs.read(task.marker, store.restore_tracked(manifest))
             except ArtifactMissingError as error:
                 warnings.append(f"what the {task.label} reported is damaged in the cache: {error.what}")
                 continue

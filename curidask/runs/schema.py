@@ -12,7 +12,7 @@ from typing import Any
 
 from curidask.core.artifact_names import is_object_name
 from curidask.errors import ProjectError
-from curidask.store.untrusted import (
+from curidask.store.manifest import (
     LARGE_BYTES,
     is_count,
     is_list_of,

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from curidask.core.options import resources_problem
-from curidask.core.spec import CODE_MODES
+from curidask.core.spec import CODE_MODES, resources_problem
 from curidask.errors import ConfigurationError
 from curidask.store.backends.options import CLIENTS, check_storage_table, options_for
 

@@ -13,8 +13,8 @@ from curidask.core.keywords import CheckedCalls, keywords
 
 if TYPE_CHECKING:
     from curidask.record import Record
-    from curidask.reporting.kept import KeptReportable
     from curidask.reporting.notebook import Display
+    from curidask.reporting.report import KeptReportable
     from curidask.reporting.reportables import Reportable
 
 

@@ -9,17 +9,16 @@ from functools import partial
 from typing import Any
 
 from curidask import clusters
-from curidask.core.options import resources_problem
+from curidask.core.spec import resources_problem
 from curidask.errors import CacheError, ConfigurationError
-from curidask.execution.base import Executor
-from curidask.execution.environment import Environment
+from curidask.execution.base import Environment, Executor
 from curidask.execution.inprocess import InProcessExecutor
 from curidask.execution.process.context import NOTHING
 from curidask.execution.process.tee import Overheard
 from curidask.execution.project.project_files import ProjectFiles
 from curidask.session.config import Config
 from curidask.session.events import EventBus
-from curidask.store.backends.interrupts import held_back
+from curidask.store.backends.requests import held_back
 from curidask.store.base import Store
 
 

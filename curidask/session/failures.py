@@ -9,7 +9,7 @@ from curidask.core.graph import Graph, Task
 from curidask.errors import CacheError, CuridaskError, RunFailedError, StageFailedError
 from curidask.execution.base import ErrorInfo, Outcome
 from curidask.store.backends.errors import OUTAGES
-from curidask.store.backends.retries import expect_outage
+from curidask.store.backends.requests import expect_outage
 
 
 class StageFailures:

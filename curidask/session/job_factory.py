@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 
 from curidask.core.graph import ArtifactRef, Graph, Literal, Task
-from curidask.core.policy import Policy
+from curidask.core.planner import Policy
 from curidask.core.scheduler import Status
 from curidask.execution.artifact_io import own_prefix
 from curidask.execution.base import Job, JobOutput, Keep, Passed, Source, Stored

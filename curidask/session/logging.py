@@ -15,7 +15,7 @@ from curidask.core.redaction import hide_secrets
 from curidask.execution.base import Kind, Outcome
 from curidask.execution.process.context import ERR, OUT, Spoken, prefix_of
 from curidask.execution.process.tee import speaker
-from curidask.execution.project.file_owners import is_own_file
+from curidask.execution.project.imports import is_own_file
 from curidask.session.events import Listener
 
 FORMAT = "%(asctime)s [%(levelname)s] %(name)s: %(stage)s%(message)s"

@@ -19,7 +19,7 @@ from curidask.core.graph import Graph, Task
 from curidask.core.planner import Decision, Plan
 from curidask.execution.base import Kind, Outcome
 from curidask.execution.process.context import ERR, Spoken, prefix_of
-from curidask.runs.counts import Counts, StageCount
+from curidask.runs.status import Counts, StageCount
 from curidask.session.events import Listener
 from curidask.session.terminal import own_stream, say
 

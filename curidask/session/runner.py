@@ -7,18 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from curidask.core import scheduler_events
+from curidask.core import scheduler
 from curidask.core.graph import ArtifactRef, Graph, RecordInfo, Task
-from curidask.core.planner import Action, Plan
-from curidask.core.policy import Policy
+from curidask.core.planner import Action, Plan, Policy
 from curidask.core.scheduler import AVAILABLE, LOST, MAX_ATTEMPTS, UNDER_WAY, RunState, Status
 from curidask.errors import ArtifactMissingError, CuridaskError
 from curidask.execution.artifact_io import load_stored
-from curidask.execution.base import ErrorInfo, Executor, Job, Kind, Outcome, Stored, ValueGoneError
-from curidask.execution.environment import ManagerFacts
-from curidask.execution.process.random_state import kept_random_state
+from curidask.execution.base import ErrorInfo, Executor, Job, Kind, ManagerFacts, Outcome, Stored, ValueGoneError
+from curidask.execution.process.process_state import kept_random_state
+from curidask.execution.returned_paths import resolved
 from curidask.execution.stage_context import read_from_output
-from curidask.execution.values import resolved
 from curidask.session.claim_watcher import Made, Waiting
 from curidask.session.events import EventBus, Listener
 from curidask.session.failures import StageFailures
@@ -114,7 +112,7 @@ class Runner:
         runs = made.ids(Action.RUN)
         if runs and not self.state.is_stopped:
             self._running().check({id(spec): spec for spec in (self.graph[task].spec for task in runs)}.values())
-        self._carry_out(self.state.handle(scheduler_events.Planned(made, frozenset(keep))))
+        self._carry_out(self.state.handle(scheduler.Planned(made, frozenset(keep))))
         return made
 
     def plan(self, targets: Iterable[int], *, from_scratch: bool = False) -> Plan:
@@ -143,9 +141,9 @@ class Runner:
                         while left and not self.state.unsettled(left[-1:]):
                             left.pop()
         except KeyboardInterrupt:
-            self._carry_out(self.state.handle(scheduler_events.Interrupted()))
+            self._carry_out(self.state.handle(scheduler.Interrupted()))
             if self.policy.live:  # whoever types goes on afterwards
-                self._carry_out(self.state.handle(scheduler_events.Resumed()))
+                self._carry_out(self.state.handle(scheduler.Resumed()))
             raise
 
     def finish(self) -> Plan:
@@ -161,7 +159,7 @@ class Runner:
         self._is_finishing = True
         try:
             made = self.demand(self.graph.targets())
-            self._carry_out(self.state.handle(scheduler_events.ReadingEnded()))
+            self._carry_out(self.state.handle(scheduler.ReadingEnded()))
             self.wait(range(len(self.graph)))
         finally:
             self._is_finishing = False
@@ -192,7 +190,7 @@ class Runner:
 
     def _look_at_waiting(self, waiting: Waiting) -> None:
         """Go on with what others were computing, where they have ended."""
-        events: list[scheduler_events.Event] = []
+        events: list[scheduler.Event] = []
         for change in waiting.look():
             if self.state.status.get(change.task) is not Status.HELD:
                 continue
@@ -200,12 +198,12 @@ class Runner:
             must_run = task.id in self._decider.forced | self._decider.suspects or self.policy.check_determinism
             if isinstance(change, Made) and not must_run:
                 self._tell_ended(task, Outcome(task.id, Kind.FOUND))
-                events.append(scheduler_events.Finished(task.id))
+                events.append(scheduler.Finished(task.id))
             else:
                 # What is there when a task is overwritten may be what it was before.
                 self._jobs.supersede(task.id, -1 if isinstance(change, Made) else change.supersedes)
                 self.bus.tell(Listener.waiting, task, "")
-                events.append(scheduler_events.Freed(task.id))
+                events.append(scheduler.Freed(task.id))
         self._carry_out(self.state.handle(*events))
 
     def is_available(self, task: int) -> bool:
@@ -246,7 +244,7 @@ class Runner:
             except ArtifactMissingError as error:
                 self._lose(ref, error.notice)
             except ValueGoneError:
-                self._carry_out(self.state.handle(scheduler_events.OutputLost(ref.task)))
+                self._carry_out(self.state.handle(scheduler.OutputLost(ref.task)))
         raise CuridaskError(
             f"The artifact {ref.name!r} was lost each time it was made.",
             where=self.graph[ref.task].label,
@@ -313,7 +311,7 @@ class Runner:
         if text:
             self.bus.warned(text)
         self._decider.distrust([self.graph[ref.task].stems[ref.index]])
-        self._carry_out(self.state.handle(scheduler_events.OutputLost(ref.task)))
+        self._carry_out(self.state.handle(scheduler.OutputLost(ref.task)))
 
     # --- the executor ------------------------------------------------------------------------------------------------
     def _running(self) -> Executor:
@@ -330,38 +328,38 @@ class Runner:
             for text in executor.warnings():
                 self.bus.warned(text)
 
-    def _carry_out(self, instructions: Iterable[scheduler_events.Instruction]) -> None:
+    def _carry_out(self, instructions: Iterable[scheduler.Instruction]) -> None:
         for instruction in instructions:
             match instruction:
-                case scheduler_events.Submit(tasks):
+                case scheduler.Submit(tasks):
                     self._submit(tasks)
-                case scheduler_events.Release(tasks):
+                case scheduler.Release(tasks):
                     self._release(tasks)
-                case scheduler_events.Replan(tasks):
+                case scheduler.Replan(tasks):
                     self.demand(tasks)
-                case scheduler_events.Block(tasks):
+                case scheduler.Block(tasks):
                     self._tell_blocked(tasks)
-                case scheduler_events.GiveUp(task):
+                case scheduler.GiveUp(task):
                     self._give_up(task)
-                case scheduler_events.Reduce() | scheduler_events.Cancel():
+                case scheduler.Reduce() | scheduler.Cancel():
                     self._turn(instruction)
 
     def _release(self, tasks: Iterable[int]) -> None:
         if self._executor is not None:
             self._executor.release(tasks)
 
-    def _turn(self, instruction: scheduler_events.Reduce | scheduler_events.Cancel) -> None:
+    def _turn(self, instruction: scheduler.Reduce | scheduler.Cancel) -> None:
         match instruction:
-            case scheduler_events.Reduce(task):
+            case scheduler.Reduce(task):
                 self._reduce(task)
-            case scheduler_events.Cancel():
+            case scheduler.Cancel():
                 self.close(now=True)
 
     def _reduce(self, aggregate: int) -> None:
         """Plan an aggregate over the records that are left, and what depends on it, instead of what was planned."""
         made = self.reduce(aggregate, self.has_failed, self._replaced.__contains__)
         if made is None:
-            self._carry_out(self.state.handle(scheduler_events.Hopeless(aggregate)))
+            self._carry_out(self.state.handle(scheduler.Hopeless(aggregate)))
             return
         task = self.graph[aggregate]
         left = {g.record.index for g in self.graph[made[aggregate]].gathered}
@@ -375,7 +373,7 @@ class Runner:
         self._replaced.update(made)
         self._tell_blocked(wanted)
         self.demand(ends, keep=[new for old, new in made.items() if old in self.state.kept])
-        self._carry_out(self.state.handle(scheduler_events.Replaced(tuple(made))))
+        self._carry_out(self.state.handle(scheduler.Replaced(tuple(made))))
 
     def _tell_blocked(self, tasks: Iterable[int]) -> None:
         for task in tasks:
@@ -386,7 +384,7 @@ class Runner:
             jobs = [self._jobs.job(self.graph[task]) for task in tasks]
             self._running().submit(jobs, {job.id: self._to_wait_for(job) for job in jobs})
         except Exception:
-            self._carry_out(self.state.handle(scheduler_events.Refused(tuple(tasks))))
+            self._carry_out(self.state.handle(scheduler.Refused(tuple(tasks))))
             raise
 
     def _to_wait_for(self, job: Job) -> list[int]:
@@ -396,18 +394,18 @@ class Runner:
         return [t for t in self.graph.dependencies[job.id] if t in passed or status.get(t) is Status.SUBMITTED]
 
     def _take(self, outcomes: Iterable[Outcome]) -> None:
-        events: list[scheduler_events.Event] = []
+        events: list[scheduler.Event] = []
         for outcome in outcomes:
             if self.state.status.get(outcome.task) is not Status.SUBMITTED:
                 continue  # a late word about a task that was blocked meanwhile
             self.bus.warned_once(outcome.warnings)
             task = self.graph[outcome.task]
             events.append(self._event(task, outcome))
-            if isinstance(events[-1], scheduler_events.Finished | scheduler_events.Failed):
+            if isinstance(events[-1], scheduler.Finished | scheduler.Failed):
                 self._tell_ended(task, outcome)
             if outcome.kind is Kind.DONE:  # what was reused before may stand on what it took the place of
                 left = [other for other in self._decider.contents.left_behind(task.id) if self.is_available(other)]
-                events += map(scheduler_events.OutputLost, left)
+                events += map(scheduler.OutputLost, left)
                 self._tell_of_generations(task, left)
         self._carry_out(self.state.handle(*events))
 
@@ -422,24 +420,24 @@ class Runner:
                 "came out otherwise: run it once more for values that belong together"
             )
 
-    def _event(self, task: Task, outcome: Outcome) -> scheduler_events.Event:
+    def _event(self, task: Task, outcome: Outcome) -> scheduler.Event:
         match outcome.kind:
             case Kind.DONE | Kind.FOUND | Kind.UNCHANGED:
                 self._decider.trust(task, outcome)
-                return scheduler_events.Finished(task.id)
+                return scheduler.Finished(task.id)
             case Kind.FAILED:
                 self.failures.add(task, outcome)
-                return scheduler_events.Failed(task.id)
+                return scheduler.Failed(task.id)
             case Kind.INPUT_LOST:
                 self._decider.distrust(stem for lost in outcome.lost for stem in self.graph[lost].stems)
-                return scheduler_events.InputLost(task.id, outcome.lost)
+                return scheduler.InputLost(task.id, outcome.lost)
             case Kind.INPUT_UNAVAILABLE:
-                return scheduler_events.InputUnavailable(task.id)
+                return scheduler.InputUnavailable(task.id)
             case Kind.HELD:
                 if self._waiting is not None and outcome.held is not None:
                     self._waiting.add(task, outcome.held)
                     self.bus.tell(Listener.waiting, task, outcome.held.holder)
-                return scheduler_events.HeldElsewhere(task.id)
+                return scheduler.HeldElsewhere(task.id)
 
     def _tell_ended(self, task: Task, outcome: Outcome) -> None:
         self._jobs.took(task.spec.name, outcome.seconds)
@@ -454,4 +452,4 @@ class Runner:
         outcome = Outcome(task, Kind.FAILED, error=error)
         self.failures.add(self.graph[task], outcome)
         self._tell_ended(self.graph[task], outcome)
-        self._carry_out(self.state.handle(scheduler_events.Failed(task)))
+        self._carry_out(self.state.handle(scheduler.Failed(task)))

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
+import enum
+import functools
 import hashlib
+import linecache
 import os
+import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -11,18 +16,264 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curidask.core.code.class_identity import is_local_class
-from curidask.core.code.code_identity import has_source
-from curidask.core.code.code_in_values import ObjectsOf, code_in, unread
-from curidask.core.code.reloading import Name, Reloaded
-from curidask.core.code.source_files import LoadedSources, Sources
-from curidask.core.code.source_place import closure_values
-from curidask.core.code.source_reach import CodeOf, Part, code_of, methods_of
-from curidask.core.hash_fields import has_fields
+from curidask.core.canonical import own_attributes
+from curidask.core.canonical_types import representation_of
+from curidask.core.code.classes import held_by, is_local_class
+from curidask.core.code.identity import (
+    attributes_of,
+    byte_code,
+    has_source,
+    is_installed,
+    is_plain_data,
+    of_function,
+    reached_values,
+)
+from curidask.core.code.places import closure_values, is_value
+from curidask.core.code.reach import CodeOf, Part, code_of, methods_of
+from curidask.core.code.scopes import LoadedSources, Resolver, Sources
+from curidask.core.hash_fields import fields_with_code, has_fields
 from curidask.core.spec import IGNORE, TRACK, WARN, StageSpec
 from curidask.errors import StageDefinitionError, UnstableHashError
 from curidask.hashing import digest
 
+# --- the code that values bring along --------------------------------------------------------------------------------
+# Functions and classes among them, and the classes of objects in them.
+
+_WITHOUT = frozenset(
+    {*(type(None), bool, int, float, complex, str, bytes, bytearray, memoryview, range, slice, types.ModuleType)}
+    | {datetime.date, datetime.datetime, datetime.time, datetime.timedelta}
+)
+
+MOST_OBJECTS = 100_000
+"""How many are looked at, so that an object which leads to very many does not hold up a call."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectsOf:
+    """The class of an object, which counts by what it does: what the object holds counts as a value."""
+
+    cls: type
+
+
+def code_in(values: Iterable[Any]) -> list[Any]:
+    """The project's functions and classes that values are or hold, and the classes of objects in them, each once.
+
+    Returns
+    -------
+    list of function, type or ObjectsOf
+        In a fixed order but for what is in sets.
+    """
+    found: dict[tuple[bool, int], Any] = {}
+    seen: dict[tuple[bool, int], Any] = {}  # with the objects, or another might get an address
+    pending = [value for value in values if type(value) not in _WITHOUT]
+    pending.reverse()
+    while pending and len(seen) < MOST_OBJECTS:
+        value = pending.pop()
+        code = value.cls if type(value) is ObjectsOf else value
+        place = type(value) is ObjectsOf, id(code)
+        if place in seen:
+            continue
+        seen[place] = value
+        if isinstance(code, type | types.FunctionType) and not is_installed(code):
+            found[place] = value
+        pending += reversed([part for part in _parts(value) if type(part) not in _WITHOUT])
+    return list(found.values())
+
+
+def unread(function: types.FunctionType) -> dict[str, Any]:
+    """What stands for a function without a source in the code of a stage: its byte code, and the constants it reaches.
+
+    The functions and classes that it reaches are code as it is.
+    """
+    held = {name: value for name, value in reached_values(function).items() if is_plain_data(value)}
+    return {"code": of_function(function), **held}
+
+
+def local_values(value: Any) -> dict[str, Any]:
+    """What the classes that were defined in functions hold, of those that a value brings along."""
+    kinds = [code.cls if type(code) is ObjectsOf else code for code in code_in([value])]
+    return {name: held for kind in kinds if isinstance(kind, type) for name, held in held_by(kind).items()}
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    """What a value consists of, as far as it can bring code along."""
+    match value:
+        case ObjectsOf():
+            return _local(value.cls, ObjectsOf)
+        case dict():
+            return [*value.keys(), *value.values(), *_instance(value)]
+        case list() | tuple() | set() | frozenset():
+            return [*value, *_instance(value)]
+        case types.FunctionType():
+            return [
+                *_cells(value),
+                *(value.__defaults__ or ()),
+                *(value.__kwdefaults__ or {}).values(),
+                *attributes_of(value).values(),
+                *_reached_without_source(value),
+            ]
+        case types.MethodType():
+            return [value.__func__, value.__self__]
+        case functools.partial():
+            return [value.func, *value.args, *value.keywords.values()]
+        case type():
+            return _local(value, lambda base: base)
+    return _instance(value)
+
+
+def _instance(value: Any) -> Iterable[Any]:
+    """The class of an object and its attributes; what stands for others in hashes stands for them here."""
+    kind = type(value)
+    if kind in _BUILTIN or (isinstance(value, enum.Enum) and not any(map(_methods, kind.__mro__))):
+        return ()
+    if has_fields(kind):
+        return [ObjectsOf(kind), *fields_with_code(value)]
+    attributes = {} if representation_of(kind) is not None else own_attributes(value)
+    return [ObjectsOf(kind), *attributes.values()]
+
+
+_BUILTIN = (dict, list, tuple, set, frozenset)
+
+
+def _methods(kind: type) -> list[Any]:
+    parts = () if is_installed(kind) else vars(kind).values()
+    return [part for part in parts if isinstance(part, types.FunctionType | property) and not is_installed(part)]
+
+
+def _local(cls: type, as_part: Callable[[type], Any]) -> Iterable[Any]:
+    """What the source of a class does not lead to: the bases and metaclass that it was given, and what it holds."""
+    return [type(cls), *map(as_part, cls.__mro__[1:-1]), *held_by(cls).values()] if is_local_class(cls) else ()
+
+
+def _reached_without_source(function: types.FunctionType) -> Iterable[Any]:
+    """What a function reaches that has no source which would lead there."""
+    return () if is_installed(function) or has_source(function) else reached_values(function).values()
+
+
+def _cells(function: types.FunctionType) -> Iterator[Any]:
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+
+
+# --- what became of a project's code since it was read ---------------------------------------------------------------
+# Cells that were run, modules loaded anew, names bound anew.
+
+Name = tuple[str, str]
+"""A module, and a name in it."""
+
+
+@dataclass(slots=True)
+class Reloaded:
+    """Tells when code is to be read again.
+
+    Parameters
+    ----------
+    sources : Sources
+
+    Attributes
+    ----------
+    times : int
+        How often something was loaded anew.
+    stale : frozenset of (str, str)
+        Names that are bound to what a module had before it was loaded anew.
+    """
+
+    sources: Sources
+    times: int = 0
+    stale: frozenset[Name] = frozenset()
+    _n_cells: int = 0
+    _specs: dict[str, Any] = field(default_factory=dict)
+    _again: set[str] = field(default_factory=set)
+
+    def look(self) -> None:
+        """Notice what was loaded, and which cells were run, since the last time; cheap as long as it is nothing."""
+        n_cells = _n_cells()
+        again = [name for name, spec in self._specs.items() if _spec(name) is not spec]
+        if n_cells == self._n_cells and not again:
+            return
+        self._n_cells = n_cells
+        self.times += 1
+        for name in again:
+            linecache.checkcache(getattr(self._specs[name], "origin", None))
+            self._specs[name] = _spec(name)
+        self._again.update(again)
+        if self._again:
+            self.stale = frozenset(self._bound_before())
+
+    def watch(self, modules: Iterable[str]) -> None:
+        """Notice from now on when these are loaded anew."""
+        for name in modules:
+            if name not in self._specs and (spec := _spec(name)) is not None:
+                self._specs[name] = spec
+
+    def value(self, name: Name) -> str:
+        """What identifies the code or the constant that a name is bound to at the moment; empty for all else."""
+        found = vars(sys.modules[name[0]]).get(name[1]) if name[0] in sys.modules else None
+        found = getattr(getattr(found, "spec", None), "function", found)  # of a stage
+        if name in self.stale and isinstance(found, types.FunctionType | type):
+            return _compiled(found)
+        try:
+            return digest((found, _attributes(found))) if _is_told(found) else ""
+        except UnstableHashError:
+            return ""
+
+    def _bound_before(self) -> Iterator[Name]:
+        resolver = Resolver(self.sources)
+        for name in (*self._specs, "__main__"):
+            scope, held = resolver.module(name), vars(sys.modules[name]) if name in sys.modules else {}
+            for statement in scope.table.statements if scope is not None else ():
+                for bound, imports in statement.bound.items():
+                    taken = [(scope.absolute(what), what.name) for what in imports if what.name] if scope else []
+                    now = [vars(sys.modules[module]).get(of) for module, of in taken if module in self._again]
+                    if now and bound in held and not any(held[bound] is value for value in now):
+                        yield name, bound
+
+
+def _is_told(value: Any) -> bool:
+    """Whether a value is code, data or an object of the project's; not what packages keep, such as a generator."""
+    if isinstance(value, types.FunctionType | type):
+        return not is_installed(value)
+    kind = type(value)
+    return (
+        is_value(value)
+        or not is_installed(kind)
+        or kind is types.SimpleNamespace
+        or kind.__module__.partition(".")[0] in _TABLES
+    )
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """What a class or function holds at the moment, as far as that is data: its source says what it began with."""
+    held = vars(value) if isinstance(value, types.FunctionType | type) else {}
+    return {name: each for name, each in held.items() if not name.startswith("__") and is_value(each)}
+
+
+_TABLES = ("pandas", "polars", "pyarrow")
+
+
+def _n_cells() -> int:
+    """How many cells or lines were run in ``__main__``."""
+    main = vars(sys.modules["__main__"])
+    cells = main.get("_ih")
+    if isinstance(cells, list):
+        return len(cells)
+    return 0 if "__file__" in main else len(linecache.cache)  # which gets what is typed
+
+
+def _spec(name: str) -> Any:
+    return getattr(sys.modules.get(name), "__spec__", None)
+
+
+def _compiled(code: types.FunctionType | type) -> str:
+    functions = {"": code} if isinstance(code, types.FunctionType) else vars(code)
+    made = {name: byte_code(f.__code__) for name, f in functions.items() if isinstance(f, types.FunctionType)}
+    return digest(made)
+
+
+# --- stage code ------------------------------------------------------------------------------------------------------
 WATCHED_CODE = "watched code"
 """What a manifest says beside the parts of the key of code that does not count."""
 

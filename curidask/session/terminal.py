@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import click
 
 from curidask.core.redaction import hide_secrets
-from curidask.store.untrusted import for_terminal
+from curidask.store.manifest import for_terminal
 
 _colour: bool | None = None
 """None: as the stream is a terminal or not."""
@@ -114,7 +114,7 @@ def show_warnings(show: Callable[[str], None]) -> None:
 @contextmanager
 def shown_warnings(show: Callable[[str], None]) -> Iterator[None]:
     """Show Python's warnings as lines meanwhile; those of a stage are part of what it prints."""
-    from curidask.execution.process.stage_warnings import print_warning
+    from curidask.execution.process.context import print_warning
     from curidask.execution.process.tee import speaker
 
     before = warnings.showwarning

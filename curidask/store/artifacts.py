@@ -20,17 +20,16 @@ from curidask.errors import (
 )
 from curidask.store import checkout as checkouts
 from curidask.store.backends.base import ObjectStore, open_objects
-from curidask.store.backends.disk_errors import is_refused
-from curidask.store.backends.keys import common_beginning
+from curidask.store.backends.errors import is_refused
+from curidask.store.backends.remote import common_beginning
 from curidask.store.catalog import FEW, Catalog
 from curidask.store.disk_cache.near import NearCache, NearSettings, near_cache
 from curidask.store.integrity import Verify, checked_verify
 from curidask.store.lineage import Lineage
 from curidask.store.manifest import FileEntry, Manifest
 from curidask.store.payload import Checkout, Prepared, hash_moves, prepare, same_form, with_digests
-from curidask.store.privacy import is_private
 from curidask.store.signing import Keyring
-from curidask.store.workspace import Workspace, Workspaces
+from curidask.store.workspace import Workspace, Workspaces, is_private
 
 READ_ATTEMPTS = 3
 

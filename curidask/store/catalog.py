@@ -17,7 +17,7 @@ from curidask.errors import (
 )
 from curidask.store.backends.base import ObjectStore
 from curidask.store.backends.entries import Entry
-from curidask.store.backends.keys import common_beginning
+from curidask.store.backends.remote import common_beginning
 from curidask.store.lineage import UNKNOWN, Lineage, LineageIndex, Row
 from curidask.store.manifest import Manifest
 from curidask.store.payload import whole_stems

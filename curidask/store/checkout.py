@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from curidask.store.backends.base import ObjectStore
-from curidask.store.backends.folder_layout import lay_out, without_layout
+from curidask.store.backends.remote import lay_out, without_layout
 from curidask.store.disk_cache.near import NearCache
 from curidask.store.integrity import Verify, check_file, check_files, damaged, fetch_verified
 from curidask.store.manifest import FileEntry, Manifest, content_digest

@@ -11,18 +11,207 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
 
 from curidask.errors import CacheError, ObjectMissingError
 from curidask.store.backends.base import ObjectStore
 from curidask.store.backends.local import LocalObjects
-from curidask.store.lease_renewal import Renewed, renewer
-from curidask.store.processes import is_running, own_birth, place
-from curidask.store.untrusted import is_pid, is_seconds, is_text, parse_object, printable
+from curidask.store.manifest import is_pid, is_seconds, is_text, parse_object, printable
 
+
+# --- whether a process that wrote something down is still alive, as far as this machine can tell ---------------------
+@cache
+def place() -> str:
+    """What tells this host, boot and container apart from others: process numbers mean the same within it only."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return "/".join(parts)
+
+
+@cache
+def _birth_of(pid: int) -> float:
+    return birth(pid)
+
+
+def own_birth() -> float:
+    """The `birth` of this process."""
+    return _birth_of(os.getpid())
+
+
+def birth(pid: int) -> float:
+    """What tells a process apart from others that had its number: when it began, 0 when there is none.
+
+    In seconds since the machine started where the system says that, since a clock may be set meanwhile.
+    """
+    try:
+        # Behind the name, which may have spaces and brackets in it.
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return 0.0 if fields[0] in (b"Z", b"X") else int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (FileNotFoundError, ProcessLookupError):
+        if os.path.exists("/proc/self/stat"):
+            return 0.0
+    except (OSError, ValueError, IndexError):
+        pass
+    return _birth_by_clock(pid)
+
+
+def _birth_by_clock(pid: int) -> float:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return 0.0 if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def is_running(pid: int, born: float) -> bool:
+    """Whether the process that had a number, and this `birth`, is alive."""
+    return birth(pid) == born != 0.0
+
+
+# --- signs of life ---------------------------------------------------------------------------------------------------
+# What keeps the claims of a process from ending, and notices when it was silent for too long.
+
+RENEWALS_A_LEASE = 4
+DOUBT = 0.5
+"""After what part of a lease without renewal an owner looks whether it was taken over."""
+
+LONGEST_PAUSE_SECONDS = 1.0
+
+
+def now() -> float:
+    """Seconds that go on while the machine sleeps, where it says them."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+@dataclass(slots=True)
+class Renewed:
+    """A claim that is kept renewed.
+
+    Attributes
+    ----------
+    lease_seconds : float
+    write : callable
+        Writes it, given the number of the renewal.
+    is_mine : callable
+        Looks whether nobody has taken it over.
+    since : float
+        When its owner gave the last sign of life.
+    beat : int
+        Counts the renewals.
+    lost_after : float, optional
+        After how many seconds of silence it was lost, when it was.
+    """
+
+    lease_seconds: float
+    write: Callable[[int], object]
+    is_mine: Callable[[], bool]
+    since: float = field(default_factory=lambda: now())
+    beat: int = 0
+    lost_after: float | None = None
+
+    def silence(self) -> float:
+        """Seconds since the last sign of life."""
+        return now() - self.since
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether others may think that its owner is dead."""
+        return self.silence() > DOUBT * self.lease_seconds
+
+    def look(self) -> None:
+        """Find out whether it was taken over, when that may be."""
+        if self.lost_after is None and self.is_in_doubt and not self.is_mine():
+            self.lost_after = self.silence()
+
+    def renew(self) -> None:
+        """Give a sign of life, unless it was taken over."""
+        self.look()
+        if self.lost_after is None:
+            self.beat += 1
+            self.write(self.beat)
+            self.since = now()
+
+
+class Renewer:
+    """A thread of the process that renews its claims."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[str, Renewed] = {}
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._pause = LONGEST_PAUSE_SECONDS
+
+    def add(self, name: str, held: Renewed) -> None:
+        """Renew a claim from now on."""
+        with self._lock:
+            self._held[name] = held
+            if held.lease_seconds / RENEWALS_A_LEASE < self._pause:
+                self._wake.set()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="curidask-claims", daemon=True)
+                self._thread.start()
+
+    def look(self, name: str) -> float | None:
+        """After how many seconds of silence a claim was lost; None when it is held still."""
+        with self._lock:
+            held = self._held[name]
+            held.look()
+            return held.lost_after
+
+    def drop(self, name: str) -> bool:
+        """Renew it no more; whether it is still held.
+
+        A renewal under way has ended when this returns, so none follows the removal.
+        """
+        with self._lock:
+            held = self._held.pop(name)
+            held.look()
+            return held.lost_after is None
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                self._pause = self._renew()
+                self._wake.clear()
+            self._wake.wait(self._pause)
+
+    def _renew(self) -> float:
+        """Renew what is due; the seconds until something may be due again."""
+        pause = LONGEST_PAUSE_SECONDS
+        for held in self._held.values():
+            interval = held.lease_seconds / RENEWALS_A_LEASE
+            pause = min(pause, interval / 2)
+            if held.silence() >= interval and held.lost_after is None:
+                with suppress(CacheError):  # the next renewal may succeed; otherwise the lease ends, and that is right
+                    held.renew()
+        return pause
+
+
+_renewers: dict[int, Renewer] = {}
+
+
+def renewer() -> Renewer:
+    """The renewer of this process: a forked child has none of its parent's threads."""
+    renewer = _renewers.get(os.getpid())
+    if renewer is None:
+        _renewers.clear()
+        renewer = _renewers[os.getpid()] = Renewer()
+    return renewer
+
+
+# --- claims ----------------------------------------------------------------------------------------------------------
 PREFIX = ".claim-"
 OWNERS = ".claimant-"
 TAKE_ATTEMPTS = 20
@@ -46,7 +235,7 @@ class Owner:
         Who, the host's name, and what tells apart hosts of one name and containers.
     pid : int
     born : float
-        What tells its process apart from others of that number on its host, see `curidask.store.processes.birth`.
+        What tells its process apart from others of that number on its host, see `curidask.store.claims.birth`.
     since : float
         By its own clock.
     lease_seconds : float

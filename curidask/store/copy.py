@@ -12,7 +12,7 @@ from enum import Enum
 from curidask.core.artifact_names import UNTRACKED, stem_of
 from curidask.errors import ArtifactDamagedError, ArtifactMissingError, ArtifactNewerError
 from curidask.store.artifacts import READ_ATTEMPTS, ArtifactStore
-from curidask.store.backends.folder_layout import lay_out
+from curidask.store.backends.remote import lay_out
 from curidask.store.base import Store
 from curidask.store.checkout import all_files
 from curidask.store.integrity import damaged, fetch_verified

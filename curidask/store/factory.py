@@ -12,7 +12,7 @@ from curidask.errors import ConfigurationError
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.backends.addresses import inside_one_another
 from curidask.store.backends.base import open_objects
-from curidask.store.backends.disk_errors import check_folder
+from curidask.store.backends.errors import check_folder
 from curidask.store.base import Store
 from curidask.store.disk_cache.near import NearSettings
 from curidask.store.signing import Keyring

@@ -11,8 +11,7 @@ from typing import Literal, TypeVar
 from curidask.core.artifact_names import stem_of
 from curidask.errors import ArtifactDamagedError, ConfigurationError, ObjectMissingError, ObjectUnreadableError
 from curidask.store.backends.entries import Stored
-from curidask.store.manifest import FileEntry
-from curidask.store.untrusted import open_file
+from curidask.store.manifest import FileEntry, open_file
 
 T = TypeVar("T")
 

@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 from curidask.core.artifact_names import LINEAGE, safe_part
 from curidask.errors import CacheError
 from curidask.store.backends.base import ObjectStore
-from curidask.store.manifest import Manifest
-from curidask.store.untrusted import LARGE_BYTES, is_text, parse_object
+from curidask.store.manifest import LARGE_BYTES, Manifest, is_text, parse_object
 
 SHORT = 16
 """Digits of keys and digests that tell them apart."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from curidask.core.artifact_names import LAYOUT_SUFFIX, MANIFEST_SUFFIX, check_object_name, manifest_name, stem_of
 from curidask.errors import CacheError
 from curidask.store.backends.entries import Entry, Stored
-from curidask.store.backends.folder_layout import Layout, is_executable
+from curidask.store.backends.remote import Layout, is_executable
 from curidask.store.backends.transfer import files_in, local_errors
 from curidask.store.integrity import hash_file
 from curidask.store.manifest import FileEntry, Manifest

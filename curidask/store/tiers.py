@@ -26,8 +26,7 @@ from typing import Any, TypeVar
 from curidask.errors import ArtifactMissingError, CacheError
 from curidask.store.artifacts import KEEP_IT, ONLY_READ, ArtifactStore
 from curidask.store.backends.base import ObjectStore
-from curidask.store.backends.disk_errors import is_refused
-from curidask.store.backends.errors import AGAIN, in_short, is_gone
+from curidask.store.backends.errors import AGAIN, in_short, is_gone, is_refused
 from curidask.store.copy import copy_artifact
 from curidask.store.lineage import Lineage
 from curidask.store.manifest import FileEntry, Manifest

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from curidask.clusters.certificates import make_certificates
+from curidask.clusters.tls import make_certificates
 from tests.conftest import DEMO, Project, clean_environment, without_key
 from tests.hosts import Host, Lan, lan, s3_server
 from tests.prepared import COMMANDS

@@ -116,7 +116,7 @@ def test_no_stage_starts_where_too_little_time_is_left(project: Project, calls: 
 
 
 def job(declared: float | None, expected: float = 0.0) -> Job:
-    from curidask.core.options import StageOptions
+    from curidask.core.spec import StageOptions
 
     class Spec:
         name = "fit"

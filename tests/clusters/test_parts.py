@@ -12,14 +12,13 @@ from types import ModuleType
 
 import pytest
 
+from curidask.clusters.preflight import Installation, compare, this_process
 from curidask.clusters.tls import check_plain, is_loopback
-from curidask.clusters.versions import Installation, compare, this_process
 from curidask.errors import ConfigurationError
-from curidask.execution.dask.code_lock import Gate
+from curidask.execution.dask.code_shipping import Gate
 from curidask.execution.project import importer
 from curidask.execution.project.imports import scan
-from curidask.execution.project.left_out import what_to_do
-from curidask.execution.project.project_files import Place, ProjectFiles, enter, moved
+from curidask.execution.project.project_files import Place, ProjectFiles, enter, moved, what_to_do
 from tests.conftest import Project
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from curidask.clusters.certificates import make_certificates
+from curidask.clusters.tls import make_certificates
 from tests.clusters.conftest import SLURM_CLUSTER, Address, Hosts, counted, start_on
 from tests.conftest import Project
 from tests.processes import Processes, wait_for

@@ -45,7 +45,7 @@ from curidask.caching import (
     PathRef,
     PickleCacher,
     RawJupyterNotebookCacher,
-    pickling,
+    files,
 )
 from curidask.core.artifact_names import manifest_name
 from curidask.core.json_text import NotJsonError
@@ -737,19 +737,19 @@ def test_what_nothing_can_pickle_is_an_error(tmp_path: Path) -> None:
         (tmp_path / "open").open("w") as file,
         pytest.raises((TypeError, pickle.PicklingError), match=r"[Cc]annot pickle"),
     ):
-        pickling.dumps([1, file])
+        files.dumps([1, file])
 
 
 def test_a_class_that_is_gone_is_named() -> None:
     data = pickle.dumps(Point(1, [])).replace(b"Point", b"Pount")
     with pytest.raises(CacheError, match="'Pount' of the module"):
-        pickling.loads(data)
+        files.loads(data)
 
 
 def test_old_protocols_load() -> None:
     value = {"p": Point(1, [2]), "s": {1}, "e": ValueError("x").args}
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        assert pickling.load(io.BytesIO(pickle.dumps(value, protocol=protocol))) == value
+        assert files.load(io.BytesIO(pickle.dumps(value, protocol=protocol))) == value
 
 
 # --- lazy ------------------------------------------------------------------------------------------------------------

@@ -19,11 +19,10 @@ import pytest
 
 import curidask as cf
 from curidask.errors import CacheError
-from curidask.store import lease_renewal
+from curidask.store import claims as lease_renewal
 from curidask.store.backends import conditional_put
 from curidask.store.backends.base import ObjectStore, open_objects
-from curidask.store.claims import Claim, ClaimLostSignal, Claims, Held, Owner, claim_name
-from curidask.store.processes import birth, is_running
+from curidask.store.claims import Claim, ClaimLostSignal, Claims, Held, Owner, birth, claim_name, is_running
 from tests.conftest import TABLE, Project
 
 STEM = "exp_hash_train_files.0123456789ab"

@@ -14,7 +14,7 @@ import curidask as cf
 from curidask.core.artifact_names import payload_name
 from curidask.errors import UnsafeNameError
 from curidask.store.artifacts import ArtifactStore
-from curidask.store.backends.folder_layout import Layout, lay_out, layout_of
+from curidask.store.backends.remote import Layout, lay_out, layout_of
 from curidask.store.copy import copy_artifact
 from curidask.store.manifest import Manifest
 from curidask.store.tiers import Tier, TieredStore

@@ -16,9 +16,8 @@ from curidask.store.copy import copy_artifact
 from curidask.store.factory import open_tiers
 from curidask.store.maintenance.gc import Policy, collect, plan_gc
 from curidask.store.maintenance.inventory import take_inventory
-from curidask.store.maintenance.nesting import inner_caches, outer_cache
 from curidask.store.maintenance.orphans import find_leftovers
-from curidask.store.maintenance.usage import RunUse, Uses
+from curidask.store.maintenance.usage import RunUse, Uses, inner_caches, outer_cache
 from curidask.store.maintenance.verify import check_place
 from curidask.store.manifest import Manifest
 from curidask.store.signing import Keyring

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import curidask as cf
-from curidask.clusters.certificates import security_of_a_run
 from curidask.clusters.local import local
-from curidask.execution.dask import silent_workers
+from curidask.clusters.tls import security_of_a_run
+from curidask.execution.dask import connection as silent_workers
 from tests.conftest import Project
 from tests.processes import wait_for
 

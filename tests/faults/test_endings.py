@@ -39,7 +39,7 @@ def test_64_processes_get_64_references(tmp_path: Path) -> None:
 
 
 def test_without_locks_references_differ_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curidask.store.backends.locks.fcntl", None)
+    monkeypatch.setattr("curidask.store.backends.local.fcntl", None)
     with multiprocessing.get_context("fork").Pool(16) as pool:
         found = pool.map(reserve, [str(tmp_path / "runs")] * 64, chunksize=1)
     assert len({reference for _, reference in found}) == 64

@@ -16,7 +16,7 @@ from curidask.caching import Cacheable
 from curidask.errors import CacheError
 from curidask.execution.tracebacks import describe_error
 from curidask.session.config import Config
-from curidask.store.backends import disk_errors
+from curidask.store.backends import errors
 from curidask.store.workspace import Workspace
 
 FULL = "No space left on device"
@@ -78,13 +78,13 @@ def test_a_working_folder_that_cannot_be_made_says_where(full: Path, monkeypatch
 
 def test_another_full_disk_is_not_taken_for_it(full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     error = OSError(errno.ENOSPC, FULL)
-    assert "choose another cache" in disk_errors.explain(error, "write", "x", str(tmp_path)).fix  # on the same disk
-    assert "TMPDIR" in disk_errors.explain(error, "write", "x", "/proc").fix
-    assert disk_errors.what_is_full(OSError(errno.EACCES, "no")) == disk_errors.what_is_full(ValueError()) == ""
+    assert "choose another cache" in errors.explain(error, "write", "x", str(tmp_path)).fix  # on the same disk
+    assert "TMPDIR" in errors.explain(error, "write", "x", "/proc").fix
+    assert errors.what_is_full(OSError(errno.EACCES, "no")) == errors.what_is_full(ValueError()) == ""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert disk_errors.what_is_full(error) == ""
+    assert errors.what_is_full(error) == ""
 
 
 def test_where_no_folder_can_be_used_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     error = FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp', '/var/tmp']")
-    assert "TMPDIR" in disk_errors.what_is_full(error)
+    assert "TMPDIR" in errors.what_is_full(error)

@@ -17,8 +17,7 @@ import curidask as cf
 from curidask.session.claim_watcher import Waiting
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.backends.base import open_objects
-from curidask.store.claims import Claims, Held, claim_name
-from curidask.store.lease_renewal import RENEWALS_A_LEASE
+from curidask.store.claims import RENEWALS_A_LEASE, Claims, Held, claim_name
 from tests.conftest import DEMO, STARTED, TABLE, Project, clean_environment
 from tests.processes import wait_for
 

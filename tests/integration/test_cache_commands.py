@@ -472,7 +472,7 @@ def test_gc_goes_on_past_what_it_may_not_remove(
     team: Project, curidask: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_old(team.cache)
-    monkeypatch.setattr("curidask.store.maintenance.removal._may_remove", lambda path: "gather_table" not in path)
+    monkeypatch.setattr("curidask.store.maintenance.usage._may_remove", lambda path: "gather_table" not in path)
     done = curidask("cache", "gc", "--unused", "30d")
     assert done.code == 1
     assert done.out.count("stays: demo_") == 1

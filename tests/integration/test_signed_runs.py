@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from curidask.core.artifact_names import manifest_name
-from curidask.execution.environment import Environment
+from curidask.execution.base import Environment
 from curidask.manager import ArtifactManager
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.backends.base import open_objects

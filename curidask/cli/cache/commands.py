@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curidask.cli.cache import common as view
-from curidask.cli.cache.common import SETTINGS, Filter, NumberedTier, cache_options, filter_options
+from curidask.cli.cache import show as view
 from curidask.cli.cache.copy import pull_command, push_command
 from curidask.cli.cache.maintain import check_command, gc_command, verify_command
+from curidask.cli.cache.show import SETTINGS, Filter, NumberedTier, cache_options, filter_options
 
 if TYPE_CHECKING:
     from curidask.store.maintenance.inventory import Entry

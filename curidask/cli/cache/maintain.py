@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curidask.cli.cache import common as view
-from curidask.cli.cache.common import SETTINGS, Filter, NumberedTier, cache_options, filter_options
-from curidask.store.untrusted import printable
+from curidask.cli.cache import show as view
+from curidask.cli.cache.show import SETTINGS, Filter, NumberedTier, cache_options, filter_options
+from curidask.store.manifest import printable
 
 if TYPE_CHECKING:
     from curidask.store.artifacts import ArtifactStore

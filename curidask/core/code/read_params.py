@@ -11,30 +11,179 @@ import ast
 import functools
 import inspect
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
-from curidask.core.code.param_frames import (
-    NOTHING,
-    Frame,
-    Local,
-    Method,
-    Params,
-    Record,
-    Value,
-    Values,
-    definitions,
-    taken_by,
-)
-from curidask.core.code.param_shapes import Path, Shapes
-from curidask.core.code.source_files import LoadedSources, Sources
-from curidask.core.code.source_identity import Function
-from curidask.core.code.source_names import Use, bound_in
-from curidask.core.code.source_place import find, has_line, layers
-from curidask.core.code.source_scopes import Resolver, Scope
-from curidask.core.hash_fields import BOOKKEEPING
+from curidask.core.code.canonical_source import Function
+from curidask.core.code.names import Use, bound_in
+from curidask.core.code.places import find, has_line, layers
+from curidask.core.code.scopes import LoadedSources, Outside, Resolver, Scope, Sources
+from curidask.core.hash_fields import BOOKKEEPING, field_values, has_fields, is_parameter_set
 
+# --- what parameter sets look like -----------------------------------------------------------------------------------
+# The fields of their classes, and of the classes of what is in them.
+
+Path: TypeAlias = tuple[str, ...]
+
+
+class Shapes:
+    """The classes of some parameter sets and of their parts, by the path of the part.
+
+    Parameters
+    ----------
+    params : iterable of ExperimentParameters
+    """
+
+    def __init__(self, params: Iterable[Any]) -> None:
+        self._classes: dict[Path, dict[type, None]] = {}
+        self._names: dict[Path, dict[str, None]] = {}
+        for value in params:
+            self._add(value, ())
+
+    def _add(self, value: Any, path: Path) -> None:
+        skipped = BOOKKEEPING if is_parameter_set(value) else ("hash_representations",)
+        fields = {name: held for name, held in field_values(value).items() if name not in skipped}
+        self._classes.setdefault(path, {})[type(value)] = None
+        self._names.setdefault(path, {}).update(dict.fromkeys(fields))
+        for name, held in fields.items():
+            if has_fields(type(held)):
+                self._add(held, (*path, name))
+
+    def __contains__(self, path: Path) -> bool:
+        return path in self._classes
+
+    def classes(self, path: Path) -> Collection[type]:
+        """The classes of what is there."""
+        return self._classes.get(path, {}).keys()
+
+    def fields(self, path: Path) -> Collection[str]:
+        """The fields of what is there."""
+        return self._names.get(path, {}).keys()
+
+    def sorted(self, paths: Collection[Path], within: Path = ()) -> tuple[list[str], list[str]]:
+        """Which fields are among some, and which are not, in the order of the classes; parts where these differ."""
+        among: list[str] = []
+        others: list[str] = []
+        for name in self.fields(within):
+            path = (*within, name)
+            if path in paths:
+                among.append(".".join(path))
+            elif any(each[: len(path)] == path for each in paths):
+                more, less = self.sorted(paths, path)
+                among, others = among + more, others + less
+            else:
+                others.append(".".join(path))
+        return among, others
+
+
+# --- what names in the functions of a stage may hold of its parameters; see `curidask.core.code.read_params` ---------
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The record of a stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """Its parameter set, or what a field of it holds that has fields itself."""
+
+    path: Path = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method of one."""
+
+    function: types.FunctionType
+    of: Params
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A function or lambda within a function."""
+
+    node: Any
+    frame: Frame
+
+
+Value: TypeAlias = "Record | Params | Method | Local"
+Values: TypeAlias = frozenset[Value]
+NOTHING: Values = frozenset()
+
+
+@dataclass(eq=False, slots=True)
+class Frame:
+    """The names of a function, and where it stands."""
+
+    scope: Scope
+    title: str
+    bound: Mapping[str, Any]
+    around: Frame | None = None
+    names: dict[str, Values] = field(default_factory=dict)
+    returned: Values = NOTHING
+
+    def look_up(self, name: str) -> Values:
+        """What a name may hold."""
+        frame: Frame | None = self
+        while frame is not None:
+            if name in frame.names or name in frame.bound:
+                return frame.names.get(name, NOTHING)
+            frame = frame.around
+        return NOTHING
+
+    def imports(self, name: str) -> Any:
+        """What a name is by the functions around: "global" where they do not bind it, imports where they import it."""
+        frame: Frame | None = self
+        while frame is not None:
+            if name in frame.bound:
+                return frame.bound[name]
+            frame = frame.around
+        return "global"
+
+    @property
+    def seen(self) -> tuple[frozenset[tuple[str, Values]], ...]:
+        """What names hold that can be seen from here, as far as it is known."""
+        around = () if self.around is None else self.around.seen
+        return (*around, frozenset(self.names.items()))
+
+
+def taken_by(
+    arguments: ast.arguments, given: Sequence[Values], named: Mapping[str, Values]
+) -> dict[str, Values] | None:
+    """What the parameters of a function get; None where what is followed goes where it is not taken by its name."""
+    in_order = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
+    by_name = {*(a.arg for a in arguments.args), *(a.arg for a in arguments.kwonlyargs)}
+    if any(given[len(in_order) :]) or any(values for name, values in named.items() if name not in by_name):
+        return None
+    found = dict(zip(in_order, given, strict=False))
+    found |= {name: values for name, values in named.items() if name in by_name}
+    return {name: values for name, values in found.items() if values}
+
+
+def definitions(called: ast.expr, frame: Frame, resolver: Resolver) -> Iterator[tuple[Scope, Any] | None]:
+    """The functions that a name with attributes leads to; None for each thing that is not one."""
+    steps: list[str] = []
+    while isinstance(called, ast.Attribute):
+        steps.insert(0, called.attr)
+        called = called.value
+    found = frame.imports(called.id) if isinstance(called, ast.Name) else ()
+    if not found or not isinstance(called, ast.Name):
+        yield None
+        return
+    root = called.id if found == "global" else found
+    for target in resolver.resolve(frame.scope, Use(root, tuple(steps), called.id)):
+        yield None if isinstance(target, Outside) else _plain_function(*target)
+
+
+def _plain_function(scope: Scope, name: Any) -> tuple[Scope, Any] | None:
+    """A definition that is one function without decorators, in its module."""
+    statements = scope.table.entries.get(name, ()) if isinstance(name, str) else ()
+    nodes = [s.node for s in statements if name in s.bound and not s.is_import]
+    plain = len(nodes) == 1 and isinstance(nodes[0], Function) and not nodes[0].decorator_list
+    return (scope, nodes[0]) if plain else None
+
+
+# --- read params -----------------------------------------------------------------------------------------------------
 MOST_PASSES = 8
 """Over the body of a function, until its names hold nothing new."""
 MOST_FUNCTIONS = 500

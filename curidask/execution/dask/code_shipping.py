@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,17 +20,54 @@ from curidask.core.graph import Literal
 from curidask.core.hash_fields import field_values
 from curidask.core.spec import StageSpec
 from curidask.errors import CuridaskError, ModuleImportError, UnpicklableError
-from curidask.execution.base import Job
-from curidask.execution.dask.code_lock import Gate
-from curidask.execution.environment import Environment
+from curidask.execution.base import Environment, Job
 from curidask.execution.process import monitor
 from curidask.execution.process.project_state import Stay
-from curidask.execution.project import importer, left_out, project_files
+from curidask.execution.project import importer, project_files
 from curidask.execution.project.by_value import CodePickler, pickled
 from curidask.execution.project.project_files import Place
 from curidask.execution.project.script import Script, give_to_children, script_namespace, script_of, set_up
 from curidask.execution.tracebacks import user_traceback
 
+
+# --- who may use a process that others use as well: the jobs of one code at a time -----------------------------------
+class Gate:
+    """Lets the jobs of one code at a time into a process, in the order in which they come.
+
+    A process has one set of modules and one current folder. With one thread a worker nobody ever waits; a scheduler
+    that others set up may have workers with more threads, and drivers that use them at the same time.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._queue: deque[object] = deque()
+        self._code_id = ""
+        self._n_inside = 0
+
+    @contextmanager
+    def passed(self, code_id: str) -> Iterator[None]:
+        """Wait for the turn of a job of this code, and hold the turn while it runs."""
+        ticket = object()
+        with self._changed:
+            self._queue.append(ticket)
+            # Race: A's jobs keep coming while B's waits. Since B's stands before the later ones of A, it gets its turn.
+            self._changed.wait_for(lambda: self._queue[0] is ticket and self._admits(code_id))
+            self._queue.popleft()
+            self._code_id = code_id
+            self._n_inside += 1
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._n_inside -= 1
+                self._changed.notify_all()
+
+    def _admits(self, code_id: str) -> bool:
+        return not self._n_inside or self._code_id == code_id
+
+
+# --- code shipping ---------------------------------------------------------------------------------------------------
 KEPT_BATCHES = 8
 """Unpacked batches that a worker keeps: the jobs of a batch come to it interleaved with those of a few others."""
 
@@ -272,7 +309,7 @@ def _set_up(stages: bytes) -> tuple[StageSpec, ...]:
         raise ModuleImportError(
             f"The project's code cannot be imported on a worker: {type(error).__name__}: {error}",
             where=str(project.root) if (project := importer.entered()) else "",
-            fix=left_out.what_to_do(error)
+            fix=project_files.what_to_do(error)
             or "a module is imported on each worker: keep what works on one machine only out of its top level",
             traceback_text=user_traceback(error),
         ) from error

@@ -18,22 +18,27 @@ from curidask.clusters.base import Connection
 from curidask.clusters.preflight import Admission, admit
 from curidask.core.spec import StageSpec
 from curidask.errors import CuridaskError
-from curidask.execution.base import MADE, ErrorInfo, Executor, Job, JobResult, Kind, Outcome, ValueGoneError
-from curidask.execution.dask.chains import Chain, undone
-from curidask.execution.dask.code_bundle import is_blob
+from curidask.execution.base import (
+    MADE,
+    Environment,
+    ErrorInfo,
+    Executor,
+    Job,
+    JobResult,
+    Kind,
+    Outcome,
+    ValueGoneError,
+)
+from curidask.execution.dask.chains import Chain, UnderWay, undone
 from curidask.execution.dask.connection import Link
-from curidask.execution.dask.death_policy import Aftermath
-from curidask.execution.dask.in_flight import UnderWay
-from curidask.execution.dask.resources import Demands
-from curidask.execution.dask.submission import Sender
-from curidask.execution.dask.unmet_resources import Unmet
-from curidask.execution.dask.worker_deaths import Deaths
-from curidask.execution.dask.worker_messages import Hear, listen, unheard
+from curidask.execution.dask.plugins import Hear, listen, unheard
+from curidask.execution.dask.resources import Demands, Unmet
+from curidask.execution.dask.submission import Sender, is_blob
+from curidask.execution.dask.worker_deaths import Aftermath, Deaths
 from curidask.execution.dask.worker_tasks import value_of
-from curidask.execution.environment import Environment
 from curidask.execution.project.project_files import ProjectFiles
+from curidask.execution.returned_paths import unpack
 from curidask.execution.tracebacks import describe_error
-from curidask.execution.values import unpack
 
 PULSE_SECONDS = 0.5
 """How long a wait for results lasts at most."""

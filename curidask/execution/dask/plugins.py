@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import json
+import logging
 import os
 import resource
 import shutil
@@ -14,17 +17,115 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 from distributed import NannyPlugin, SchedulerPlugin, WorkerPlugin
 from distributed.core import Status
 from tornado.ioloop import PeriodicCallback
 
 from curidask.clusters.base import leave_scratch
-from curidask.core.options import LIFETIME, MEMORY
-from curidask.execution.dask import silent_workers
-from curidask.execution.dask.guarded_plugins import Guarded
+from curidask.core.spec import LIFETIME, MEMORY
+from curidask.execution.dask import connection
+from curidask.execution.dask.worker_deaths import Deaths
 from curidask.execution.process import monitor, postmortem, remaining_time
+from curidask.execution.process.context import WARNING, Spoken
 from curidask.execution.process.crash_record import folder_of, sweep
 
+# --- things that travel to workers which may lack this package -------------------------------------------------------
+# What comes out there then does nothing.
+#
+# dask hands the plugins of a run to each worker that joins later, also after the run. One that cannot unpickle them
+# does not come up at all, so nobody could say what it lacks.
+
+
+def build(kind: str, base: str, values: dict[str, Any]) -> Any:
+    """Make a plugin, where this travels to; it must name nothing of this package but inside of the attempt.
+
+    Parameters
+    ----------
+    kind : str
+        A class of `curidask.execution.dask.plugins`.
+    base : str
+        The class of dask's that does nothing.
+    values : dict of str to object
+        Its attributes.
+    """
+    try:
+        made = object.__new__(getattr(importlib.import_module("curidask.execution.dask.plugins"), kind))
+        made.__dict__.update(values)
+    except Exception:
+        return getattr(importlib.import_module("distributed"), base)()
+    return made
+
+
+class _Call:
+    """Pickles as a call, which is carried out when it is unpickled."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self._arguments = arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return build, self._arguments
+
+
+class Guarded:
+    """A plugin that becomes one which does nothing where it cannot be made.
+
+    Attributes
+    ----------
+    base : str
+        The class of dask's that it derives from.
+    """
+
+    base: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        module = sys.modules[__name__]
+        cloudpickle.register_pickle_by_value(module)
+        try:
+            return cloudpickle.loads, (cloudpickle.dumps(_Call(type(self).__name__, self.base, self.__dict__)),)
+        finally:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+# --- what reaches the driver from workers beside results -------------------------------------------------------------
+# What stages say, and why worker processes died.
+
+Hear = Callable[[Spoken], None]
+
+
+def unheard(spoken: Spoken) -> None:
+    """Leave it unsaid."""
+
+
+def listen(client: Any, session: str, hear: Hear, deaths: Deaths) -> None:
+    """Let all workers of a client, also those to come, report from now on.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    session : str
+        Whose jobs are ours.
+    hear : callable
+        Called in the client's thread.
+    deaths : Deaths
+    """
+
+    def said(event: tuple[float, Any]) -> None:
+        of_session, items = json.loads(event[1])
+        if of_session == session:
+            for item in items:
+                hear(Spoken(*item))
+
+    client.subscribe_topic(monitor.TOPIC, said)
+    client.subscribe_topic(postmortem.TOPIC, lambda event: deaths.reported(event[1]))
+    client.register_plugin(HostPlugin(logging.getLogger().getEffectiveLevel()))
+    client.register_plugin(CoronerPlugin())
+    client.subscribe_topic(connection.TOPIC, lambda event: hear(Spoken(-1, WARNING, str(event[1]))))
+    with contextlib.suppress(Exception):  # a scheduler may be set to take no code from clients
+        client.register_plugin(SilencePlugin(connection.SILENT_SECONDS))
+
+
+# --- plugins ---------------------------------------------------------------------------------------------------------
 CHILD_UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes in what the system counts the memory of children in."""
 
@@ -103,7 +204,7 @@ class SilencePlugin(Guarded, SchedulerPlugin):  # type: ignore[misc]  # distribu
     Parameters
     ----------
     seconds : float
-        See `curidask.execution.dask.silent_workers.SILENT_SECONDS`.
+        See `curidask.execution.dask.connection.SILENT_SECONDS`.
     """
 
     name = "curidask-silence"
@@ -115,7 +216,7 @@ class SilencePlugin(Guarded, SchedulerPlugin):  # type: ignore[misc]  # distribu
 
     async def start(self, scheduler: Any) -> None:
         """Begin to look; the scheduler ends it with what else it does now and then."""
-        watch = silent_workers.Watch(scheduler, self.seconds)
+        watch = connection.Watch(scheduler, self.seconds)
         calls = scheduler.periodic_callbacks
         calls[self.name] = PeriodicCallback(watch.look, watch.pause * 1000)
         calls[self.name].start()

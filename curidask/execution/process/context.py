@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import linecache
+import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from curidask.execution.base import Job
+from curidask.execution.project.importer import path_on_driver
 
+# --- warnings of stages ----------------------------------------------------------------------------------------------
+# Printed as Python prints them, wherever a stage runs, with the file as the user knows it.
+
+
+def print_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
+    """Do what `warnings.showwarning` does by itself."""
+    stream = file or sys.stderr
+    if stream is None:  # as in a process that was started without
+        return
+    if line is None:  # read where the file is
+        line = linecache.getline(filename, lineno)
+    text = warnings.formatwarning(message, category, path_on_driver(filename), lineno, line)
+    with contextlib.suppress(OSError):
+        stream.write(text)
+
+
+# --- context ---------------------------------------------------------------------------------------------------------
 OUT, ERR, LOG, WARNING = "out", "err", "log", "warning"
 
 

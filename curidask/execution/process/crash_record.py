@@ -18,7 +18,7 @@ import time
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
-from curidask.store.processes import is_running, own_birth, place
+from curidask.store.claims import is_running, own_birth, place
 
 RECORD = "flight"
 STDOUT = "stdout"

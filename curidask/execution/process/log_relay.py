@@ -9,7 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from curidask.execution.process.forked import is_ours
+from curidask.execution.process.process_state import is_ours
 
 Mark = Sequence[str]
 """A handler as another process recognises it: its logger, its class, and the file that it writes.

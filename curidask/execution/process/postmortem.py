@@ -14,9 +14,9 @@ from traceback import FrameSummary
 
 from curidask.execution.process import crash_record
 from curidask.execution.process.crash_record import Memory, Running, read_flight
-from curidask.execution.process.memory import count_kills
+from curidask.execution.process.monitor import count_kills
 from curidask.execution.process.output_capture import text_of
-from curidask.execution.timeout import user_frames
+from curidask.execution.stage_call import user_frames
 
 TOPIC = "curidask-deaths"
 """Under which dask carries these reports to the driver."""

@@ -14,6 +14,7 @@ import locale
 import logging
 import operator
 import os
+import random
 import resource
 import signal
 import socket
@@ -28,17 +29,205 @@ from _signal import (  # type: ignore[import-not-found]  # those of `signal` mak
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, TypeVar
 
-from curidask.execution.process.descriptors import Descriptors
-from curidask.execution.process.forked import forget_handlers
 from curidask.execution.process.logging_state import Loggers
-from curidask.execution.process.output_capture import flush, reopened
-from curidask.execution.process.package_state import figures, loaded, numpy_errors, numpy_printing, rc_parameters
-from curidask.execution.process.random_state import start_anew
+from curidask.execution.process.output_capture import Descriptors, flush, reopened
 
+# --- random numbers without a seed -----------------------------------------------------------------------------------
+# Others in each stage, and none of a stage's doing in what comes after it.
+
+WORDS = 4
+"""Of 32 bits, from which numpy's generator starts."""
+
+
+def start_anew() -> None:
+    """Start the global generators of Python and numpy from the system's entropy.
+
+    Neither a seed that an earlier stage set nor one that the project's modules set when they were imported may decide
+    what a stage draws: it would depend on which stages ran before it, in its process.
+    """
+    random.seed(os.urandom(4 * WORDS))
+    _start_numpy_anew()
+
+
+def _start_numpy_anew() -> None:
+    numpy_random = loaded("numpy.random")
+    if numpy_random is None:
+        return
+    entropy = os.urandom(4 * WORDS)
+    words = [int.from_bytes(entropy[start : start + 4], "little") for start in range(0, len(entropy), 4)]
+    if isinstance(numpy_random.get_bit_generator(), numpy_random.MT19937):
+        numpy_random.seed(words)
+    else:  # a stage put another one in its place
+        numpy_random.set_bit_generator(numpy_random.MT19937(words))
+
+
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Put the global generators back after the block: what runs stages in between goes on to draw as if it did not."""
+    state = random.getstate()
+    numpy_random = loaded("numpy.random")
+    generator = numpy_random.get_bit_generator() if numpy_random is not None else None
+    numpy_state = numpy_random.get_state(legacy=False) if numpy_random is not None else None
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        if numpy_random is None:
+            _start_numpy_anew()
+        else:
+            numpy_random.set_bit_generator(generator)
+            numpy_random.set_state(numpy_state)
+
+
+# --- the state of packages that stages use, as far as they are loaded ------------------------------------------------
 Restore = Callable[[], None]
+
+NUMPY_ERRORS = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
+"""How numpy begins."""
+
+
+def loaded(name: str) -> ModuleType | None:
+    """The module, when it is there and whole: another thread may just import it."""
+    module = sys.modules.get(name)
+    return None if module is None or getattr(getattr(module, "__spec__", None), "_initializing", False) else module
+
+
+def numpy_errors() -> Restore:
+    """What numpy does about floating-point errors."""
+    numpy = loaded("numpy")
+    errors, call = (numpy.geterr(), numpy.geterrcall()) if numpy is not None else (NUMPY_ERRORS, None)
+
+    def restore() -> None:
+        numpy = loaded("numpy")
+        if numpy is not None and (numpy.geterr() != errors or numpy.geterrcall() is not call):
+            numpy.seterr(**errors)
+            numpy.seterrcall(call)
+
+    return restore
+
+
+def numpy_printing() -> Restore:
+    """How numpy prints arrays."""
+    before = loaded("numpy")
+    options = before.get_printoptions() if before is not None else None
+
+    def restore() -> None:
+        numpy = loaded("numpy")
+        if numpy is not None and options is not None and numpy.get_printoptions() != options:
+            numpy.set_printoptions(**options)
+
+    return restore
+
+
+def own_decimal_context() -> None:
+    """Let the context variables of this place have a decimal context of their own: a copy of them shares it."""
+    decimal = loaded("decimal")
+    if decimal is not None:
+        decimal.setcontext(decimal.getcontext().copy())
+
+
+_known: dict[str, Any] = {}
+"""A copy of matplotlib's parameters, since to compare them with it takes a tenth of the time of a new one."""
+
+
+def rc_parameters() -> Restore:
+    """Matplotlib's parameters except its backend, which it cannot change back."""
+    saved = _parameters()
+
+    def restore() -> None:
+        matplotlib = loaded("matplotlib")
+        if matplotlib is None:
+            return
+        wanted = saved or _copied(matplotlib.rcParamsOrig)
+        if not dict.__eq__(wanted, matplotlib.rcParams):
+            dict.update(matplotlib.rcParams, _copied(wanted, without="backend"))  # as matplotlib's own context does
+
+    return restore
+
+
+def _parameters() -> dict[str, Any]:
+    global _known  # noqa: PLW0603  # it is there to be found again
+    matplotlib = loaded("matplotlib")
+    if matplotlib is None:
+        return {}
+    if not dict.__eq__(_known, matplotlib.rcParams):
+        _known = _copied(matplotlib.rcParams)
+    return _known
+
+
+def _copied(parameters: dict[str, Any], without: str = "") -> dict[str, Any]:
+    """Lists, too, since they are often changed in place."""
+    items = dict.items(parameters)
+    return {name: value[:] if type(value) is list else value for name, value in items if name != without}
+
+
+def figures() -> Restore:
+    """Pyplot's open figures: a stage begins with none, and those that it leaves are closed."""
+    saved = _open_figures()
+    hidden = saved.copy() if saved is not None else {}
+    if saved:
+        saved.clear()
+
+    def restore() -> None:
+        now = _open_figures()
+        if now:
+            sys.modules["matplotlib.pyplot"].close("all")
+        if now is not None:
+            now.update(hidden)
+
+    return restore
+
+
+def _open_figures() -> dict[int, Any] | None:
+    pyplot = loaded("matplotlib.pyplot")
+    figures: dict[int, Any] | None = pyplot._pylab_helpers.Gcf.figs if pyplot is not None else None
+    return figures
+
+
+# --- a forked child of a process that runs stages handles no signals, log records and warnings as its parent does ----
+# The parent's handlers draw on its terminal, write to its log and take locks that a thread of it, which the child has
+# not, may hold. A child logs to its standard error instead, where a worker hears it.
+
+DEFAULTS = {signal.SIGINT: signal.default_int_handler}
+
+
+class _ToStderr(logging.StreamHandler[Any]):
+    """Writes to what is standard error when it writes."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+        self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+
+def is_ours(thing: object) -> bool:
+    """Whether a handler or function comes from this package."""
+    return (getattr(thing, "__module__", None) or "").partition(".")[0] == "curidask"
+
+
+def forget_handlers() -> None:
+    """Forget what the parent set up here."""
+    for logger in (logging.root, logging.getLogger("curidask")):
+        others = [h for h in logger.handlers if not any(map(is_ours, (h, *h.filters)))]
+        if len(others) < len(logger.handlers):
+            logger.handlers[:] = others
+            logging.root.addHandler(_ToStderr())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        if is_ours(signal.getsignal(number)):
+            signal.signal(number, DEFAULTS.get(number, signal.SIG_DFL))
+    if is_ours(warnings.showwarning):
+        warnings.showwarning = warnings._showwarning_orig  # type: ignore[attr-defined]  # there is no other way
+    if is_ours(sys.unraisablehook):
+        sys.unraisablehook = sys.__unraisablehook__
+
+
+# --- process state ---------------------------------------------------------------------------------------------------
 Kind = Callable[[], Restore]
 
 T = TypeVar("T")

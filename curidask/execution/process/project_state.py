@@ -9,8 +9,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from curidask.execution.process.logging_state import Loggers
-from curidask.execution.process.package_state import own_decimal_context
-from curidask.execution.process.process_state import KINDS, KINDS_FOR_REPORTS, Restore
+from curidask.execution.process.process_state import KINDS, KINDS_FOR_REPORTS, Restore, own_decimal_context
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 
 from curidask.execution.base import Job
-from curidask.execution.timeout import grace
+from curidask.execution.stage_call import grace
 
 ENDS_AT = "CURIDASK_JOB_ENDS_AT"
 """The variable in which a job tells its workers when it ends, in seconds since the epoch."""

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from curidask.core.spec import StageSpec
-from curidask.execution.project import importer, left_out
+from curidask.execution.project import importer
+from curidask.execution.project import project_files as left_out
 from curidask.execution.project.by_value import MAIN, CodePickler, names_of, namespace_of_script, pickled
 from curidask.execution.project.project_files import is_tool, moved
 

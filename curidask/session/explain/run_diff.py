@@ -9,8 +9,7 @@ from typing import Any
 
 from curidask.session.explain.code_store import KeptPart
 from curidask.session.explain.differences import Cause, code_causes, named_causes, shown
-from curidask.store.manifest import Manifest
-from curidask.store.untrusted import printable
+from curidask.store.manifest import Manifest, printable
 
 MADE = ("done", "found", "reused", "not needed")
 """How tasks stand whose outputs are there."""

@@ -161,9 +161,8 @@ def open_objects(url: str | Path, **options: Any) -> ObjectStore:
 def _open_remote(url: str, options: StorageOptions) -> ObjectStore:
     # Imported here, since a folder needs none of it.
     from curidask.store.backends.fsspec import FsspecObjects
-    from curidask.store.backends.obstore import ObstoreObjects
-    from curidask.store.backends.obstore_clients import check_suits, installed, suits
-    from curidask.store.backends.s3_target import NotAlikeError
+    from curidask.store.backends.obstore import ObstoreObjects, check_suits, installed, suits
+    from curidask.store.backends.options import NotAlikeError
 
     client = options.client if options.client != "auto" else os.environ.get(CLIENT_VARIABLE, "auto")
     if client not in CLIENTS:

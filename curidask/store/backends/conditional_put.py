@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from curidask.errors import CacheError
 from curidask.store.backends.errors import classify
-from curidask.store.untrusted import is_seconds, parse_object
+from curidask.store.manifest import is_seconds, parse_object
 
 if TYPE_CHECKING:
     from curidask.store.backends.requests import Requests

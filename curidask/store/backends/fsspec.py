@@ -12,11 +12,9 @@ from typing import Any
 from curidask.errors import CacheError
 from curidask.store.backends.entries import Entry, plain_tag
 from curidask.store.backends.errors import classify
-from curidask.store.backends.keys import checked_key
-from curidask.store.backends.options import S3_PROTOCOLS, SERVICES, StorageOptions
-from curidask.store.backends.remote import RemoteObjects
+from curidask.store.backends.options import S3_PROTOCOLS, SERVICES, StorageOptions, client_settings, request_payer
+from curidask.store.backends.remote import RemoteObjects, checked_key
 from curidask.store.backends.requests import TOKEN, Ask, Client, thread_pool
-from curidask.store.backends.s3_target import client_settings, request_payer
 from curidask.store.backends.transfer import COPY_BYTES, PART_BYTES, PARTS_AT_ONCE
 
 EXTRAS = {"s3": "s3", "gs": "gs", "az": "az"}

@@ -7,22 +7,154 @@ import hashlib
 import itertools
 import os
 import shutil
+import stat
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from curidask.core.artifact_names import LAYOUT_SUFFIX, check_object_name, is_temporary
 from curidask.errors import CacheError, ObjectMissingError, ObjectUnreadableError
 from curidask.store.backends import conditional_put
-from curidask.store.backends.disk_errors import explain
 from curidask.store.backends.entries import Entry, Stored
-from curidask.store.backends.folder_layout import layout_of
-from curidask.store.backends.locks import locked
-from curidask.store.backends.permissions import make_folders, open_for_group, open_up, shares_with_group
+from curidask.store.backends.errors import explain
+from curidask.store.backends.remote import layout_of
 from curidask.store.integrity import look_twice
-from curidask.store.untrusted import open_file, read_file
+from curidask.store.manifest import open_file, read_file
 
+# --- who else may use what lies in a folder --------------------------------------------------------------------------
+# What the umask of the writer and the folder itself say.
+
+USUAL_UMASK = 0o022
+
+
+def shares_with_group(folder: str) -> bool:
+    """Whether a folder is one for its group to work in: the group may write, and what is made in it is the group's.
+
+    One that is not there yet will be as the one in which it is made.
+    """
+    mode = _mode(folder)
+    while mode is None and folder != os.path.dirname(folder):
+        folder = os.path.dirname(folder)
+        mode = _mode(folder)
+    return mode is not None and bool(mode & stat.S_IWGRP and mode & stat.S_ISGID)
+
+
+def _mode(path: str) -> int | None:
+    try:
+        return os.stat(path).st_mode
+    except OSError:
+        return None
+
+
+def open_for_group(folder: str) -> None:
+    """Let the group of a folder work in it, as far as this user may say so."""
+    _open_one(folder, group=True)
+
+
+def open_up(path: str, *, group: bool) -> None:
+    """Give a file, or a folder with all in it, the permissions that it would have had if it had been made in its place.
+
+    Some libraries make files that only their owner can read, whatever the umask says.
+
+    Parameters
+    ----------
+    path : str
+    group : bool
+        Whether the group may do what the owner may.
+    """
+    _open_one(path, group=group)
+    if os.path.isdir(path):
+        for folder, folders, files in os.walk(path):
+            for name in (*folders, *files):
+                _open_one(f"{folder}/{name}", group=group)
+
+
+def _open_one(path: str, *, group: bool) -> None:
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    is_folder = os.path.isdir(path)
+    usual = (0o777 if is_folder else 0o666) & ~_umask()
+    wanted = mode | (usual & ~0o200)
+    if group:
+        wanted |= (mode & 0o700) >> 3 | (stat.S_ISGID if is_folder else 0)
+    if wanted != mode:
+        with suppress(PermissionError):  # another owner's, who has opened it himself
+            os.chmod(path, wanted)
+
+
+def make_folders(folder: str, root: str, *, group: bool) -> None:
+    """Make a folder in a root, and those between them; also the root."""
+    missing = []
+    path = folder
+    while len(path) >= len(root) and not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    for made in missing if group else ():
+        _open_one(made, group=True)
+
+
+@cache
+def _umask() -> int:
+    """What this process takes away from what it makes, asked without changing it: another thread may make something."""
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    return USUAL_UMASK
+
+
+# --- locks on local folders, for as long as a block runs -------------------------------------------------------------
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK_PATIENCE_SECONDS = 10.0
+
+
+@contextmanager
+def locked(open_folder: Callable[[], int]) -> Iterator[None]:
+    """Hold a lock on what is opened; without one where there are no locks, or its holder hangs."""
+    fd = None
+    if fcntl is not None:
+        with suppress(OSError):
+            fd = open_folder()
+    try:
+        if fd is not None:
+            _wait_for_lock(fd)
+        yield
+    finally:
+        if fd is not None:
+            _unlock(fd)
+
+
+def _wait_for_lock(fd: int) -> None:
+    give_up = time.monotonic() + LOCK_PATIENCE_SECONDS
+    pause = 0.0005
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > give_up:
+                return
+            time.sleep(pause)
+            pause = min(2 * pause, 0.02)
+        except OSError:
+            return
+
+
+def _unlock(fd: int) -> None:
+    # Unlocked by name, not only closed: a process that was forked meanwhile holds a copy of the descriptor.
+    with suppress(OSError):
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)
+
+
+# --- local -----------------------------------------------------------------------------------------------------------
 BLOCK_BYTES = 1 << 20
 
 T = TypeVar("T")

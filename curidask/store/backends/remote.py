@@ -6,25 +6,191 @@ What differs between them is in `curidask.store.backends.requests.Client`; `fssp
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import shutil
+import stat
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curidask.core.artifact_names import check_object_name
-from curidask.errors import CacheError, ObjectMissingError
+from curidask.core.artifact_names import LAYOUT_SUFFIX, check_object_name, is_object_name
+from curidask.errors import CacheError, ObjectMissingError, UnsafeNameError
 from curidask.store.backends import conditional_put
 from curidask.store.backends.addresses import check_address
 from curidask.store.backends.entries import Entry, Stored
-from curidask.store.backends.interrupts import held_back
-from curidask.store.backends.keys import checked_key, common_beginning, is_own_key, to_key, to_name
 from curidask.store.backends.options import StorageOptions, refuse_password
-from curidask.store.backends.requests import Client, Requests
+from curidask.store.backends.requests import Client, Requests, held_back
 from curidask.store.backends.transfer import WHOLE_BYTES, download_all, files_in, upload_all
+from curidask.store.manifest import LARGE_BYTES, is_texts, parse_object, read_file
 
+# --- names of objects as keys in a place in the network --------------------------------------------------------------
+# Some clients refuse control characters, text that is not Unicode cannot be sent, and ``?`` begins a version in the
+# addresses of one client. These take a detour through characters of private use, so that a file name which a folder
+# can keep, an object store can keep too, and every client finds it under the same key.
+
+_CONTROLS = [*range(32), 127, ord("?")]
+_TO_KEY = {code: 0xF000 + code for code in _CONTROLS} | {code: code + 0x1000 for code in range(0xD800, 0xE000)}
+_TO_NAME = {to: code for code, to in _TO_KEY.items()}
+
+
+def to_key(name: str) -> str:
+    """The key for a name, or for the beginning of one."""
+    return name if name.isascii() and name.isprintable() and "?" not in name else name.translate(_TO_KEY)
+
+
+def to_name(key: str) -> str:
+    """The name for a key."""
+    return key if key.isascii() else key.translate(_TO_NAME)
+
+
+def is_own_key(key: str, name: str) -> bool:
+    """Whether a name that was made of a listed key leads back to it; others may have put anything there."""
+    return is_object_name(name) and to_key(name) == key
+
+
+def checked_key(name: str) -> str:
+    """The key for a whole name.
+
+    Raises
+    ------
+    UnsafeNameError
+        For a name that could lead out of the place, or that another name's key would be equal to.
+    """
+    key = to_key(check_object_name(name))
+    if not name.isascii() and to_name(key) != name:
+        raise UnsafeNameError(
+            f"{name!r} cannot be the name of an object: it has characters of private use.", fix="use other characters"
+        )
+    return key
+
+
+def common_beginning(names: Iterable[str]) -> str:
+    """What all names begin with."""
+    first, last = min(names, default=""), max(names, default="")
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[:length]
+
+
+# --- what files alone do not tell of a folder ------------------------------------------------------------------------
+# Which of them can be run, and which folders in it are empty.
+#
+# An object store keeps neither. So where there is any, a small file beside the others says it; it is one of the
+# artifact's files as they are, so it is verified, signed, copied and removed with them.
+
+_RUN = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What to keep of folders beside their files.
+
+    Attributes
+    ----------
+    executable : tuple of str
+        Files that their owner may run.
+    folders : tuple of str
+        Folders in which nothing is.
+    """
+
+    executable: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+
+    def write(self, path: str, start: str) -> bool:
+        """Write it into a file, names without the `start` they have in common; False when there is nothing to say."""
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        if not self.executable and not self.folders:
+            return False
+        executable, folders = (
+            [name.removeprefix(start) for name in names] for names in (self.executable, self.folders)
+        )
+        with open(path, "x", encoding="ascii") as file:
+            if os.fstat(file.fileno()).st_mode & _RUN:  # here everything seems so: this file system does not keep it
+                executable = []
+            json.dump({"executable": sorted(executable), "folders": sorted(folders)}, file)
+        if executable or folders:
+            return True
+        os.unlink(path)
+        return False
+
+
+def is_executable(path: str) -> bool:
+    """Whether its owner may run a file."""
+    return bool(os.stat(path).st_mode & stat.S_IXUSR)
+
+
+def layout_of(folder: str, name: str) -> Layout:
+    """What such a file in a folder says, with whole names; nothing when it is not of the right form.
+
+    Parameters
+    ----------
+    folder : str
+    name : str
+        Of the file, with ``/`` between folders.
+    """
+    start = name.removesuffix(LAYOUT_SUFFIX)
+    try:
+        said = parse_object(read_file(f"{folder}/{name}", LARGE_BYTES), LARGE_BYTES)
+    except (OSError, ValueError):
+        return Layout()
+    lists = [said.get(each) for each in ("executable", "folders")]
+    found = [tuple(start + rest for rest in each if is_object_name(start + rest)) for each in lists if is_texts(each)]
+    return Layout(*found) if len(found) == len(lists) else Layout()
+
+
+def lay_out(folder: str, names: Collection[str]) -> Iterator[str]:
+    """Give files in a folder, and the folders beside them, the form that they had; the names of those folders.
+
+    Parameters
+    ----------
+    folder : str
+    names : collection of str
+        The files, verified.
+    """
+    for layout in [layout_of(folder, name) for name in names if name.endswith(LAYOUT_SUFFIX)]:
+        for name in set(names).intersection(layout.executable):
+            with suppress(PermissionError):  # another user's: he has made it so himself
+                _let_run(f"{folder}/{name}")
+        for name in layout.folders:
+            if _make_folder(folder, name):
+                yield name
+
+
+def without_layout(names: Iterable[str]) -> Iterator[str]:
+    """The names of files that somebody wrote."""
+    return (name for name in names if not name.endswith(LAYOUT_SUFFIX))
+
+
+def _let_run(path: str) -> None:
+    found = os.stat(path)
+    if found.st_mode & stat.S_IXUSR:
+        return
+    mode = stat.S_IMODE(found.st_mode) | (found.st_mode & 0o444) >> 2
+    if found.st_nlink == 1:
+        os.chmod(path, mode)
+        return
+    # The content has other names, which are nobody's to run.
+    own = f"{path}.{os.urandom(4).hex()}"
+    shutil.copyfile(path, own)
+    os.chmod(own, mode)
+    os.replace(own, path)
+
+
+def _make_folder(folder: str, name: str) -> bool:
+    path, root = Path(folder, name), Path(folder).resolve()
+    if not path.parent.resolve().is_relative_to(root):
+        return False
+    with suppress(PermissionError, FileExistsError, NotADirectoryError):
+        path.mkdir(parents=True, exist_ok=True)
+    return path.is_dir() and not path.is_symlink()
+
+
+# --- remote ----------------------------------------------------------------------------------------------------------
 EXCLUSIVE_BYTES = 1 << 20
 FEW_NAMES = 64
 PAGE = 1000

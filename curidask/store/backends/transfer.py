@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from curidask.errors import CacheError
-from curidask.store.backends.disk_errors import explain
 from curidask.store.backends.entries import Stored
-from curidask.store.backends.errors import ShortBodyError
+from curidask.store.backends.errors import ShortBodyError, explain
 from curidask.store.backends.requests import Client, Requests
 
 PART_BYTES = 8 << 20

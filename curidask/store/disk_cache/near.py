@@ -34,8 +34,8 @@ from typing import Any
 
 from curidask.core.units import parse_size
 from curidask.errors import ArtifactDamagedError, CacheError
-from curidask.store.backends.disk_errors import explain
-from curidask.store.backends.folder_layout import lay_out
+from curidask.store.backends.errors import explain
+from curidask.store.backends.remote import lay_out
 from curidask.store.disk_cache import near_files
 from curidask.store.integrity import Fetch, Verify, check_file, fetch_verified
 from curidask.store.manifest import FileEntry

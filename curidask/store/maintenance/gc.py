@@ -12,8 +12,7 @@ from curidask.store.artifacts import ArtifactStore
 from curidask.store.checkout import all_files
 from curidask.store.maintenance.inventory import Entry, Inventory
 from curidask.store.maintenance.orphans import find_leftovers, remove_leftovers
-from curidask.store.maintenance.removal import remove_each, what_stays
-from curidask.store.maintenance.usage import LEASE_SECONDS, Removal, Use, Uses
+from curidask.store.maintenance.usage import LEASE_SECONDS, Removal, Use, Uses, remove_each, what_stays
 
 BATCH = 200
 GRACE_SECONDS = 86400.0

@@ -10,7 +10,7 @@ from curidask.core.artifact_names import manifest_name, stem_of
 from curidask.errors import ArtifactMissingError, ArtifactNewerError
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.checkout import all_files
-from curidask.store.maintenance.nesting import cache_around, inner_caches, is_inside
+from curidask.store.maintenance.usage import cache_around, inner_caches, is_inside
 from curidask.store.manifest import Manifest
 
 BATCH = 1000

@@ -18,10 +18,9 @@ from curidask.core.artifact_names import is_temporary, safe_part
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.backends.local import remove_tree
 from curidask.store.claims import OWNERS, PREFIX, Owner
-from curidask.store.maintenance.removal import remove_each
-from curidask.store.maintenance.usage import GC, RUNS, Uses
+from curidask.store.maintenance.usage import GC, RUNS, Uses, remove_each
 from curidask.store.maintenance.verify import TRIALS
-from curidask.store.untrusted import LARGE_BYTES, is_seconds, parse_object
+from curidask.store.manifest import LARGE_BYTES, is_seconds, parse_object
 
 _TRIAL = re.compile(re.escape(TRIALS) + r"(\d+)-.*")
 

@@ -22,20 +22,80 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from curidask.core.artifact_names import is_object_name
+from curidask.core.artifact_names import is_object_name, stem_of
 from curidask.errors import CacheError
-from curidask.store import untrusted
+from curidask.store import manifest
+from curidask.store.backends.addresses import split_address
 from curidask.store.backends.base import ObjectStore
-from curidask.store.maintenance.removal import remove_each
+from curidask.store.backends.conditional_put import MARKER
+from curidask.store.backends.errors import is_refused
+from curidask.store.manifest import Manifest
 
+# --- removing objects of which some may not be removed ---------------------------------------------------------------
+# What belongs to others is named, and all else goes.
+
+
+def remove_each(objects: ObjectStore, names: Iterable[str]) -> dict[str, str]:
+    """Remove objects; those that could not be, with what was in the way.
+
+    Raises
+    ------
+    CacheError
+        When the place itself fails.
+    """
+    names = list(names)
+    try:
+        objects.remove(names)
+    except CacheError as error:
+        if not _is_about_one(error, objects):
+            raise
+    else:
+        return {}
+    refused = {}
+    for name in names:
+        try:
+            objects.remove([name])
+        except CacheError as error:
+            if not _is_about_one(error, objects):
+                raise
+            refused[name] = error.what
+    return refused
+
+
+def _is_about_one(error: CacheError, objects: ObjectStore) -> bool:
+    return is_refused(error) or objects.local_root is not None
+
+
+def what_stays(objects: ObjectStore, names: Iterable[str]) -> str:
+    """The first of some objects of a folder that this user may not remove; empty for none, and in the network."""
+    root = objects.local_root
+    return "" if root is None else next((name for name in names if not _may_remove(f"{root}/{name}")), "")
+
+
+def _may_remove(path: str) -> bool:
+    folder = os.path.dirname(path)
+    try:
+        found, around = os.lstat(path), os.stat(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    if around.st_mode & stat.S_ISVTX and os.geteuid() not in (0, found.st_uid, around.st_uid):
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+# --- usage -----------------------------------------------------------------------------------------------------------
 RUNS = ".runs/"
 GC = ".gc/"
 BEAT_SECONDS = 600.0
@@ -106,9 +166,9 @@ class Use:
 
 _TEXTS = ("reference", "experiment", "user", "host", "project", "session", "work")
 _IS_RIGHT: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(_TEXTS, untrusted.is_text),
-    **dict.fromkeys(("started", "seen"), untrusted.is_seconds),
-    **dict.fromkeys(("stems", "optional"), untrusted.is_texts),
+    **dict.fromkeys(_TEXTS, manifest.is_text),
+    **dict.fromkeys(("started", "seen"), manifest.is_seconds),
+    **dict.fromkeys(("stems", "optional"), manifest.is_texts),
     "ended": lambda value: isinstance(value, bool),
 }
 
@@ -134,7 +194,7 @@ class Uses:
             with suppress(ValueError):  # what cannot be read says nothing
                 if len(parts) == 3:
                     use = self.by_id.get(parts[1]) or Use(parts[1])
-                    use.add(untrusted.parse_object(data, untrusted.LARGE_BYTES))
+                    use.add(manifest.parse_object(data, manifest.LARGE_BYTES))
                     self.by_id[parts[1]] = use
             self._seen.add(name)
         return list(self.by_id.values())
@@ -316,10 +376,84 @@ def wait_for_gc(objects: ObjectStore, stems: Collection[str], told: Callable[[st
 
 def _removal(data: bytes) -> tuple[str, set[str]]:
     try:
-        values = untrusted.parse_object(data, untrusted.LARGE_BYTES)
+        values = manifest.parse_object(data, manifest.LARGE_BYTES)
     except ValueError:
         return "", set()
     who, stems = values.get("who"), values.get("stems")
-    if untrusted.is_text(who) and untrusted.is_texts(stems):
-        return untrusted.printable(who), set(stems)
+    if manifest.is_text(who) and manifest.is_texts(stems):
+        return manifest.printable(who), set(stems)
     return "", set()
+
+
+# --- a cache inside another ------------------------------------------------------------------------------------------
+# One may lie in a folder of the other, whose listings then show its objects too.
+
+
+def inner_caches(names: Iterable[str], known: Collection[str] = ()) -> tuple[str, ...]:
+    """The folders of a cache that are caches themselves: what runs say of themselves lies there, and in no artifact.
+
+    Parameters
+    ----------
+    names : iterable of str
+        All that is listed.
+    known : collection of str, optional
+        Folders that are known to be such; see `cache_around`.
+    """
+    found = {folder for name in names if (folder := _cache_of(name)) and stem_of(f"{folder}/") is None}.union(known)
+    return tuple(sorted(folder for folder in found if not is_inside(folder, found)))
+
+
+def cache_around(stem: str, data: bytes) -> str:
+    """The folder that is the cache of an artifact, by its manifest: one that only copies were put into has no runs.
+
+    Parameters
+    ----------
+    stem : str
+        Where it was found.
+    data : bytes
+        The encoded manifest, of whatever form.
+
+    Returns
+    -------
+    str
+        Empty when the artifact is one of the cache in which it was found.
+    """
+    if "/" not in stem:
+        return ""
+    try:
+        own = Manifest.from_bytes(data).stem
+    except CacheError:
+        return ""
+    return stem.removesuffix(f"/{own}") if own and stem.endswith(f"/{own}") else ""
+
+
+def is_inside(name: str, folders: Iterable[str]) -> bool:
+    """Whether something lies in one of some folders."""
+    return any(name.startswith(f"{folder}/") for folder in folders)
+
+
+def outer_cache(objects: Any) -> str:
+    """The cache that the place lies in; empty where there is none to be seen.
+
+    Parameters
+    ----------
+    objects : ObjectStore
+    """
+    root: Path | None = objects.local_root
+    if root is not None:
+        return next((str(folder) for folder in root.absolute().parents if (folder / RUNS).is_dir()), "")
+    address = split_address(objects.url)
+    parts = address.path.split("/") if address.path else []
+    for count in range(len(parts)):
+        url = "/".join([address.container, *parts[:count]])
+        with suppress(CacheError):  # who may not look there is not told
+            if type(objects)(url, objects.options).exists([MARKER]):
+                return url
+    return ""
+
+
+def _cache_of(name: str) -> str:
+    if name.endswith(f"/{MARKER}"):
+        return name.removesuffix(f"/{MARKER}")
+    folder, found, _ = name.partition(f"/{RUNS}")
+    return folder if found else ""

@@ -24,8 +24,7 @@ from curidask.store.backends.base import ObjectStore
 from curidask.store.backends.conditional_put import RACERS, try_again
 from curidask.store.claims import Claims, Held
 from curidask.store.maintenance.inventory import Entry
-from curidask.store.maintenance.nesting import inner_caches, outer_cache
-from curidask.store.maintenance.usage import GC, RUNS
+from curidask.store.maintenance.usage import GC, RUNS, inner_caches, outer_cache
 from curidask.store.manifest import Manifest
 
 ARTIFACTS_AT_ONCE = 8

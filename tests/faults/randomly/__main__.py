@@ -35,7 +35,7 @@ IMPORTED = [
         "curidask.cli.commands",
         "curidask.experiment_run",
         "curidask.session.attachments",
-        "curidask.session.module_files",
+        "curidask.session.project_modules",
     ),
     *(
         "curidask.session.progress",
@@ -44,7 +44,7 @@ IMPORTED = [
         "curidask.reporting.graph_layout",
     ),
     *(
-        "curidask.reporting.kept",
+        "curidask.reporting.report",
         "curidask.reporting.report",
         "curidask.store.maintenance.gc",
         "curidask.store.maintenance.orphans",

@@ -13,17 +13,16 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-from curidask.cli import streams
+from curidask.cli import exit_codes
 from curidask.core.artifact_names import manifest_name
 from curidask.execution import artifact_io, task_runner
 from curidask.runs import record as run_records
-from curidask.store import artifacts, catalog, claims, integrity, untrusted
+from curidask.store import artifacts, catalog, claims, integrity, manifest
 from curidask.store import checkout as checkouts
 from curidask.store.backends import local
 from curidask.store.backends.local import LocalObjects
-from curidask.store.claims import Claim, Claims
+from curidask.store.claims import Claim, Claims, Renewer
 from curidask.store.disk_cache import near
-from curidask.store.lease_renewal import Renewer
 from curidask.store.workspace import Workspaces
 
 MUTANTS: dict[str, Callable[[], None]] = {}
@@ -76,7 +75,7 @@ def any_file_is_opened() -> None:
     def opened(path: str) -> Any:
         return io.FileIO(path)
 
-    put("open_file", opened, untrusted, integrity, local)
+    put("open_file", opened, manifest, integrity, local)
 
 
 @mutant
@@ -99,14 +98,14 @@ def json_is_parsed_as_it_comes() -> None:
     def parsed(data: Any, most_bytes: int = 0) -> Any:
         return json.loads(data)
 
-    put("parse_json", parsed, untrusted)
+    put("parse_json", parsed, manifest)
 
 
 @mutant
 def names_control_the_terminal() -> None:
     from curidask.session import terminal
 
-    put("_CONTROLS", untrusted.re.compile("(?!)"), untrusted)
+    put("_CONTROLS", manifest.re.compile("(?!)"), manifest)
     put("for_terminal", str, terminal)
 
 
@@ -217,9 +216,8 @@ def temporary_files_are_left() -> None:
 # --- what is only told -----------------------------------------------------------------------------------------------
 @mutant
 def streams_forgive_nothing() -> None:
-    from curidask.cli import exit_codes
 
-    put("make_forgiving", nothing, streams, exit_codes)
+    put("make_forgiving", nothing, exit_codes, exit_codes)
 
 
 @mutant

@@ -351,10 +351,10 @@ def open_streams(said: Path, output: str, errors: str) -> None:
 
 def shorten_leases() -> None:
     """Let claims of this process end soon, and have it wait no longer than that for somebody who hangs."""
-    from curidask.store.backends import locks
+    from curidask.store.backends import local
     from curidask.store.claims import Claims
 
-    locks.LOCK_PATIENCE_SECONDS = LEASE_SECONDS
+    local.LOCK_PATIENCE_SECONDS = LEASE_SECONDS
     usual = Claims.__init__
 
     def shorter(self: Claims, objects: Any, session: str, user: str, lease_seconds: float) -> None:

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from curidask.core.code.parsing import parse
-from curidask.core.code.source_identity import Function, acting, canonical
-from curidask.core.code.source_names import Import, Names, Use, bound_by, bound_in, import_of_call, imported, names_of
+from curidask.core.code.canonical_source import Function, acting, canonical, parse
+from curidask.core.code.names import Import, Names, Use, bound_by, bound_in, import_of_call, imported, names_of
 
 Definition = Function | ast.ClassDef
 
@@ -173,7 +172,7 @@ class Statement:
         return "".join(self.lines[first - 1 : self.node.end_lineno])
 
     def canonical(self, without: tuple[ast.expr, ...], is_local: Callable[[str], bool]) -> str:
-        """Its text, see `curidask.core.code.source_identity.canonical`."""
+        """Its text, see `curidask.core.code.canonical_source.canonical`."""
         own = frozenset(what.module for what in self.imports if not what.level and is_local(what.module))
         key = (without, own)
         if key not in self._texts:

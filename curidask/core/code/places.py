@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from curidask.core.code.code_identity import computed_defaults, node_of
-from curidask.core.code.source_files import LoadedSources, Sources
-from curidask.core.code.source_identity import Function, acting
-from curidask.core.code.source_modules import Statement, statements_of, table_of_function
-from curidask.core.code.source_scopes import Key, Resolver, Scope
+from curidask.core.code.canonical_source import Function, acting
+from curidask.core.code.identity import computed_defaults, node_of
+from curidask.core.code.modules import Statement, statements_of, table_of_function
+from curidask.core.code.scopes import Key, LoadedSources, Resolver, Scope, Sources
 from curidask.core.hash_fields import field_values, has_fields
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), types.FunctionType, type)

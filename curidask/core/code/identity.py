@@ -17,8 +17,7 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
-from curidask.core.code.parsing import parse
-from curidask.core.code.source_identity import canonical, literal
+from curidask.core.code.canonical_source import canonical, literal, parse
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
@@ -95,8 +94,7 @@ def public_name(value: Any) -> str:
 
 
 _NAMES_IN_KEYS = {
-    "curidask.core.options": "curidask.stage_options",
-    "curidask.core.representation": "curidask.representation",
+    "curidask.core.preview": "curidask.representation",
     "curidask.core.spec": "curidask.stage_spec",
 }
 """Where classes of ours once lay of which objects may be parameters, such as stages."""
@@ -267,7 +265,7 @@ def node_of(code: types.CodeType, tree: ast.AST) -> FunctionNode | None:
 
 @functools.lru_cache(maxsize=64)
 def parsed(source: str) -> ast.Module:
-    """The tree of a source; see `curidask.core.code.parsing.parse`."""
+    """The tree of a source; see `curidask.core.code.canonical_source.parse`."""
     return parse(source)
 
 

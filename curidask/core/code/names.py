@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from curidask.core.code.source_identity import Function, is_for_types
+from curidask.core.code.canonical_source import Function, is_for_types
 
 
 @dataclass(frozen=True, slots=True)
