@@ -11,9 +11,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from curidask.execution.listener import Listener
 from curidask.manager import ArtifactManager
 from curidask.session.config import load_config
-from curidask.session.events import Listener
 from curidask.session.project_modules import load_experiment
 
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from curidask.core.keywords import keywords
 from curidask.errors import ConfigurationError
+from curidask.execution.listener import Listener
 from curidask.experiment_run import ExperimentResult, ExperimentRun
 from curidask.manager import ArtifactManager
 from curidask.session import project_modules
 from curidask.session.attachments import Keeping
 from curidask.session.config import Config, load_config
-from curidask.session.events import Listener
 from curidask.session.progress import Progress
 from curidask.session.project_modules import ModuleEntry, module_files
 from curidask.session.terminal import coloured, shown_logs, shown_warnings
@@ -119,7 +119,7 @@ def run_experiment(
     dry, dry_cache : bool
         Write nothing at all; or nothing to the cache.
     store_full : bool
-        Put all that the run used and made into its folder, see `curidask.runs.export`; also when stages failed.
+        Put all that the run used and made into its folder, see `curidask.session.export`; also when stages failed.
     log_errors : bool
         Log the tracebacks of stages that fail, and of ``run()``.
     prefix : str, optional

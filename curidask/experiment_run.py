@@ -13,17 +13,18 @@ from typing import Any, overload
 
 from curidask.core.keywords import CheckedCalls
 from curidask.errors import CacheError, ConfigurationError, CuridaskError, StageFailedError
+from curidask.execution.listener import Listener
 from curidask.execution.tracebacks import first_line, user_traceback
 from curidask.manager import ArtifactManager
 from curidask.params import ExperimentParameters, duplicate_names, fill_hash, select
-from curidask.runs import export as run_export
 from curidask.runs import record as run_records
 from curidask.runs.param_registry import ParamSet
 from curidask.runs.record import RunRecord
 from curidask.session import attachments, queries
+from curidask.session import export as run_export
 from curidask.session.attachments import Keeping
 from curidask.session.config import Config
-from curidask.session.events import Listener, show_warning
+from curidask.session.events import show_warning
 from curidask.session.facts import check_loaded_stages, no_such_stage
 from curidask.session.logging import FOR_FILE, RunLog, log_file
 from curidask.session.progress import Progress

@@ -22,23 +22,24 @@ from curidask.core.planner import ALL, Force, Plan, Policy
 from curidask.core.spec import StageSpec, check_name
 from curidask.errors import BoundToSessionError
 from curidask.execution.base import Environment, Executor, ManagerFacts
+from curidask.execution.listener import Listener
 from curidask.execution.override_files import GivenFiles
 from curidask.execution.tracebacks import levels_to_user
 from curidask.params import HashesInUse
 from curidask.record import Record
-from curidask.runs import export as run_export
 from curidask.runs import record as run_records
 from curidask.runs.lineage_recorder import LineageKeeper
 from curidask.runs.recorder import RunKeeper
 from curidask.runs.reportables import ReportCollector
 from curidask.runs.status import StatusKeeper, broken_off
+from curidask.session import export as run_export
 from curidask.session.at_exit import Ending, close_abandoned, close_at_exit, close_later
-from curidask.session.cache import RunCache, without_cache
+from curidask.session.cache import RunCache
 from curidask.session.claim_watcher import Waiting
 from curidask.session.config import Config, load_config
 from curidask.session.determinism import DeterminismCheck
 from curidask.session.displays import Displays
-from curidask.session.events import EventBus, Listener
+from curidask.session.events import EventBus
 from curidask.session.executor_factory import Placement
 from curidask.session.explain.code_store import CodeChanges, CodeKeeper
 from curidask.session.facts import SessionFacts, no_such_stage
@@ -49,7 +50,7 @@ from curidask.session.runner import Runner
 from curidask.session.stage_code import StageCodes
 from curidask.session.tracer import Tracer
 from curidask.staging import DEFINED
-from curidask.store.base import Store
+from curidask.store.base import Store, without_cache
 from curidask.store.claims import Claims
 from curidask.store.factory import open_store
 
@@ -113,7 +114,8 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
     restarts : int
         How often to start or find the cluster again and go on, when its scheduler is lost.
     store_full : bool
-        Put all that the session used and made into a folder of its own when it is closed, see `curidask.runs.export`.
+        Put all that the session used and made into a folder of its own when it is closed, see
+        `curidask.session.export`.
     notes : str, optional
         What to keep with the run, its first line as title.
     runs_path, logs_path, reports_path, notebooks_path, report_css_path : str, optional
@@ -258,12 +260,13 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         self.reported = ReportCollector(runs / self.reference if self.is_recorded else None)
         self._keeper = RunKeeper(
             self.run_record,
-            self.config,
             self.graph,
             self.store,
             self.reported,
             self.records,
             lambda task: self.runner.now(task),
+            runs=runs,
+            log=self.config.path(self.config.logs) / f"{self.reference}.log",
         )
         self._status = (
             StatusKeeper(self.run_record, self.run_folder, self._keeper.save_so_far) if self.is_recorded else None

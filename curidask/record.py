@@ -10,7 +10,7 @@ from curidask.core.artifact_names import beside_name
 from curidask.core.graph import ArtifactRef, PastStage, RecordInfo, combined_hash
 from curidask.core.keywords import CheckedCalls, keywords
 from curidask.core.near_names import NearNames
-from curidask.core.preview import ArtifactRepresentation, represent
+from curidask.core.preview import NOT_THERE, ArtifactRepresentation
 from curidask.core.spec import StageSpec
 from curidask.errors import BoundToSessionError, MissingInputError, ParametersChangedError
 from curidask.execution.copies import private_copy
@@ -520,3 +520,18 @@ class Record(RecordDisplay, NearNames):
         self._last_outputs = [ref.name for ref in refs]
         for ref in refs:
             self.state.made(ref)
+
+
+def represent(record: Record, name: str) -> ArtifactRepresentation:
+    """Represent what a record's state holds under a name, without computing or loading anything that is stored."""
+    held = record.state.raw(name)
+    if not isinstance(held, ArtifactRef):
+        return ArtifactRepresentation(record, name, held)
+    manager = record.manager
+    stem = manager.graph[held.task].stems[held.index]
+    manifest = manager.store.manifest(stem) if stem is not None else None
+    if manifest is not None:
+        return ArtifactRepresentation.stored(record, name, manifest)
+    if manager.reader.is_available(held) and (manager.live or record.state.is_loaded(name)):
+        return ArtifactRepresentation(record, name, record.state[name])
+    return ArtifactRepresentation(record, name, None, {"preview": NOT_THERE})

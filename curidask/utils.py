@@ -121,7 +121,7 @@ def check_git_dirty_workingdir() -> bool:
 @keywords()
 def get_pip_freeze() -> str:
     """The installed packages, as lines that pip reads."""
-    from curidask.runs.export import requirements
+    from curidask.session.export import requirements
 
     return "\n".join(requirements())
 

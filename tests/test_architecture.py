@@ -96,7 +96,7 @@ def test_faces_are_found_by_name_in_one_place_only() -> None:
     shell = {path for path in modules() if LEVEL.get(group_of(path)) == 3}
     by_name = {str(path) for path in shell if "importlib" in imports(path)}
     # `project_modules` imports what is the user's, `export` asks for the packages' versions.
-    assert by_name == {"session/displays.py", "session/project_modules.py", "runs/export.py"}
+    assert by_name == {"session/displays.py", "session/project_modules.py", "session/export.py"}
 
 
 def test_there_are_no_cycles() -> None:

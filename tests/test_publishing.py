@@ -14,8 +14,8 @@ import pytest
 import curidask as cf
 from curidask.caching import Cacheable, JsonCacher, NumpyCacher, PathRef, PickleCacher
 from curidask.errors import CacheError
+from curidask.execution.listener import Listener
 from curidask.session.config import Config
-from curidask.session.events import Listener
 from tests.conftest import Project
 
 Session = Callable[..., cf.ArtifactManager]

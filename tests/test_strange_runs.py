@@ -27,11 +27,11 @@ from curidask.reporting.report import write_report
 from curidask.reporting.reportables import Reportable
 from curidask.reporting.templating import POLICY, safe
 from curidask.runs import param_registry
-from curidask.runs.export import prefix_of
 from curidask.runs.record import new_reference
 from curidask.runs.schema import read_record
 from curidask.runs.status import all_runs, read_status
 from curidask.session.config import Config
+from curidask.session.export import prefix_of
 from tests.run_folders import run_record, write_run
 
 WRONG: list[Any] = [None, True, 7, -1, 1e300, float("nan"), "x", "../../x", [], [1], [[]], {}, {"a": {"b": 1}}, [{}]]

@@ -165,8 +165,8 @@ def _find(config: Config, reference: str | None) -> RunStatus:
 
 
 def _follow(config: Config, run: RunStatus, n_lines: int, *, moving: bool) -> RunStatus:
-    from curidask.runs.export import log_path, output_path
     from curidask.runs.status import read_status
+    from curidask.session.export import log_path, output_path
 
     folder = config.path(config.runs) / run.reference
     tail = Tail([output_path(config, run.reference), log_path(config, run.reference)], n_lines)

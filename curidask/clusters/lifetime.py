@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from curidask.errors import ConfigurationError
-from curidask.execution.process.remaining_time import ENDS_AT, reserve
+
+ENDS_AT = "CURIDASK_JOB_ENDS_AT"
+"""The variable in which a job tells its workers when it ends, in seconds since the epoch."""
+
+RESERVE_SHARE = 0.05
+SHORTEST_RESERVE_SECONDS = 10.0
+LONGEST_RESERVE_SECONDS = 600.0
 
 LIFETIME = "--lifetime"
 STAGGER = "--lifetime-stagger"
@@ -76,3 +82,8 @@ def lifetime_arguments(seconds: int, given: Sequence[str]) -> list[str]:
     stagger = reserve(seconds) / 2
     lifetime = max(1.0, seconds - reserve(seconds) - stagger)
     return [LIFETIME, f"{lifetime:.0f}s", STAGGER, f"{stagger:.0f}s"]
+
+
+def reserve(lifetime_seconds: float) -> float:
+    """How long before the end of its job a worker leaves: time to hand on what it holds while another comes."""
+    return min(max(lifetime_seconds * RESERVE_SHARE, SHORTEST_RESERVE_SECONDS), LONGEST_RESERVE_SECONDS)

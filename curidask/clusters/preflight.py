@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from curidask.clusters.base import Connection
+from curidask.core.code.identity import INSTALLED
 from curidask.errors import CacheError, ClusterError, CuridaskError
-from curidask.execution.project.imports import INSTALLED
 from curidask.store.base import Store
 
 # --- whether the scheduler and the workers have what this process has ------------------------------------------------

@@ -5,17 +5,11 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from curidask.core.graph import ArtifactRef
 from curidask.core.hash_fields import field_values, has_fields
 from curidask.core.keywords import CheckedCalls, keywords
 from curidask.core.redaction import hide_secrets
-
-if TYPE_CHECKING:
-    from curidask.record import Record
-    from curidask.store.manifest import Manifest
-
 
 HIDDEN = ("hash", "hash_representations", "overwrite")
 LONGEST = 200
@@ -134,7 +128,7 @@ class ArtifactRepresentation(CheckedCalls):
         self.file = str(self.metadata.get("stem", ""))
 
     @classmethod
-    def stored(cls, record: Any, name: str, manifest: Manifest) -> ArtifactRepresentation:
+    def stored(cls, record: Any, name: str, manifest: Any) -> ArtifactRepresentation:
         """That of a stored artifact, by its manifest."""
         facts = {"preview": manifest.preview, "cacher": manifest.cacher, "stem": manifest.stem, "run": manifest.run}
         return cls(record, name, None, facts)
@@ -148,18 +142,3 @@ class ArtifactRepresentation(CheckedCalls):
     def html_safe(self) -> str:
         """The text with all that means something in HTML escaped."""
         return html.escape(str(self))
-
-
-def represent(record: Record, name: str) -> ArtifactRepresentation:
-    """Represent what a record's state holds under a name, without computing or loading anything that is stored."""
-    held = record.state.raw(name)
-    if not isinstance(held, ArtifactRef):
-        return ArtifactRepresentation(record, name, held)
-    manager = record.manager
-    stem = manager.graph[held.task].stems[held.index]
-    manifest = manager.store.manifest(stem) if stem is not None else None
-    if manifest is not None:
-        return ArtifactRepresentation.stored(record, name, manifest)
-    if manager.reader.is_available(held) and (manager.live or record.state.is_loaded(name)):
-        return ArtifactRepresentation(record, name, record.state[name])
-    return ArtifactRepresentation(record, name, None, {"preview": NOT_THERE})

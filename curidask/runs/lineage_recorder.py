@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from curidask.core.graph import Task
 from curidask.execution.base import Outcome
-from curidask.session.events import Listener
+from curidask.execution.listener import Listener
 from curidask.store.base import Store
 from curidask.store.lineage import Lineage
 

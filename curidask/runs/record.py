@@ -25,8 +25,8 @@ from curidask.core.redaction import hide_secrets
 from curidask.errors import CacheError
 from curidask.execution.artifact_io import cacher_name
 from curidask.execution.base import MADE, ArtifactInfo, Outcome
+from curidask.execution.listener import Listener
 from curidask.execution.tracebacks import loaded_packages, user_name
-from curidask.session.events import Listener
 from curidask.store.backends.local import locked
 
 RESERVE_ATTEMPTS = 1000

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from curidask.core.graph import Graph
 from curidask.core.planner import Action
@@ -17,14 +17,11 @@ from curidask.core.redaction import hide_secrets
 from curidask.errors import CacheError
 from curidask.execution.artifact_io import artifact_info
 from curidask.execution.tracebacks import first_line
-from curidask.record import Record
 from curidask.runs import param_registry
 from curidask.runs import record as run_records
 from curidask.runs.record import RunRecord
 from curidask.runs.reportables import ReportCollector
-from curidask.session.cache import without_cache
-from curidask.session.config import Config
-from curidask.store.base import Store
+from curidask.store.base import Store, without_cache
 
 DESCRIBED_AT_MOST = 500
 """Reused artifacts whose manifests are read for the run record."""
@@ -36,13 +33,32 @@ logger = logging.getLogger("curidask.run")
 Now = Callable[[int], int]
 
 
+class RecordLike(Protocol):
+    """A record of the session, as far as it is told of."""
+
+    index: int
+    manager: Any
+    tasks: list[int]
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def params(self) -> Any: ...  # noqa: D102
+    @property
+    def is_aggregate(self) -> bool: ...  # noqa: D102
+    @property
+    def input_records(self) -> Sequence[Any]: ...  # noqa: D102
+    def get_hash(self) -> str: ...  # noqa: D102
+
+
 class RunKeeper:
     """Completes and writes a run record.
 
     Parameters
     ----------
     run_record : RunRecord
-    config : Config
+    runs, log : Path
+        The folder of all runs, and the log of this one.
     graph : Graph
     store : Store
     reported : ReportCollector
@@ -55,16 +71,18 @@ class RunKeeper:
     def __init__(
         self,
         run_record: RunRecord,
-        config: Config,
         graph: Graph,
         store: Store,
         reported: ReportCollector,
-        records: Sequence[Record],
+        records: Sequence[RecordLike],
         now: Now,
+        *,
+        runs: Path,
+        log: Path,
     ) -> None:
         self._record = run_record
-        self._runs = config.path(config.runs)
-        self._log = config.path(config.logs) / f"{run_record.reference}.log"
+        self._runs = runs
+        self._log = log
         self._graph = graph
         self._store = store
         self._reported = reported
@@ -137,7 +155,7 @@ class RunKeeper:
                 manifests = self._store.manifests(wanted)
                 self._record.described = {stem: artifact_info(manifest) for stem, manifest in manifests.items()}
 
-    def _row(self, record: Record) -> dict[str, Any]:
+    def _row(self, record: RecordLike) -> dict[str, Any]:
         return {
             "index": record.index,
             "name": record.name,

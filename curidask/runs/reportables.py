@@ -15,7 +15,7 @@ from curidask.core.graph import RecordInfo, Task
 from curidask.errors import ArtifactMissingError
 from curidask.execution import outputs
 from curidask.execution.base import Kind, Outcome, Reported
-from curidask.session.events import Listener
+from curidask.execution.listener import Listener
 from curidask.store.base import Store
 
 FOLDER = "reportables"

@@ -23,10 +23,10 @@ from curidask.core.planner import Action, Decision, Plan
 from curidask.core.redaction import hide_secrets
 from curidask.errors import CacheError, ProjectError
 from curidask.execution.base import Kind, Outcome
+from curidask.execution.listener import Listener
 from curidask.runs.layout import announce
 from curidask.runs.record import RunRecord
 from curidask.runs.schema import read_record
-from curidask.session.events import Listener
 from curidask.store.claims import is_running, own_birth, place
 from curidask.store.manifest import is_count, is_name, is_pid, is_seconds, is_text, parse_object, read_file
 

@@ -19,8 +19,8 @@ import click
 from curidask.errors import CacheError, ConfigurationError, CuridaskError, RunFailedError, StageFailedError
 from curidask.execution.tracebacks import first_line
 from curidask.manager import ArtifactManager
-from curidask.runs import export as run_export
 from curidask.runs.schema import FILE as RECORD
+from curidask.session import export as run_export
 from curidask.session.events import show_warning
 
 TEMPLATE = """

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,21 +15,12 @@ from curidask.errors import CacheError
 from curidask.execution.tracebacks import user_name
 from curidask.runs.record import RunRecord
 from curidask.store.backends.errors import is_refused
-from curidask.store.base import Store, without_place
+from curidask.store.base import Store, without_cache, without_place
 from curidask.store.claims import Claims
 from curidask.store.maintenance.usage import RunUse
 
 # --- what a run relies on in the cache, said there before it relies on it; see `curidask.store.maintenance.usage` ----
 Tell = Callable[[str], None]
-
-
-@contextmanager
-def without_cache(tell: Tell, what: str) -> Iterator[None]:
-    """Go on though the cache cannot be reached, and tell what was left undone: a run is recorded all the same."""
-    try:
-        yield
-    except CacheError as error:
-        tell(f"{what}: {error.what}")
 
 
 class CacheUse:

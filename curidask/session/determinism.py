@@ -8,7 +8,7 @@ from curidask.core.graph import Task
 from curidask.errors import NotDeterministicError
 from curidask.execution.base import Finding, Outcome
 from curidask.execution.determinism import CACHED, CHANGED, DIFFERS, FAILED
-from curidask.session.events import Listener
+from curidask.execution.listener import Listener
 
 TEXTS = {
     DIFFERS: "{label} is not deterministic: on the same inputs its {name} came out as {detail}",

@@ -25,9 +25,9 @@ from curidask.core.planner import Force
 from curidask.errors import ConfigurationError, SelectionError
 from curidask.execution.project.imports import FRAMEWORK, is_own_file
 from curidask.execution.tracebacks import levels_to_user
-from curidask.runs import export as run_export
 from curidask.runs import record as run_records
 from curidask.runs.layout import plain_path
+from curidask.session import export as run_export
 from curidask.session.config import Config
 from curidask.staging import DEFINED
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import curidask
 from curidask.errors import CacheError, ProjectError
 from curidask.manager import ArtifactManager
-from curidask.runs import export as run_export
+from curidask.session import export as run_export
 from curidask.session.config import RUN_ARTIFACTS, Config
 
 # --- which of a project's files go into the image of a run -----------------------------------------------------------

@@ -13,10 +13,10 @@ from curidask.core.graph import Graph, Task
 from curidask.core.planner import Action, Plan
 from curidask.core.redaction import hide_secrets
 from curidask.execution.base import Kind, Outcome
+from curidask.execution.listener import Listener
 from curidask.execution.process.context import ERR, OUT, Spoken, prefix_of
 from curidask.execution.process.tee import speaker
 from curidask.execution.project.imports import is_own_file
-from curidask.session.events import Listener
 
 FORMAT = "%(asctime)s [%(levelname)s] %(name)s: %(stage)s%(message)s"
 SHORT_FORMAT = "%(levelname)s %(name)s: %(stage)s%(message)s"

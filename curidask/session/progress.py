@@ -18,9 +18,9 @@ import click
 from curidask.core.graph import Graph, Task
 from curidask.core.planner import Decision, Plan
 from curidask.execution.base import Kind, Outcome
+from curidask.execution.listener import Listener
 from curidask.execution.process.context import ERR, Spoken, prefix_of
 from curidask.runs.status import Counts, StageCount
-from curidask.session.events import Listener
 from curidask.session.terminal import own_stream, say
 
 REFRESH_SECONDS = 0.1

@@ -20,8 +20,8 @@ from curidask.core.planner import Action, Plan
 from curidask.errors import CacheError
 from curidask.execution.artifact_io import cacher_name
 from curidask.execution.base import MADE, Outcome
+from curidask.execution.listener import Listener
 from curidask.execution.override_files import Owner, find_override, note_ours, owner
-from curidask.session.events import Listener
 from curidask.store.backends.remote import is_executable
 from curidask.store.base import Store
 from curidask.store.integrity import check_file

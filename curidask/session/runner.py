@@ -14,11 +14,12 @@ from curidask.core.scheduler import AVAILABLE, LOST, MAX_ATTEMPTS, UNDER_WAY, Ru
 from curidask.errors import ArtifactMissingError, CuridaskError
 from curidask.execution.artifact_io import load_stored
 from curidask.execution.base import ErrorInfo, Executor, Job, Kind, ManagerFacts, Outcome, Stored, ValueGoneError
+from curidask.execution.listener import Listener
 from curidask.execution.process.process_state import kept_random_state
 from curidask.execution.returned_paths import resolved
 from curidask.execution.stage_context import read_from_output
 from curidask.session.claim_watcher import Made, Waiting
-from curidask.session.events import EventBus, Listener
+from curidask.session.events import EventBus
 from curidask.session.failures import StageFailures
 from curidask.session.job_factory import JobMaker
 from curidask.session.planning import Decider

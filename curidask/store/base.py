@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -242,3 +242,12 @@ def without_place(store: Store, place: ObjectStore, ask: Callable[[], T]) -> T |
         if not store.goes_on_without(error):
             raise
         return None
+
+
+@contextmanager
+def without_cache(tell: Callable[[str], None], what: str) -> Iterator[None]:
+    """Go on though the cache cannot be reached, and tell what was left undone: a run is recorded all the same."""
+    try:
+        yield
+    except CacheError as error:
+        tell(f"{what}: {error.what}")

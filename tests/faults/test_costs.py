@@ -17,7 +17,7 @@ import pytest
 import curidask as cf
 from curidask.core.graph import Graph
 from curidask.core.planner import Action, Plan
-from curidask.session.events import Listener
+from curidask.execution.listener import Listener
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.backends.base import open_objects
 from curidask.store.claims import Claims

@@ -21,8 +21,9 @@ import curidask as cf
 from curidask.cli.run import main
 from curidask.core.graph import Graph
 from curidask.errors import CacheError
+from curidask.execution.listener import Listener
 from curidask.execution.process.context import ERR, LOG, OUT, WARNING, Spoken
-from curidask.session.events import EventBus, Listener
+from curidask.session.events import EventBus
 from curidask.session.logging import log_file
 from curidask.session.progress import Progress
 from tests.conftest import Project

@@ -21,6 +21,9 @@ from curidask.core.code.canonical_source import canonical, literal, parse
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
+INSTALLED = ("site-packages", "dist-packages")
+"""Names of folders in which packages are installed."""
+
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 

@@ -10,20 +10,9 @@ import os
 import time
 from dataclasses import dataclass, field
 
+from curidask.clusters.lifetime import ENDS_AT, reserve
 from curidask.execution.base import Job
 from curidask.execution.stage_call import grace
-
-ENDS_AT = "CURIDASK_JOB_ENDS_AT"
-"""The variable in which a job tells its workers when it ends, in seconds since the epoch."""
-
-RESERVE_SHARE = 0.05
-SHORTEST_RESERVE_SECONDS = 10.0
-LONGEST_RESERVE_SECONDS = 600.0
-
-
-def reserve(lifetime_seconds: float) -> float:
-    """How long before the end of its job a worker leaves: time to hand on what it holds while another comes."""
-    return min(max(lifetime_seconds * RESERVE_SHARE, SHORTEST_RESERVE_SECONDS), LONGEST_RESERVE_SECONDS)
 
 
 @dataclass(slots=True)

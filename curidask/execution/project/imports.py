@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from curidask.core.code.canonical_source import parse
+from curidask.core.code.identity import INSTALLED
 
 # --- whose a file is that a module was loaded from -------------------------------------------------------------------
 # The project's, an installed package's, Python's, or of neither.
@@ -57,7 +58,6 @@ def _is_installed(folder: Path) -> bool:
 
 
 # --- imports ---------------------------------------------------------------------------------------------------------
-INSTALLED = ("site-packages", "dist-packages")
 FRAMEWORK = "curidask"
 
 

@@ -13,7 +13,7 @@ from curidask.core.artifact_names import CODE
 from curidask.core.graph import Graph
 from curidask.core.planner import Action, Plan
 from curidask.errors import CacheError
-from curidask.session.events import Listener
+from curidask.execution.listener import Listener
 from curidask.session.stage_code import WATCHED_CODE, StageCode
 from curidask.store.backends.base import ObjectStore
 from curidask.store.base import Store, without_place

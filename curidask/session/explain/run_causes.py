@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from curidask.core.graph import Graph, Task
 from curidask.core.planner import Action, Plan, Why
 from curidask.errors import CacheError
-from curidask.session.events import Listener
+from curidask.execution.listener import Listener
 from curidask.session.explain.differences import GONE, NEVER, Cause, Comparing, evidence_for, shown
 from curidask.session.stage_code import StageCode
 from curidask.store.base import Store
