@@ -29,9 +29,9 @@ from curidask.params import HashesInUse
 from curidask.record import Record
 from curidask.runs import record as run_records
 from curidask.runs.lineage_recorder import LineageKeeper
-from curidask.runs.recorder import RunKeeper
+from curidask.runs.recorder import RunRecorder
 from curidask.runs.reportables import ReportCollector
-from curidask.runs.status import StatusKeeper, broken_off
+from curidask.runs.status import StatusWriter, broken_off
 from curidask.session import export as run_export
 from curidask.session.at_exit import Ending, close_abandoned, close_at_exit, close_later
 from curidask.session.cache import RunCache
@@ -40,12 +40,12 @@ from curidask.session.config import Config, load_config
 from curidask.session.determinism import DeterminismCheck
 from curidask.session.displays import Displays
 from curidask.session.events import EventBus
-from curidask.session.executor_factory import Placement
+from curidask.session.executor_factory import ExecutorFactory
 from curidask.session.explain.code_store import CodeChanges, CodeKeeper
 from curidask.session.facts import SessionFacts, no_such_stage
 from curidask.session.logging import RunLog, log_file
 from curidask.session.publisher import Publisher
-from curidask.session.resolver import Reader
+from curidask.session.resolver import ArtifactResolver
 from curidask.session.runner import Runner
 from curidask.session.stage_code import StageCodes
 from curidask.session.tracer import Tracer
@@ -147,7 +147,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         Names this run: experiment, number, time.
     store : Store
     graph : Graph
-    reader : Reader
+    reader : ArtifactResolver
         Gives what states refer to.
     full_store : Path or None
         The folder that gets a copy of all that the run uses, for a store-full run.
@@ -231,7 +231,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         places = None if cache is None else os.fspath(cache)
         self.store: Store = open_store(self.config.cache_urls(places), settings, writable=not (self.dry or dry_cache))
         self._n_sets = n_sets
-        self._placement = Placement(
+        self._placement = ExecutorFactory(
             self.config,
             self.store,
             live=live,
@@ -258,7 +258,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             use_is_told_late=live and self.store.local_root is not None,
         )
         self.reported = ReportCollector(runs / self.reference if self.is_recorded else None)
-        self._keeper = RunKeeper(
+        self._keeper = RunRecorder(
             self.run_record,
             self.graph,
             self.store,
@@ -269,7 +269,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
             log=self.config.path(self.config.logs) / f"{self.reference}.log",
         )
         self._status = (
-            StatusKeeper(self.run_record, self.run_folder, self._keeper.save_so_far) if self.is_recorded else None
+            StatusWriter(self.run_record, self.run_folder, self._keeper.save_so_far) if self.is_recorded else None
         )
         self.runner = Runner(
             self.graph,
@@ -306,7 +306,7 @@ class ArtifactManager(SessionFacts, Displays, NearNames):
         )
         self.runner.reduce = self._tracer.reduce
         self.runner.find_record = self._find_record
-        self.reader = Reader(self.runner, self.run_record, map_only=map_only, work=self._cache.work)
+        self.reader = ArtifactResolver(self.runner, self.run_record, map_only=map_only, work=self._cache.work)
         self._known_facts: ManagerFacts | None = None
         self._closed = False
         self._ending: Ending | None = None

@@ -19,7 +19,7 @@ WEED = Path(sys.executable).parent / "weed"
 
 
 @dataclass(frozen=True)
-class Host:
+class WorkerMonitor:
     """A host: what runs in it has its own loopback, one address on the switch, its own host name and hidden folders."""
 
     name: str
@@ -59,10 +59,10 @@ class Host:
 class Lan:
     """Hosts by name, and the host that is the switch, which no link cut reaches."""
 
-    hosts: dict[str, Host]
-    switch: Host
+    hosts: dict[str, WorkerMonitor]
+    switch: WorkerMonitor
 
-    def __getitem__(self, name: str) -> Host:
+    def __getitem__(self, name: str) -> WorkerMonitor:
         return self.hosts[name]
 
 
@@ -106,8 +106,8 @@ def lan(names: Sequence[str], hidden: dict[str, tuple[Path, ...]]) -> Iterator[L
             ip("-n", namespace, "address", "add", f"{subnet}.{number}/24", "dev", "eth0")
             ip("-n", namespace, "link", "set", "eth0", "up")
             ip("-n", switch, "link", "set", f"p-{name}", "master", "br0", "up")
-            hosts[name] = Host(name, f"{subnet}.{number}", namespace, switch, hidden.get(name, ()))
-        yield Lan(hosts, Host("switch", f"{subnet}.1", switch, switch))
+            hosts[name] = WorkerMonitor(name, f"{subnet}.{number}", namespace, switch, hidden.get(name, ()))
+        yield Lan(hosts, WorkerMonitor("switch", f"{subnet}.1", switch, switch))
     finally:
         subprocess.run(["ip", "route", "del", "blackhole", f"{subnet}.0/24"], capture_output=True, check=False)
         for namespace in namespaces:
@@ -115,7 +115,7 @@ def lan(names: Sequence[str], hidden: dict[str, tuple[Path, ...]]) -> Iterator[L
 
 
 @contextmanager
-def s3_server(host: Host, folder: Path) -> Iterator[dict[str, str]]:
+def s3_server(host: WorkerMonitor, folder: Path) -> Iterator[dict[str, str]]:
     """An S3 server on a host with the bucket ``cache``; what its clients need in their environment."""
     account = {"AWS_ACCESS_KEY_ID": secrets.token_hex(8), "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16)}
     # Its sockets lie in /tmp with the ports in their names, so those of two servers must differ in any network.

@@ -17,18 +17,28 @@ from curidask.core.planner import Plan
 from curidask.errors import UnknownKeywordError, WrongTypeError
 from curidask.execution.base import ManagerFacts
 from curidask.execution.lazy_dicts import GatheredInputs, StageState
-from curidask.execution.stage_context import StageRecord
+from curidask.execution.stage_context import StageContext
 from curidask.experiment import ExperimentResult
 from curidask.reporting import FigureReporter
 from curidask.reporting.notebook import Display
 from curidask.reporting.report import KeptReportable
-from curidask.session.resolver import Reader
+from curidask.session.resolver import ArtifactResolver
 from tests.test_reference import ALL, NOT_HERE, Accepted
 
 ROOT = Path(__file__).parents[1]
 
 GIVEN = (
-    *(StageRecord, ManagerFacts, StageState, GatheredInputs, KeptReportable, ExperimentResult, Display, Plan, Reader),
+    *(
+        StageContext,
+        ManagerFacts,
+        StageState,
+        GatheredInputs,
+        KeptReportable,
+        ExperimentResult,
+        Display,
+        Plan,
+        ArtifactResolver,
+    ),
 )
 """Classes of what curidask gives to a project."""
 
@@ -104,7 +114,7 @@ def test_a_misspelt_keyword(name: str) -> None:
 def test_nearly_all_is_called() -> None:
     assert len(CALLS) > 300
     wanted = (
-        "CacheAwareDict.get JsonCacher.save ArtifactManager.display_info Lazy.load StageRecord.report Procedure.run"
+        "CacheAwareDict.get JsonCacher.save ArtifactManager.display_info Lazy.load StageContext.report Procedure.run"
     )
     assert set(wanted.split()) <= CALLS.keys()
 

@@ -14,7 +14,7 @@ from curidask.store.backends.errors import KINDS, Failure, classify
 from curidask.store.backends.requests import (
     FIRST_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
-    Patience,
+    RetryPolicy,
     expect_outage,
     patience_with,
 )
@@ -100,7 +100,7 @@ def test_neither_secrets_nor_signatures_show() -> None:
 
 # --- patience --------------------------------------------------------------------------------------------------------
 def test_pauses_are_drawn_below_a_limit_that_doubles() -> None:
-    patience = Patience(1000, random.Random(1))
+    patience = RetryPolicy(1000, random.Random(1))
     now = time.monotonic()
     for attempt in range(20):
         limit = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**attempt)
@@ -112,7 +112,7 @@ def test_pauses_are_drawn_below_a_limit_that_doubles() -> None:
 
 
 def test_only_what_passes_is_repeated_and_only_for_so_long() -> None:
-    patience = Patience(10)
+    patience = RetryPolicy(10)
     now = time.monotonic()
     for kind, description in KINDS.items():
         assert (patience.pause(Failure(kind), 0, now) is not None) == description.transient
@@ -120,7 +120,7 @@ def test_only_what_passes_is_repeated_and_only_for_so_long() -> None:
 
 
 def test_after_an_outage_nobody_waits_again_until_something_succeeds() -> None:
-    patience = Patience(10)
+    patience = RetryPolicy(10)
     now = time.monotonic()
     assert patience.pause(Failure("unreachable"), 5, now - 11) is None
     assert patience.pause(Failure("unreachable"), 0, now) is None

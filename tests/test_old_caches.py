@@ -19,7 +19,7 @@ from curidask.core.spec import OutputSpec, StageOptions, StageSpec
         ("curidask.graph", "RecordInfo"),
         ("curidask.reporting.figures", "FigureReporter"),
         ("curidask.reporting.reportables", "HTMLReporter"),
-        ("curidask.reporting.cards", "DFReporter"),
+        ("curidask.reporting.tables", "DFReporter"),
         ("curidask.representation", "ArtifactRepresentation"),
         ("curidask.standing", "_held"),
         ("curidask.standing_pickler", "_made_view"),
@@ -39,4 +39,4 @@ def test_what_old_pickles_name_is_found(module: str, name: str) -> None:
     ],
 )
 def test_keys_name_what_is_ours_where_it_was(kind: type, module: str) -> None:
-    assert public_module(kind.__module__) == module
+    assert public_module(kind.__module__, kind.__qualname__) == module

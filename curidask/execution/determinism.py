@@ -16,7 +16,7 @@ from curidask.execution.artifact_io import artifact_info, bind, cacher_name
 from curidask.execution.base import ArtifactInfo, Environment, Finding, Job, JobOutput, Keep, Reported, Source, Stored
 from curidask.execution.copies import is_plain
 from curidask.execution.inputs import Inputs
-from curidask.execution.outputs import FOLDER, Making, OutputKeeper
+from curidask.execution.outputs import FOLDER, Making, OutputWriter
 from curidask.execution.returned_paths import Made, ReturnedPaths, Unpicklable, unpack
 from curidask.execution.stage_call import with_retries
 from curidask.execution.stage_context import StoredRecord
@@ -29,7 +29,7 @@ from curidask.store.payload import prepare, scan
 DIFFERS, CACHED, CHANGED, FAILED = "differs", "cached", "changed", "failed"
 SHOWN_DIGITS = 8
 
-Call = Callable[[ExitStack, Inputs, list[Reported], type[OutputKeeper]], tuple[OutputKeeper, tuple[ArtifactInfo, ...]]]
+Call = Callable[[ExitStack, Inputs, list[Reported], type[OutputWriter]], tuple[OutputWriter, tuple[ArtifactInfo, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def _pickled_again(value: Any) -> bytes:
     return pickling.dumps(pickling.loads(pickling.dumps(value)))
 
 
-class Witness(OutputKeeper):
+class Witness(OutputWriter):
     """Keeps the outputs of a call as always, and knows afterwards what they were.
 
     Attributes
@@ -96,7 +96,7 @@ class Witness(OutputKeeper):
         self.evidence: dict[str, Evidence] = {}
 
     def keep(self, returned: Any, seconds: float) -> tuple[ArtifactInfo, ...]:
-        """See `OutputKeeper.keep`."""
+        """See `OutputWriter.keep`."""
         written = scan(self.files, f"The stage {self.job.spec.name!r}")[1]  # before what was reported lies there
         self.evidence.update(_of_files(self.job, written))
         return super().keep(returned, seconds)

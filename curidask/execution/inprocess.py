@@ -10,7 +10,7 @@ from typing import Any
 from curidask.core.spec import StageSpec
 from curidask.execution.base import MADE, Environment, Executor, Job, Kind, Outcome, ValueGoneError
 from curidask.execution.inputs import HeldValues
-from curidask.execution.process.context import NOTHING, Surroundings
+from curidask.execution.process.context import NOTHING, ProcessContext
 from curidask.execution.returned_paths import unpack
 from curidask.execution.task_runner import run_job
 
@@ -21,7 +21,7 @@ class InProcessExecutor(Executor):
     Parameters
     ----------
     env : Environment
-    surroundings : Surroundings
+    surroundings : ProcessContext
     code : context manager
         Open as long as jobs run.
     """
@@ -29,7 +29,7 @@ class InProcessExecutor(Executor):
     def __init__(
         self,
         env: Environment,
-        surroundings: Surroundings = NOTHING,
+        surroundings: ProcessContext = NOTHING,
         code: AbstractContextManager[None] | None = None,
     ) -> None:
         self._open = ExitStack()

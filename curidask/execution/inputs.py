@@ -20,7 +20,7 @@ from curidask.execution.copies import Copy, is_container, private_copy
 from curidask.execution.lazy_dicts import GatheredInputs, StageState
 from curidask.execution.process.monitor import available_bytes
 from curidask.execution.returned_paths import Held, OnDisk, resolved, unpack
-from curidask.execution.stage_context import StageRecord
+from curidask.execution.stage_context import StageContext
 from curidask.execution.stage_paths import EarlierFiles, InputLostSignal, RecordPaths
 from curidask.hashing import digest
 from curidask.store.manifest import Manifest
@@ -120,7 +120,7 @@ class Inputs:
     passed: Mapping[int, Mapping[int, Any]]
     digests: dict[str, str] = field(default_factory=dict)
     _own: dict[str, Any] = field(default_factory=dict)
-    _gathered: list[StageRecord] = field(default_factory=list)
+    _gathered: list[StageContext] = field(default_factory=list)
     _reported: list[Reported] = field(default_factory=list)
     _needs: Collection[int] = ()
     _of_calls: dict[frozenset[str], Manifest] = field(default_factory=dict)
@@ -164,7 +164,7 @@ class Inputs:
             check_one_call([first, manifest])
 
     # --- records -----------------------------------------------------------------------------------------------------
-    def own_record(self, files: Workspace, reported: list[Reported]) -> StageRecord:
+    def own_record(self, files: Workspace, reported: list[Reported]) -> StageContext:
         """The record that the stage runs on.
 
         Parameters
@@ -197,7 +197,7 @@ class Inputs:
         if not self.job.spec.is_aggregate:
             self._own = {name: self.load(source) for name, source in self.job.inputs.items()}
             return [], {**self._defaults(), **self._own, **given}
-        members: dict[int, StageRecord] = {}
+        members: dict[int, StageContext] = {}
         for place, (info, sources) in enumerate(self.job.gathered):
             if id(info) not in members:  # a record that was given twice is one record
                 members[id(info)] = self._member(place, info, sources)
@@ -217,7 +217,7 @@ class Inputs:
         defaults = self.job.spec.keyword_defaults()
         return {name: private_copy(value) for name, value in defaults.items() if is_container(value)}
 
-    def _input_records(self) -> list[StageRecord]:
+    def _input_records(self) -> list[StageContext]:
         if self.job.spec.is_aggregate:
             return list(self._gathered)
         members = self.job.record.inputs or ()
@@ -225,10 +225,10 @@ class Inputs:
             members = tuple(replace(info, uses=(info.params_hash, ())) for info in members)
         return [self._member(i, info, {}) for i, info in enumerate(members)]
 
-    def _member(self, place: int, info: RecordInfo, sources: Mapping[str, Source]) -> StageRecord:
+    def _member(self, place: int, info: RecordInfo, sources: Mapping[str, Source]) -> StageContext:
         """A record that went into that of the stage."""
 
-        def unknown() -> list[StageRecord]:
+        def unknown() -> list[StageContext]:
             raise CuridaskError(
                 "A stage knows the records that went into its own record, not those before them.",
                 where=f"{self.job.label}, asking {info.label}",
@@ -241,10 +241,10 @@ class Inputs:
         self,
         info: RecordInfo,
         sources: Mapping[str, Source],
-        inputs: Callable[[], list[StageRecord]],
+        inputs: Callable[[], list[StageContext]],
         files: Workspace | None,
         place: int | None = None,
-    ) -> StageRecord:
+    ) -> StageContext:
         job = self.job
         declared = job.spec.inputs
         state = StageState(
@@ -257,19 +257,19 @@ class Inputs:
         )
         earlier = EarlierFiles(info, self._needs, self.env, job.prefix, job.label, self.digests)
         paths = RecordPaths(job.spec.name, earlier, files)
-        return StageRecord(info, state, paths, self._reported, self.env.facts, inputs, place)
+        return StageContext(info, state, paths, self._reported, self.env.facts, inputs, place)
 
     def _look(self, sources: Mapping[str, Source], name: str) -> Any:
         """What a record's state gives; the stage's own gives what the function got."""
         own = sources is self.job.inputs and name in self._own
         return self._own[name] if own else self.load(sources[name])
 
-    def _represent(self, record: StageRecord, name: str, source: Source) -> ArtifactRepresentation:
+    def _represent(self, record: StageContext, name: str, source: Source) -> ArtifactRepresentation:
         manifest = self.env.store.manifest(source.stem) if isinstance(source, Stored) else None
         if manifest is not None:
             return ArtifactRepresentation.stored(record, name, manifest)
         return ArtifactRepresentation(record, name, self.load(source))
 
 
-def _read_state(name: str, record: StageRecord) -> Any:
+def _read_state(name: str, record: StageContext) -> Any:
     return record.state[name]

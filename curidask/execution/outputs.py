@@ -25,7 +25,7 @@ from curidask.execution.artifact_io import artifact_info, bind, cacher_name
 from curidask.execution.base import ArtifactInfo, Environment, Job, JobOutput, Keep, Reported
 from curidask.execution.copies import read_once_error, read_once_part
 from curidask.execution.returned_paths import NOTE, Holder, Referring, ReturnedPaths, pack, with_paths
-from curidask.execution.stage_context import StageRecord, written_as_output
+from curidask.execution.stage_context import StageContext, written_as_output
 from curidask.execution.tracebacks import loaded_packages, user_name
 from curidask.hashing import digest
 from curidask.store.backends.errors import what_is_full
@@ -225,7 +225,7 @@ class Making:
 
 
 @dataclass(slots=True)
-class OutputKeeper:
+class OutputWriter:
     """Keeps the outputs of one call of a stage.
 
     Attributes
@@ -256,7 +256,7 @@ class OutputKeeper:
     _call: str = field(default_factory=lambda: uuid.uuid4().hex)
     _making: list[Making | None] = field(default_factory=list)
 
-    def prepare(self, record: StageRecord, folders: ExitStack) -> None:
+    def prepare(self, record: StageContext, folders: ExitStack) -> None:
         """Bind the cachers before the call, since the stage may ask them for their paths."""
         for output in self.job.outputs:
             if output.keep is Keep.PASS:

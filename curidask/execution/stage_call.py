@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from curidask.errors import CuridaskError, StageExitError, StageTimeoutError, TimeIsUp
 from curidask.execution.base import Job
-from curidask.execution.process.context import Surroundings
+from curidask.execution.process.context import ProcessContext
 from curidask.execution.process.process_state import own_decimal_context
 from curidask.execution.tracebacks import FRAMEWORK, first_line
 
@@ -39,7 +39,7 @@ def grace(seconds: float) -> float:
     return min(max(seconds, SHORTEST_GRACE_SECONDS), LONGEST_GRACE_SECONDS)
 
 
-def limited(call: Callable[[], Any], seconds: float | None, where: str, surroundings: Surroundings) -> Any:
+def limited(call: Callable[[], Any], seconds: float | None, where: str, surroundings: ProcessContext) -> Any:
     """Call a stage's function and let it run for no longer than that.
 
     Parameters
@@ -49,7 +49,7 @@ def limited(call: Callable[[], Any], seconds: float | None, where: str, surround
         None for no limit.
     where : str
         The stage, for the message.
-    surroundings : Surroundings
+    surroundings : ProcessContext
 
     Raises
     ------
@@ -227,7 +227,7 @@ def pause_seconds(number: int) -> float:
     return longest * random.uniform(0.5, 1.0)
 
 
-def call_stage(job: Job, arguments: list[Any], named: dict[str, Any], surroundings: Surroundings) -> Any:
+def call_stage(job: Job, arguments: list[Any], named: dict[str, Any], surroundings: ProcessContext) -> Any:
     """Call the function, in a context of its own for what it does to context variables.
 
     Raises

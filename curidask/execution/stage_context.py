@@ -56,7 +56,7 @@ def read_from_output(find: Callable[[RecordInfo], Any]) -> Iterator[None]:
         _found.reset(token)
 
 
-class StageRecord(CheckedCalls):
+class StageContext(CheckedCalls):
     """What the worker gives a stage as ``record`` (and an aggregate as each of its ``records``).
 
     Parameters
@@ -97,7 +97,7 @@ class StageRecord(CheckedCalls):
         paths: Paths,
         reported: list[Reported],
         facts: ManagerFacts,
-        inputs: Callable[[], list[StageRecord]],
+        inputs: Callable[[], list[StageContext]],
         place: int | None = None,
     ) -> None:
         self.state = state
@@ -156,7 +156,7 @@ class StageRecord(CheckedCalls):
         return self.give_cachers()
 
     @property
-    def input_records(self) -> list[StageRecord]:
+    def input_records(self) -> list[StageContext]:
         """The records that went into this one: those of its aggregate, or the one it is a copy of.
 
         Of their states this stage can read what it declares.
@@ -327,7 +327,7 @@ def capture(reportable: Any, default_name: str, where: str, record: Any = None, 
         For one without a name.
     where : str
         Who reports it, for messages.
-    record : Record or StageRecord, optional
+    record : Record or StageContext, optional
         Who does, for the reportable.
     stage : str
         Its stage, empty outside of stages.
@@ -355,7 +355,7 @@ def capture(reportable: Any, default_name: str, where: str, record: Any = None, 
 # What it knows in `save`, with nothing to write.
 
 
-class StoredRecord(StageRecord):
+class StoredRecord(StageContext):
     """The record of a value that a cacher loads.
 
     It travels without the store, in which it finds what stages wrote.
@@ -464,7 +464,7 @@ See `curidask.core.artifact_names.files_stem`.
 """
 
 
-def _records(info: RecordInfo, facts: ManagerFacts) -> list[StageRecord]:
+def _records(info: RecordInfo, facts: ManagerFacts) -> list[StageContext]:
     if info.inputs is None or (info.is_aggregate and not info.inputs):
         _not_here(info.label, "input_records")
     stages = [each.past[-1].stage if each.past else "" for each in info.inputs]

@@ -152,7 +152,7 @@ class Paths(Protocol):
     def path(
         self, name: str, subdir: str | None, prefix: str | None, stage_name: str | None, track: bool, *, is_folder: bool
     ) -> str:
-        """A path; see `curidask.execution.stage_context.StageRecord.get_path`."""
+        """A path; see `curidask.execution.stage_context.StageContext.get_path`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ class RecordPaths:
     def path(
         self, name: str, subdir: str | None, prefix: str | None, stage_name: str | None, track: bool, *, is_folder: bool
     ) -> str:
-        """A path; see `curidask.execution.stage_context.StageRecord.get_path`."""
+        """A path; see `curidask.execution.stage_context.StageContext.get_path`."""
         if stage_name == self.stage and self.own is not None:
             stage_name = None
         if stage_name is not None:

@@ -34,9 +34,9 @@ from curidask.execution.base import (
 )
 from curidask.execution.determinism import SecondCall, Witness
 from curidask.execution.inputs import Inputs
-from curidask.execution.outputs import OutputKeeper
+from curidask.execution.outputs import OutputWriter
 from curidask.execution.override_files import load_given
-from curidask.execution.process.context import NOTHING, Surroundings
+from curidask.execution.process.context import NOTHING, ProcessContext
 from curidask.execution.process.process_state import Kept
 from curidask.execution.stage_call import call_stage, with_retries
 from curidask.execution.stage_paths import InputLostSignal
@@ -47,7 +47,7 @@ from curidask.store.manifest import Manifest
 
 
 def run_job(
-    job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]], surroundings: Surroundings = NOTHING
+    job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]], surroundings: ProcessContext = NOTHING
 ) -> JobResult:
     """Run a job to its outcome; only an interrupt or the death of the process comes out as an exception.
 
@@ -57,14 +57,16 @@ def run_job(
     env : Environment
     passed : mapping of int to mapping
         Values of earlier jobs that are held in memory, by job and place.
-    surroundings : Surroundings
+    surroundings : ProcessContext
         The process around it.
     """
     with surroundings.during(job), env.store.using():
         return _run(job, env, passed, surroundings)
 
 
-def _run(job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]], surroundings: Surroundings) -> JobResult:
+def _run(
+    job: Job, env: Environment, passed: Mapping[int, Mapping[int, Any]], surroundings: ProcessContext
+) -> JobResult:
     started = time.perf_counter()
     result = _Run(job, env, surroundings, Inputs(job, env, passed))
     try:
@@ -99,7 +101,7 @@ class _Run:
 
     job: Job
     env: Environment
-    surroundings: Surroundings
+    surroundings: ProcessContext
     inputs: Inputs
     values: Mapping[int, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -208,15 +210,15 @@ class _Run:
         self.reported = []
         with ExitStack() as folders:
             keeper, artifacts = self.call(
-                folders, self.inputs, self.reported, Witness if self.job.checks else OutputKeeper
+                folders, self.inputs, self.reported, Witness if self.job.checks else OutputWriter
             )
             self.values = keeper.values and {**keeper.values, MADE_FROM: dict(self.inputs.digests)}
             self.witness = keeper if isinstance(keeper, Witness) else None
             return artifacts
 
     def call(
-        self, folders: ExitStack, inputs: Inputs, reported: list[Reported], kind: type[OutputKeeper]
-    ) -> tuple[OutputKeeper, tuple[ArtifactInfo, ...]]:
+        self, folders: ExitStack, inputs: Inputs, reported: list[Reported], kind: type[OutputWriter]
+    ) -> tuple[OutputWriter, tuple[ArtifactInfo, ...]]:
         """Call the stage's function once, and keep what it returns; what keeps it, and what is said of the stored ones.
 
         Parameters

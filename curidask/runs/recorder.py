@@ -51,7 +51,7 @@ class RecordLike(Protocol):
     def get_hash(self) -> str: ...  # noqa: D102
 
 
-class RunKeeper:
+class RunRecorder:
     """Completes and writes a run record.
 
     Parameters

@@ -207,7 +207,7 @@ class RunStatus:
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
-class StatusKeeper(Listener):
+class StatusWriter(Listener):
     """Writes how a run stands; it listens to the runner.
 
     Parameters
@@ -314,7 +314,7 @@ class StatusKeeper(Listener):
                 os.replace(beside, self._folder / FILE)
 
 
-def _beat(keeper: ref[StatusKeeper], ends: threading.Event) -> None:
+def _beat(keeper: ref[StatusWriter], ends: threading.Event) -> None:
     """Have it write now and then until the run ends, or nothing leads to it any more."""
     while not ends.wait(BEAT_SECONDS):
         found = keeper()

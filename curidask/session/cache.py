@@ -17,7 +17,7 @@ from curidask.runs.record import RunRecord
 from curidask.store.backends.errors import is_refused
 from curidask.store.base import Store, without_cache, without_place
 from curidask.store.claims import Claims
-from curidask.store.maintenance.usage import RunUse
+from curidask.store.maintenance.usage import RunReferences
 
 # --- what a run relies on in the cache, said there before it relies on it; see `curidask.store.maintenance.usage` ----
 Tell = Callable[[str], None]
@@ -30,7 +30,7 @@ class CacheUse:
     ----------
     store : Store
     reference, experiment, project, session, work : str
-        Of the run; see `RunUse`.
+        Of the run; see `RunReferences`.
     told : callable
         Is told what the user should know.
     late : bool
@@ -60,7 +60,7 @@ class CacheUse:
             "work": work,
         }
         self._told = told
-        self._use: RunUse | None = None
+        self._use: RunReferences | None = None
 
     def before_look(self, stems: Sequence[str]) -> None:
         """Say that the run may use these artifacts; a store that is only read is told nothing."""
@@ -69,7 +69,7 @@ class CacheUse:
 
     def _register(self, stems: Sequence[str]) -> None:
         if self._use is None:
-            self._use = RunUse(
+            self._use = RunReferences(
                 self._store.places,
                 user=user_name(),
                 host=socket.gethostname(),

@@ -14,7 +14,7 @@ from curidask.errors import CacheError, ConfigurationError
 from curidask.execution.base import Environment, Executor
 from curidask.execution.inprocess import InProcessExecutor
 from curidask.execution.process.context import NOTHING
-from curidask.execution.process.tee import Overheard
+from curidask.execution.process.tee import ConsoleTee
 from curidask.execution.project.project_files import ProjectFiles
 from curidask.session.config import Config
 from curidask.session.events import EventBus
@@ -22,7 +22,7 @@ from curidask.store.backends.requests import held_back
 from curidask.store.base import Store
 
 
-class Placement:
+class ExecutorFactory:
     """Chooses where stages run, and makes the executor that runs them there.
 
     Parameters
@@ -114,7 +114,7 @@ class Placement:
         files = ProjectFiles(self._config.root, self._config.ship)
         files.project()  # from now on a name means the same here as on workers
         if self.parallel == 0:
-            hears = Overheard(bus.hear, bus.before_print) if bus.hears else NOTHING
+            hears = ConsoleTee(bus.hear, bus.before_print) if bus.hears else NOTHING
             # Whoever types in a session wants the code that he edits.
             code = nullcontext() if self._live else files.fixed()
             return InProcessExecutor(env, hears, code)

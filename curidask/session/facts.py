@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from curidask.record import Record
     from curidask.runs.record import RunRecord
     from curidask.runs.reportables import ReportCollector
-    from curidask.session.resolver import Reader
+    from curidask.session.resolver import ArtifactResolver
     from curidask.session.runner import Runner
     from curidask.session.tracer import Tracer
     from curidask.store.base import Store
@@ -113,7 +113,7 @@ class SessionFacts(CheckedCalls):
     run_record: RunRecord
     records: list[Record]
     runner: Runner
-    reader: Reader
+    reader: ArtifactResolver
     reference: str
     full_store: Path | None
     reported: ReportCollector

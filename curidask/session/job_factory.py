@@ -23,7 +23,7 @@ def stored_source(task: Task, index: int, stem: str) -> Stored:
     return Stored(task.id, output.name, stem, key, output.cacher, task.spec.name, task.record, lazy, siblings)
 
 
-class JobMaker:
+class JobFactory:
     """Makes tasks self-contained.
 
     Parameters

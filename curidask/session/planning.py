@@ -113,7 +113,7 @@ class Contents:
 
 
 # --- planning --------------------------------------------------------------------------------------------------------
-class Decider:
+class PlanBuilder:
     """Plans parts of a graph.
 
     Parameters

@@ -21,7 +21,7 @@ class MapStop(BaseException):
         self.artifact = artifact
 
 
-class Reader(CheckedCalls):
+class ArtifactResolver(CheckedCalls):
     """Gives the records of a session what their states refer to.
 
     Parameters

@@ -21,8 +21,8 @@ from curidask.execution.stage_context import read_from_output
 from curidask.session.claim_watcher import Made, Waiting
 from curidask.session.events import EventBus
 from curidask.session.failures import StageFailures
-from curidask.session.job_factory import JobMaker
-from curidask.session.planning import Decider
+from curidask.session.job_factory import JobFactory
+from curidask.session.planning import PlanBuilder
 from curidask.store.base import Store
 
 Test = Callable[[int], bool]
@@ -84,8 +84,8 @@ class Runner:
         )
         self.reduce: Reducer = lambda task, is_lost, is_replaced: None
         self.find_record: Callable[[RecordInfo], Any] = lambda info: None
-        self._decider = Decider(graph, store, policy, prefix, bus, before_look, facts)
-        self._jobs = JobMaker(
+        self._decider = PlanBuilder(graph, store, policy, prefix, bus, before_look, facts)
+        self._jobs = JobFactory(
             graph,
             policy,
             prefix,

@@ -23,7 +23,7 @@ from curidask.store.backends.base import ObjectStore, open_objects
 from curidask.store.backends.errors import is_refused
 from curidask.store.backends.remote import common_beginning
 from curidask.store.catalog import FEW, Catalog
-from curidask.store.disk_cache.near import NearCache, NearSettings, near_cache
+from curidask.store.disk_cache.near import DiskCache, NearSettings, near_cache
 from curidask.store.integrity import Verify, checked_verify
 from curidask.store.lineage import Lineage
 from curidask.store.manifest import FileEntry, Manifest
@@ -397,7 +397,7 @@ class ArtifactStore:
             return checkouts.through_near(self.objects, self._near(), manifest, verify)
         return checkouts.in_place(self.objects, self._folder, manifest, verify)
 
-    def _near(self) -> NearCache:
+    def _near(self) -> DiskCache:
         return near_cache(self.near) if isinstance(self.near, Path) else (self.near or NearSettings()).open()
 
     def _refuse_if_read_only(self) -> None:

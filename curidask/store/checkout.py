@@ -10,7 +10,7 @@ from pathlib import Path
 
 from curidask.store.backends.base import ObjectStore
 from curidask.store.backends.remote import lay_out, without_layout
-from curidask.store.disk_cache.near import NearCache
+from curidask.store.disk_cache.near import DiskCache
 from curidask.store.integrity import Verify, check_file, check_files, damaged, fetch_verified
 from curidask.store.manifest import FileEntry, Manifest, content_digest
 from curidask.store.payload import Checkout, top_folder
@@ -66,7 +66,7 @@ def _check_all(objects: ObjectStore, folder: str, names: dict[str, FileEntry], v
             raise damaged(name, "does not belong to it")
 
 
-def through_near(objects: ObjectStore, near: NearCache, manifest: Manifest, verify: Verify) -> Checkout:
+def through_near(objects: ObjectStore, near: DiskCache, manifest: Manifest, verify: Verify) -> Checkout:
     """The files in the near cache, under the names that loaders expect.
 
     Raises
@@ -83,7 +83,7 @@ def through_near(objects: ObjectStore, near: NearCache, manifest: Manifest, veri
 
 
 def tracked_through_near(
-    objects: ObjectStore, near: NearCache, manifest: Manifest, verify: Verify
+    objects: ObjectStore, near: DiskCache, manifest: Manifest, verify: Verify
 ) -> tuple[dict[str, Path], object]:
     """The files a stage wrote beside its outputs, in one folder, so that a folder it made is a folder again."""
     files = {entry.name: entry for entry in manifest.tracked}

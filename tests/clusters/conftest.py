@@ -17,7 +17,7 @@ import pytest
 
 from curidask.clusters.tls import make_certificates
 from tests.conftest import DEMO, Project, clean_environment, without_key
-from tests.hosts import Host, Lan, lan, s3_server
+from tests.hosts import Lan, WorkerMonitor, lan, s3_server
 from tests.prepared import COMMANDS
 from tests.processes import Processes, answers, free_port, wait_for
 
@@ -165,7 +165,7 @@ print(json.dumps({name: hashlib.sha256(data).hexdigest() for name, data in store
 
 
 def start_hosts(
-    net: Lan, env: dict[str, str], processes: Processes, config: Path, scheduler: Host, workers: Sequence[str]
+    net: Lan, env: dict[str, str], processes: Processes, config: Path, scheduler: WorkerMonitor, workers: Sequence[str]
 ) -> Hosts:
     """Start a scheduler on a host, and a worker on each of others."""
     env = env | {"XDG_CONFIG_HOME": str(config)}
@@ -178,7 +178,7 @@ def start_hosts(
     return Hosts(net, url, env, processes)
 
 
-def start_on(host: Host, processes: Processes, command: Sequence[str], env: dict[str, str]) -> None:
+def start_on(host: WorkerMonitor, processes: Processes, command: Sequence[str], env: dict[str, str]) -> None:
     """Start one of dask's commands on a host, in the root folder, which is no project's."""
     line = host.command(COMMANDS / "dask", *command)
     processes.start(f"{command[0]}-{host.name}", line, env=clean_environment() | IDLE | env, cwd=Path("/"))

@@ -15,7 +15,7 @@ import pytest
 from curidask.clusters.preflight import Installation, compare, this_process
 from curidask.clusters.tls import check_plain, is_loopback
 from curidask.errors import ConfigurationError
-from curidask.execution.dask.code_shipping import Gate
+from curidask.execution.dask.code_shipping import CodeLock
 from curidask.execution.project import importer
 from curidask.execution.project.imports import scan
 from curidask.execution.project.project_files import Place, ProjectFiles, enter, moved, what_to_do
@@ -210,7 +210,7 @@ def test_other_machines_do(address: str) -> None:
 
 # --- the gate of a worker --------------------------------------------------------------------------------------------
 def test_jobs_of_two_runs_never_meet_in_a_process() -> None:
-    gate = Gate()
+    gate = CodeLock()
     inside: list[str] = []
     met: list[tuple[str, ...]] = []
     done: list[str] = []
@@ -234,7 +234,7 @@ def test_jobs_of_two_runs_never_meet_in_a_process() -> None:
 
 
 def test_a_job_that_fails_leaves_the_gate_open() -> None:
-    gate = Gate()
+    gate = CodeLock()
     with pytest.raises(ZeroDivisionError), gate.passed("a"):
         raise ZeroDivisionError
     with gate.passed("b"):

@@ -25,7 +25,7 @@ from curidask.store.artifacts import ArtifactStore
 from curidask.store.backends.base import open_objects
 from curidask.store.backends.entries import Stored
 from curidask.store.disk_cache import near_files
-from curidask.store.disk_cache.near import NearCache, NearSettings, Pin, near_cache
+from curidask.store.disk_cache.near import DiskCache, NearSettings, Pin, near_cache
 from curidask.store.manifest import FileEntry, Manifest
 
 Make = Callable[..., Manifest]
@@ -59,19 +59,19 @@ def source() -> Source:
 
 
 @pytest.fixture
-def near(tmp_path: Path) -> Iterator[NearCache]:
-    cache = NearCache(str(tmp_path / "near"), 1000)
+def near(tmp_path: Path) -> Iterator[DiskCache]:
+    cache = DiskCache(str(tmp_path / "near"), 1000)
     yield cache
     if cache._out is not None:
         cache._out.remove()
 
 
-def bring(near: NearCache, source: Source, name: str, data: bytes) -> Pin:
+def bring(near: DiskCache, source: Source, name: str, data: bytes) -> Pin:
     """Check one file out under its own name."""
     return near.bring(name, {name: source.entry(name, data)}, source.fetch, "digest")
 
 
-def contents(near: NearCache) -> set[bytes]:
+def contents(near: DiskCache) -> set[bytes]:
     """All content, each verified to be what its name says."""
     found = set()
     for path in Path(near.folder, "files").rglob("*"):
@@ -83,16 +83,16 @@ def contents(near: NearCache) -> set[bytes]:
 
 
 # --- content ---------------------------------------------------------------------------------------------------------
-def test_what_was_fetched_is_not_fetched_again(near: NearCache, source: Source) -> None:
+def test_what_was_fetched_is_not_fetched_again(near: DiskCache, source: Source) -> None:
     for _ in range(3):
         pin = bring(near, source, "a", b"data")
         assert Path(pin.folder, "a").read_bytes() == b"data"
-    other = NearCache(near.folder, 1000)
+    other = DiskCache(near.folder, 1000)
     assert Path(bring(other, source, "a", b"data").folder, "a").read_bytes() == b"data"
     assert source.fetched == ["a"]
 
 
-def test_equal_content_is_fetched_once_under_whatever_name(near: NearCache, source: Source) -> None:
+def test_equal_content_is_fetched_once_under_whatever_name(near: DiskCache, source: Source) -> None:
     files = {name: source.entry(name, b"same") for name in ("a", "sub/b", "sub/deep/c")}
     pin = near.bring("set", files, source.fetch, "digest")
     assert {name: Path(pin.folder, name).read_bytes() for name in files} == dict.fromkeys(files, b"same")
@@ -109,7 +109,7 @@ def test_two_stores_share_content(tmp_path: Path, manifest_of: Make, commit: Com
     assert contents(near_cache(tmp_path / "near")) == {b"same", b"one", b"other"}
 
 
-def test_damaged_content_is_dropped_and_fetched_again(near: NearCache, source: Source) -> None:
+def test_damaged_content_is_dropped_and_fetched_again(near: DiskCache, source: Source) -> None:
     pin = bring(near, source, "a", b"good")
     content = Path(near_files.content_path(near.folder, hashlib.sha256(b"good").hexdigest()))
     content.chmod(0o600)
@@ -123,7 +123,7 @@ def test_damaged_content_is_dropped_and_fetched_again(near: NearCache, source: S
     assert source.fetched == ["a"] * 4
 
 
-def test_what_comes_damaged_out_of_the_store_never_becomes_content(near: NearCache, source: Source) -> None:
+def test_what_comes_damaged_out_of_the_store_never_becomes_content(near: DiskCache, source: Source) -> None:
     entry = source.entry("a", b"good")
     source.content["a"] = b"evil"
     with pytest.raises(ArtifactDamagedError, match="'a' was changed"):
@@ -137,14 +137,14 @@ def test_what_comes_damaged_out_of_the_store_never_becomes_content(near: NearCac
     assert Path(near.bring("a", {"a": entry}, source.fetch, "digest").folder, "a").read_bytes() == b"good"
 
 
-def test_a_loader_cannot_change_content_by_accident(near: NearCache, source: Source) -> None:
+def test_a_loader_cannot_change_content_by_accident(near: DiskCache, source: Source) -> None:
     path = Path(bring(near, source, "a", b"good").folder, "a")
     assert not path.stat().st_mode & 0o222
     assert Path(near.folder).stat().st_mode & 0o777 == 0o700
 
 
 def test_a_file_system_without_links_gets_copies(
-    near: NearCache, source: Source, monkeypatch: pytest.MonkeyPatch
+    near: DiskCache, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
         raise OSError(errno.EPERM, "no links here")
@@ -159,7 +159,7 @@ def test_a_file_system_without_links_gets_copies(
 
 
 # --- the limit -------------------------------------------------------------------------------------------------------
-def test_the_least_recently_used_goes_first(near: NearCache, source: Source) -> None:
+def test_the_least_recently_used_goes_first(near: DiskCache, source: Source) -> None:
     data = [b"%02d" % number * 50 for number in range(15)]
     for number in range(10):
         with near.using():
@@ -174,7 +174,7 @@ def test_the_least_recently_used_goes_first(near: NearCache, source: Source) -> 
     assert contents(near) == {data[0], *data[6:]}
 
 
-def test_nothing_in_use_is_removed(near: NearCache, source: Source) -> None:
+def test_nothing_in_use_is_removed(near: DiskCache, source: Source) -> None:
     with near.using():
         pins = [bring(near, source, f"f{number}", b"%d" % number * 300) for number in range(8)]
         assert near.trim(limit_bytes=0) == 8 * 300
@@ -188,7 +188,7 @@ def test_nothing_in_use_is_removed(near: NearCache, source: Source) -> None:
     assert contents(near) == set()
 
 
-def test_a_pin_keeps_files_beyond_the_block(near: NearCache, source: Source) -> None:
+def test_a_pin_keeps_files_beyond_the_block(near: DiskCache, source: Source) -> None:
     with near.using():
         pin = bring(near, source, "a", b"data")
         other = bring(near, source, "b", b"more").folder
@@ -198,14 +198,14 @@ def test_a_pin_keeps_files_beyond_the_block(near: NearCache, source: Source) -> 
     assert pickle.loads(pickle.dumps(pin)) is None
 
 
-def test_without_a_block_the_last_ones_stay(near: NearCache, source: Source) -> None:
+def test_without_a_block_the_last_ones_stay(near: DiskCache, source: Source) -> None:
     folders = [bring(near, source, f"f{number}", b"%d" % number * 100).folder for number in range(9)]
     near._sweep()
     there = [os.path.exists(folder) for folder in folders]
     assert there == [False] * 4 + [True] * 5  # half of the limit
 
 
-def test_a_mapped_file_outlives_its_removal(near: NearCache, source: Source) -> None:
+def test_a_mapped_file_outlives_its_removal(near: DiskCache, source: Source) -> None:
     with near.using():
         folder = bring(near, source, "a", b"data" * 1000).folder
         with open(f"{folder}/a", "rb") as file:
@@ -218,7 +218,7 @@ def test_a_mapped_file_outlives_its_removal(near: NearCache, source: Source) -> 
     mapped.close()
 
 
-def test_a_full_disk_makes_room_once(near: NearCache, source: Source) -> None:
+def test_a_full_disk_makes_room_once(near: DiskCache, source: Source) -> None:
     with near.using():
         bring(near, source, "old", b"old" * 100)
     full = 1
@@ -257,7 +257,7 @@ def test_the_limit_is_a_share_of_the_free_disk_unless_said(tmp_path: Path, monke
 
 
 # --- whose folder it is ----------------------------------------------------------------------------------------------
-def test_a_folder_of_somebody_else_is_refused(near: NearCache, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_somebody_else_is_refused(near: DiskCache, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkdir(near.folder)
     monkeypatch.setattr(os, "getuid", lambda: os.stat(near.folder).st_uid + 1)
     with pytest.raises(CacheError, match="not yours"):
@@ -272,7 +272,7 @@ def test_a_link_or_a_folder_open_to_all_is_refused(tmp_path: Path, source: Sourc
     (tmp_path / "open").chmod(0o777)
     for name in ("link", "open"):
         with pytest.raises(CacheError, match="not yours"):
-            bring(NearCache(str(tmp_path / name)), source, "a", b"data")
+            bring(DiskCache(str(tmp_path / name)), source, "a", b"data")
 
 
 def test_a_place_for_everybody_gets_a_folder_for_each(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_a_place_for_everybody_gets_a_folder_for_each(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_says_what_to_set(tmp_path: Path, source: Source) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(CacheError, match="cannot be made") as caught:
-        bring(NearCache(str(tmp_path / "file" / "near")), source, "a", b"data")
+        bring(DiskCache(str(tmp_path / "file" / "near")), source, "a", b"data")
     assert "CURIDASK_NEAR_CACHE" in caught.value.fix
 
 
@@ -369,7 +369,7 @@ def test_processes_that_want_the_same_fetch_it_once(fetchers: Fetchers) -> None:
     assert fetchers.fetched() == dict.fromkeys(names, 1)
 
 
-def test_threads_that_want_the_same_fetch_it_once(near: NearCache, source: Source) -> None:
+def test_threads_that_want_the_same_fetch_it_once(near: DiskCache, source: Source) -> None:
     entries = {str(number): source.entry(str(number), b"%d" % number) for number in range(5)}
 
     def check_out(identity: int) -> None:
@@ -401,7 +401,7 @@ def test_a_process_that_hangs_is_not_waited_for(fetchers: Fetchers, source: Sour
     until(lambda: any((fetchers.near / "parts").iterdir()))
     first.send_signal(signal.SIGSTOP)
     monkeypatch.setattr(near_files, "PATIENCE_SECONDS", 0.5)
-    near = NearCache(str(fetchers.near), 10**6)
+    near = DiskCache(str(fetchers.near), 10**6)
     assert Path(bring(near, source, "file", b"file" * 50).folder, "file").read_bytes() == b"file" * 50
     first.send_signal(signal.SIGCONT)
     first.kill()
@@ -416,10 +416,10 @@ def test_killed_at_any_moment_nothing_wrong_is_left(fetchers: Fetchers) -> None:
         for process in started:
             process.send_signal(signal.SIGKILL)
             process.communicate()
-        contents(NearCache(str(fetchers.near)))
+        contents(DiskCache(str(fetchers.near)))
     (last,) = fetchers.start(1, names, 0)
     assert last.communicate(timeout=60)[0].split() == names
-    near = NearCache(str(fetchers.near), 10**6)
+    near = DiskCache(str(fetchers.near), 10**6)
     assert contents(near) == {name.encode() * 50 for name in names}
     for folder in ("parts", "locks"):
         for path in (fetchers.near / folder).iterdir():
@@ -434,7 +434,7 @@ def test_what_a_living_process_has_checked_out_is_not_tidied_up(fetchers: Fetche
     for folder in ("parts", "locks", "out"):
         for path in (fetchers.near / folder).iterdir():
             os.utime(path, (0, 0))
-    NearCache(str(fetchers.near)).trim(limit_bytes=0)
+    DiskCache(str(fetchers.near)).trim(limit_bytes=0)
     assert [len(list((fetchers.near / folder).iterdir())) for folder in ("parts", "locks", "out")] == [1, 1, 1]
 
 
@@ -462,7 +462,7 @@ def test_a_process_removes_its_links_at_its_end(fetchers: Fetchers) -> None:
     (process,) = fetchers.start(1, ["file"], 0)
     assert process.communicate(timeout=30)[1] == ""
     assert list((fetchers.near / "out").iterdir()) == []
-    assert contents(NearCache(str(fetchers.near))) == {b"file" * 50}
+    assert contents(DiskCache(str(fetchers.near))) == {b"file" * 50}
 
 
 def until(condition: Callable[[], bool]) -> None:

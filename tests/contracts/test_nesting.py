@@ -17,7 +17,7 @@ from curidask.store.factory import open_tiers
 from curidask.store.maintenance.gc import Policy, collect, plan_gc
 from curidask.store.maintenance.inventory import take_inventory
 from curidask.store.maintenance.orphans import find_leftovers
-from curidask.store.maintenance.usage import RunUse, Uses, inner_caches, outer_cache
+from curidask.store.maintenance.usage import RunReferences, Uses, inner_caches, outer_cache
 from curidask.store.maintenance.verify import check_place
 from curidask.store.manifest import Manifest
 from curidask.store.signing import Keyring
@@ -28,7 +28,7 @@ OLD = "2020-01-01T00:00:00+00:00"
 
 def say_used(store: ArtifactStore, stem: str) -> None:
     """Say what a run says that is over."""
-    use = RunUse([store.objects], reference="demo_1")
+    use = RunReferences([store.objects], reference="demo_1")
     use.register([stem])
     use.end([stem])
 

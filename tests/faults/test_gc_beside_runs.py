@@ -18,7 +18,7 @@ from curidask.store.artifacts import ArtifactStore
 from curidask.store.maintenance import usage
 from curidask.store.maintenance.gc import Collected, Policy, collect, plan_gc
 from curidask.store.maintenance.inventory import take_inventory
-from curidask.store.maintenance.usage import GC, Removal, RunUse, Uses
+from curidask.store.maintenance.usage import GC, Removal, RunReferences, Uses
 from tests.conftest import clean_environment
 from tests.contracts.conftest import make_manifest
 
@@ -158,8 +158,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
 A, B, C = (make_manifest(seed).stem for seed in "abc")
 
 
-def use_of(store: ArtifactStore, told: Callable[[str], None] = lambda text: None) -> RunUse:
-    return RunUse([store.objects], reference="demo_1", told=told)
+def use_of(store: ArtifactStore, told: Callable[[str], None] = lambda text: None) -> RunReferences:
+    return RunReferences([store.objects], reference="demo_1", told=told)
 
 
 def collected(store: ArtifactStore, between: Callable[[], object]) -> Collected:

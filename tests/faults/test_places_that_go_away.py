@@ -18,7 +18,7 @@ from curidask.store.artifacts import ArtifactStore
 from curidask.store.backends.base import open_objects
 from curidask.store.base import without_place
 from curidask.store.claims import Claim, Claims
-from curidask.store.maintenance.usage import RunUse
+from curidask.store.maintenance.usage import RunReferences
 from curidask.store.tiers import Mode, Tier, TieredStore
 from tests.faulty import WrappedObjects
 
@@ -153,7 +153,7 @@ def test_whoever_waits_for_others_goes_on(places: Places) -> None:
 
 
 def test_what_a_run_says_of_itself_is_said_where_it_can_be(places: Places) -> None:
-    use = RunUse(
+    use = RunReferences(
         places.store.places, reference="demo_1", within=lambda place, ask: without_place(places.store, place, ask)
     )
     places.leave()

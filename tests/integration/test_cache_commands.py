@@ -23,7 +23,7 @@ from curidask.store.backends.base import open_objects
 from curidask.store.backends.conditional_put import forget
 from curidask.store.claims import Claims, claim_name
 from curidask.store.maintenance.inventory import take_inventory
-from curidask.store.maintenance.usage import RunUse
+from curidask.store.maintenance.usage import RunReferences
 from tests.careless_s3 import CarelessS3
 from tests.conftest import DEMO, Project
 from tests.s3server import S3Server, make_account
@@ -264,7 +264,7 @@ def test_gc_keeps_the_last_runs_and_what_is_young(team: Project, curidask: Comma
 def test_gc_leaves_what_a_run_says_to_use(team: Project, curidask: Command) -> None:
     make_old(team.cache)
     used = sorted(stems(team.cache))[:3]
-    use = RunUse([open_objects(team.cache)], reference="going_on_1", experiment="demo")
+    use = RunReferences([open_objects(team.cache)], reference="going_on_1", experiment="demo")
     use.register(used)
     done = curidask("cache", "gc", "--unused", "1d", "--grace", "0s", "--json").json
     assert stems(team.cache) == set(used)
@@ -275,7 +275,7 @@ def test_gc_leaves_what_a_run_says_to_use(team: Project, curidask: Command) -> N
 
 def test_gc_removes_what_dead_runs_left(team: Project, curidask: Command) -> None:
     objects = open_objects(team.cache)
-    alive = RunUse([objects], reference="alive_1", session="a" * 32, work="alive_1-aaaaaaaaaaaa")
+    alive = RunReferences([objects], reference="alive_1", session="a" * 32, work="alive_1-aaaaaaaaaaaa")
     alive.register(["x_y.0123456789ab"])
     owners = {}
     for letter in "ad":  # the session of the run that is alive, and that of one that is dead

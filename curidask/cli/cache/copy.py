@@ -26,7 +26,7 @@ from curidask.store.manifest import printable
 if TYPE_CHECKING:
     from curidask.store.backends.base import ObjectStore
     from curidask.store.copy import Transferred
-    from curidask.store.maintenance.usage import RunUse
+    from curidask.store.maintenance.usage import RunReferences
 
 
 # --- which run is meant by a reference, and what it used -------------------------------------------------------------
@@ -284,7 +284,7 @@ def _registered(way: _Way, wanted: list[KnownRun]) -> Iterator[None]:
     """
     from curidask.store.backends.errors import is_refused
 
-    uses: list[tuple[KnownRun, RunUse]] = []
+    uses: list[tuple[KnownRun, RunReferences]] = []
     for run in wanted:
         for end in (way.source, way.target):
             use = _use_of(run, end.store.places)
@@ -302,13 +302,13 @@ def _registered(way: _Way, wanted: list[KnownRun]) -> Iterator[None]:
             use.end(run.stems - run.optional, run.optional)
 
 
-def _use_of(run: KnownRun, places: list[ObjectStore]) -> RunUse:
+def _use_of(run: KnownRun, places: list[ObjectStore]) -> RunReferences:
     from curidask.execution.tracebacks import user_name
     from curidask.session.terminal import say
-    from curidask.store.maintenance.usage import RunUse
+    from curidask.store.maintenance.usage import RunReferences
 
     user, host = user_name(), socket.gethostname()
-    return RunUse(places, reference=run.reference, experiment=run.experiment, user=user, host=host, told=say)
+    return RunReferences(places, reference=run.reference, experiment=run.experiment, user=user, host=host, told=say)
 
 
 # --- how it went -----------------------------------------------------------------------------------------------------

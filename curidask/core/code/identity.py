@@ -93,19 +93,21 @@ def public_name(value: Any) -> str:
     Private modules are left out: what is public stays where it is from version to version, they do not.
     """
     name: str = getattr(value, "__qualname__", None) or type(value).__qualname__
-    return f"{public_module(value.__module__)}:{name}" if is_installed(value) else name
+    return f"{public_module(value.__module__, name)}:{name}" if is_installed(value) else name
 
 
 _NAMES_IN_KEYS = {
-    "curidask.core.preview": "curidask.representation",
-    "curidask.core.spec": "curidask.stage_spec",
+    ("curidask.core.preview", "ArtifactRepresentation"): "curidask.representation",
+    ("curidask.core.spec", "OutputSpec"): "curidask.stage_spec",
+    ("curidask.core.spec", "StageOptions"): "curidask.stage_options",
+    ("curidask.core.spec", "StageSpec"): "curidask.stage_spec",
 }
 """Where classes of ours once lay of which objects may be parameters, such as stages."""
 
 
-def public_module(name: str) -> str:
-    """The name of a module without what is private in it."""
-    parts = _NAMES_IN_KEYS.get(name, name).split(".")
+def public_module(name: str, of: str = "") -> str:
+    """The name of a module, of something in it where that is given, without what is private in it."""
+    parts = _NAMES_IN_KEYS.get((name, of), name).split(".")
     if parts[0] in _ONE_NAMESPACE:
         return parts[0]
     return ".".join(part for part in parts if not part.startswith("_")) or parts[0].lstrip("_")

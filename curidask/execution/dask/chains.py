@@ -15,7 +15,7 @@ from curidask.execution.base import Job, Keep, Kind, Outcome
 
 
 # --- the chains that dask knows of: those under way, and those that have ended but hold values -----------------------
-class UnderWay:
+class InFlight:
     """Keeps chains, and with them the futures by which dask keeps what belongs to them.
 
     Attributes
@@ -174,7 +174,7 @@ class Chain:
 
 
 @dataclass(frozen=True, slots=True)
-class Bereaved:
+class LostChain:
     """A chain whose worker died.
 
     Attributes
@@ -250,7 +250,7 @@ def linear_chains(jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> li
 
 def _asks(job: Job) -> tuple[Any, ...]:
     options = job.spec.options
-    # What may be there already says nothing of how far a chain has come: see `Aftermath`.
+    # What may be there already says nothing of how far a chain has come: see `DeathPolicy`.
     alone = job.id if job.is_suspect else -1
     return options.resources, options.memory_bytes, options.priority, alone
 

@@ -31,7 +31,7 @@ from curidask.execution.tracebacks import user_traceback
 
 
 # --- who may use a process that others use as well: the jobs of one code at a time -----------------------------------
-class Gate:
+class CodeLock:
     """Lets the jobs of one code at a time into a process, in the order in which they come.
 
     A process has one set of modules and one current folder. With one thread a worker nobody ever waits; a scheduler
@@ -218,7 +218,7 @@ _stays: dict[tuple[str, str], Stay] = {}
 """The project that is imported, if any, by its code and the run."""
 
 
-gate = Gate()
+gate = CodeLock()
 _loading = threading.Lock()
 
 

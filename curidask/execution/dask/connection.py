@@ -115,7 +115,7 @@ ASKED_AT_MOST = 64
 """Workers whose memory is asked for: more would make the answer long."""
 
 
-class Link:
+class ClusterConnection:
     """A connection that can be opened again.
 
     Parameters

@@ -29,12 +29,12 @@ from curidask.execution.base import (
     Outcome,
     ValueGoneError,
 )
-from curidask.execution.dask.chains import Chain, UnderWay, undone
-from curidask.execution.dask.connection import Link
+from curidask.execution.dask.chains import Chain, InFlight, undone
+from curidask.execution.dask.connection import ClusterConnection
 from curidask.execution.dask.plugins import Hear, listen, unheard
 from curidask.execution.dask.resources import Demands, Unmet
 from curidask.execution.dask.submission import Sender, is_blob
-from curidask.execution.dask.worker_deaths import Aftermath, Deaths
+from curidask.execution.dask.worker_deaths import DeathPolicy, Deaths
 from curidask.execution.dask.worker_tasks import value_of
 from curidask.execution.project.project_files import ProjectFiles
 from curidask.execution.returned_paths import unpack
@@ -96,7 +96,7 @@ class DaskExecutor(Executor):
         self._guilty: set[int] = set()
         self._waiting: list[Outcome] = []
         self._is_closed = False
-        self._link = Link(connection, self._admit, reopen=reopen, restarts=restarts)
+        self._link = ClusterConnection(connection, self._admit, reopen=reopen, restarts=restarts)
         self._begin()
 
     def _begin(self) -> None:
@@ -108,9 +108,9 @@ class DaskExecutor(Executor):
         self._demands.largest_memory()  # remembered, for when one of them has just died
         self._link.on_death = self._deaths.removed
         self._ended: queue.SimpleQueue[tuple[Chain, str, Any]] = queue.SimpleQueue()
-        self._under_way = UnderWay()
+        self._under_way = InFlight()
         self._sender = Sender(self._link, run, self._env, self._files, self._under_way, self._listen)
-        self._aftermath = Aftermath(
+        self._aftermath = DeathPolicy(
             run, self._deaths, self._under_way, self._sender.send_again, self._env.store, self._guilty
         )
 

@@ -11,8 +11,8 @@ from typing import Any
 from curidask.core.spec import LIFETIME, MEMORY, StageSpec, format_bytes
 from curidask.errors import DemandError
 from curidask.execution.base import ErrorInfo, Outcome
-from curidask.execution.dask.chains import Chain, UnderWay
-from curidask.execution.dask.connection import Link
+from curidask.execution.dask.chains import Chain, InFlight
+from curidask.execution.dask.connection import ClusterConnection
 
 Resources = Mapping[str, float]
 
@@ -125,8 +125,8 @@ class Unmet:
     Parameters
     ----------
     demands : Demands
-    under_way : UnderWay
-    link : Link
+    under_way : InFlight
+    link : ClusterConnection
     fail : callable
         Gives the outcomes of a chain one of whose jobs has failed.
     clock : callable
@@ -136,8 +136,8 @@ class Unmet:
     def __init__(
         self,
         demands: Demands,
-        under_way: UnderWay,
-        link: Link,
+        under_way: InFlight,
+        link: ClusterConnection,
         fail: Fail,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

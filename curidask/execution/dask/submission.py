@@ -20,8 +20,8 @@ from curidask.clusters.preflight import Admission
 from curidask.core.spec import StageSpec
 from curidask.execution.base import Environment, Job
 from curidask.execution.dask import code_shipping
-from curidask.execution.dask.chains import Chain, UnderWay, annotated, hex32, linear_chains, outcome_key
-from curidask.execution.dask.connection import Link
+from curidask.execution.dask.chains import Chain, InFlight, annotated, hex32, linear_chains, outcome_key
+from curidask.execution.dask.connection import ClusterConnection
 from curidask.execution.dask.worker_tasks import outcomes_of, run_shipped
 from curidask.execution.project.project_files import HERE, Place, ProjectFiles
 from curidask.execution.project.script import Watch
@@ -38,7 +38,7 @@ def is_blob(key: Any) -> bool:
     return str(key).startswith(BLOBS)
 
 
-class Cargo:
+class CodeBundle:
     """Stages and the project's code, by the keys under which dask knows them.
 
     Parameters
@@ -116,12 +116,12 @@ class Sender:
 
     Parameters
     ----------
-    link : Link
+    link : ClusterConnection
     run : str
         Part of the keys: dask never takes in a key that it knows.
     env : Environment
     files : ProjectFiles
-    under_way : UnderWay
+    under_way : InFlight
         Gets what was sent.
     listen : callable
         Given each chain that was sent.
@@ -134,11 +134,11 @@ class Sender:
 
     def __init__(
         self,
-        link: Link,
+        link: ClusterConnection,
         run: str,
         env: Environment,
         files: ProjectFiles,
-        under_way: UnderWay,
+        under_way: InFlight,
         listen: Callable[[Chain], None],
     ) -> None:
         self.is_lost = False
@@ -153,7 +153,7 @@ class Sender:
 
     def load_cargo(self) -> None:
         """Let the code go along with the next jobs, under keys that dask does not know."""
-        self._cargo = Cargo(uuid.uuid4().hex, self._env, self._files, self._link.admission)
+        self._cargo = CodeBundle(uuid.uuid4().hex, self._env, self._files, self._link.admission)
 
     def send(self, jobs: Sequence[Job], after: Mapping[int, Sequence[int]]) -> None:
         """Send a batch as one graph."""

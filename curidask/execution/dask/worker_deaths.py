@@ -16,7 +16,7 @@ from enum import Enum
 
 from curidask.core.spec import format_bytes
 from curidask.execution.base import ErrorInfo, Kind, Outcome
-from curidask.execution.dask.chains import Bereaved, Chain, UnderWay, undone
+from curidask.execution.dask.chains import Chain, InFlight, LostChain, undone
 from curidask.execution.process import postmortem
 from curidask.execution.process.postmortem import Death
 from curidask.execution.stage_call import too_long
@@ -260,7 +260,7 @@ def _summaries(frames: Sequence[tuple[str, int, str]]) -> list[traceback.FrameSu
 # judges each; here the judgements are carried out, and what nobody can tell is found out by trying suspects alone.
 
 
-class Aftermath:
+class DeathPolicy:
     """Decides on chains that dask could not bring to an end.
 
     Parameters
@@ -268,7 +268,7 @@ class Aftermath:
     run : str
         Whose jobs are ours.
     deaths : Deaths
-    under_way : UnderWay
+    under_way : InFlight
     send_again : callable
         Sends chains again.
     store : Store
@@ -280,7 +280,7 @@ class Aftermath:
         self,
         run: str,
         deaths: Deaths,
-        under_way: UnderWay,
+        under_way: InFlight,
         send_again: Callable[[Sequence[Chain]], None],
         store: Store,
         guilty: set[int],
@@ -291,7 +291,7 @@ class Aftermath:
         self._send_again = send_again
         self._store = store
         self._guilty = guilty
-        self._bereaved: list[Bereaved] = []
+        self._bereaved: list[LostChain] = []
         self._suspects: list[Chain] = []
         self._on_trial: Chain | None = None
 
@@ -301,8 +301,8 @@ class Aftermath:
         return bool(self._bereaved) or self._deaths.is_waiting()
 
     def bereave(self, chain: Chain, worker: str, *, was_there: bool) -> None:
-        """Take in that dask gave up a chain since a worker died; see `Bereaved`."""
-        self._bereaved.append(Bereaved(chain, chain.key, worker, was_there))
+        """Take in that dask gave up a chain since a worker died; see `LostChain`."""
+        self._bereaved.append(LostChain(chain, chain.key, worker, was_there))
 
     def end_trial(self, chain: Chain) -> None:
         """Take in that a chain has ended, in whatever way: if it was tried alone, the next may be."""
@@ -336,7 +336,7 @@ class Aftermath:
         """
         outcomes = [outcome for death in self._deaths.take() for outcome in self._at_once(death)]
         again: list[Chain] = []
-        left: list[Bereaved] = []
+        left: list[LostChain] = []
         for lost in sorted(self._bereaved, key=lambda lost: lost.chain.tasks[0]):
             chain = lost.chain
             if chain.key != lost.key or not self._under_way.is_known(chain):
@@ -359,14 +359,14 @@ class Aftermath:
         self._under_way.forget([task for lost in gone for task in self._under_way.chains[lost].tasks])
         return [undone(job, gone) for job in chain.jobs]
 
-    def _verdict(self, lost: Bereaved) -> Verdict | None:
+    def _verdict(self, lost: LostChain) -> Verdict | None:
         if not lost.was_there:
             return AGAIN
         waited = time.monotonic() - lost.since
         return self._deaths.judge(lost.chain.tasks, lost.worker, waited, was_alone=lost.chain.was_tried)
 
     def _carry_out(
-        self, verdict: Verdict | None, lost: Bereaved, again: list[Chain], left: list[Bereaved]
+        self, verdict: Verdict | None, lost: LostChain, again: list[Chain], left: list[LostChain]
     ) -> list[Outcome]:
         chain = lost.chain
         if verdict is None:

@@ -76,7 +76,7 @@ def prefix_of(stage: str, set_name: str) -> str:
     return f"[{set_name} {stage}] "
 
 
-class Surroundings(Protocol):
+class ProcessContext(Protocol):
     """The process around a job."""
 
     def during(self, job: Job) -> AbstractContextManager[None]:
@@ -96,7 +96,7 @@ class Surroundings(Protocol):
         ...
 
 
-class Nothing(Surroundings):
+class Nothing(ProcessContext):
     """A process in which nobody listens."""
 
     def during(self, job: Job) -> AbstractContextManager[None]:

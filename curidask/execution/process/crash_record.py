@@ -144,7 +144,7 @@ def _is_used(folder: Path) -> bool:
         return True
 
 
-class FlightRecord:
+class CrashLog:
     """Writes down what a process does. Each write is one system call."""
 
     def __init__(self, folder: Path) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 
 from curidask.execution.base import Job
 from curidask.execution.process import crash_record
-from curidask.execution.process.context import LOG, NOTHING, WARNING, Surroundings, print_warning
-from curidask.execution.process.crash_record import FlightRecord, Memory, Running
+from curidask.execution.process.context import LOG, NOTHING, WARNING, ProcessContext, print_warning
+from curidask.execution.process.crash_record import CrashLog, Memory, Running
 from curidask.execution.process.log_relay import marks_of
 from curidask.execution.process.output_capture import Capture, flush
 from curidask.execution.project.importer import path_on_driver
@@ -104,7 +104,7 @@ Item = tuple[Any, ...]
 """The fields of a `Spoken`, as far as they are not the defaults."""
 
 
-class Host(Surroundings):
+class WorkerMonitor(ProcessContext):
     """The surroundings of jobs on a worker.
 
     Parameters
@@ -119,7 +119,7 @@ class Host(Surroundings):
 
     def __init__(self, folder: Path, send: Callable[[str], None], limit_bytes: int) -> None:
         self._send = send
-        self._record = FlightRecord(folder)
+        self._record = CrashLog(folder)
         self._capture = Capture(folder / crash_record.STDOUT, folder / crash_record.STDERR)
         self._frames = os.open(
             folder / crash_record.FRAMES, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
@@ -154,7 +154,7 @@ class Host(Surroundings):
         if is_gone:
             root.addHandler(self._forwarder)
 
-    # --- Surroundings ------------------------------------------------------------------------------------------------
+    # --- ProcessContext -----------------------------------------------------------------------------------------------
     @contextmanager
     def during(self, job: Job) -> Iterator[None]:
         """Take what is said while the block runs as said by the job."""
@@ -282,7 +282,7 @@ class Host(Surroundings):
 class _Forwarder(logging.Handler):
     """Passes on what is logged while jobs run."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: WorkerMonitor) -> None:
         super().__init__()
         self._host = host
 
@@ -300,7 +300,7 @@ def record_text(record: logging.LogRecord) -> str:
 
 _FORMATTER = logging.Formatter("%(message)s")
 
-_hosts: dict[int, Host] = {}
+_hosts: dict[int, WorkerMonitor] = {}
 
 
 def _prints(handler: logging.Handler) -> bool:
@@ -318,7 +318,7 @@ def listen_again() -> None:
         _hosts[os.getpid()].listen()
 
 
-def here(session: str) -> Surroundings:
+def here(session: str) -> ProcessContext:
     """The surroundings in this process of the jobs of a run."""
     host = _hosts.get(os.getpid())
     if host is None:
@@ -327,13 +327,13 @@ def here(session: str) -> Surroundings:
     return host
 
 
-def set_up(folder: Path, send: Callable[[str], None], limit_bytes: int, level: int, address: str = "") -> Host:
+def set_up(folder: Path, send: Callable[[str], None], limit_bytes: int, level: int, address: str = "") -> WorkerMonitor:
     """Make this process the host of jobs; it is again when it was already.
 
     Parameters
     ----------
     folder, send, limit_bytes
-        See `Host`.
+        See `WorkerMonitor`.
     level : int
         From which level on log records are passed on.
     address : str
@@ -341,7 +341,7 @@ def set_up(folder: Path, send: Callable[[str], None], limit_bytes: int, level: i
     """
     host = _hosts.get(os.getpid())
     if host is None:
-        host = _hosts[os.getpid()] = Host(folder, send, limit_bytes)
+        host = _hosts[os.getpid()] = WorkerMonitor(folder, send, limit_bytes)
         # dask makes its workers daemons, which must not have children; but a stage may use a pool of processes. That
         # ends with the worker, see `curidask.execution.process.postmortem.end_orphans`.
         multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # there is no other way

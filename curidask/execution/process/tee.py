@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from curidask.execution.base import Job
-from curidask.execution.process.context import ERR, OUT, WARNING, Spoken, Surroundings, prefix_of
+from curidask.execution.process.context import ERR, OUT, WARNING, ProcessContext, Spoken, prefix_of
 from curidask.execution.process.process_state import logging_as_before
 
 LONGEST_PART = 16_000
@@ -27,7 +27,7 @@ def speaker() -> str:
     return _speaking[-1] if _speaking and not _telling.now else ""
 
 
-class Overheard(Surroundings):
+class ConsoleTee(ProcessContext):
     """The surroundings of jobs of an executor that runs them in this process.
 
     Parameters

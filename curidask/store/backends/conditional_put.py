@@ -14,7 +14,7 @@ from curidask.store.backends.errors import classify
 from curidask.store.manifest import is_seconds, parse_object
 
 if TYPE_CHECKING:
-    from curidask.store.backends.requests import Requests
+    from curidask.store.backends.requests import RetryingClient
 
 MARKER = ".exclusive.json"
 TRUSTED_SECONDS = 7 * 24 * 3600.0
@@ -25,7 +25,7 @@ READINGS = 3
 """Bytes may be changed on their way; what was overwritten stays so however often it is read."""
 
 
-def create(requests: Requests, name: str, key: str, data: bytes) -> bool:
+def create(requests: RetryingClient, name: str, key: str, data: bytes) -> bool:
     """Create an object with one conditional request.
 
     The reply to a request that succeeded may be lost, and a package may repeat a request unseen. The object then

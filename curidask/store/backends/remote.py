@@ -24,7 +24,7 @@ from curidask.store.backends import conditional_put
 from curidask.store.backends.addresses import check_address
 from curidask.store.backends.entries import Entry, Stored
 from curidask.store.backends.options import StorageOptions, refuse_password
-from curidask.store.backends.requests import Client, Requests, held_back
+from curidask.store.backends.requests import Client, RetryingClient, held_back
 from curidask.store.backends.transfer import WHOLE_BYTES, download_all, files_in, upload_all
 from curidask.store.manifest import LARGE_BYTES, is_texts, parse_object, read_file
 
@@ -220,7 +220,7 @@ class RemoteObjects:
         check_address(url)
         self.url = url.rstrip("/")
         self.options = options if isinstance(options, StorageOptions) else StorageOptions.of(options or {})
-        self._opened: tuple[int, Requests] | None = None
+        self._opened: tuple[int, RetryingClient] | None = None
         self._requests()  # a wrong address and a missing package show here
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -236,11 +236,11 @@ class RemoteObjects:
         """Another client, for a bucket that the first one does not find."""
         return None
 
-    def _requests(self) -> Requests:
+    def _requests(self) -> RetryingClient:
         if self._opened is None or self._opened[0] != os.getpid():
             with held_back():  # it imports what the next try needs whole
                 client = self._make_client()
-            self._opened = (os.getpid(), Requests(client, self.options, self.url, self._make_other))
+            self._opened = (os.getpid(), RetryingClient(client, self.options, self.url, self._make_other))
         return self._opened[1]
 
     # --- looking -----------------------------------------------------------------------------------------------------

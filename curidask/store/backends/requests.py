@@ -51,7 +51,7 @@ OUTAGE_SECONDS = 120.0
 """Longer than what is done without for a while (see `curidask.store.tiers`) is left alone: it is then tried once."""
 
 
-class Patience:
+class RetryPolicy:
     """Decides whether to try a request again, and after which pause.
 
     Pauses are drawn evenly between nothing and a limit that doubles each time ("full jitter"), so that clients which
@@ -106,12 +106,12 @@ class Patience:
         self._out_since = time.monotonic()
 
 
-_of_places: dict[tuple[int, str, float], Patience] = {}
+_of_places: dict[tuple[int, str, float], RetryPolicy] = {}
 
 
-def patience_with(url: str, seconds: float) -> Patience:
+def patience_with(url: str, seconds: float) -> RetryPolicy:
     """The one that all of this process have who make requests to a place."""
-    return _of_places.setdefault((os.getpid(), url, seconds), Patience(seconds))
+    return _of_places.setdefault((os.getpid(), url, seconds), RetryPolicy(seconds))
 
 
 def expect_outage(url: str) -> None:
@@ -194,7 +194,7 @@ class Client(Protocol):
         ...
 
 
-class Requests:
+class RetryingClient:
     """Makes the requests of a client in one process.
 
     Parameters

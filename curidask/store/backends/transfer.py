@@ -12,7 +12,7 @@ from typing import Any
 from curidask.errors import CacheError
 from curidask.store.backends.entries import Stored
 from curidask.store.backends.errors import ShortBodyError, explain
-from curidask.store.backends.requests import Client, Requests
+from curidask.store.backends.requests import Client, RetryingClient
 
 PART_BYTES = 8 << 20
 WHOLE_BYTES = 2 * PART_BYTES
@@ -37,7 +37,7 @@ def files_in(local: str, name: str) -> dict[str, str]:
     return found
 
 
-def upload_all(requests: Requests, files: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, Stored]:
+def upload_all(requests: RetryingClient, files: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, Stored]:
     """Upload files, given by name: small ones at the same time, large ones in parts."""
     sizes = {}
     for name, path in files.items():
@@ -52,14 +52,14 @@ def upload_all(requests: Requests, files: Mapping[str, str], keys: Mapping[str, 
     return stored
 
 
-def _put(requests: Requests, name: str, key: str, path: str) -> Stored:
+def _put(requests: RetryingClient, name: str, key: str, path: str) -> Stored:
     with local_errors(name, path), open(path, "rb", buffering=0) as file:
         data = file.readall()
     requests.ask("write", name, lambda: requests.client.put(key, data))
     return Stored(len(data), hashlib.sha256(data).hexdigest())
 
 
-def _upload(requests: Requests, name: str, key: str, path: str, size: int) -> Stored:
+def _upload(requests: RetryingClient, name: str, key: str, path: str, size: int) -> Stored:
     part_bytes = max(PART_BYTES, -(-size // (MAX_PARTS - 1)))
     digest = hashlib.sha256()
 
@@ -86,7 +86,7 @@ def _upload(requests: Requests, name: str, key: str, path: str, size: int) -> St
 
 
 def download_all(
-    requests: Requests, targets: Mapping[str, LocalPath], keys: Mapping[str, str], sizes: Mapping[str, int]
+    requests: RetryingClient, targets: Mapping[str, LocalPath], keys: Mapping[str, str], sizes: Mapping[str, int]
 ) -> dict[str, Stored]:
     """Download objects of known sizes into files, given by name."""
     small = [name for name in targets if sizes[name] <= WHOLE_BYTES]
@@ -98,7 +98,7 @@ def download_all(
     return stored
 
 
-def _get(requests: Requests, name: str, key: str, target: LocalPath) -> Stored:
+def _get(requests: RetryingClient, name: str, key: str, target: LocalPath) -> Stored:
     data = requests.ask("read", name, lambda: requests.client.get(key))
     with _writing(name, target) as file, local_errors(name, target):
         view = memoryview(data)
@@ -107,7 +107,7 @@ def _get(requests: Requests, name: str, key: str, target: LocalPath) -> Stored:
     return Stored(len(data), hashlib.sha256(data).hexdigest())
 
 
-def _download(requests: Requests, name: str, key: str, target: LocalPath) -> Stored:
+def _download(requests: RetryingClient, name: str, key: str, target: LocalPath) -> Stored:
     # Its own size: it may have been damaged, and is then to be found so by its digest.
     size = requests.ask("read", name, lambda: requests.client.size(key))
     ranges = [(start, min(start + PART_BYTES, size)) for start in range(0, size, PART_BYTES)]

@@ -83,25 +83,25 @@ class NearSettings:
     folder: str = ""
     limit_bytes: int | None = None
 
-    def open(self) -> NearCache:
+    def open(self) -> DiskCache:
         """The near cache of this process."""
         folder = os.environ.get(VARIABLE) or self.folder or near_files.default_folder()
         said = os.environ.get(SIZE_VARIABLE)
         return near_cache(folder, parse_size(said, SIZE_VARIABLE) if said else self.limit_bytes)
 
 
-def near_cache(folder: str | Path, limit_bytes: int | None = None) -> NearCache:
+def near_cache(folder: str | Path, limit_bytes: int | None = None) -> DiskCache:
     """The near cache in a folder; one object a process."""
     return _opened(os.getpid(), os.path.abspath(os.path.expanduser(folder)), limit_bytes)
 
 
 @lru_cache(maxsize=64)
-def _opened(_: int, folder: str, limit_bytes: int | None) -> NearCache:
+def _opened(_: int, folder: str, limit_bytes: int | None) -> DiskCache:
     # By process: a forked child must not take the links of its parent for its own.
-    return NearCache(folder, limit_bytes)
+    return DiskCache(folder, limit_bytes)
 
 
-class NearCache:
+class DiskCache:
     """Content by digest in a folder on this machine's disk. Use `near_cache` to open it.
 
     Parameters

@@ -42,7 +42,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Doomed:
+class Candidate:
     """An artifact to be removed.
 
     Attributes
@@ -64,7 +64,7 @@ class Plan:
 
     Attributes
     ----------
-    remove : list of Doomed
+    remove : list of Candidate
     halves : dict of str to tuple of str
         Objects of commits that were broken off by runs that are over.
     runs : list of str
@@ -77,7 +77,7 @@ class Plan:
         When, in seconds since 1970.
     """
 
-    remove: list[Doomed] = field(default_factory=list)
+    remove: list[Candidate] = field(default_factory=list)
     halves: dict[str, tuple[str, ...]] = field(default_factory=dict)
     runs: list[str] = field(default_factory=list)
     total_bytes: int = 0
@@ -108,7 +108,7 @@ def plan_gc(inventory: Inventory, uses: Sequence[Use], policy: Policy, now: floa
         young_since=now - policy.grace_seconds,
     )
     remove = [
-        Doomed(entry, last_used[entry.stem], reason)
+        Candidate(entry, last_used[entry.stem], reason)
         for entry in inventory.artifacts
         if (reason := _reason(entry.stem in known, last_used[entry.stem], policy, now))
         and protection.allows(entry.stem)
@@ -189,14 +189,14 @@ def _reason(known: bool, last_used: float, policy: Policy, now: float) -> str:
     return "not used by the last runs" if by_runs and known else ""
 
 
-def _left_bytes(inventory: Inventory, remove: Iterable[Doomed]) -> int:
+def _left_bytes(inventory: Inventory, remove: Iterable[Candidate]) -> int:
     gone = {doomed.entry.stem for doomed in remove}
     return Inventory([entry for entry in inventory.artifacts if entry.stem not in gone]).size_bytes
 
 
 def _shrink(
-    inventory: Inventory, remove: list[Doomed], protection: _Protection, max_bytes: int
-) -> tuple[list[Doomed], int]:
+    inventory: Inventory, remove: list[Candidate], protection: _Protection, max_bytes: int
+) -> tuple[list[Candidate], int]:
     """Remove more, the least recently used first, until what is left is small enough."""
     files = _Files(inventory)
     gone = {doomed.entry.stem for doomed in remove}
@@ -208,7 +208,7 @@ def _shrink(
         if left <= max_bytes:
             break
         if entry.stem not in gone and protection.allows(entry.stem):
-            more.append(Doomed(entry, protection.last_used[entry.stem], "too much is stored"))
+            more.append(Candidate(entry, protection.last_used[entry.stem], "too much is stored"))
             left -= files.release_bytes(entry)
     return remove + more, left
 

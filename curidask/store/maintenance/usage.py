@@ -208,7 +208,7 @@ class Uses:
         return refused
 
 
-class RunUse:
+class RunReferences:
     """Says for a run what it uses, in each place that it writes to.
 
     Parameters
