@@ -136,7 +136,6 @@ def detach(config: Config, command: Sequence[str], launch: Launcher = on_this_ma
 
     Parameters
     ----------
-    config : Config
     command : sequence of str
         See `run_command_line`.
     launch : callable

@@ -128,7 +128,6 @@ def explain_artifact(config: Config, name: str, cache: str | None, near_experime
 
     Parameters
     ----------
-    config : Config
     name : str
         Its name, a part of it, or the path of one of its files.
     cache : str or None

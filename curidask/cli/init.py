@@ -128,7 +128,6 @@ def init_project(folder: Path, answers: Mapping[str, str] | None = None) -> list
 
     Parameters
     ----------
-    folder : Path
     answers : mapping of str to str, optional
         What `ask` gave.
 

@@ -40,7 +40,6 @@ def reference_of(asked: str, runs: Mapping[str, Named], where: str) -> str:
 
     Parameters
     ----------
-    asked : str
     runs : mapping of str to Named
         Those that there are, by their references.
     where : str
@@ -188,7 +187,6 @@ class Tail:
 
     Parameters
     ----------
-    paths : sequence of Path
     n_lines : int
         How many of those that are there already come first.
     """

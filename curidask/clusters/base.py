@@ -45,7 +45,6 @@ class Connection:
 
     Attributes
     ----------
-    client : distributed.Client
     n_workers : int
         How many there were when it was opened.
     description : str
@@ -177,11 +176,8 @@ def wait_for_worker(client: Any, wait_seconds: float, *, what: str, trouble: Tro
 
     Parameters
     ----------
-    client : distributed.Client
-    wait_seconds : float
     what : str
         The cluster, for messages.
-    trouble : Trouble
     fix : str
         What to do about workers that do not come.
 

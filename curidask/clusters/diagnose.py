@@ -30,7 +30,6 @@ class Line:
     ----------
     kind : str
         ``ok``, ``warning`` or ``error``.
-    what, fix : str
     """
 
     kind: str

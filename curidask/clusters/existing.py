@@ -99,10 +99,6 @@ def _advice(address: str, error: BaseException) -> str:
 def given(cluster: Any) -> Iterator[Connection]:
     """Use a dask client or cluster of the user's, and leave it as it is.
 
-    Parameters
-    ----------
-    cluster : distributed.Client or distributed.deploy.Cluster
-
     Raises
     ------
     ClusterError

@@ -38,7 +38,6 @@ def managed(
     ----------
     make : callable
         Gives the dask cluster.
-    settings : ClusterSettings
     trouble : Trouble, optional
         What the cluster knows of workers that do not come.
     fix : str

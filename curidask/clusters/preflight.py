@@ -71,7 +71,6 @@ class Finding:
     ----------
     is_error : bool
         Whether a run would go wrong.
-    what, fix : str
     """
 
     is_error: bool
@@ -133,8 +132,6 @@ def compare(here: Installation, there: Iterable[Installation], optional: Iterabl
 
     Parameters
     ----------
-    here : Installation
-    there : iterable of Installation
     optional : iterable of str
         Packages that the project does without.
     """
@@ -210,8 +207,6 @@ def admit(connection: Connection, store: Store, packages: Mapping[str, bool], ro
 
     Parameters
     ----------
-    connection : Connection
-    store : Store
     packages : mapping of str to bool
         The packages that the project imports, and whether it does without them.
     root : Path

@@ -102,7 +102,6 @@ def read_settings(name: str, table: Any, root: Path, source: str) -> ClusterSett
 
     Parameters
     ----------
-    name : str
     table : object
         What the configuration holds under the name.
     root : Path

@@ -37,12 +37,7 @@ UNDER_WAY = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "RE
 
 @dataclass(frozen=True, slots=True)
 class SlurmJob:
-    """A job.
-
-    Attributes
-    ----------
-    number : str
-    """
+    """A job."""
 
     number: str
 
@@ -76,7 +71,6 @@ def submit_driver(
     ----------
     settings : ClusterSettings
         Of the kind ``slurm``.
-    command : sequence of str
     output : Path
         A file for what it prints, on a disk that the nodes share.
     environment : mapping of str to str

@@ -59,7 +59,6 @@ def make_certificates(folder: Path, hosts: Sequence[str] = ()) -> Made:
 
     Parameters
     ----------
-    folder : Path
     hosts : sequence of str
         Names and addresses to put into the certificate, beside this machine's.
 

@@ -159,7 +159,6 @@ class Encoder:
 
         Parameters
         ----------
-        value : object
         without : iterable of str
             Attributes that do not count.
         """

@@ -79,7 +79,6 @@ class Watch:
 
     Attributes
     ----------
-    value : object
     identity : str
         Of the value as it was.
     identify : callable
@@ -145,8 +144,6 @@ class PastStage(NamedTuple):
 
     Attributes
     ----------
-    stage : str
-    task : int
     key : str
         The task's key.
     needs : tuple of int

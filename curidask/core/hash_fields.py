@@ -20,7 +20,6 @@ class HashedField(NamedTuple):
 
     Attributes
     ----------
-    name : str
     value : object
         What enters; None when nothing does.
     how : str

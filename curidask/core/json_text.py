@@ -25,12 +25,10 @@ def to_json(
 
     Parameters
     ----------
-    value : object
     what, where : str
         What it is and where it belongs, for the message.
     convert : callable, optional
         For what JSON does not have.
-    indent : int, optional
 
     Raises
     ------

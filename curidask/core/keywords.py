@@ -36,7 +36,6 @@ class Kind:
         Tells whether a value is of it.
     error : type of CuridaskError
         What is raised where it is another.
-    fix : str
     """
 
     text: str

@@ -64,7 +64,6 @@ def no_attribute(owner: str, name: str, there: Iterable[str]) -> AttributeError:
     ----------
     owner : str
         Whose it would be, to begin the message with.
-    name : str
     there : iterable of str
         The names that there are.
     """

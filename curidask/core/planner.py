@@ -89,7 +89,6 @@ class Reason:
 
     Attributes
     ----------
-    why : Why
     detail : str
         The stage or output it is about, where there is one.
     """
@@ -165,7 +164,6 @@ def plan(
 
     Parameters
     ----------
-    graph : Graph
     present : collection of str
         Store names (stems) that hold a whole artifact; a set, since each lookup should be O(1).
     force : Force

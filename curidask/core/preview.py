@@ -41,7 +41,6 @@ def describe_params(params: Any, names: Sequence[str] | None = None) -> dict[str
 
     Parameters
     ----------
-    params : ExperimentParameters or None
     names : sequence of str, optional
         Only those, with dots for parts of fields.
     """

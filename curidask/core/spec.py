@@ -77,7 +77,6 @@ def read_options(given: Mapping[str, Any], where: str) -> StageOptions:
 
     Parameters
     ----------
-    given : mapping of str to object
     where : str
         The place of the definition.
 
@@ -298,7 +297,6 @@ class StageSpec:
         ----------
         args : sequence
             Those that follow the record (of an aggregate the records) by position.
-        kwargs : mapping
 
         Raises
         ------

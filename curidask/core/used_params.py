@@ -22,7 +22,6 @@ def used_hash(params: Any, names: Sequence[str], where: str) -> str:
 
     Parameters
     ----------
-    params : ExperimentParameters
     names : sequence of str
         Fields, those of a dataclass in a field as ``"data.seed"``. A field that is None is left out, as is one that
         ``hash_representations`` leaves out, at each level.
@@ -109,8 +108,6 @@ def only_used(params: Any, names: Sequence[str], where: str) -> Any:
 
     Parameters
     ----------
-    params : ExperimentParameters or None
-    names : sequence of str
     where : str
         The stage, for messages.
     """

@@ -36,10 +36,8 @@ def stands_on_current(
     ----------
     found : iterable of Manifest
         Of the outputs of the job.
-    job : Job
     passed : mapping of int to mapping
         Values of earlier jobs that are held in memory, by job and place.
-    store : Store
     """
     made_from = {key: content for manifest in found for key, content in manifest.made_from.items()}
     now = contents_of(job, passed, store, made_from.keys()) if made_from else {}
@@ -78,8 +76,6 @@ def adopt(
 
     Parameters
     ----------
-    job : Job
-    env : Environment
     passed : mapping of int to mapping
         Values of earlier jobs that are held in memory, by job and place.
     warn : callable

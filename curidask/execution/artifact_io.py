@@ -63,8 +63,6 @@ def load_stored(store: Store, source: Stored, facts: ManagerFacts) -> tuple[Any,
 
     Parameters
     ----------
-    store : Store
-    source : Stored
     facts : ManagerFacts
         What its cacher may know of the session.
 

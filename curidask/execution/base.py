@@ -132,7 +132,6 @@ class Environment:
 
     Attributes
     ----------
-    store : Store
     run : str
         Reference of the run, for manifests.
     portable : bool
@@ -227,8 +226,6 @@ class JobOutput:
 
     Attributes
     ----------
-    name, key : str
-    keep : Keep
     cacher : type or object
         What stores it.
     stem : str
@@ -400,8 +397,6 @@ class ArtifactInfo:
     ----------
     name, stem : str
         The output, and its store name.
-    size_bytes : int
-    digest, preview : str
     content : str
         What `curidask.store.manifest.Manifest.content` says.
     made_from : mapping of str to str
@@ -484,8 +479,6 @@ class Outcome:
 
     Attributes
     ----------
-    task : int
-    kind : Kind
     seconds : float
         Wall time of the stage's own function and of storing its outputs.
     worker : str

@@ -84,12 +84,7 @@ def _pickled_again(value: Any) -> bytes:
 
 
 class Witness(OutputWriter):
-    """Keeps the outputs of a call as always, and knows afterwards what they were.
-
-    Attributes
-    ----------
-    evidence : dict of str to Evidence
-    """
+    """Keeps the outputs of a call as always, and knows afterwards what they were."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -212,8 +207,6 @@ class SecondCall:
 
     Parameters
     ----------
-    job : Job
-    env : Environment
     passed : mapping
         See `Inputs`.
     call : callable

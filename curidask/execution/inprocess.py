@@ -20,8 +20,6 @@ class InProcessExecutor(Executor):
 
     Parameters
     ----------
-    env : Environment
-    surroundings : ProcessContext
     code : context manager
         Open as long as jobs run.
     """

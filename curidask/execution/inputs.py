@@ -107,8 +107,6 @@ class Inputs:
 
     Attributes
     ----------
-    job : Job
-    env : Environment
     passed : mapping of int to mapping
         Values of earlier jobs that are held in memory, by job and place.
     digests : dict of str to str
@@ -171,7 +169,6 @@ class Inputs:
         ----------
         files : Workspace
             Where the stage writes.
-        reported : list of Reported
         """
         self._reported = reported
         record = self._record(self.job.record, self.job.inputs, self._input_records, files)

@@ -21,7 +21,6 @@ class LoadingDict(CheckedCalls, dict[Any, Any]):
     ----------
     load : callable
         Gives the value of a key.
-    keys : iterable
     """
 
     def __init__(self, load: Callable[[Any], Any], keys: Iterable[Any]) -> None:

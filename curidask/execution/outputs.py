@@ -59,7 +59,6 @@ def write(reported: Sequence[Reported], files: Workspace) -> None:
 
     Parameters
     ----------
-    reported : sequence of Reported
     files : Workspace
         Of the stage's tracked files.
     """
@@ -141,7 +140,6 @@ def brings_code(template: Any, value: Any) -> bool:
     ----------
     template : type or object
         The cacher, as the stage declares it. What an instance is told decides what it loads, as its code does.
-    value : object
     """
     if not isinstance(template, type) or template.__module__.partition(".")[0] != _PACKAGE:
         return True
@@ -200,7 +198,6 @@ class Making:
     ----------
     cacher : Cacheable
         Bound to the workspace.
-    workspace : Workspace
     brings_code : bool
         Whether its value may be another one with other code.
     holders : collection of Holder
@@ -230,11 +227,8 @@ class OutputWriter:
 
     Attributes
     ----------
-    job : Job
-    env : Environment
     files : Workspace
         What the stage wrote beside its outputs.
-    reported : list of Reported
     input_digests : mapping of str to str
         The digests of the inputs that were loaded, by key.
     replace_whole : bool

@@ -37,7 +37,6 @@ class Override:
     ----------
     asked, path : str
         With its template filled in, and absolute.
-    cacher : Cacheable
     """
 
     asked: str
@@ -50,9 +49,6 @@ def find_override(output: OutputSpec, stage: str, record: RecordInfo, root: Path
 
     Parameters
     ----------
-    output : OutputSpec
-    stage : str
-    record : RecordInfo
     root : Path
         Where relative paths start.
 

@@ -60,8 +60,6 @@ def local_paths(holders: Iterable[Holder], store: Store, *opened: Checkout) -> d
 
     Parameters
     ----------
-    holders : iterable of Holder
-    store : Store
     *opened : Checkout
         Further artifacts, which need no checkout any more.
 
@@ -210,7 +208,6 @@ class Referring:
 
     Attributes
     ----------
-    value : object
     holders : collection of Holder
         The artifacts that the files go with.
     """
@@ -237,7 +234,6 @@ def pack(value: Any, *, portable: bool, shared: bool) -> Made:
 
     Parameters
     ----------
-    value : object
     portable : bool
         Whether readers may be in other processes.
     shared : bool
@@ -315,7 +311,6 @@ class ReturnedPaths:
 
         Parameters
         ----------
-        value : object
         own : Holder
             The artifact that files go with which go with none in particular.
         output : str

@@ -44,12 +44,10 @@ def limited(call: Callable[[], Any], seconds: float | None, where: str, surround
 
     Parameters
     ----------
-    call : callable
     seconds : float or None
         None for no limit.
     where : str
         The stage, for the message.
-    surroundings : ProcessContext
 
     Raises
     ------
@@ -89,8 +87,6 @@ def too_long(seconds: float, where: str, frames: Sequence[traceback.FrameSummary
 
     Parameters
     ----------
-    seconds : float
-    where : str
     frames : sequence of FrameSummary
         Where it was, outermost first.
     """
@@ -199,7 +195,6 @@ def with_retries(attempt: Callable[[], T], job: Job, warn: Callable[[str], None]
     ----------
     attempt : callable
         Runs the stage and keeps what it returns.
-    job : Job
     warn : callable
         Told of each exception that another attempt follows.
 

@@ -61,12 +61,8 @@ class StageContext(CheckedCalls):
 
     Parameters
     ----------
-    info : RecordInfo
-    state : StageState
-    paths : Paths
     reported : list of Reported
         Takes what is reported.
-    facts : ManagerFacts
     inputs : callable
         Gives the records that went into this one.
     place : int, optional
@@ -274,15 +270,10 @@ class StageContext(CheckedCalls):
 class NamedRecord:
     """What stands for a record that is part of an output, where the record itself is not: in a stage, in a later run.
 
-    Parameters
-    ----------
-    info : RecordInfo
-
     Attributes
     ----------
     name : str
         The name of its parameter set.
-    params, args : ExperimentParameters or None
     """
 
     def __init__(self, info: RecordInfo) -> None:
@@ -322,7 +313,6 @@ def capture(reportable: Any, default_name: str, where: str, record: Any = None, 
 
     Parameters
     ----------
-    reportable : Reportable
     default_name : str
         For one without a name.
     where : str
@@ -364,10 +354,8 @@ class StoredRecord(StageContext):
     ----------
     source : Stored
         The value.
-    facts : ManagerFacts
     checkout : Checkout or None
         Of the value.
-    store : Store or None
     """
 
     def __init__(
@@ -397,11 +385,8 @@ class StoredPaths:
     ----------
     stage : str
         The stage that made the value.
-    source : Stored
     checkout : Checkout or None
         Of the value, with what the stage wrote beside it.
-    store : Store or None
-    where : str
     """
 
     stage: str

@@ -32,10 +32,8 @@ class EarlierFiles:
 
     Attributes
     ----------
-    info : RecordInfo
     needs : collection of int
         The tasks on which the running stage depends directly.
-    env : Environment
     prefix : str
         Begins the names of the session's artifacts.
     where : str
@@ -56,7 +54,6 @@ class EarlierFiles:
 
         Parameters
         ----------
-        stage : str
         names : sequence of str
             What may follow the store name of the stage's files; see `curidask.core.artifact_names.beside_name`.
 
@@ -125,7 +122,6 @@ def in_working_folders(store: Store, work: str, marker: str, names: Sequence[str
 
     Parameters
     ----------
-    store : Store
     work : str
         How the names of the run's working folders begin.
     marker : str
@@ -163,7 +159,6 @@ class RecordPaths:
     ----------
     stage : str
         The running stage.
-    earlier : EarlierFiles
     own : Workspace or None
         Where the stage's own files lie; None for a record of an aggregate's, in which nothing can be written.
     """

@@ -53,8 +53,6 @@ def run_job(
 
     Parameters
     ----------
-    job : Job
-    env : Environment
     passed : mapping of int to mapping
         Values of earlier jobs that are held in memory, by job and place.
     surroundings : ProcessContext
@@ -225,7 +223,6 @@ class _Run:
         ----------
         folders : ExitStack
             Holds the working folders.
-        inputs : Inputs
         reported : list of Reported
             Takes what it reports.
         kind : type

@@ -18,7 +18,6 @@ def plain_path(
 
     Parameters
     ----------
-    folder : Path
     prefix, params_hash, stage, obj_name : str
         The parts of its name.
     subdir : str, optional

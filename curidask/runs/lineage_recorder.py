@@ -18,7 +18,6 @@ class LineageKeeper(Listener):
 
     Parameters
     ----------
-    store : Store
     prefix : str
         How the names of the session's artifacts begin.
     """

@@ -38,7 +38,6 @@ class ParamSet:
 
     Attributes
     ----------
-    hash, name : str
     values : dict
         Field to value, as plain data or as text.
     hashed : dict of str to str
@@ -189,10 +188,8 @@ def find(wanted: str, current: Sequence[ParamSet], runs: Path) -> ParamSet:
 
     Parameters
     ----------
-    wanted : str
     current : sequence of ParamSet
         Those that count first.
-    runs : Path
 
     Raises
     ------

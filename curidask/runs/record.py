@@ -311,8 +311,6 @@ def save(
 
     Parameters
     ----------
-    record : RunRecord
-    graph : Graph
     param_sets : mapping
         By hash, for people to read.
     runs : Path

@@ -56,12 +56,8 @@ class RunRecorder:
 
     Parameters
     ----------
-    run_record : RunRecord
     runs, log : Path
         The folder of all runs, and the log of this one.
-    graph : Graph
-    store : Store
-    reported : ReportCollector
     records : list of Record
         The session's, as they come.
     now : callable

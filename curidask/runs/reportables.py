@@ -107,7 +107,6 @@ class ReportCollector(Listener):
 
         Parameters
         ----------
-        store : Store
         tasks : iterable of Task
             Those that ran, or were fetched before, are passed over.
 

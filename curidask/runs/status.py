@@ -42,7 +42,6 @@ class StageCount:
 
     Attributes
     ----------
-    to_run, done, failed, blocked, reused, pruned : int
     found : int
         Of those that are done: what somebody else had made meanwhile.
     unchanged : int
@@ -90,7 +89,6 @@ class Counts:
 
     Attributes
     ----------
-    stages : dict of str to StageCount
     decisions : dict of int to Decision
         What was planned last for each task.
     """
@@ -172,15 +170,12 @@ class RunStatus:
         ``running``, ``done``, ``failed``, ``interrupted`` or ``died``.
     title : str
         The first line of its notes.
-    pid : int
-    place : str
     born : float
         Of the process, see `curidask.store.claims`.
     started, updated : float
         When it began and when this was written, in seconds since the epoch.
     executor : str
         Where it runs.
-    stages : dict of str to StageCount
     """
 
     reference: str

@@ -32,12 +32,7 @@ def close_at_exit(session: Session) -> None:
 
 
 class Ending:
-    """What is to be done when the interpreter ends, of a session that was closed before.
-
-    Parameters
-    ----------
-    end : callable
-    """
+    """What is to be done when the interpreter ends, of a session that was closed before."""
 
     def __init__(self, end: Callable[[], None]) -> None:
         self._end = end

@@ -220,7 +220,6 @@ def write(manager: ArtifactManager, *, from_folder: bool) -> Path:
 
     Parameters
     ----------
-    manager : ArtifactManager
     from_folder : bool
         Read from the run's own folder (a store-full run) instead of from the cache it used.
 

@@ -28,7 +28,6 @@ class CacheUse:
 
     Parameters
     ----------
-    store : Store
     reference, experiment, project, session, work : str
         Of the run; see `RunReferences`.
     told : callable
@@ -99,7 +98,6 @@ class RunCache:
 
     Parameters
     ----------
-    store : Store
     run_record : RunRecord
         Names the session, and is told what could not be done.
     project : Path

@@ -30,7 +30,6 @@ class Free:
 
     Attributes
     ----------
-    task : int
     supersedes : int
         The generation of the claim whose lease has ended; -1 when it was given up.
     """
@@ -52,8 +51,6 @@ class Waiting:
 
     Parameters
     ----------
-    store : Store
-    claims : Claims
     clock : callable
         Seconds, monotonic.
     """

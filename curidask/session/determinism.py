@@ -39,7 +39,6 @@ class DeterminismCheck(Listener):
     ----------
     n_checked : int
         How many tasks were called a second time.
-    found : list of (Task, Finding)
     """
 
     told_as = "the check of determinism"

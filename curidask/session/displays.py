@@ -47,12 +47,7 @@ class Displays(CheckedCalls):
 
     @keywords()
     def display_record_reportables(self, record: Record) -> Display:
-        """What the stages of one record reported so far.
-
-        Parameters
-        ----------
-        record : Record
-        """
+        """What the stages of one record reported so far."""
         return cast("Display", face("reporting.notebook").display_record_reportables(self, record))
 
     @keywords()
@@ -75,10 +70,6 @@ class Displays(CheckedCalls):
     def display_stage_reportables(self, stage_name: str) -> Display:
         """What one stage reported so far, for all records.
 
-        Parameters
-        ----------
-        stage_name : str
-
         Raises
         ------
         SelectionError
@@ -88,12 +79,7 @@ class Displays(CheckedCalls):
 
     @keywords()
     def display_reportable(self, reportable: Reportable) -> Display:
-        """One reportable: one of `reportables`, or any other, which is rendered for it now.
-
-        Parameters
-        ----------
-        reportable : Reportable
-        """
+        """One reportable: one of `reportables`, or any other, which is rendered for it now."""
         return cast("Display", face("reporting.notebook").display_reportable(self, reportable))
 
     @keywords()

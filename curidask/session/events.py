@@ -37,11 +37,6 @@ class _Printer(Listener):
 class EventBus:
     """Tells all listeners how a run goes, by the name of the event, and raises nothing of theirs.
 
-    Parameters
-    ----------
-    graph : Graph
-    listeners : sequence of Listener
-
     Attributes
     ----------
     wants_load : bool

@@ -27,7 +27,6 @@ class ExecutorFactory:
 
     Parameters
     ----------
-    config : Config
     store : Store
         A store that lives in one process keeps the stages there too.
     live : bool

@@ -190,7 +190,6 @@ class SessionFacts(CheckedCalls):
         ----------
         obj_name, subdir, prefix, stage_name : str
             See `Record.get_path`.
-        record : Record
         store : bool
             The path in the folder of a store-full run.
         """
@@ -228,7 +227,6 @@ class SessionFacts(CheckedCalls):
         ----------
         obj_name, prefix, stage_name : str
             See `Record.get_path`.
-        record : Record
         """
         stage = stage_name or record.last_stage
         return os.path.basename(record.manager.plain_path(obj_name, record, None, prefix, stage))

@@ -17,7 +17,6 @@ class StageFailures:
 
     Parameters
     ----------
-    graph : Graph
     live : bool
         Whether an exception is raised where the stage was called.
     """

@@ -28,8 +28,6 @@ class JobFactory:
 
     Parameters
     ----------
-    graph : Graph
-    policy : Policy
     prefix : str
         For the manifests.
     status : mapping of int to Status

@@ -25,8 +25,6 @@ class Contents:
 
     Parameters
     ----------
-    graph : Graph
-    store : Store
     prefix : str
         How the names of the session's artifacts begin.
 
@@ -118,9 +116,6 @@ class PlanBuilder:
 
     Parameters
     ----------
-    graph : Graph
-    store : Store
-    policy : Policy
     prefix : str
         How the names of the session's artifacts begin.
     bus : EventBus
@@ -140,7 +135,6 @@ class PlanBuilder:
         The runs whose results are not computed by force.
     facts : callable
         Gives what cachers may know of the session.
-    contents : Contents
     """
 
     def __init__(

@@ -51,7 +51,6 @@ class ModuleEntry:
 
     Attributes
     ----------
-    name : str
     summary : str
         First line of its docstring.
     has_run, has_params : bool
@@ -155,7 +154,6 @@ def load_param_groups(config: Config, experiment: str, names: Sequence[str] = ()
 
     Parameters
     ----------
-    config : Config
     experiment : str
         The experiment; its own ``get_params()`` serves when no module is named.
     names : sequence of str

@@ -63,7 +63,6 @@ class Publisher(Listener):
 
     Parameters
     ----------
-    store : Store
     root : Path
         Where relative paths start.
     warn : callable

@@ -26,7 +26,6 @@ class ArtifactResolver(CheckedCalls):
 
     Parameters
     ----------
-    runner : Runner
     run_record : RunRecord
         Knows what was decided.
     map_only : bool
@@ -72,7 +71,6 @@ class ArtifactResolver(CheckedCalls):
 
         Parameters
         ----------
-        task : int
         name : str
             See `curidask.core.artifact_names.beside_name`.
 

@@ -34,9 +34,6 @@ class Runner:
 
     Parameters
     ----------
-    graph : Graph
-    store : Store
-    policy : Policy
     prefix : str
         For the manifests.
     make_executor : callable

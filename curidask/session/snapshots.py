@@ -62,7 +62,6 @@ class Snapshots:
 
         Parameters
         ----------
-        value : object
         what : str
             What it is, to begin a message with.
         identify : callable

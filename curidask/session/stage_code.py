@@ -169,10 +169,6 @@ Name = tuple[str, str]
 class Reloaded:
     """Tells when code is to be read again.
 
-    Parameters
-    ----------
-    sources : Sources
-
     Attributes
     ----------
     times : int
@@ -288,7 +284,6 @@ class StageCodes:
         For stages that say nothing else.
     root : Path
         The project's folder: relative paths in `extra_code` start here.
-    sources : Sources, optional
     """
 
     mode: str

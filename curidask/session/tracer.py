@@ -50,7 +50,6 @@ class Tracer:
 
     Attributes
     ----------
-    graph : Graph
     prefix : str
         How store names begin.
     lazy : bool or None

@@ -42,7 +42,6 @@ class ArtifactStore:
 
     Parameters
     ----------
-    objects : ObjectStore
     verify : {"digest", "size", "off"}
         What reading checks of each file; with keys always the digest.
     writable : bool
@@ -249,7 +248,6 @@ class ArtifactStore:
             Its files are moved into the store.
         data : bytes
             The encoded manifest, where it is to stay as another store has it.
-        replace_whole : bool
         """
         self._refuse_if_read_only()
         prepared.manifest.to_bytes()  # what cannot be written shows before anything is
@@ -275,7 +273,6 @@ class ArtifactStore:
 
         Parameters
         ----------
-        stem : str
         spare : collection of str
             Names of files that another artifact has taken over.
         """

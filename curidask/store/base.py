@@ -98,7 +98,6 @@ class Store(Protocol):
 
         Parameters
         ----------
-        stems : collection of str
         prefix : str
             How the names of the session's artifacts begin.
         """
@@ -154,7 +153,6 @@ class Store(Protocol):
 
         Parameters
         ----------
-        workspace : Workspace
         manifest : Manifest
             Its `files` and `tracked` are filled in here.
         tracked : Workspace or tuple of FileEntry, optional

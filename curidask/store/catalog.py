@@ -33,7 +33,6 @@ class Catalog:
 
     Parameters
     ----------
-    objects : ObjectStore
     keys : Keyring, optional
         What is not signed with one of them is not trusted, and counts as missing.
 

@@ -27,11 +27,8 @@ def in_place(objects: ObjectStore, folder: str, manifest: Manifest, verify: Veri
 
     Parameters
     ----------
-    objects : ObjectStore
     folder : str
         The objects' own folder, with a slash at its end.
-    manifest : Manifest
-    verify : {"digest", "size", "off"}
 
     Raises
     ------

@@ -100,7 +100,6 @@ class Renewed:
 
     Attributes
     ----------
-    lease_seconds : float
     write : callable
         Writes it, given the number of the renewal.
     is_mine : callable
@@ -233,12 +232,10 @@ class Owner:
         Of the run.
     user, host, place : str
         Who, the host's name, and what tells apart hosts of one name and containers.
-    pid : int
     born : float
         What tells its process apart from others of that number on its host, see `curidask.store.claims.birth`.
     since : float
         By its own clock.
-    lease_seconds : float
     """
 
     id: str
@@ -309,10 +306,8 @@ class Held:
 
     Attributes
     ----------
-    generation : int
     holder : str
         Who, in words.
-    lease_seconds : float
     """
 
     generation: int
@@ -385,7 +380,6 @@ class Claims:
 
         Parameters
         ----------
-        stem : str
         supersedes : int
             The generation whose lease was seen to end; -1 for none.
         """

@@ -39,9 +39,6 @@ class Transferred:
 
     Attributes
     ----------
-    stem : str
-    result : Result
-    size_bytes : int
     problem : str
         Why it failed, or is missing.
     """
@@ -59,8 +56,6 @@ def copy_artifact(
 
     Parameters
     ----------
-    source, target : ArtifactStore
-    stem : str
     key, cacher : str, optional
         What it must have; see `Store.checkout`.
     exact : bool
@@ -160,9 +155,6 @@ def copy_artifacts(
 
     Parameters
     ----------
-    source : Store
-    target : ArtifactStore
-    stems : iterable of str
     exact : bool
         See `copy_artifact`.
     told : callable

@@ -27,10 +27,8 @@ class StoreSettings:
 
     Attributes
     ----------
-    verify : {"digest", "size", "off"}
     mode : str
         ``rw``, ``ro`` or ``off`` for all tiers, or one for each with commas between them; empty for ``rw``.
-    near : NearSettings
     key_file : str
         Where signing keys are read that are not in the environment; see `Keyring.load`.
     options : callable
@@ -91,7 +89,6 @@ def open_tiers(
     ----------
     places : sequence of str or Path
         Folders and URLs, the fastest first.
-    settings : StoreSettings, optional
     writable : bool
         False reads only, whatever the modes are.
 

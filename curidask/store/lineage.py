@@ -60,7 +60,6 @@ class LineageIndex:
 
     Parameters
     ----------
-    objects : ObjectStore
     prefix : str
         How the names of the artifacts begin.
     """

@@ -222,7 +222,6 @@ class FileEntry:
     name : str
         For payload: what follows the stem in its name, so that it holds under another prefix too. For a tracked file:
         its whole name in the store.
-    size_bytes : int
     sha256 : str
         64 hex digits.
     """

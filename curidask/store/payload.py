@@ -26,7 +26,6 @@ class Checkout:
 
     Attributes
     ----------
-    manifest : Manifest
     folder : Path
         Where the payload lies. Do not write there.
     basename : str
@@ -127,7 +126,6 @@ def scan(workspace: Workspace, writer: str, *, hashed: bool = True) -> tuple[dic
 
     Parameters
     ----------
-    workspace : Workspace
     writer : str
         Who wrote it, for errors.
     hashed : bool

@@ -55,7 +55,6 @@ class Tier:
     ----------
     store : ArtifactStore
         Writable when the mode says so.
-    mode : Mode
     has_served : bool
         Whether it has answered this run, here or in the process that sent it. What never did may be a wrong address.
     paused_until : float

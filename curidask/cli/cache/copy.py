@@ -42,8 +42,6 @@ class KnownRun:
 
     Attributes
     ----------
-    reference, experiment : str
-    stems : frozenset of str
     optional : frozenset of str
         Those that need not be there.
     started : float

@@ -53,7 +53,6 @@ def canonical(
 
     Parameters
     ----------
-    node : ast.AST
     without : collection of ast.AST
         Decorators that are left out.
     is_local : callable

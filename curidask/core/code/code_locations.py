@@ -75,13 +75,7 @@ def look_up(module: str | None, qualname: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A place in a module.
-
-    Attributes
-    ----------
-    module : str
-    steps : tuple of Step
-    """
+    """A place in a module."""
 
     module: str
     steps: tuple[Step, ...]

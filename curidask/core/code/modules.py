@@ -30,7 +30,6 @@ class Statement:
 
     Attributes
     ----------
-    node : ast.stmt or ast.Lambda
     lines : sequence of str
         The source that it is in.
     is_cell : bool
@@ -232,7 +231,6 @@ class Table:
 
     Attributes
     ----------
-    statements : list of Statement
     parameters : frozenset of str
         Of a function.
     is_cells : bool

@@ -16,7 +16,6 @@ class Import:
 
     Attributes
     ----------
-    module : str
     level : int
         How many dots stand before it.
     name : str
@@ -56,8 +55,6 @@ class Unseen:
 
     Attributes
     ----------
-    what : str
-    line : int
     of : Use or None
         Only where this is a module.
     """
@@ -77,8 +74,6 @@ class Names:
         In the order of their labels.
     changes : tuple of Use
         What it assigns to, in part, or calls a method of that changes it.
-    calls : tuple of Use
-    unseen : tuple of Unseen
     """
 
     uses: tuple[Use, ...] = ()

@@ -26,7 +26,6 @@ class Place:
 
     Attributes
     ----------
-    module : str
     key : Key
         Where it is found by its name, if it is; else the statement by itself.
     title : str

@@ -79,7 +79,6 @@ class Definition:
 
     Attributes
     ----------
-    part : Part
     leads : list of (str, list of Key)
         By the names in its source.
     unseen : dict of (Scope, Unseen) to str
@@ -133,8 +132,6 @@ class Definitions:
 
     Parameters
     ----------
-    resolver : Resolver
-    world : World
     titles : dict of Statement to str
         How statements are called that are no entries of a module.
     """

@@ -28,12 +28,7 @@ Path: TypeAlias = tuple[str, ...]
 
 
 class Shapes:
-    """The classes of some parameter sets and of their parts, by the path of the part.
-
-    Parameters
-    ----------
-    params : iterable of ExperimentParameters
-    """
+    """The classes of some parameter sets and of their parts, by the path of the part."""
 
     def __init__(self, params: Iterable[Any]) -> None:
         self._classes: dict[Path, dict[type, None]] = {}
@@ -216,7 +211,6 @@ def reads_of(function: Callable[..., Any], params: Sequence[Any], sources: Sourc
 
     Parameters
     ----------
-    function : callable
     params : sequence of ExperimentParameters
         Sets that it gets, whose classes and those of their parts are looked at.
     sources : Sources, optional

@@ -34,7 +34,6 @@ class ModuleSource:
         One text; of a notebook or a session each cell that was run, in this order; none of an extension module.
     package : str
         What its relative imports start from, as ``__package__``.
-    is_cells : bool
     """
 
     texts: tuple[str, ...]
@@ -187,8 +186,6 @@ class Scope:
         For people, with a dot at its end unless it is empty.
     package : str
         What relative imports start from.
-    table : Table
-    around : Scope or None
     problem : str
         Why its source cannot be followed; empty if it can.
     """
@@ -231,7 +228,6 @@ class Outside:
 
     Attributes
     ----------
-    name : str
     kind : str
         "installed", "parameter" (of a function around), or why it cannot be followed.
     """
@@ -437,7 +433,6 @@ class Setting:
 
     Attributes
     ----------
-    scope : Scope
     label : str
         What it calls, as it is written.
     packages : frozenset of str

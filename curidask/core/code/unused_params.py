@@ -13,13 +13,7 @@ from curidask.core.spec import StageSpec
 
 
 def unused_lines(graph: Graph, stage: str = "") -> Iterator[str]:
-    """Lines about each stage, or about one.
-
-    Parameters
-    ----------
-    graph : Graph
-    stage : str, optional
-    """
+    """Lines about each stage, or about one."""
     specs: dict[str, StageSpec] = {}
     sets: dict[str, dict[int, Any]] = defaultdict(dict)
     for task in graph:

@@ -179,7 +179,6 @@ class LostChain:
 
     Attributes
     ----------
-    chain : Chain
     key : str
         Its dask key then.
     worker : str

@@ -86,7 +86,6 @@ class Code:
         Digest of the bytes.
     specs : tuple of StageSpec
         The stages; a batch names a stage by its place.
-    env : Environment
     stay : Stay
         Of the project that the code belongs to.
     """
@@ -105,8 +104,6 @@ def pack_code(
 
     Parameters
     ----------
-    specs : sequence of StageSpec
-    env : Environment
     place : Place
         Where the workers are to have the project.
     names : collection of str

@@ -39,7 +39,6 @@ class Watch:
 
     Parameters
     ----------
-    scheduler : distributed.Scheduler
     seconds : float
         See `SILENT_SECONDS`.
     """

@@ -64,7 +64,6 @@ class DaskExecutor(Executor):
     ----------
     connection : contextlib.AbstractContextManager of Connection
         Entered now, left by `close`.
-    env : Environment
     files : ProjectFiles, optional
         The project's; those of the current folder by default.
     reopen : callable, optional

@@ -102,12 +102,10 @@ def listen(client: Any, session: str, hear: Hear, deaths: Deaths) -> None:
 
     Parameters
     ----------
-    client : distributed.Client
     session : str
         Whose jobs are ours.
     hear : callable
         Called in the client's thread.
-    deaths : Deaths
     """
 
     def said(event: tuple[float, Any]) -> None:

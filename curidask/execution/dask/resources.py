@@ -21,12 +21,7 @@ REMEMBERED_SECONDS = 60.0
 
 
 class Demands:
-    """Looks at the workers of a dask client.
-
-    Parameters
-    ----------
-    client : distributed.Client
-    """
+    """Looks at the workers of a dask client."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -38,7 +33,6 @@ class Demands:
 
         Parameters
         ----------
-        specs : iterable of StageSpec
         where : str
             The cluster, for the message.
 
@@ -124,9 +118,6 @@ class Unmet:
 
     Parameters
     ----------
-    demands : Demands
-    under_way : InFlight
-    link : ClusterConnection
     fail : callable
         Gives the outcomes of a chain one of whose jobs has failed.
     clock : callable

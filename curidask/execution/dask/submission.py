@@ -45,8 +45,6 @@ class CodeBundle:
     ----------
     run : str
         Part of the keys: dask never takes in a key that it knows.
-    env : Environment
-    files : ProjectFiles
     admission : Admission or None
         None for workers that the driver started itself.
 
@@ -116,11 +114,8 @@ class Sender:
 
     Parameters
     ----------
-    link : ClusterConnection
     run : str
         Part of the keys: dask never takes in a key that it knows.
-    env : Environment
-    files : ProjectFiles
     under_way : InFlight
         Gets what was sent.
     listen : callable

@@ -50,7 +50,6 @@ class Verdict:
 
     Attributes
     ----------
-    what : What
     task : int
         The guilty one, for FAILED.
     error : ErrorInfo or None
@@ -267,11 +266,8 @@ class DeathPolicy:
     ----------
     run : str
         Whose jobs are ours.
-    deaths : Deaths
-    under_way : InFlight
     send_again : callable
         Sends chains again.
-    store : Store
     guilty : set of int
         The tasks that failed so, and those behind them in their chains; added to here.
     """

@@ -51,9 +51,6 @@ class Spoken:
         The task; -1 for what no stage said.
     kind : str
         ``out`` and ``err`` for a printed line, ``log`` for what was logged, ``warning`` for what we say of it.
-    text : str
-    level : int
-    logger, path : str
     had : sequence of sequence of str
         Of a log record: its level, its logger's name, the file it came from, and the marks of the handlers that have
         had it, see `curidask.execution.process.log_relay`.

@@ -42,7 +42,6 @@ class Running:
     ----------
     session : str
         The run it belongs to; process-wide, workers may serve several.
-    task : int
     label : str
         Stage and record, for messages.
     thread : int

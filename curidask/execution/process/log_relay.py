@@ -39,8 +39,6 @@ def log_again(record: logging.LogRecord, had: Iterable[Mark], *, printed: bool =
 
     Parameters
     ----------
-    record : logging.LogRecord
-    had : iterable of Mark
     printed : bool
         Whether it was printed there by the root logger's handlers, so that ours get it as a line.
     """

@@ -94,7 +94,6 @@ class Printed:
 
     Parameters
     ----------
-    path : Path
     number : int
         The file descriptor that leads to it.
     """

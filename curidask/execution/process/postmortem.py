@@ -189,7 +189,6 @@ def frames_of(trace: str, threads: set[int]) -> list[tuple[str, int, str]]:
 
     Parameters
     ----------
-    trace : str
     threads : set of int
         Their identities.
     """

@@ -243,7 +243,6 @@ def setting(get: Callable[[], T], put: Callable[[T], object]) -> Kind:
 
     Parameters
     ----------
-    get : callable
     put : callable
         Given what `get` returned, if it returns something else now.
     """

@@ -46,7 +46,6 @@ def may_be_taken(name: str, outside: Sequence[str]) -> bool:
 
     Parameters
     ----------
-    name : str
     outside : sequence of str
         Where to look for it.
     """
@@ -218,7 +217,6 @@ class ImportedProject:
 
     Attributes
     ----------
-    sources : dict of str to bytes
     records : bool
         Whether sources are kept as they are imported, as on the driver.
     is_fixed : bool

@@ -88,7 +88,6 @@ def scan(
 
     Parameters
     ----------
-    start : iterable of Path
     root : Path
         The project's folder.
     read_source : callable, optional

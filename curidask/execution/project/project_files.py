@@ -295,8 +295,6 @@ def enter(code: ProjectCode, place: Place, run: str, scratch: str) -> None:
 
     Parameters
     ----------
-    code : ProjectCode
-    place : Place
     run : str
         The run's reference.
     scratch : str

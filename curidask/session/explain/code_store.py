@@ -40,7 +40,6 @@ class CodeKeeper(Listener):
 
     Parameters
     ----------
-    store : Store
     codes : callable
         Gives the code of all stages that were called, by what stands for it in keys.
     late : bool
@@ -110,13 +109,7 @@ def _decoded(content: bytes) -> dict[str, KeptPart]:
 
 # --- telling that what is reused was made by other code, for stages whose code does not count ------------------------
 class CodeChanges(Listener):
-    """Looks at what is reused of stages with ``code="warn"``; it listens to the runner.
-
-    Parameters
-    ----------
-    store : Store
-    warn : callable
-    """
+    """Looks at what is reused of stages with ``code="warn"``; it listens to the runner."""
 
     told_as = "looking for changes of code"
 

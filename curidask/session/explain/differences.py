@@ -38,9 +38,6 @@ def evidence_of(graph: Graph, plan: Plan, store: Store, codes: Mapping[str, Stag
 
     Parameters
     ----------
-    graph : Graph
-    plan : Plan
-    store : Store
     codes : mapping of str to StageCode
         The code of the stages.
     stage : str, optional
@@ -84,8 +81,6 @@ def nearest_of(tasks: Sequence[Task], store: Store, most: int, most_listed: int 
 
     Parameters
     ----------
-    tasks : sequence of Task
-    store : Store
     most : int
         How many artifacts of other parameters are looked at for a stage.
     most_listed : int
@@ -209,8 +204,6 @@ class StageExplained:
 
     Attributes
     ----------
-    name : str
-    counts : dict of Action to int
     causes : dict of Cause to list of str
         With the records that have them.
     unfollowed : dict of str to None
@@ -274,9 +267,6 @@ def explain(graph: Graph, plan: Plan, evidence: Evidence, stage: str = "") -> li
 
     Parameters
     ----------
-    graph : Graph
-    plan : Plan
-    evidence : Evidence
     stage : str, optional
         Only this one.
     """
@@ -306,10 +296,6 @@ class Candidates:
 
     Each is a bit, and each thing that can be in common a number with the bits of those that have it, so that to look
     for one takes no longer when there are many. Parameters go before code and inputs, and the later before the earlier.
-
-    Parameters
-    ----------
-    manifests : iterable of Manifest
     """
 
     def __init__(self, manifests: Iterable[Manifest]) -> None:
@@ -354,14 +340,7 @@ def _traits(kind: str, values: Mapping[str, Any]) -> Iterator[Trait]:
 # --- differences -----------------------------------------------------------------------------------------------------
 @dataclass
 class Comparing:
-    """Compares tasks with the artifacts that are nearest to what they make.
-
-    Attributes
-    ----------
-    graph : Graph
-    plan : Plan
-    evidence : Evidence
-    """
+    """Compares tasks with the artifacts that are nearest to what they make."""
 
     graph: Graph
     plan: Plan

@@ -34,7 +34,6 @@ class RunCauses(Listener):
 
     Parameters
     ----------
-    store : Store
     codes : callable
         Gives the code of all stages that were called, by what stands for it in keys.
     tell : callable

@@ -46,12 +46,10 @@ class Side:
 
     Attributes
     ----------
-    reference : str
     record : mapping
         Its record, empty where there is none that can be read.
     problem : str
         Why not.
-    outputs : dict of Place to Output
     manifests : mapping of str to Manifest
         Of its outputs, as far as they were read.
     codes : mapping of str to mapping of str to KeptPart

@@ -20,7 +20,6 @@ class Address:
 
     Attributes
     ----------
-    protocol : str
     bucket : str
         What follows the protocol up to the path; Azure's may name an account behind an ``@``.
     path : str

@@ -10,8 +10,6 @@ class Entry(NamedTuple):
 
     Attributes
     ----------
-    name : str
-    size_bytes : int
     modified : float
         When it was written, in seconds since 1970 by the clock of the place; 0 where the place does not say.
     tag : str

@@ -336,7 +336,6 @@ def what_is_full(error: BaseException, place: str = "") -> str:
 
     Parameters
     ----------
-    error : BaseException
     place : str
         The folder that was to be written to; on the same disk it is no less full.
     """

@@ -25,7 +25,6 @@ class FsspecObjects(RemoteObjects):
 
     Parameters
     ----------
-    url : str
     options : StorageOptions or mapping, optional
         What `StorageOptions` does not know goes to the file system as it is.
     """

@@ -61,7 +61,6 @@ def open_up(path: str, *, group: bool) -> None:
 
     Parameters
     ----------
-    path : str
     group : bool
         Whether the group may do what the owner may.
     """

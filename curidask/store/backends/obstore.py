@@ -260,13 +260,7 @@ NO_NAMES = ("", ".", "..")
 
 
 class ObstoreObjects(RemoteObjects):
-    """Objects of a service that obstore knows.
-
-    Parameters
-    ----------
-    url : str
-    options : StorageOptions or mapping, optional
-    """
+    """Objects of a service that obstore knows."""
 
     def _make_client(self) -> Client:
         if installed() and suits(self.url, self.options):

@@ -129,7 +129,6 @@ def layout_of(folder: str, name: str) -> Layout:
 
     Parameters
     ----------
-    folder : str
     name : str
         Of the file, with ``/`` between folders.
     """
@@ -148,7 +147,6 @@ def lay_out(folder: str, names: Collection[str]) -> Iterator[str]:
 
     Parameters
     ----------
-    folder : str
     names : collection of str
         The files, verified.
     """
@@ -201,7 +199,6 @@ class RemoteObjects:
 
     Parameters
     ----------
-    url : str
     options : StorageOptions or mapping, optional
         How it is reached; they may hold secrets, so they are never shown.
 

@@ -77,7 +77,6 @@ class RetryPolicy:
 
         Parameters
         ----------
-        failure : Failure
         attempt : int
             How many attempts have failed before this one.
         started : float
@@ -199,8 +198,6 @@ class RetryingClient:
 
     Parameters
     ----------
-    client : Client
-    options : StorageOptions
     url : str
         Where it is, for errors.
     make_other : callable, optional

@@ -139,8 +139,6 @@ class DiskCache:
             Of the set of files. What this process has checked out under it is used again.
         files : mapping of str to FileEntry
             Path in the folder, with ``/``, to what must be there; the entry's name is what `fetch` is asked for.
-        fetch : callable
-        verify : {"digest", "size", "off"}
 
         Returns
         -------

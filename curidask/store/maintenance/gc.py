@@ -47,10 +47,8 @@ class Candidate:
 
     Attributes
     ----------
-    entry : Entry
     last_used : float
         Seconds since 1970.
-    reason : str
     """
 
     entry: Entry
@@ -64,7 +62,6 @@ class Plan:
 
     Attributes
     ----------
-    remove : list of Candidate
     halves : dict of str to tuple of str
         Objects of commits that were broken off by runs that are over.
     runs : list of str
@@ -91,9 +88,6 @@ def plan_gc(inventory: Inventory, uses: Sequence[Use], policy: Policy, now: floa
 
     Parameters
     ----------
-    inventory : Inventory
-    uses : sequence of Use
-    policy : Policy
     now : float
         Seconds since 1970.
     """
@@ -229,8 +223,6 @@ class Collected:
 
     Attributes
     ----------
-    stems : list of str
-    size_bytes : int
     spared : list of str
         What a run began to use since the plan.
     leftovers : int
@@ -260,9 +252,6 @@ def collect(
 
     Parameters
     ----------
-    store : ArtifactStore
-    inventory : Inventory
-    plan : Plan
     uses : Uses
         Of the store, as they were when the plan was made; brought up to date.
     who : str

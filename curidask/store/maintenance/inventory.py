@@ -22,7 +22,6 @@ class Entry:
 
     Attributes
     ----------
-    stem : str
     manifest : Manifest or None
         None when it cannot be read, or is not trusted.
     names : tuple of str
@@ -86,7 +85,6 @@ def take_inventory(store: ArtifactStore, told: Callable[[int, int], None] = lamb
 
     Parameters
     ----------
-    store : ArtifactStore
     told : callable
         Is called with how many manifests are read, and how many there are.
     """

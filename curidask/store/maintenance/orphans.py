@@ -49,7 +49,6 @@ def find_leftovers(store: ArtifactStore, uses: Uses, now: float, age_seconds: fl
 
     Parameters
     ----------
-    store : ArtifactStore
     uses : Uses
         Of the store; brought up to date.
     now : float

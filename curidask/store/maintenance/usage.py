@@ -114,7 +114,6 @@ class Use:
     ----------
     id : str
         Reference with something random, since two machines may give two runs one reference.
-    reference, experiment, user, host, project : str
     session, work : str
         What its claims carry, and what its working folders are named after.
     started, seen : float
@@ -174,12 +173,7 @@ _IS_RIGHT: dict[str, Callable[[Any], bool]] = {
 
 
 class Uses:
-    """All runs that a store knows, read once and brought up to date at little cost.
-
-    Parameters
-    ----------
-    objects : ObjectStore
-    """
+    """All runs that a store knows, read once and brought up to date at little cost."""
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
@@ -213,7 +207,6 @@ class RunReferences:
 
     Parameters
     ----------
-    places : sequence of ObjectStore
     reference, experiment, user, host, project : str
         For people, and to find the run again.
     session, work : str
@@ -281,7 +274,6 @@ class RunReferences:
 
         Parameters
         ----------
-        used : iterable of str
         optional : iterable of str
             What belongs to that where it is there.
 
@@ -320,8 +312,6 @@ class Removal:
 
     Parameters
     ----------
-    objects : ObjectStore
-    stems : collection of str
     who : str
         For those who wait.
     """
@@ -433,12 +423,7 @@ def is_inside(name: str, folders: Iterable[str]) -> bool:
 
 
 def outer_cache(objects: Any) -> str:
-    """The cache that the place lies in; empty where there is none to be seen.
-
-    Parameters
-    ----------
-    objects : ObjectStore
-    """
+    """The cache that the place lies in; empty where there is none to be seen."""
     root: Path | None = objects.local_root
     if root is not None:
         return next((str(folder) for folder in root.absolute().parents if (folder / RUNS).is_dir()), "")

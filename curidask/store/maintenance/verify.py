@@ -43,11 +43,8 @@ class Checked:
 
     Attributes
     ----------
-    stem : str
-    size_bytes : int
     kind : str
         Empty when it is whole; ``damaged``, ``untrusted`` or ``newer``.
-    problem : str
     """
 
     stem: str
@@ -66,8 +63,6 @@ def verify_all(
 
     Parameters
     ----------
-    store : ArtifactStore
-    entries : sequence of Entry
     told : callable
         Is called with each artifact when it is done.
     problem_of : callable
@@ -115,11 +110,8 @@ class Step:
 
     Attributes
     ----------
-    name : str
-    ok : bool
     says : str
         What was found.
-    fix : str
     needed : bool
         Whether the place cannot serve without it.
     """
@@ -136,7 +128,6 @@ def check_place(objects: ObjectStore, *, read_only: bool = False) -> Iterator[St
 
     Parameters
     ----------
-    objects : ObjectStore
     read_only : bool
         Try only what somebody needs who reads.
 
