@@ -25,6 +25,7 @@ from curidask.core.spec import OutputSpec, StageSpec
 from curidask.errors import CacheError
 from curidask.execution.artifact_io import bind
 from curidask.execution.base import Job
+from curidask.store.atomic import write_atomically
 
 logger = logging.getLogger("curidask.run")
 
@@ -185,10 +186,8 @@ def note_ours(path: str) -> None:
     ------
     OSError
     """
-    note = _note_path(path)
-    beside = f"{note}.{os.getpid()}"
-    Path(beside).write_text(json.dumps({"written by": "curidask", "sha256": _digest(path)}) + "\n", encoding="utf-8")
-    os.replace(beside, note)
+    noted = {"written by": "curidask", "sha256": _digest(path)}
+    write_atomically(Path(_note_path(path)), json.dumps(noted) + "\n")
 
 
 def _note_path(path: str) -> str:

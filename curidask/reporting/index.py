@@ -10,7 +10,6 @@ import inspect
 import json
 import os
 import shutil
-import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
@@ -23,6 +22,7 @@ from curidask.reporting import templating
 from curidask.reporting.model import RunView, read_run
 from curidask.reporting.templating import asset, page
 from curidask.runs.schema import LINE, fitting
+from curidask.store.atomic import write_atomically
 from curidask.store.manifest import parse_object, read_file
 
 # --- keywords that reportables pass on to other packages -------------------------------------------------------------
@@ -111,7 +111,7 @@ def add(run: RunView, reports: Path) -> None:
     """Put down the line of a run."""
     rows = reports / ROWS
     rows.mkdir(parents=True, exist_ok=True)
-    _replace(rows / f"{run.reference}.json", json.dumps(run.summary()))
+    write_atomically(rows / f"{run.reference}.json", json.dumps(run.summary()))
 
 
 def row_of(reports: Path, reference: str) -> Row | None:
@@ -174,18 +174,18 @@ def _run_folders(places: Iterable[Path]) -> Iterable[Path]:
 def render(reports: Path, own: bytes | None) -> int:
     """Make the page out of the lines, with the user's own style sheet if there is one; how many lines there are."""
     sheets = [templating.name_of_ours(reports)]
-    _replace(reports / sheets[0], templating.built_in())
-    _replace(reports / "report.js", asset("report.js"))
+    write_atomically(reports / sheets[0], templating.built_in())
+    write_atomically(reports / "report.js", asset("report.js"))
     if own is None:
         (reports / templating.CUSTOM).unlink(missing_ok=True)
     else:
-        _replace(reports / templating.CUSTOM, own)
+        write_atomically(reports / templating.CUSTOM, own)
         sheets.append(templating.CUSTOM)
     for _ in range(ROUNDS):
         before = _state(reports)
         rows = _read(reports)
-        _replace(reports / "runs.json", json.dumps(rows))
-        _replace(reports / "index.html", _page(rows, reports, sheets))
+        write_atomically(reports / "runs.json", json.dumps(rows))
+        write_atomically(reports / "index.html", _page(rows, reports, sheets))
         if _state(reports) == before:
             break
     return len(rows)
@@ -234,14 +234,3 @@ def _shown(row: Row) -> Row:
 def _link(reports: Path, reference: str) -> str:
     """The page of a run's report, nothing when it was deleted or never made."""
     return f"{quote(reference)}/index.html" if (reports / reference / "index.html").exists() else ""
-
-
-def _replace(path: Path, content: str | bytes) -> None:
-    """Write a file in one step."""
-    beside = path.with_name(f".new-{uuid.uuid4().hex}")
-    try:
-        beside.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", errors="replace"))
-        os.replace(beside, path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise

@@ -15,7 +15,6 @@ from curidask.store.signing import signature_state
 
 KEY_DIGITS = 12
 """As many of a key are in the name of an artifact."""
-SHOWN_SETS = 4
 MOST_INDENT = 240
 NO_SET = "None"
 

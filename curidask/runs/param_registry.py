@@ -22,6 +22,7 @@ from curidask.core.hash_fields import BOOKKEEPING, field_values, has_fields
 from curidask.core.redaction import hide_secrets
 from curidask.errors import CacheError, SelectionError
 from curidask.params import ExperimentParameters
+from curidask.store.atomic import write_atomically
 from curidask.store.manifest import LARGE_BYTES, is_named_texts, is_text, parse_object, read_file
 
 FOLDER = "param_sets"
@@ -144,9 +145,7 @@ def _file_name(hash_: str, name: str) -> str:
 def _write(path: Path, param_set: ParamSet) -> None:
     text = hide_secrets(json.dumps(dataclasses.asdict(param_set), indent=1))
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{os.getpid()}-{os.urandom(4).hex()}")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    write_atomically(path, text)
 
 
 # --- looking up ------------------------------------------------------------------------------------------------------

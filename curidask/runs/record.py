@@ -27,6 +27,7 @@ from curidask.execution.artifact_io import cacher_name
 from curidask.execution.base import MADE, ArtifactInfo, Outcome
 from curidask.execution.listener import Listener
 from curidask.execution.tracebacks import loaded_packages, user_name
+from curidask.store.atomic import write_atomically
 from curidask.store.backends.local import locked
 
 RESERVE_ATTEMPTS = 1000
@@ -327,9 +328,7 @@ def save(
     text = hide_secrets(json.dumps(record.as_dict(graph, param_sets, reportables), separators=(",", ":")))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(f".{os.getpid()}")
-        beside.write_text(text)
-        os.replace(beside, path)
+        write_atomically(path, text)
     except OSError as error:
         raise CacheError(
             f"The run record cannot be written: {error.strerror or error}.",

@@ -27,6 +27,7 @@ from curidask.execution.listener import Listener
 from curidask.runs.layout import announce
 from curidask.runs.record import RunRecord
 from curidask.runs.schema import read_record
+from curidask.store.atomic import write_atomically
 from curidask.store.claims import is_running, own_birth, place
 from curidask.store.manifest import is_count, is_name, is_pid, is_seconds, is_text, parse_object, read_file
 
@@ -303,10 +304,8 @@ class StatusWriter(Listener):
             self._written = time.monotonic()
             self._status = replace(self._status, updated=time.time(), stages=self._counts.stages)
             text = json.dumps(asdict(self._status), separators=(",", ":"))
-            beside = self._folder / f".{FILE}.{os.getpid()}"
             with suppress(OSError):  # the disk is full or gone: the run goes on, and says so when it matters
-                beside.write_text(text)
-                os.replace(beside, self._folder / FILE)
+                write_atomically(self._folder / FILE, text)
 
 
 def _beat(keeper: ref[StatusWriter], ends: threading.Event) -> None:

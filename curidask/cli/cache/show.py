@@ -279,13 +279,6 @@ def progress(label: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]
         yield update
 
 
-def report_tiers(tiers: Iterable[NumberedTier]) -> None:
-    """Print what the stores want the user to know."""
-    for tier in tiers:
-        for text in tier.store.notices():
-            click.secho(f"warning: {printable(text)}", fg="yellow", err=True)
-
-
 # --- show ------------------------------------------------------------------------------------------------------------
 SEVERAL = 10
 """Names that are told when several fit."""
