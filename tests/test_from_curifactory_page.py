@@ -18,6 +18,7 @@ import curidask as cf
 from curidask import errors
 from curidask.cli.commands import cli as curidask_command
 from curidask.cli.run import ELSEWHERE, SUBCOMMANDS, SYNONYMS, run_command
+from curidask.core import json_text
 from curidask.session.config import load_config
 from tests.conftest import Project, clean_environment
 from tests.parity.differences import reasons
@@ -220,7 +221,7 @@ def test_the_table_of_differences_is_that_of_the_scripts() -> None:
 
 @pytest.mark.parametrize(("line", "error"), [(code(line)[0], code(error)[0]) for line, error, _ in MISTAKES])
 def test_mistakes_are_errors(line: str, error: str, session: dict[str, Any]) -> None:
-    known = {**vars(errors), **vars(cf.caching.files)}
+    known = {**vars(errors), **vars(json_text)}
     with pytest.raises(known[error]) as caught:
         value_of(line, session)
     assert caught.value.fix

@@ -183,7 +183,7 @@ def test_what_is_named_is_not_looked_for(models: Any, monkeypatch: pytest.Monkey
 
 def test_a_module_that_is_being_imported_is_looked_at_again(models: Any, tmp_path: Path) -> None:
     (tmp_path / "standing_early.py").write_text(
-        "from curidask.caching import pickling\nTABLE = {'first': lambda: 1}\nEARLY = pickling.dumps(TABLE)\n"
+        "from curidask.caching import files\nTABLE = {'first': lambda: 1}\nEARLY = files.dumps(TABLE)\n"
         "TABLE['second'] = lambda: 2\nLATE = None\n"
     )
     early = importlib.import_module("standing_early")

@@ -383,6 +383,7 @@ def test_a_child_of_a_session_leaves_it_open(project: Project, parallel: str) ->
 
 
 TALKS_BACK = """
+import gc
 import pdb
 import curidask as cf
 
@@ -391,6 +392,7 @@ import curidask as cf
 def ask(record, how):
     if how == "input":
         input("name? ")
+    gc.disable()  # or the debugger may stop in what others have called then
     breakpoint() if how == "breakpoint" else pdb.set_trace()
     return 1
 
