@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from curidask.store.backends.requests import held_back
+from curidask.store.interrupts import held_back
 
 
 def test_an_interrupt_comes_after_the_block() -> None:

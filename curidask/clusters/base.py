@@ -15,6 +15,7 @@ from pathlib import PurePath
 from typing import Any, Protocol
 
 from curidask.errors import ClusterError
+from curidask.store.interrupts import held_back
 
 SILENT = logging.CRITICAL + 1
 
@@ -137,6 +138,24 @@ def quiet_dask() -> None:
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
             logging.getLogger(name).setLevel(SILENT)  # children have levels of their own
+
+
+def client_of(cluster: Any) -> Any:
+    """A client of a cluster, made to its end whatever the user types.
+
+    Half a client is closed when Python collects it, and then waits for ever for a loop that ended with the cluster.
+    """
+    from distributed import Client
+
+    made: list[Any] = []
+    try:
+        with held_back():
+            made.append(Client(cluster, set_as_default=False))
+    except BaseException:
+        for client in made:
+            client.close()
+        raise
+    return made[0]
 
 
 # --- waiting for workers, with an end, and with what the cluster says of those that do not come ----------------------

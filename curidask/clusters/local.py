@@ -19,6 +19,7 @@ from curidask.clusters.base import (
     SETTINGS,
     SILENT,
     Connection,
+    client_of,
     innermost,
     is_scratch,
     kill_workers,
@@ -99,7 +100,6 @@ def local(
         When the workers do not start.
     """
     import dask
-    from distributed import Client
 
     _check_forked()
     quiet_dask()
@@ -133,7 +133,7 @@ def local(
             raise
         leave_scratch()
         try:
-            with Client(cluster, set_as_default=False) as client:
+            with client_of(cluster) as client:
                 yield Connection(client, n_workers, f"{n_workers} local worker processes", cluster, is_here=True)
         finally:
             _end(cluster)

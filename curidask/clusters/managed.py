@@ -15,6 +15,7 @@ from curidask.clusters.base import (
     Connection,
     NoWord,
     Trouble,
+    client_of,
     counted,
     innermost,
     quiet_dask,
@@ -111,12 +112,10 @@ def _size(settings: ClusterSettings) -> str:
 
 def _client(cluster: Any, settings: ClusterSettings) -> Any:
     """A client of a cluster that has just come up: the way to it may break once more, as one that is forwarded."""
-    from distributed import Client
-
     until = time.monotonic() + settings.wait_seconds
     while True:
         try:
-            return Client(cluster, set_as_default=False)
+            return client_of(cluster)
         except OSError as error:
             if time.monotonic() > until:
                 raise ClusterError(

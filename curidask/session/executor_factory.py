@@ -18,8 +18,8 @@ from curidask.execution.process.tee import ConsoleTee
 from curidask.execution.project.project_files import ProjectFiles
 from curidask.session.config import Config
 from curidask.session.events import EventBus
-from curidask.store.backends.requests import held_back
 from curidask.store.base import Store
+from curidask.store.interrupts import held_back
 
 
 class ExecutorFactory:

@@ -24,8 +24,9 @@ from curidask.store.backends import conditional_put
 from curidask.store.backends.addresses import check_address
 from curidask.store.backends.entries import Entry, Stored
 from curidask.store.backends.options import StorageOptions, refuse_password
-from curidask.store.backends.requests import Client, RetryingClient, held_back
+from curidask.store.backends.requests import Client, RetryingClient
 from curidask.store.backends.transfer import WHOLE_BYTES, download_all, files_in, upload_all
+from curidask.store.interrupts import held_back
 from curidask.store.manifest import LARGE_BYTES, is_texts, parse_object, read_file
 
 # --- names of objects as keys in a place in the network --------------------------------------------------------------

@@ -4,45 +4,16 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any, Protocol, TypeVar
 
 from curidask.errors import CuridaskError
 from curidask.store.backends.entries import Entry
 from curidask.store.backends.errors import Failure, classify
 from curidask.store.backends.options import StorageOptions
-
-# --- interrupts that have to wait ------------------------------------------------------------------------------------
-SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
-
-
-@contextmanager
-def held_back() -> Iterator[None]:
-    """Deliver Ctrl-C, and a signal to end that somebody hears, after the block instead of in it.
-
-    For imports of large packages: one that is broken off leaves modules behind that a later import takes for whole.
-    """
-    if threading.current_thread() is not threading.main_thread():  # none comes there
-        yield
-        return
-    came: list[tuple[int, FrameType | None]] = []
-    before = {number: handler for number in SIGNALS if callable(handler := signal.getsignal(number))}
-    for number in before:
-        signal.signal(number, lambda *told: came.append(told))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    for number, frame in came[:1]:
-        before[number](number, frame)
-
 
 # --- how long to go on asking a service that fails for the moment ----------------------------------------------------
 FIRST_PAUSE_SECONDS = 0.1
