@@ -112,7 +112,7 @@ def local(
     }
     # Dask's own value, which wins over a variable that the user has set unless it is said here.
     seed = {"distributed.nanny.pre-spawn-environ.PYTHONHASHSEED": ENVIRONMENT["PYTHONHASHSEED"]}
-    with _removed(scratch), SERVER.used(), dask.config.set(SETTINGS | seed):
+    with _removed(scratch), SERVER.used(), _one_fork_server(), dask.config.set(SETTINGS | seed):
         made: list[Any] = []
         try:
             cluster = _cluster_class()(
@@ -137,6 +137,14 @@ def local(
                 yield Connection(client, n_workers, f"{n_workers} local worker processes", cluster, is_here=True)
         finally:
             _end(cluster)
+
+
+def _one_fork_server() -> contextlib.AbstractContextManager[None]:
+    """Ours: else dask imports all that it could use, pandas among it, into this process, for one of its own."""
+    import distributed.utils
+
+    name = "_forkserver_preload_set"
+    return replaced(distributed.utils, name, True) if hasattr(distributed.utils, name) else contextlib.nullcontext()
 
 
 _used_in = 0
@@ -295,7 +303,6 @@ def _hidden_project(project_path: tuple[str, ...]) -> Iterator[None]:
 
 def _hide(project_path: tuple[str, ...], shown_again: contextlib.ExitStack) -> None:
     import dask
-    import distributed.utils
 
     main: dict[str, Any] = vars(sys.modules["__main__"])
     shown: dict[str, Any] = {name: main.pop(name) for name in ("__file__", "__spec__") if name in main}
@@ -307,9 +314,6 @@ def _hide(project_path: tuple[str, ...], shown_again: contextlib.ExitStack) -> N
         (forkserver, "connect_to_new_process", SERVER.connect_to_new_process),
     ):
         shown_again.enter_context(replaced(module, name, value))
-    # Else dask imports all that it could use, pandas among it, into this process, for a fork server of its own.
-    if hasattr(distributed.utils, "_forkserver_preload_set"):
-        shown_again.enter_context(replaced(distributed.utils, "_forkserver_preload_set", True))
     shown_again.enter_context(environment())
     # Not as long as the cluster is there: one that is interrupted may start more workers when it is left already.
     shown_again.enter_context(dask.config.set({"distributed.worker.multiprocessing-method": METHOD}))
