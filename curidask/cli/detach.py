@@ -114,7 +114,7 @@ def launcher(config: Config, cluster: str | None) -> Launcher:
     from curidask.clusters.slurm_driver import submit_driver
 
     settings = find(cluster, config.cluster, root=config.root, source=config.source)
-    return partial(submit_driver, settings) if settings.kind == "slurm" else on_this_machine
+    return partial(submit_driver, settings) if settings.facts.has_driver else on_this_machine
 
 
 def run_command_line(arguments: Sequence[str], *, is_subcommand: bool) -> list[str]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from curidask.clusters.base import SETTINGS, Connection, NoWord, counted, innermost, quiet_dask, wait_for_worker
+from curidask.clusters.kinds import ClusterKind
 from curidask.clusters.settings import ClusterSettings
 from curidask.clusters.tls import check_plain, required_tls
 from curidask.errors import ClusterError
@@ -136,3 +140,15 @@ def _settled_status(cluster: Any) -> str:
         if status != "connecting" or time.monotonic() > end:
             return status
         time.sleep(0.1)
+
+
+class _Address(ClusterKind):
+    wait_seconds = 60.0
+    has_address = True
+
+    def opener(self, settings: ClusterSettings, folder: Path) -> Callable[[], AbstractContextManager[Connection]]:
+        check_plain(settings.address, insecure=settings.insecure, where=settings.where)
+        return functools.partial(at_address, settings)
+
+
+KIND = _Address()

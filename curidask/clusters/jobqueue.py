@@ -6,6 +6,7 @@ The scheduler runs in this process.
 from __future__ import annotations
 
 import contextlib
+import functools
 import shlex
 import shutil
 import signal
@@ -13,30 +14,61 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from curidask.clusters.base import Connection
-from curidask.clusters.lifetime import lifetime_arguments, prologue, walltime_seconds
+from curidask.clusters.kinds import ClusterKind
+from curidask.clusters.lifetime import AFTER_DAYS, HOUR, MINUTE, WallTimes, lifetime_arguments, prologue
 from curidask.clusters.managed import check_options, managed
 from curidask.clusters.settings import ClusterSettings
 from curidask.clusters.tls import CA_CERT, CERT, KEY, TlsFiles, find_tls, make_certificates
 from curidask.errors import ClusterError, ConfigurationError
 
-CLASSES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}
-SUBMIT = {"slurm": "sbatch", "pbs": "qsub", "sge": "qsub", "lsf": "bsub"}
 LOOPBACK_ONLY = "127.0.0.1:0"
 TAIL_LINES = 15
 ASK_SECONDS = 10
 
 
+@dataclass(frozen=True)
+class JobQueue(ClusterKind):
+    """A batch system.
+
+    Attributes
+    ----------
+    class_name : str
+        dask-jobqueue's.
+    submit : str
+        The command that submits a job.
+    walltimes : WallTimes
+        How it writes how long a job may run.
+    tells_states : bool
+        Whether ``squeue`` tells of its jobs.
+    has_driver : bool
+        See `ClusterKind`.
+    """
+
+    class_name: str
+    submit: str
+    walltimes: WallTimes
+    tells_states: bool = False
+    has_driver: bool = False
+
+    def opener(self, settings: ClusterSettings, folder: Path) -> Callable[[], AbstractContextManager[Connection]]:
+        """See `ClusterKind.opener`."""
+        return functools.partial(job_queue, self, settings, folder)
+
+
 @contextlib.contextmanager
-def job_queue(settings: ClusterSettings, folder: Path) -> Iterator[Connection]:
+def job_queue(queue: JobQueue, settings: ClusterSettings, folder: Path) -> Iterator[Connection]:
     """Submit jobs that are workers.
 
     Parameters
     ----------
+    queue : JobQueue
     settings : ClusterSettings
         Its options go to the class of dask-jobqueue; each job runs workers of one thread.
     folder : Path
@@ -47,18 +79,18 @@ def job_queue(settings: ClusterSettings, folder: Path) -> Iterator[Connection]:
     ConfigurationError, ClusterError
         See `managed`. Workers that do not come are reported with the state and the error output of their jobs.
     """
-    cluster_class, job_class = _classes(settings)
+    cluster_class, job_class = _classes(queue, settings)
     check_options(settings, *_signatures(cluster_class, job_class))
-    _check_command(settings)
-    jobs = Jobs(settings, str(settings.options.get("log_directory", folder / settings.name)))
-    with _options(settings, jobs.folder, folder) as options:
+    _check_command(queue, settings)
+    jobs = Jobs(queue, str(settings.options.get("log_directory", folder / settings.name)))
+    with _options(queue, settings, jobs.folder, folder) as options:
 
         def make() -> Any:
             made = cluster_class(job_cls=_watched(job_class, jobs), **options)
             jobs.cluster = made
             return made
 
-        fix = f"look at the jobs, e.g. with `{SUBMIT[settings.kind]}` by hand, and at the options of the cluster"
+        fix = f"look at the jobs, e.g. with `{queue.submit}` by hand, and at the options of the cluster"
         with managed(make, settings, trouble=jobs, fix=fix) as connection:
             yield connection
 
@@ -66,8 +98,8 @@ def job_queue(settings: ClusterSettings, folder: Path) -> Iterator[Connection]:
 class Jobs:
     """What is known of the jobs of a cluster: what submitting them said, their state, their error output."""
 
-    def __init__(self, settings: ClusterSettings, folder: str) -> None:
-        self.settings = settings
+    def __init__(self, queue: JobQueue, folder: str) -> None:
+        self.queue = queue
         self.folder = folder
         self.refused: list[str] = []
         self.numbers: list[str] = []
@@ -86,11 +118,11 @@ class Jobs:
         """Whether all jobs were refused, or have ended."""
         if self.refused and not self.numbers:
             return True
-        return self.settings.kind == "slurm" and bool(self.numbers) and not self._states()
+        return self.queue.tells_states and bool(self.numbers) and not self._states()
 
     def _states(self) -> dict[str, str]:
         """Of the jobs that are in the queue, the state with its reason."""
-        if self.settings.kind != "slurm" or not self.numbers:
+        if not (self.queue.tells_states and self.numbers):
             return {}
         command = ["squeue", "--noheader", "--format=%i %T (%r)", f"--jobs={','.join(self.numbers)}"]
         # One that is asked about alone, after it is forgotten, makes squeue fail; then none is there.
@@ -108,7 +140,7 @@ class Jobs:
         return lines
 
 
-def _classes(settings: ClusterSettings) -> tuple[Any, Any]:
+def _classes(queue: JobQueue, settings: ClusterSettings) -> tuple[Any, Any]:
     try:
         with _own_interrupt():
             import dask_jobqueue
@@ -118,7 +150,7 @@ def _classes(settings: ClusterSettings) -> tuple[Any, Any]:
             where=settings.where,
             fix="pip install 'curidask[slurm]'",
         ) from error
-    cluster_class = getattr(dask_jobqueue, CLASSES[settings.kind])
+    cluster_class = getattr(dask_jobqueue, queue.class_name)
     return cluster_class, cluster_class.job_cls
 
 
@@ -138,8 +170,8 @@ def _signatures(cluster_class: Any, job_class: Any) -> list[Any]:
     return [c.__init__ for c in classes if c.__module__.startswith("dask_jobqueue") and "__init__" in vars(c)]
 
 
-def _check_command(settings: ClusterSettings) -> None:
-    command = SUBMIT[settings.kind]
+def _check_command(queue: JobQueue, settings: ClusterSettings) -> None:
+    command = queue.submit
     if shutil.which(command) is None:
         raise ConfigurationError(
             f"There is no command {command} on this machine, which submits the jobs.",
@@ -149,7 +181,7 @@ def _check_command(settings: ClusterSettings) -> None:
 
 
 @contextlib.contextmanager
-def _options(settings: ClusterSettings, log_folder: str, folder: Path) -> Iterator[dict[str, Any]]:
+def _options(queue: JobQueue, settings: ClusterSettings, log_folder: str, folder: Path) -> Iterator[dict[str, Any]]:
     """The options with what we add: one thread a worker, TLS, nothing open but what workers must reach."""
     options = dict(settings.options)
     options.setdefault("cores", 1)
@@ -161,7 +193,7 @@ def _options(settings: ClusterSettings, log_folder: str, folder: Path) -> Iterat
     arguments = list(options.get("worker_extra_args", ()))
     if "--dashboard-address" not in arguments:
         arguments += ["--dashboard-address", LOOPBACK_ONLY]
-    seconds = _walltime(settings)
+    seconds = _walltime(queue, settings)
     if seconds is not None:
         arguments += lifetime_arguments(seconds, arguments)
         options["job_script_prologue"] = [prologue(seconds), *options.get("job_script_prologue", ())]
@@ -180,12 +212,12 @@ def _python(settings: ClusterSettings) -> str:
     return str(given or shlex.quote(sys.executable))
 
 
-def _walltime(settings: ClusterSettings) -> int | None:
+def _walltime(queue: JobQueue, settings: ClusterSettings) -> int | None:
     """How long a job may run, as these options or dask-jobqueue's own configuration say."""
     import dask
 
     given = settings.options.get("walltime", dask.config.get(f"jobqueue.{settings.kind}.walltime", None))
-    return None if given is None else walltime_seconds(settings.kind, str(given), settings.where)
+    return None if given is None else queue.walltimes.seconds(str(given), settings.where)
 
 
 def _secured(
@@ -230,3 +262,17 @@ def _said(error: Exception) -> str:
     text = str(error)
     said = text.partition("stderr:\n")[2].strip() or text
     return " ".join(said.split())
+
+
+_SECONDS = {1: (1,), 2: (MINUTE, 1), 3: AFTER_DAYS}
+
+SLURM = JobQueue(
+    "SLURMCluster",
+    "sbatch",
+    WallTimes("slurm", {1: (MINUTE,), 2: (MINUTE, 1), 3: AFTER_DAYS}, takes_days=True),
+    tells_states=True,
+    has_driver=True,
+)
+PBS = JobQueue("PBSCluster", "qsub", WallTimes("pbs", _SECONDS))
+SGE = JobQueue("SGECluster", "qsub", WallTimes("sge", _SECONDS))
+LSF = JobQueue("LSFCluster", "bsub", WallTimes("lsf", {1: (MINUTE,), 2: (HOUR, MINUTE)}, example="hours:minutes"))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from curidask.clusters.base import Connection, innermost
+from curidask.clusters.kinds import ClusterKind
 from curidask.clusters.managed import check_options, managed
 from curidask.clusters.settings import ClusterSettings
 from curidask.errors import ClusterError, ConfigurationError
@@ -70,3 +74,13 @@ def _bounded(cluster_class: Any, settings: ClusterSettings) -> Any:
                 raise ClusterError(what, where=settings.where, fix=FIX) from error
 
     return Bounded
+
+
+class _Kubernetes(ClusterKind):
+    replaces_workers = True
+
+    def opener(self, settings: ClusterSettings, folder: Path) -> Callable[[], AbstractContextManager[Connection]]:
+        return functools.partial(kubernetes, settings)
+
+
+KIND = _Kubernetes()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from curidask.errors import ConfigurationError
 
@@ -18,55 +19,59 @@ STAGGER = "--lifetime-stagger"
 
 DAY, HOUR, MINUTE = 86_400, 3_600, 60
 
-UNITS = {
-    "slurm": {1: (MINUTE,), 2: (MINUTE, 1), 3: (HOUR, MINUTE, 1)},
-    "pbs": {1: (1,), 2: (MINUTE, 1), 3: (HOUR, MINUTE, 1)},
-    "sge": {1: (1,), 2: (MINUTE, 1), 3: (HOUR, MINUTE, 1)},
-    "lsf": {1: (MINUTE,), 2: (HOUR, MINUTE)},
-}
-"""What the numbers between colons mean, by how many there are."""
-
 AFTER_DAYS = (HOUR, MINUTE, 1)
 """What they mean in SLURM's ``days-hours:minutes:seconds``."""
 
 
-def walltime_seconds(kind: str, text: str, where: str) -> int | None:
-    """How long a job may run.
+@dataclass(frozen=True)
+class WallTimes:
+    """How a batch system writes how long a job may run.
 
-    Parameters
+    Attributes
     ----------
-    kind : str
-        ``slurm``, ``pbs``, ``sge`` or ``lsf``.
-    text : str
-        As the batch system takes it.
-    where : str
-        For the message.
-
-    Returns
-    -------
-    int or None
-        Seconds; None for a job without an end.
-
-    Raises
-    ------
-    ConfigurationError
-        For what the batch system would not understand.
+    system : str
+        Its name, for messages.
+    units : mapping of int to tuple of int
+        What the numbers between colons mean in seconds, by how many there are.
+    takes_days : bool
+        Whether there may be days and a dash before them.
+    example : str
+        What to write.
     """
-    if text.strip().upper() in ("", "INFINITE", "UNLIMITED"):
-        return None
-    days, dash, rest = text.strip().rpartition("-")
-    numbers = rest.split(":")
-    units = AFTER_DAYS if dash else UNITS[kind].get(len(numbers), ())
-    texts = [*numbers, days] if dash else numbers
-    right = len(numbers) <= len(units) and (kind == "slurm" or not dash)
-    if not right or not all(number.isdecimal() for number in texts):
-        raise ConfigurationError(
-            f"The wall time {text!r} is none that {kind} takes.",
-            where=where,
-            fix="write hours:minutes" if kind == "lsf" else "write hours:minutes:seconds, such as '02:00:00'",
-        )
-    seconds = sum(int(number) * unit for number, unit in zip(numbers, units, strict=False))
-    return seconds + (int(days) * DAY if dash else 0)
+
+    system: str
+    units: Mapping[int, tuple[int, ...]]
+    takes_days: bool = False
+    example: str = "hours:minutes:seconds, such as '02:00:00'"
+
+    def seconds(self, text: str, where: str) -> int | None:
+        """How long a job may run; None for one without an end.
+
+        Parameters
+        ----------
+        text : str
+            As the batch system takes it.
+        where : str
+            For the message.
+
+        Raises
+        ------
+        ConfigurationError
+            For what the batch system would not understand.
+        """
+        if text.strip().upper() in ("", "INFINITE", "UNLIMITED"):
+            return None
+        days, dash, rest = text.strip().rpartition("-")
+        numbers = rest.split(":")
+        units = AFTER_DAYS if dash else self.units.get(len(numbers), ())
+        texts = [*numbers, days] if dash else numbers
+        right = len(numbers) <= len(units) and (self.takes_days or not dash)
+        if not right or not all(number.isdecimal() for number in texts):
+            raise ConfigurationError(
+                f"The wall time {text!r} is none that {self.system} takes.", where=where, fix=f"write {self.example}"
+            )
+        seconds = sum(int(number) * unit for number, unit in zip(numbers, units, strict=False))
+        return seconds + (int(days) * DAY if dash else 0)
 
 
 def prologue(seconds: int) -> str:

@@ -10,7 +10,8 @@ import signal
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from multiprocessing import forkserver, resource_tracker, spawn, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from curidask.clusters.base import (
     SETTINGS,
     SILENT,
     Connection,
+    available_cores,
     client_of,
     innermost,
     is_scratch,
@@ -28,6 +30,8 @@ from curidask.clusters.base import (
     quiet_dask,
 )
 from curidask.clusters.fork_server import ENVIRONMENT, METHOD, SERVER, environment, replaced, why_none_starts
+from curidask.clusters.kinds import ClusterKind
+from curidask.clusters.settings import ClusterSettings
 from curidask.clusters.tls import security_of_a_run
 from curidask.errors import ClusterError, ConfigurationError
 from curidask.execution.process import crash_record
@@ -333,3 +337,14 @@ def _preparation_data(project_path: tuple[str, ...], name: str) -> dict[str, Any
 def _flags() -> list[str]:
     """The flags with ``-P``: without it Python, and its tracker of resources, looks into the current folder first."""
     return [*_usual[1](), "-P"]
+
+
+class _Local(ClusterKind):
+    wait_seconds = 60.0
+
+    def opener(self, settings: ClusterSettings, folder: Path) -> Callable[[], AbstractContextManager[Connection]]:
+        check_options(settings.options, settings.where)
+        return functools.partial(local, settings.maximum or settings.n_workers or available_cores(), settings.options)
+
+
+KIND = _Local()

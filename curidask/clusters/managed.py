@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import importlib
 import inspect
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from curidask.clusters.base import (
@@ -21,6 +24,7 @@ from curidask.clusters.base import (
     quiet_dask,
     wait_for_worker,
 )
+from curidask.clusters.kinds import ClusterKind
 from curidask.clusters.settings import OWN, ClusterSettings
 from curidask.clusters.tls import check_plain
 from curidask.errors import ClusterError, ConfigurationError, CuridaskError
@@ -85,8 +89,8 @@ def managed(
 def scale(cluster: Any, settings: ClusterSettings) -> None:
     """Ask for the workers.
 
-    A fixed number is asked for as an adaptive one, because only that replaces workers that are gone. Kubernetes
-    replaces its pods by itself.
+    A fixed number is asked for as an adaptive one, because only that replaces workers that are gone, but for kinds
+    that do so by themselves.
 
     Raises
     ------
@@ -94,7 +98,7 @@ def scale(cluster: Any, settings: ClusterSettings) -> None:
         When the cluster refuses.
     """
     low, high = (settings.minimum or 0, settings.maximum) if settings.is_adaptive else (settings.at_least,) * 2
-    if settings.kind == "kubernetes" and not settings.is_adaptive:
+    if settings.facts.replaces_workers and not settings.is_adaptive:
         return
     try:
         cluster.adapt(minimum=low, maximum=high)
@@ -222,3 +226,11 @@ def _called(make: Callable[..., Any], settings: ClusterSettings) -> Any:
             fix="name a class of dask clusters, as in 'distributed:LocalCluster'",
         )
     return cluster
+
+
+class _Custom(ClusterKind):
+    def opener(self, settings: ClusterSettings, folder: Path) -> Callable[[], AbstractContextManager[Connection]]:
+        return functools.partial(custom, settings)
+
+
+KIND = _Custom()

@@ -10,15 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from curidask.clusters.base import Connection, available_cores
-from curidask.clusters.settings import (
-    JOB_QUEUES,
-    WAIT_SECONDS,
-    ClusterSettings,
-    check_address,
-    read_settings,
-)
-from curidask.clusters.tls import check_plain
+from curidask.clusters.base import Connection
+from curidask.clusters.kinds import kind_of
+from curidask.clusters.settings import ClusterSettings, check_address, read_settings
 from curidask.errors import ConfigurationError
 
 Opener = Callable[[], AbstractContextManager[Connection]]
@@ -53,7 +47,8 @@ def choose(
     if not isinstance(asked, str):
         return _given(asked)
     settings = find(asked, tables, root=root, source=source)
-    return opener(replace(settings, insecure=settings.insecure or insecure), folder)
+    settings = replace(settings, insecure=settings.insecure or insecure)
+    return settings.facts.opener(settings, folder)
 
 
 def find(asked: str, tables: Mapping[str, Any], *, root: Path, source: str = "") -> ClusterSettings:
@@ -65,11 +60,11 @@ def find(asked: str, tables: Mapping[str, Any], *, root: Path, source: str = "")
     """
     if "://" in asked:
         check_address(asked, "the address of the cluster")
-        return ClusterSettings("", "address", address=asked, wait_seconds=WAIT_SECONDS["address"])
+        return _settings("", "address", address=asked)
     if asked in tables:
         return read_settings(asked, tables[asked], root, source)
     if asked == "local":
-        return ClusterSettings("local", "local")
+        return _settings("local", "local")
     if ":" in asked:
         raise ConfigurationError(
             f"{asked!r} does not say how to connect.", fix=f"write tls://{asked}, or tcp://{asked} without encryption"
@@ -84,30 +79,10 @@ def find(asked: str, tables: Mapping[str, Any], *, root: Path, source: str = "")
     raise ConfigurationError(f"There is no cluster {asked!r}.", where=source, fix=fix)
 
 
-def opener(settings: ClusterSettings, folder: Path) -> Opener:
-    """What opens the cluster of these settings; the packages that its kind needs load then."""
-    if settings.kind == "local":
-        from curidask.clusters.local import check_options, local
-
-        check_options(settings.options, settings.where)
-        n_workers = settings.maximum or settings.n_workers or available_cores()
-        return partial(local, n_workers, settings.options)
-    if settings.kind == "address":
-        from curidask.clusters.existing import at_address
-
-        check_plain(settings.address, insecure=settings.insecure, where=settings.where)
-        return partial(at_address, settings)
-    if settings.kind in JOB_QUEUES:
-        from curidask.clusters.jobqueue import job_queue
-
-        return partial(job_queue, settings, folder)
-    if settings.kind == "kubernetes":
-        from curidask.clusters.kubernetes import kubernetes
-
-        return partial(kubernetes, settings)
-    from curidask.clusters.managed import custom
-
-    return partial(custom, settings)
+def _settings(name: str, kind: str, **others: Any) -> ClusterSettings:
+    facts = kind_of(kind)
+    assert facts is not None  # it is ours
+    return ClusterSettings(name, kind, facts, wait_seconds=facts.wait_seconds, **others)
 
 
 def _given(cluster: Any) -> Opener:

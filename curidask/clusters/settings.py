@@ -9,17 +9,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from curidask.clusters.kinds import CUSTOM, ClusterKind, kind_names, kind_of
 from curidask.errors import ConfigurationError
 
-JOB_QUEUES = ("slurm", "pbs", "sge", "lsf")
-KINDS = ("local", "address", *JOB_QUEUES, "kubernetes")
-CUSTOM = "module:Class"
-CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 NAME = re.compile(r"[^\W\d][\w-]*")
-
-WAIT_SECONDS = {"local": 60.0, "address": 60.0}
-QUEUE_WAIT_SECONDS = 600.0
-"""Where others use the same machines, a job may stand in a queue first."""
 
 TLS = ("tls_ca_file", "tls_cert", "tls_key")
 
@@ -33,7 +26,9 @@ class ClusterSettings:
     name : str
         ``[tool.curidask.cluster.NAME]``.
     kind : str
-        One of `KINDS`, or ``module:Class`` for any dask cluster class.
+        One of `kind_names`, or ``module:Class`` for any dask cluster class.
+    facts : ClusterKind
+        What is told of the kind.
     n_workers : int or None
         Worker processes (job queues: as many as that takes jobs).
     minimum, maximum : int or None
@@ -56,6 +51,7 @@ class ClusterSettings:
 
     name: str
     kind: str
+    facts: ClusterKind
     n_workers: int | None = None
     minimum: int | None = None
     maximum: int | None = None
@@ -83,7 +79,7 @@ class ClusterSettings:
 DRIVER = frozenset({"account", "directives", "memory", "queue", "walltime"})
 """What a table `driver` may have."""
 
-OWN = frozenset(f.name for f in fields(ClusterSettings)) - {"name", "options", "where"}
+OWN = frozenset(f.name for f in fields(ClusterSettings)) - {"name", "facts", "options", "where"}
 
 CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "kind": (lambda v: isinstance(v, str), "give a text in quotes"),
@@ -130,13 +126,14 @@ def read_settings(name: str, table: Any, root: Path, source: str) -> ClusterSett
     kind = _kind(table, where)
     own = {key: value for key, value in table.items() if key in OWN}
     own |= {key: str(root / Path(own[key]).expanduser()) for key in TLS if key in own}
-    own.setdefault("wait_seconds", WAIT_SECONDS.get(kind, QUEUE_WAIT_SECONDS))
-    settings = ClusterSettings(
-        name=name, where=where, options={key: value for key, value in table.items() if key not in OWN}, **own
-    )
-    if settings.driver and kind != "slurm":
+    own.setdefault("wait_seconds", kind.wait_seconds)
+    options = {key: value for key, value in table.items() if key not in OWN}
+    settings = ClusterSettings(name=name, where=where, facts=kind, options=options, **own)
+    if settings.driver and not kind.has_driver:
         raise ConfigurationError(
-            f"A cluster of kind {kind!r} takes no `driver`.", where=where, fix="leave it out; SLURM has such jobs"
+            f"A cluster of kind {settings.kind!r} takes no `driver`.",
+            where=where,
+            fix="leave it out; SLURM has such jobs",
         )
     _check_numbers(settings)
     _check_tls(settings)
@@ -144,21 +141,22 @@ def read_settings(name: str, table: Any, root: Path, source: str) -> ClusterSett
     return settings
 
 
-def _kind(table: Mapping[str, Any], where: str) -> str:
+def _kind(table: Mapping[str, Any], where: str) -> ClusterKind:
     kind = table.get("kind")
-    kinds = f"use one of {', '.join(KINDS)}, or '{CUSTOM}' of a dask cluster class"
+    found = None if kind is None else kind_of(kind)
+    if found is not None:
+        return found
+    kinds = f"use one of {', '.join(kind_names())}, or '{CUSTOM}' of a dask cluster class"
     if kind is None:
         raise ConfigurationError("The cluster has no kind.", where=where, fix=f"add `kind = …`; {kinds}")
-    if kind in KINDS or CLASS.fullmatch(kind):
-        return str(kind)
-    near = difflib.get_close_matches(kind, KINDS, n=1)
+    near = difflib.get_close_matches(kind, kind_names(), n=1)
     fix = f"did you mean {near[0]!r}? Otherwise {kinds}" if near else kinds
     raise ConfigurationError(f"There is no kind {kind!r} of cluster.", where=where, fix=fix)
 
 
 def _check_numbers(settings: ClusterSettings) -> None:
     where, low, high = settings.where, settings.minimum, settings.maximum
-    if settings.kind == "address":
+    if settings.facts.has_address:
         given = [key for key in ("n_workers", "minimum", "maximum") if getattr(settings, key) is not None]
         if given:
             raise ConfigurationError(
@@ -191,7 +189,7 @@ def _check_tls(settings: ClusterSettings) -> None:
 
 
 def _check_address(settings: ClusterSettings) -> None:
-    if settings.kind != "address":
+    if not settings.facts.has_address:
         if settings.address:
             raise ConfigurationError(
                 f"A cluster of kind {settings.kind!r} takes no `address`.",
@@ -207,7 +205,7 @@ def _check_address(settings: ClusterSettings) -> None:
         key = next(iter(settings.options))
         near = difflib.get_close_matches(key, OWN, n=1)
         raise ConfigurationError(
-            f"A cluster of kind 'address' takes no option {key!r}.",
+            f"A cluster of kind {settings.kind!r} takes no option {key!r}.",
             where=settings.where,
             fix=f"did you mean {near[0]!r}?" if near else f"it takes address, insecure, wait_seconds, {', '.join(TLS)}",
         )

@@ -10,6 +10,7 @@ import linecache
 import os
 import sys
 import types
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -229,25 +230,20 @@ class Reloaded:
 
 
 def _is_told(value: Any) -> bool:
-    """Whether a value is code, data or an object of the project's; not what packages keep, such as a generator."""
+    """Whether a value is code of the project or data; not what others change as they use it, such as a generator."""
     if isinstance(value, types.FunctionType | type):
         return not is_installed(value)
     kind = type(value)
-    return (
-        is_value(value)
-        or not is_installed(kind)
-        or kind is types.SimpleNamespace
-        or kind.__module__.partition(".")[0] in _TABLES
-    )
+    return kind not in (Counter, defaultdict, deque) and not kind.__module__.startswith(_CHANGING)
+
+
+_CHANGING = ("random", "numpy.random", "torch._C", "logging")
 
 
 def _attributes(value: Any) -> dict[str, Any]:
     """What a class or function holds at the moment, as far as that is data: its source says what it began with."""
     held = vars(value) if isinstance(value, types.FunctionType | type) else {}
     return {name: each for name, each in held.items() if not name.startswith("__") and is_value(each)}
-
-
-_TABLES = ("pandas", "polars", "pyarrow")
 
 
 def _n_cells() -> int:

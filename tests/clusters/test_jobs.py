@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from curidask.clusters.lifetime import lifetime_arguments, walltime_seconds
+from curidask.clusters.jobqueue import JobQueue
+from curidask.clusters.kinds import kind_of
+from curidask.clusters.lifetime import lifetime_arguments
 from curidask.clusters.settings import read_settings
 from curidask.errors import ConfigurationError
 from curidask.execution.base import Job
@@ -17,6 +19,12 @@ from tests.clusters.conftest import SLURM_CLUSTER, Address, counted, payload
 from tests.conftest import Project
 from tests.processes import wait_for
 from tests.slurm import Slurm
+
+
+def queue(kind: str) -> JobQueue:
+    found = kind_of(kind)
+    assert isinstance(found, JobQueue)
+    return found
 
 
 # --- wall time -------------------------------------------------------------------------------------------------------
@@ -30,7 +38,7 @@ from tests.slurm import Slurm
     ],
 )  # fmt: skip
 def test_wall_time_as_each_system_writes_it(kind: str, text: str, seconds: int | None) -> None:
-    assert walltime_seconds(kind, text, "") == seconds
+    assert queue(kind).walltimes.seconds(text, "") == seconds
 
 
 @pytest.mark.parametrize(
@@ -38,7 +46,7 @@ def test_wall_time_as_each_system_writes_it(kind: str, text: str, seconds: int |
 )
 def test_wall_time_that_is_none(kind: str, text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        walltime_seconds(kind, text, "[cluster.x]")
+        queue(kind).walltimes.seconds(text, "[cluster.x]")
     assert repr(text) in str(caught.value)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from curidask.clusters import kinds
 from curidask.clusters.registry import find
 from curidask.clusters.settings import read_settings
 from curidask.errors import ConfigurationError
@@ -164,3 +167,62 @@ def test_missing_package_names_the_extra(project: Project, tmp_path: Path, kind:
     refused = project.experiment("demo", "--cluster", "x", env={"PYTHONPATH": str(shadow)})
     assert refused.returncode == 2, refused.stderr
     assert f"curidask[{kind}]" in refused.stderr
+
+
+OTHERS = """
+from contextlib import contextmanager
+from functools import partial
+from curidask.clusters import Connection
+from curidask.clusters.existing import given
+from curidask.clusters.kinds import ClusterKind
+
+@contextmanager
+def one_here(settings):
+    from distributed import LocalCluster
+    with LocalCluster(n_workers=settings.at_least, threads_per_worker=1, dashboard_address=None) as cluster:
+        with given(cluster) as connection:
+            yield connection
+
+class Mine(ClusterKind):
+    wait_seconds = 7.0
+    def opener(self, settings, folder):
+        return partial(one_here, settings)
+
+KIND = Mine()
+WRONG = 3
+"""
+
+
+@pytest.fixture
+def others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on the path in which a package with kinds of clusters is installed."""
+    folder = tmp_path / "site-packages"
+    about = folder / "others_kinds-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: others-kinds\nVersion: 1.0\n")
+    points = "mine = others_kinds:KIND\nwrong = others_kinds:WRONG\ngone = others_kinds:GONE\n"
+    (about / "entry_points.txt").write_text(f"[curidask.clusters]\n{points}")
+    (folder / "others_kinds.py").write_text(OTHERS)
+    monkeypatch.syspath_prepend(str(folder))
+    kinds._of_others.cache_clear()
+    yield folder
+    kinds._of_others.cache_clear()
+    sys.modules.pop("others_kinds", None)
+
+
+def test_another_package_may_add_a_kind(others: Path, tmp_path: Path) -> None:
+    settings = read_settings("x", {"kind": "mine", "n_workers": 2, "colour": "red"}, tmp_path, "")
+    assert (settings.wait_seconds, settings.at_least, settings.options) == (7.0, 2, {"colour": "red"})
+    with pytest.raises(ConfigurationError, match="mine"):
+        read_settings("x", {"kind": "mien"}, tmp_path, "")
+    for name, said in (("wrong", "is no object of a subclass"), ("gone", "cannot be loaded: AttributeError")):
+        with pytest.raises(ConfigurationError, match=said) as caught:
+            read_settings("x", {"kind": name}, tmp_path, "")
+        assert caught.value.fix
+
+
+def test_a_run_on_a_kind_of_another_package(others: Path, in_project: Project) -> None:
+    in_project.write("curidask.toml", '[cluster.lab]\nkind = "mine"\nn_workers = 1\n')
+    done = in_project.experiment("demo", "--cluster", "lab", "--no-report", env={"PYTHONPATH": str(others)}, timeout=90)
+    assert done.returncode == 0, done.stderr
+    assert in_project.last_run()["status"] == "done"

@@ -759,7 +759,7 @@ def test_code_without_a_source_counts(project: Project, way: str) -> None:
 
 
 CHANGING = """
-import importlib, time, pathlib, types
+import datetime, decimal, importlib, time, pathlib, types
 import curidask as cf
 import helper
 from curidask.caching import JsonCacher
@@ -771,7 +771,7 @@ import numpy as np, pandas as pd
 def h(): return inner()
 def inner(): return 1
 SIZE = 2
-given, sizes, space = None, np.ones(0), None
+given, sizes, space, other, rng = None, np.ones(0), None, None, np.random.default_rng(4)
 
 @dataclass
 class Fields:
@@ -789,7 +789,7 @@ class Model:
 @cf.stage(None, ["o"], [JsonCacher])
 def s(record, got=None):
     names = [SIZE, helper.LIMIT, TAKEN, each, given is not None and int(np.sum(given.n)), sizes.tolist()]
-    names += [space and space.n, Sizes.n]
+    names += [space and space.n, Sizes.n, str(other), rng is None]
     return [*names, h(), helper.f(), taken(), passed_on(), Model().get(), got and got.get()]
 
 def said():
@@ -824,6 +824,12 @@ space.n, Sized.n, given.n, sizes[0] = 2, 3, 5, 6
 said()
 for given.n in (6, 7):
     said()
+for other in (datetime.date(2026, 1, 1), pathlib.Path("x"), decimal.Decimal(2), datetime.timedelta(3), range(4)):
+    said()
+rng = np.random.default_rng(5)
+for _ in range(2):
+    rng.random()
+    said()
 m.close()
 """
 
@@ -840,7 +846,7 @@ def test_what_a_script_binds_anew_counts(project: Project) -> None:
     found = project.script("changing.py")
     project.write("helper.py", HELPER)
     expected = project.script("plain.py")
-    assert len(expected) == 16
+    assert len(expected) == 23
     assert found == expected
     project.write("helper.py", HELPER)
     assert project.script("changing.py") == expected

@@ -328,10 +328,6 @@ def _kind(key: Key, pieces: list[tuple[Scope, Statement]]) -> str:
 
 
 # --- what a function or class reaches --------------------------------------------------------------------------------
-# The code of a stage, read from the source without running anything.
-#
-# The rule is that of R's targets: functions and globals, found by their names, and what these reach in turn, as long
-# as it is the project's. Only the source counts, never a value.
 
 
 @dataclass(frozen=True, slots=True)
