@@ -171,7 +171,12 @@ def digits_lib(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.SimpleNamespac
     """The modules of the digits project, imported for one test."""
     monkeypatch.syspath_prepend(str(EXAMPLES / "digits"))
     names = ("data", "models", "parameters", "scores", "tables")
+    _forget_projects()  # one that another test has imported here
     yield types.SimpleNamespace(**{name: importlib.import_module(f"digits_lib.{name}") for name in names})
+    _forget_projects()
+
+
+def _forget_projects() -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] in ("digits_lib", "params", "experiments")]:
         del sys.modules[name]
 
