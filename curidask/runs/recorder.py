@@ -33,7 +33,7 @@ logger = logging.getLogger("curidask.run")
 Now = Callable[[int], int]
 
 
-class RecordLike(Protocol):
+class RecordOfRun(Protocol):
     """A record of the session, as far as it is told of."""
 
     index: int
@@ -70,7 +70,7 @@ class RunRecorder:
         graph: Graph,
         store: Store,
         reported: ReportCollector,
-        records: Sequence[RecordLike],
+        records: Sequence[RecordOfRun],
         now: Now,
         *,
         runs: Path,
@@ -151,7 +151,7 @@ class RunRecorder:
                 manifests = self._store.manifests(wanted)
                 self._record.described = {stem: artifact_info(manifest) for stem, manifest in manifests.items()}
 
-    def _row(self, record: RecordLike) -> dict[str, Any]:
+    def _row(self, record: RecordOfRun) -> dict[str, Any]:
         return {
             "index": record.index,
             "name": record.name,

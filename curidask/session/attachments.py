@@ -18,9 +18,9 @@ import click
 
 from curidask.errors import CacheError, ConfigurationError, CuridaskError, RunFailedError, StageFailedError
 from curidask.execution.tracebacks import first_line
-from curidask.manager import ArtifactManager
 from curidask.runs.schema import FILE as RECORD
 from curidask.session import export as run_export
+from curidask.session.base import Session
 from curidask.session.events import show_warning
 
 TEMPLATE = """
@@ -108,7 +108,7 @@ def _edited(editor: str | None) -> str:
 
 # --- after the run ---------------------------------------------------------------------------------------------------
 @contextmanager
-def kept(manager: ArtifactManager, keeping: Keeping, on_report: Callable[[Path], None]) -> Iterator[None]:
+def kept(manager: Session, keeping: Keeping, on_report: Callable[[Path], None]) -> Iterator[None]:
     """Make the report and fill the folder when a run has ended, also when stages failed."""
     failed: CuridaskError | None = None
     report = keeping.report and manager.is_recorded
@@ -126,7 +126,7 @@ def kept(manager: ArtifactManager, keeping: Keeping, on_report: Callable[[Path],
         raise failed
 
 
-def _fill(manager: ArtifactManager, failed: CuridaskError | None) -> None:
+def _fill(manager: Session, failed: CuridaskError | None) -> None:
     """Fill the run's folder; that it cannot be filled hides no failure of a stage."""
     try:
         for text in run_export.fill(manager):
@@ -141,7 +141,7 @@ def _fill(manager: ArtifactManager, failed: CuridaskError | None) -> None:
         warnings.warn(f"the run failed; what it has is stored in {folder}", stacklevel=2)
 
 
-def _report(manager: ArtifactManager, tell: Callable[[Path], None], *, wanted: bool) -> None:
+def _report(manager: Session, tell: Callable[[Path], None], *, wanted: bool) -> None:
     """Write the report, of a run that has a record. One that cannot be written, or is interrupted, fails no run."""
     if not (wanted and os.path.exists(manager.run_folder / RECORD)):  # where it cannot be kept, that is told
         return
@@ -154,7 +154,7 @@ def _report(manager: ArtifactManager, tell: Callable[[Path], None], *, wanted: b
         show_warning(f"the report could not be written: {said}")
 
 
-def keep(manager: ArtifactManager, keeping: Keeping, *, quiet: bool) -> list[str]:
+def keep(manager: Session, keeping: Keeping, *, quiet: bool) -> list[str]:
     """Write what is to be kept beside the record and the report; lines that say where it is."""
     lines = []
     if keeping.store_full:
@@ -170,7 +170,7 @@ def keep(manager: ArtifactManager, keeping: Keeping, *, quiet: bool) -> list[str
     return lines
 
 
-def places(manager: ArtifactManager) -> list[str]:
+def places(manager: Session) -> list[str]:
     """Where the cache and the run record are."""
     if manager.dry:
         return []
@@ -215,7 +215,7 @@ record = manager.records[-1]
 {name: record.state[name] for name in record.stage_outputs[-1]} if record.stage_outputs else {}"""
 
 
-def write(manager: ArtifactManager, *, from_folder: bool) -> Path:
+def write(manager: Session, *, from_folder: bool) -> Path:
     """Write the notebook of a run that has ended.
 
     Parameters
@@ -255,7 +255,7 @@ def _relative(cache: str, root: Path) -> str:
     return str(Path(cache).relative_to(root))
 
 
-def _notebook(manager: ArtifactManager, cache: str) -> dict[str, Any]:
+def _notebook(manager: Session, cache: str) -> dict[str, Any]:
     config, record = manager.config, manager.run_record
     file = f"{config.experiments}/{record.name.replace('.', '/')}.py"
     sources = [
@@ -282,7 +282,7 @@ def _cell(number: int, kind: str, source: str) -> dict[str, Any]:
     return cell | ({"execution_count": None, "outputs": []} if kind == "code" else {})
 
 
-def _title(manager: ArtifactManager) -> str:
+def _title(manager: Session) -> str:
     record = manager.run_record
     lines = [f"# {manager.reference}", "", f"Made by `{shlex.join(map(str, record.command))}`."]
     return "\n".join(lines + (["", record.notes] if record.notes else []))

@@ -30,14 +30,13 @@ from curidask.errors import CacheError, ProjectError
 from curidask.runs.layout import output_beside
 from curidask.runs.record import git_state
 from curidask.runs.schema import read_record
+from curidask.session.base import Session
 from curidask.session.config import RUN_ARTIFACTS, Config
 from curidask.store.artifacts import ArtifactStore
 from curidask.store.copy import Result, copy_artifacts
 
 if TYPE_CHECKING:
     from importlib import metadata
-
-    from curidask.manager import ArtifactManager
 
 ENVIRONMENT = "environment.json"
 REQUIREMENTS = "requirements.txt"
@@ -61,7 +60,7 @@ def output_path(config: Config, reference: str) -> Path:
     return output_beside(log_path(config, reference), reference)
 
 
-def fill(manager: ArtifactManager) -> list[str]:
+def fill(manager: Session) -> list[str]:
     """Put all that a run used and made into its folder. Call it when the run has ended.
 
     Returns
@@ -93,7 +92,7 @@ def fill(manager: ArtifactManager) -> list[str]:
     return warnings
 
 
-def _copy_artifacts(manager: ArtifactManager, folder: Path) -> list[str]:
+def _copy_artifacts(manager: Session, folder: Path) -> list[str]:
     """Copy what the cache holds of all traced stages, also of those that were not needed."""
     stems: list[str] = []
     untracked = 0
@@ -124,7 +123,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 # --- the environment -------------------------------------------------------------------------------------------------
-def _write_environment(manager: ArtifactManager, folder: Path) -> None:
+def _write_environment(manager: Session, folder: Path) -> None:
     root = manager.config.root
     packages = dict(_installed())
     content = {
@@ -193,7 +192,7 @@ def selection_arguments(options: Mapping[str, Any]) -> list[str]:
     return arguments + [f"--{name.replace('_', '-')}" for name in flags if options.get(name)]
 
 
-def reproduction(manager: ArtifactManager, experiment: str) -> list[str]:
+def reproduction(manager: Session, experiment: str) -> list[str]:
     """The words of the command that gives the run's results again out of its folder."""
     folder = run_path(manager.config, manager.reference)
     with contextlib.suppress(ValueError):
@@ -205,7 +204,7 @@ def reproduction(manager: ArtifactManager, experiment: str) -> list[str]:
     return [*arguments, "--cache", str(folder), "--dry-cache"]
 
 
-def reproduce_command(manager: ArtifactManager) -> str:
+def reproduce_command(manager: Session) -> str:
     """That command, quoted for a shell."""
     record = manager.run_record
     return shlex.join(record.reproduce or reproduction(manager, record.name))

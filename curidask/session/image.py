@@ -17,8 +17,8 @@ from pathlib import Path
 
 import curidask
 from curidask.errors import CacheError, ProjectError
-from curidask.manager import ArtifactManager
 from curidask.session import export as run_export
+from curidask.session.base import Session
 from curidask.session.config import RUN_ARTIFACTS, Config
 
 # --- which of a project's files go into the image of a run -----------------------------------------------------------
@@ -228,12 +228,12 @@ ENV PYTHONPATH=/opt/vendored
 """
 
 
-def prepare(manager: ArtifactManager, notebook: Path, *, quiet: bool = False) -> list[str]:
+def prepare(manager: Session, notebook: Path, *, quiet: bool = False) -> list[str]:
     """Write the build folder of a store-full run, and build the image where an engine answers.
 
     Parameters
     ----------
-    manager : ArtifactManager
+    manager : Session
         Of a run that has ended and was stored in full.
     notebook : Path
         The notebook that reloads it from its folder.
@@ -269,13 +269,13 @@ def prepare(manager: ArtifactManager, notebook: Path, *, quiet: bool = False) ->
     return [*lines, f"docker: built {_tag(manager)}; `{engine} run --rm {_tag(manager)}` gives the results again"]
 
 
-def build_command(manager: ArtifactManager, engine: str) -> str:
+def build_command(manager: Session, engine: str) -> str:
     """The command that builds the image."""
     run = run_export.run_path(manager.config, manager.reference)
     return shlex.join([engine, "build", "-t", _tag(manager), "-f", str(run / FOLDER / "Dockerfile"), str(run)])
 
 
-def _tag(manager: ArtifactManager) -> str:
+def _tag(manager: Session) -> str:
     name = re.sub(r"[^a-z0-9]+", "-", manager.experiment_name.lower()).strip("-") or "experiment"
     return f"curidask/{name}:{manager.run_record.number}"
 
@@ -303,7 +303,7 @@ def _build(command: str, engine: str, *, quiet: bool) -> None:
 
 
 # --- the build folder ------------------------------------------------------------------------------------------------
-def _write(manager: ArtifactManager, run: Path, notebook: Path) -> list[str]:
+def _write(manager: Session, run: Path, notebook: Path) -> list[str]:
     """Write the folder; lines that say what goes into the image, and what does not."""
     config, folder = manager.config, run / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
@@ -338,7 +338,7 @@ def _not_in_it(texts: list[str]) -> list[str]:
     return [f"not in the image: {text}" for text in texts]
 
 
-def _dockerfile(manager: ArtifactManager, *, vendor: bool) -> str:
+def _dockerfile(manager: Session, *, vendor: bool) -> str:
     record = manager.run_record
     run = f"data/runs/{manager.reference}"
     entry = ["python", "-m", "curidask", "run", record.name, *run_export.selection_arguments(record.options)]

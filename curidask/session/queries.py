@@ -9,10 +9,10 @@ from curidask.core.artifact_names import manifest_name
 from curidask.core.graph import ArtifactRef, Graph
 from curidask.core.planner import Action, Decision, Plan
 from curidask.core.spec import OutputSpec
-from curidask.manager import ArtifactManager
 from curidask.params import ExperimentParameters
 from curidask.runs import param_registry
 from curidask.runs.param_registry import ParamSet
+from curidask.session.base import Session
 from curidask.session.config import Config
 
 HOW_HASHED = "_DRY_REPS"
@@ -44,7 +44,7 @@ def set_lines(params: ExperimentParameters | ParamSet, *, with_hashed: bool) -> 
 
 
 # --- paths -----------------------------------------------------------------------------------------------------------
-def paths(manager: ArtifactManager) -> list[str]:
+def paths(manager: Session) -> list[str]:
     """Every path in the cache that the run would use: of what is there all files, of what is not the primary ones."""
     plan = manager.plan()
     needed = {task for task, decision in plan.decisions.items() if decision.action is not Action.PRUNE}
@@ -69,7 +69,7 @@ def _extension(output: OutputSpec) -> str:
 
 
 # --- the plan --------------------------------------------------------------------------------------------------------
-def map_lines(manager: ArtifactManager, plan: Plan, stopped_at: str) -> Iterator[str]:
+def map_lines(manager: Session, plan: Plan, stopped_at: str) -> Iterator[str]:
     """The plan by record: stages with inputs and outputs, what is cached and made by which run, what runs and why."""
     stems = [stem for d in plan.decisions.values() for stem in manager.graph[d.task].stems if stem is not None]
     present = manager.store.present(stems)

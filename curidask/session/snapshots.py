@@ -24,11 +24,11 @@ from curidask.execution.copies import (
 )
 from curidask.execution.tracebacks import levels_to_user
 from curidask.hashing import digest
+from curidask.session.base import RecordLike
 from curidask.session.stage_code import ObjectsOf, code_in, local_values
 
 if TYPE_CHECKING:
     from curidask.params import ExperimentParameters
-    from curidask.record import Record
 
 
 Identify = Callable[[Any], str]
@@ -86,7 +86,7 @@ class Snapshots:
         fix = "give each call an object of its own, such as `copy.deepcopy(value)`, and do not change it afterwards"
         return self._taken(value, key, Watch(value, key, identify, what, ValueChangedError, fix), where)
 
-    def of_params(self, record: Record) -> Literal:
+    def of_params(self, record: RecordLike) -> Literal:
         """The parameter set of a record as it is now.
 
         Raises

@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from curidask.core.artifact_names import files_stem, output_stem
 from curidask.core.graph import (
@@ -29,13 +29,11 @@ from curidask.execution.copies import private_copy
 from curidask.execution.tracebacks import levels_to_user
 from curidask.hashing import digest
 from curidask.params import EMPTY_HASH
+from curidask.session.base import RecordLike
 from curidask.session.logging import FOR_FILE
 from curidask.session.snapshots import Snapshots, literal_digest
 from curidask.session.stage_code import WATCHED_CODE, CodeOfStage, no_code
 from curidask.staging import SkippedOutput
-
-if TYPE_CHECKING:
-    from curidask.record import Record
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +83,7 @@ class Tracer:
     _by_key: dict[tuple[str, tuple[str | None, ...]], int] = field(default_factory=dict)
     _snapshots: Snapshots = field(default_factory=Snapshots)
 
-    def trace(self, record: Record, spec: StageSpec, records: Any, kwargs: dict[str, Any]) -> Task:
+    def trace(self, record: RecordLike, spec: StageSpec, records: Any, kwargs: dict[str, Any]) -> Task:
         """Add the task of a stage on a record and let the record know.
 
         Raises
@@ -118,7 +116,7 @@ class Tracer:
         record.add_task(spec, task.id, names, refs)
         return task
 
-    def info(self, record: Record, *, alone: bool = False) -> RecordInfo:
+    def info(self, record: RecordLike, *, alone: bool = False) -> RecordInfo:
         """A record as tasks carry it, with its parameter set as it is now; `alone` as for `Record.info`.
 
         Raises
@@ -131,7 +129,7 @@ class Tracer:
         params = self._snapshots.of_params(record)
         return replace(info, params=params.value, watch=params.watch)
 
-    def _given(self, record: Record, spec: StageSpec, kwargs: Mapping[str, Any]) -> dict[str, Literal]:
+    def _given(self, record: RecordLike, spec: StageSpec, kwargs: Mapping[str, Any]) -> dict[str, Literal]:
         if not kwargs:
             return {}
         where = f"keyword argument of stage {spec.name!r} of {record.get_reference_name()}"
@@ -142,7 +140,9 @@ class Tracer:
         }
 
     # --- inputs ------------------------------------------------------------------------------------------------------
-    def _inputs(self, record: Record, spec: StageSpec, kwargs: Mapping[str, Any]) -> dict[str, ArtifactRef | Literal]:
+    def _inputs(
+        self, record: RecordLike, spec: StageSpec, kwargs: Mapping[str, Any]
+    ) -> dict[str, ArtifactRef | Literal]:
         found: dict[str, ArtifactRef | Literal] = {}
         for name in spec.inputs or ():
             if name in kwargs:
@@ -164,9 +164,9 @@ class Tracer:
     def _gather(
         self,
         spec: StageSpec,
-        records: Sequence[Record],
+        records: Sequence[RecordLike],
         kwargs: Mapping[str, Any],
-        by_record: Mapping[str, Mapping[Record, Any]],
+        by_record: Mapping[str, Mapping[RecordLike, Any]],
     ) -> tuple[Gathered, ...]:
         """What an aggregate may read of each record; one may be given twice. `by_record` has inputs given by hand."""
         for name, values in by_record.items():
@@ -192,11 +192,11 @@ class Tracer:
             _warn_of_lacking(spec, names, labels)
         return tuple(gathered[id(record)] for record in records)
 
-    def _is_own(self, record: Record) -> bool:
+    def _is_own(self, record: RecordLike) -> bool:
         """Whether a record is one of this session."""
         return record.manager.graph is self.graph
 
-    def _held(self, record: Record, name: str) -> ArtifactRef | Literal:
+    def _held(self, record: RecordLike, name: str) -> ArtifactRef | Literal:
         held = record.state.held_now(name)
         if isinstance(held, ArtifactRef) and not self._is_own(record):  # its task is one of the other session
             value, _ = record.manager.reader.value(held)
@@ -399,7 +399,7 @@ def _is_by_record(spec: StageSpec, name: str, value: Any) -> bool:
     return is_input and isinstance(value, Mapping) and any(hasattr(key, "apply_stage") for key in value)
 
 
-def _check_members(spec: StageSpec, name: str, values: Mapping[Any, Any], records: Sequence[Record]) -> None:
+def _check_members(spec: StageSpec, name: str, values: Mapping[Any, Any], records: Sequence[RecordLike]) -> None:
     known = set(map(id, records))
     other = next((key for key in values if id(key) not in known), None)
     if other is not None:
