@@ -6,7 +6,8 @@ import copy
 import functools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -17,11 +18,72 @@ from curidask.core.keywords import CheckedCalls, described, keywords
 from curidask.errors import CacheError, CacherPathError, IncompleteCacherError, WrongTypeError
 
 if TYPE_CHECKING:
-    from curidask.caching.path_refs import StageFiles
     from curidask.store.manifest import Manifest
+    from curidask.store.workspace import Workspace
 
 PACKAGE = "curidask.caching"
 METADATA_SUFFIX = "_metadata.json"
+
+
+@dataclass(frozen=True, slots=True)
+class StageFiles:
+    """The files that a stage wrote beside its outputs: where they lie now, and their names in the store.
+
+    Attributes
+    ----------
+    workspace : Workspace or None
+        The working folder in which they are being made; None for files that came out of the store.
+    tracked : mapping of str to Path
+        Those that came out of the store, verified, by their names there.
+    """
+
+    workspace: Workspace | None = None
+    tracked: Mapping[str, Path] = field(default_factory=dict)
+
+    @classmethod
+    def being_made(cls, workspace: Workspace) -> StageFiles:
+        """Those in a workspace that is not committed yet."""
+        return cls(workspace)
+
+    @property
+    def _subdir(self) -> str:
+        """What their names in the store begin with, before what lies in the folder."""
+        if self.workspace is None:
+            return ""
+        return self.workspace.stem[: len(self.workspace.stem) - len(self.workspace.basename)]
+
+    def new_path(self, name: str) -> str:
+        """A path to write to, by what follows the store name of the stage's files; the folder around it is made by now.
+
+        Only while they are being made.
+        """
+        assert self.workspace is not None
+        path = self.workspace.path(self.workspace.basename + name)
+        self.workspace.shown = True
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return str(path)
+
+    def name_of(self, path: str) -> str | None:
+        """The name in the store of a path in the working folder; None for a path elsewhere."""
+        if self.workspace is None or not self.workspace.made:
+            return None
+        for form in (os.path.abspath, os.path.realpath):  # a user may have resolved links on the way
+            folder, inside = form(self.workspace.location) + os.sep, form(path)
+            if inside.startswith(folder):
+                return self._subdir + inside[len(folder) :].replace(os.sep, "/")
+        return None
+
+    def path_of(self, name: str) -> str | None:
+        """Where the file or folder of that name lies now; None where there is none."""
+        if self.workspace is not None:
+            path = os.path.join(self.workspace.location, name[len(self._subdir) :])
+            return path if os.path.exists(path) else None
+        if name in self.tracked:
+            return os.fspath(self.tracked[name])
+        inside = next((other for other in self.tracked if other.startswith(name + "/")), None)
+        if inside is None:
+            return None
+        return os.fspath(self.tracked[inside])[: len(name) - len(inside)]
 
 
 class Cacheable(CheckedCalls):

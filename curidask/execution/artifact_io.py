@@ -9,8 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from curidask.caching import Lazy
-from curidask.caching.base import Cacheable
-from curidask.caching.path_refs import StageFiles
+from curidask.caching.base import Cacheable, StageFiles
 from curidask.errors import (
     ArtifactMissingError,
     ArtifactMixedError,

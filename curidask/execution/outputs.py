@@ -15,8 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from curidask.caching.base import Cacheable
-from curidask.caching.path_refs import StageFiles
+from curidask.caching.base import Cacheable, StageFiles
 from curidask.core.artifact_names import safe_part
 from curidask.core.code.identity import is_installed
 from curidask.core.preview import describe_params, preview

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import PurePath
 from typing import IO, Any, cast
 
-from curidask.caching.path_refs import StageFiles, look_at
+from curidask.caching.base import StageFiles
+from curidask.caching.path_refs import look_at
 from curidask.errors import ArtifactDamagedError, ArtifactMissingError, CacheError
 from curidask.execution.copies import Copy, is_open_file, private_copy, read_once_part
 from curidask.store.base import Store

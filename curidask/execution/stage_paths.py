@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from curidask.caching.path_refs import StageFiles
+from curidask.caching.base import StageFiles
 from curidask.core.artifact_names import beside_name, files_stem, output_stem
 from curidask.core.graph import PastStage, RecordInfo, artifact_key
 from curidask.errors import ArtifactDamagedError, ArtifactMissingError, CuridaskError, UndeclaredInputError
