@@ -16,8 +16,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from curidask.core.graph import Graph, RecordInfo
-from curidask.core.keywords import keywords
-from curidask.core.near_names import NearNames
+from curidask.core.keywords import NearNames, keywords
 from curidask.core.planner import ALL, Force, Plan, Policy
 from curidask.core.spec import StageSpec, check_name
 from curidask.errors import BoundToSessionError

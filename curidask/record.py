@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
 from curidask.core.artifact_names import beside_name
 from curidask.core.graph import ArtifactRef, PastStage, RecordInfo, combined_hash
-from curidask.core.keywords import CheckedCalls, keywords
-from curidask.core.near_names import NearNames
+from curidask.core.keywords import CheckedCalls, NearNames, keywords
 from curidask.core.preview import NOT_THERE, ArtifactRepresentation
 from curidask.core.spec import StageSpec
 from curidask.errors import BoundToSessionError, MissingInputError, ParametersChangedError

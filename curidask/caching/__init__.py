@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from curidask.caching.base import Cacheable, Lazy
 from curidask.caching.files import JsonCacher, PickleCacher
-from curidask.core.near_names import no_attribute
+from curidask.core.keywords import no_attribute
 
 if TYPE_CHECKING:
     from curidask.caching.arrays import NumpyCacher

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from curidask.core import canonical_types
 from curidask.core.canonical import Encoder
 from curidask.core.hash_fields import BOOKKEEPING, field_names, has_fields, hashed_field, is_parameter_set
-from curidask.core.near_names import nearly
+from curidask.core.keywords import nearly
 from curidask.errors import ParameterError, UndeclaredParameterError
 
 Tree = Mapping[str, "Tree | None"]

@@ -16,8 +16,7 @@ from typing import Any, Protocol
 
 from curidask.core.artifact_names import safe_part
 from curidask.core.graph import GivenFile, Literal, RecordInfo
-from curidask.core.keywords import CheckedCalls, keywords
-from curidask.core.near_names import nearly
+from curidask.core.keywords import CheckedCalls, keywords, nearly
 from curidask.core.spec import StageSpec
 from curidask.errors import StageAccessError
 from curidask.store.base import Store

@@ -14,8 +14,7 @@ from typing import Any, NoReturn, SupportsIndex
 from curidask.caching.base import Cacheable
 from curidask.core.artifact_names import beside_name
 from curidask.core.graph import RecordInfo
-from curidask.core.keywords import CheckedCalls, described, keywords
-from curidask.core.near_names import nearly
+from curidask.core.keywords import CheckedCalls, described, keywords, nearly
 from curidask.core.preview import ArtifactRepresentation
 from curidask.core.used_params import only_used
 from curidask.errors import CacheError, CuridaskError, ReportableError, StageAccessError

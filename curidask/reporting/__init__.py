@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from curidask.core.near_names import no_attribute
+from curidask.core.keywords import no_attribute
 from curidask.reporting.figures import FigureReporter, ImageReporter, LinePlotReporter
 from curidask.reporting.reportables import HTMLReporter, JsonReporter, Reportable
 from curidask.reporting.tables import DFReporter, LatexTableReporter
