@@ -81,8 +81,8 @@ def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return importlib.import_module(f"curidask.{name}")
     if name not in _HOMES:
-        near_names = importlib.import_module("curidask.core.keywords")
-        raise near_names.no_attribute(f"module {__name__!r}", name, (*_HOMES, *_SUBMODULES))
+        keywords = importlib.import_module("curidask.core.keywords")
+        raise keywords.no_attribute(f"module {__name__!r}", name, (*_HOMES, *_SUBMODULES))
     value = getattr(importlib.import_module(f"curidask.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

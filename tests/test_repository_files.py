@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 import tomllib
 from pathlib import Path
@@ -23,6 +24,16 @@ WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
 def workflow() -> dict[Any, Any]:
     read: dict[Any, Any] = yaml.safe_load(WORKFLOW.read_text())
     return read
+
+
+def test_commits_are_checked_by_what_checks_them_in_ci() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    at_commit = {tuple(hook["entry"].split()[:2]) for hook in hooks}
+    tox = configparser.ConfigParser()
+    tox.read(ROOT / "tox.ini")
+    in_ci = {tuple(line.split()[:2]) for line in tox["testenv:check"]["commands"].split("\n") if line}
+    names = {" ".join(word for word in words if not word.startswith((".", "-"))) for words in at_commit}
+    assert names == {" ".join(w for w in words if not w.startswith((".", "-"))) for words in in_ci} - {"pytest"}
 
 
 def test_the_workflow_has_no_findings() -> None:
