@@ -351,11 +351,11 @@ def test_json_of_other_frames_has_the_schema(tmp_path: Path, frame: pd.DataFrame
 @given(frame=FRAMES)
 @settings(max_examples=40, deadline=None)
 def test_json_rows_come_back_exactly(folder: Path, frame: pd.DataFrame) -> None:
-    frame = frame.drop(columns="time")
-    PandasJsonCacher(folder / "rows.json").save(frame.where(frame["part"].abs().between(1e-300, 1e300), 0.5))
+    part = frame["part"].where(frame["part"].abs().between(1e-300, 1e300), 0.5)
+    frame = frame.drop(columns="time").assign(part=part)
+    PandasJsonCacher(folder / "rows.json").save(frame)
     if (folder / "rows.json").read_bytes().startswith(b"["):
-        expected = frame.where(frame["part"].abs().between(1e-300, 1e300), 0.5)
-        pd.testing.assert_frame_equal(PandasJsonCacher(folder / "rows.json").load(), expected, check_exact=True)
+        pd.testing.assert_frame_equal(PandasJsonCacher(folder / "rows.json").load(), frame, check_exact=True)
 
 
 def test_json_of_other_versions_and_programs_is_read(tmp_path: Path) -> None:
